@@ -1,0 +1,1 @@
+"""A code location that runs: pools of images with real models, to copy and begin with."""

@@ -1,0 +1,107 @@
+"""The five acquisition functions, as data: what each one means, its bounds and its direction.
+
+The numbers themselves are computed in ``kernels``; this module imports nothing heavy, so that
+asset definitions can be built from it without loading Numba.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcquisitionFunction:
+    """A rule that turns an image's predictions into one score.
+
+    Attributes:
+        name: The name in tables, asset keys and arguments.
+        title: The name a person reads.
+        formula: The score of one prediction with class probabilities p(1) >= p(2) >= … over K
+            classes. An image's score is the mean over its predictions.
+        unit: The unit of the score.
+        bounds: Lowest and highest possible score for a number of classes.
+        label_first: Which end of the scale is labeled first.
+        level: ``"image"`` if the function applies to every task, ``"object"`` if only to tasks
+            whose predictions are objects in an image (detection, segmentation).
+    """
+
+    name: str
+    title: str
+    formula: str
+    unit: str
+    bounds: Callable[[int], tuple[float, float]]
+    label_first: Literal["highest", "lowest"]
+    level: Literal["image", "object"]
+
+    def uncertainty(self, score: float, n_classes: int) -> float:
+        """The score on the scale 0..1, where 1 is the most uncertain.
+
+        Rounding and the tolerance for class probabilities can carry a score over its bounds by
+        about 1e-3; the uncertainty stays inside 0..1.
+        """
+        lowest, highest = self.bounds(n_classes)
+        share = min(max((score - lowest) / (highest - lowest), 0.0), 1.0)
+        return share if self.label_first == "highest" else 1.0 - share
+
+
+def _zero_to_one(n_classes: int) -> tuple[float, float]:  # noqa: ARG001 - the same for every K
+    return (0.0, 1.0)
+
+
+ACQUISITION_FUNCTIONS: Mapping[str, AcquisitionFunction] = MappingProxyType(
+    {
+        function.name: function
+        for function in (
+            AcquisitionFunction(
+                name="entropy",
+                title="Entropy",
+                formula="-Σ p·log2 p",
+                unit="bits",
+                bounds=lambda n_classes: (0.0, math.log2(n_classes)),
+                label_first="highest",
+                level="image",
+            ),
+            AcquisitionFunction(
+                name="least_confidence",
+                title="Least confidence",
+                formula="1 - p(1)",
+                unit="probability",
+                bounds=lambda n_classes: (0.0, 1.0 - 1.0 / n_classes),
+                label_first="highest",
+                level="image",
+            ),
+            AcquisitionFunction(
+                name="margin",
+                title="Margin",
+                formula="p(1) - p(2)",
+                unit="probability",
+                bounds=_zero_to_one,
+                label_first="lowest",
+                level="image",
+            ),
+            AcquisitionFunction(
+                name="variance",
+                title="Variance",
+                formula="Σ (p - mean p)² / K",
+                unit="probability²",
+                bounds=lambda n_classes: (0.0, (n_classes - 1) / n_classes**2),
+                label_first="lowest",
+                level="image",
+            ),
+            AcquisitionFunction(
+                name="mean_object_score",
+                title="Mean object score",
+                formula="p(1), 0 for an image without objects",
+                unit="probability",
+                bounds=_zero_to_one,
+                label_first="lowest",
+                level="object",
+            ),
+        )
+    }
+)
+"""The acquisition functions by name, in the order of the columns of ``image_scores``."""

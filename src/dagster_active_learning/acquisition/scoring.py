@@ -1,0 +1,230 @@
+"""Scores of images from arrays: the kernels behind NumPy, polars and Arrow."""
+
+# The functions of pyarrow.compute are made when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
+from dagster_active_learning.acquisition.kernels import (
+    PROBABILITY_TOLERANCE,
+    Validity,
+    add_by_image,
+    score_class_probs,
+)
+
+ClassProbs: TypeAlias = "npt.NDArray[np.floating[Any]] | pl.Series | pa.Array | pa.ChunkedArray"
+"""``(n_predictions, n_classes)`` class probabilities, or a column of lists of K of them."""
+
+Column: TypeAlias = "npt.NDArray[Any] | pl.Series | pa.Array | pa.ChunkedArray | list[Any]"
+
+_EXPECTED = {
+    Validity.NOT_FINITE: "finite numbers",
+    Validity.NEGATIVE: f"at least 0 (within {PROBABILITY_TOLERANCE})",
+    Validity.ABOVE_ONE: f"at most 1 (within {PROBABILITY_TOLERANCE})",
+    Validity.WRONG_SUM: f"a sum of 1 (within {PROBABILITY_TOLERANCE})",
+}
+
+
+def score_images(
+    class_probs: ClassProbs | None,
+    image_ids: Column | None = None,
+    *,
+    scores: Column | None = None,
+) -> pl.DataFrame:
+    """Score images under every acquisition function in one pass over the class probabilities.
+
+    An image's score is the mean over its predictions; the formulas and their sources are those of
+    ``ACQUISITION_FUNCTIONS``.
+
+    Args:
+        class_probs: ``(n_predictions, n_classes)`` array of float16, float32 or float64, or a
+            polars or Arrow column of lists or arrays of equal length; K >= 2. float32 is computed
+            in float32 with wide sums, float16 is widened to it. None where a detector gives only
+            ``scores``: then the first four functions are null.
+        image_ids: ``(n_predictions,)`` text or integers: the image of each prediction. Predictions
+            with the same id are averaged, wherever they stand. Without it every row is an image.
+        scores: ``(n_predictions,)`` the detector's own score of each object, in 0..1; without it
+            the largest class probability is the object's score. It needs ``image_ids``.
+
+    Returns:
+        The columns image_id, prediction_count, entropy (bits), least_confidence, margin, variance
+        and mean_object_score, one row an image in order of first appearance. Without ``image_ids``
+        image_id is the row position and mean_object_score is null.
+
+    Raises:
+        TypeError: If an argument is not an array or column of the kind described.
+        ValueError: If the lengths differ, an id is null, or a row is not a probability
+            distribution: every value finite and in 0..1 and their sum 1, both within 1e-3. The
+            message names the first such row.
+
+    Example:
+        >>> score_images(np.array([[0.5, 0.5], [0.9, 0.1]]))["margin"].to_list()
+        [0.0, 0.8]
+    """
+    if class_probs is None and scores is None:
+        raise TypeError("score_images needs class_probs, or scores of a detector without them")
+    if scores is not None and image_ids is None:
+        raise ValueError("scores are averaged over the objects of an image: image_ids are missing")
+    if class_probs is not None:
+        matrix = class_prob_matrix(class_probs)
+        per_prediction, validity = score_class_probs(matrix)
+        _check(matrix, validity)
+    else:
+        per_prediction = np.full((len(ACQUISITION_FUNCTIONS), len(_arrow(scores))), np.nan)
+    n_predictions = per_prediction.shape[1]
+    if scores is not None:
+        object_scores = _object_scores(scores)
+        _check_length("scores", len(object_scores), n_predictions)
+        per_prediction[-1] = object_scores
+
+    if image_ids is None:
+        ids = pl.Series("image_id", np.arange(n_predictions))
+        counts = np.ones(n_predictions, dtype=np.int64)
+        means = mean_scores(per_prediction, counts).with_columns(
+            mean_object_score=pl.lit(None, pl.Float64)
+        )
+    else:
+        ids, image_index = _image_index(image_ids, n_predictions)
+        totals = np.zeros((len(ACQUISITION_FUNCTIONS), len(ids)))
+        counts = np.zeros(len(ids), dtype=np.int64)
+        add_by_image(per_prediction, image_index, totals, counts)
+        means = mean_scores(totals, counts)
+    return means.select(ids, pl.all())
+
+
+def mean_scores(totals: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> pl.DataFrame:
+    """The means of image totals.
+
+    Args:
+        totals: ``(5, n_images)`` sums of the scores of each image's predictions, in the order of
+            ``ACQUISITION_FUNCTIONS``.
+        counts: ``(n_images,)`` how many predictions each sum has, at least 1.
+
+    Returns:
+        The column prediction_count and one column a function; null where there was no score.
+    """
+    means = pl.DataFrame({"prediction_count": counts})
+    return means.with_columns(
+        pl.Series(name, total / counts, nan_to_null=True)
+        for name, total in zip(ACQUISITION_FUNCTIONS, totals, strict=True)
+    )
+
+
+def class_prob_matrix(class_probs: ClassProbs) -> npt.NDArray[Any]:
+    """Class probabilities as the kernels take them: ``(n_predictions, n_classes)``, contiguous.
+
+    float32 and float64 that are contiguous are not copied; float16 is widened to float32, other
+    numbers to float64.
+
+    Raises:
+        TypeError: If it is not an array or column of numbers.
+        ValueError: If a row is null, has a null, or has another length than the others.
+    """
+    column: Any = class_probs.to_arrow() if isinstance(class_probs, pl.Series) else class_probs
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if isinstance(column, pa.Array):
+        matrix = _matrix_of_lists(column)
+    elif isinstance(column, np.ndarray):
+        matrix = column
+    else:
+        raise TypeError(
+            f"class_probs is a {type(class_probs).__name__}, expected a NumPy array of shape "
+            "(n_predictions, n_classes) or a polars or Arrow column of lists"
+        )
+    if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
+        raise TypeError(
+            f"class_probs has shape {matrix.shape} and type {matrix.dtype}, expected shape "
+            "(n_predictions, n_classes) and numbers"
+        )
+    if matrix.dtype.kind != "f" or matrix.dtype.itemsize > 8:
+        dtype = np.float64
+    else:
+        dtype = np.float64 if matrix.dtype.itemsize == 8 else np.float32
+    return np.ascontiguousarray(matrix, dtype=dtype)
+
+
+def _matrix_of_lists(column: pa.Array) -> npt.NDArray[Any]:
+    try:
+        lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+    except pa.ArrowNotImplementedError as error:
+        raise TypeError(
+            f"class_probs is a column of {column.type}, expected lists of numbers"
+        ) from error
+    if column.null_count:
+        row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+        raise ValueError(f"class_probs: row {row} is null, expected a list of class probabilities")
+    if len(column) and (lengths != lengths[0]).any():
+        row = int(np.flatnonzero(lengths != lengths[0])[0])
+        raise ValueError(
+            f"class_probs: row {row} has {lengths[row]} class probabilities, expected {lengths[0]} "
+            "as in row 0"
+        )
+    values = column.flatten()
+    n_classes = int(lengths[0]) if len(column) else 2
+    if values.null_count:
+        position = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
+        raise ValueError(
+            f"class_probs: row {position // n_classes} has a null, expected {n_classes} numbers"
+        )
+    return values.to_numpy(zero_copy_only=False).reshape(len(column), n_classes)
+
+
+def _check(matrix: npt.NDArray[Any], validity: npt.NDArray[np.uint8]) -> None:
+    if not validity.any():
+        return
+    row = int(np.flatnonzero(validity)[0])
+    expected = _EXPECTED[Validity(int(validity[row]))]
+    shown = np.array2string(matrix[row], threshold=10)
+    total = matrix[row].sum(dtype=np.float64)
+    raise ValueError(
+        f"class_probs: row {row} is {shown}, which sums to {total:.6g}; expected {expected}"
+    )
+
+
+def _check_length(name: str, length: int, expected: int) -> None:
+    if length != expected:
+        raise ValueError(f"{name} has {length} rows, expected {expected} as in class_probs")
+
+
+def _image_index(image_ids: Column, n_predictions: int) -> tuple[pl.Series, npt.NDArray[np.int64]]:
+    """The different ids in order of first appearance, and each prediction's place among them."""
+    column = _arrow(image_ids)
+    _check_length("image_ids", len(column), n_predictions)
+    if column.null_count:
+        row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+        raise ValueError(f"image_ids: row {row} is null, expected the id of an image")
+    encoded = column.dictionary_encode()
+    ids = pl.Series("image_id", encoded.dictionary)
+    return ids, encoded.indices.to_numpy().astype(np.int64)
+
+
+def _object_scores(scores: Column) -> npt.NDArray[np.float64]:
+    column = _arrow(scores)
+    try:
+        values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise TypeError(f"scores is a column of {column.type}, expected numbers") from error
+    outside = ~((values >= 0) & (values <= 1))
+    if outside.any():
+        row = int(np.flatnonzero(outside)[0])
+        raise ValueError(f"scores: row {row} is {column[row]}, expected a number in 0..1")
+    return values
+
+
+def _arrow(values: Column | None) -> pa.Array:
+    column: Any = values.to_arrow() if isinstance(values, pl.Series) else values
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if not isinstance(column, pa.Array):
+        column = pa.array(column)
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column

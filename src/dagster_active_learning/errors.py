@@ -1,0 +1,15 @@
+"""What this package raises when an input or the state of a pool is not what was expected."""
+
+from __future__ import annotations
+
+
+class ActiveLearningError(Exception):
+    """Base of the errors below; the message says what was found, what was expected, what to do."""
+
+
+class PredictionReadError(ActiveLearningError):
+    """A source of predictions, or a pool's manifest, cannot be read as what it was said to be."""
+
+
+class PoolStateError(ActiveLearningError):
+    """The database does not hold what a step needs, for example scores without predictions."""

@@ -1,0 +1,107 @@
+"""Predictions that are in memory or in DuckDB: data frames, Arrow tables, relations, queries."""
+
+# The functions of pyarrow.compute are made when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.readers.options import TableOptions
+from dagster_active_learning.readers.stream import PredictionStream, combined_sha256, open_stream
+from dagster_active_learning.readers.tables import (
+    Layout,
+    TableBatch,
+    class_names_in_metadata,
+    table_part,
+)
+
+
+@runtime_checkable
+class ArrowStreamExportable(Protocol):
+    """What gives its rows as an Arrow stream: polars and pandas frames, pyarrow, DuckDB."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+
+def read_table(table: object, *, name: str, options: TableOptions) -> PredictionStream:
+    """The rows of a table in memory, or of a relation, as predictions.
+
+    Args:
+        table: Anything with the Arrow stream interface, for example a polars or pandas data frame,
+            a ``pyarrow.Table`` or a DuckDB relation. It is read once.
+        name: What the table is called in the database and in errors.
+        options: Which columns hold what.
+
+    Raises:
+        PredictionReadError: If the object has no Arrow stream, or lacks a column.
+    """
+    if not isinstance(table, ArrowStreamExportable):
+        raise PredictionReadError(
+            f"{name} is a {type(table).__module__}.{type(table).__qualname__}, expected a polars "
+            "or pandas data frame, an Arrow table or another object with an Arrow stream"
+        )
+    reader = pa.RecordBatchReader.from_stream(table)
+
+    def read(layout: Layout) -> Iterator[TableBatch]:
+        first_row = 1
+        for batch in reader:
+            rows = np.arange(first_row, first_row + batch.num_rows)
+            first_row += batch.num_rows
+            yield TableBatch(batch.select(layout.columns), rows)
+
+    content = _ContentHash()
+    part = table_part(
+        name,
+        reader.schema,
+        options,
+        read,
+        sha256=content.hexdigest,
+        class_names_in_file=class_names_in_metadata(name, reader.schema),
+    )
+
+    def hashed_batches() -> Iterator[pa.RecordBatch]:
+        for batch in part.batches():
+            content.update(batch)
+            yield batch
+
+    return open_stream(name, [replace(part, batches=hashed_batches)])
+
+
+class _ContentHash:
+    """SHA-256 of rows that come in batches; the same however the rows are cut into batches."""
+
+    def __init__(self) -> None:
+        self._parts = [hashlib.sha256() for _ in range(6)]
+
+    def update(self, batch: pa.RecordBatch) -> None:
+        class_probs = batch.column("class_probs")
+        numbers = class_probs.flatten().to_numpy(zero_copy_only=False)
+        lengths = pc.fill_null(pc.list_value_length(class_probs), -1)
+        contents: list[bytes | memoryview] = [
+            *_text_bytes(batch.column("image_id")),
+            lengths.to_numpy(zero_copy_only=False).tobytes(),
+            np.ascontiguousarray(numbers).data,
+            *_text_bytes(batch.column("raw")),
+        ]
+        for part, content in zip(self._parts, contents, strict=True):
+            part.update(content)
+
+    def hexdigest(self) -> str:
+        return combined_sha256([part.hexdigest() for part in self._parts])
+
+
+def _text_bytes(column: pa.StringArray) -> tuple[bytes, memoryview]:
+    """The lengths of the texts (-1 for null) and the texts themselves, one after the other."""
+    lengths = pc.fill_null(pc.binary_length(column), -1).to_numpy(zero_copy_only=False)
+    _, offsets, texts = column.buffers()
+    bounds = np.frombuffer(offsets, np.int32, len(column) + 1, column.offset * 4)
+    return lengths.tobytes(), memoryview(texts or b"")[bounds[0] : bounds[-1]]

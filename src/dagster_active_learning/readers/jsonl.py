@@ -1,0 +1,157 @@
+"""Predictions in JSON Lines files, plain or ``.gz``, read some lines at a time."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import pyarrow as pa
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.readers.options import TableOptions
+from dagster_active_learning.readers.reasons import Reason
+from dagster_active_learning.readers.stream import (
+    PredictionPart,
+    RejectedRow,
+    content_sha256,
+)
+from dagster_active_learning.readers.tables import (
+    Layout,
+    TableBatch,
+    table_part,
+)
+
+BLOCK_BYTES = 8 * 2**20
+"""Lines parsed at a time, in bytes of text."""
+
+LINES_SEARCHED_FOR_KEYS = 1_000
+
+
+def open_file(path: Path, options: TableOptions) -> PredictionPart:
+    """Open one JSON Lines file: an object a line, its keys what a table's columns are.
+
+    Rows are the lines that are not blank, counted from 1. The keys of the first
+    ``LINES_SEARCHED_FOR_KEYS`` lines decide which columns there are; a key that a later line
+    lacks is null there.
+
+    Raises:
+        PredictionReadError: If no line holds a JSON object, or none has the keys asked for.
+    """
+    try:
+        with _open(path) as lines:
+            rows = [_parse(line) for line in islice(lines, LINES_SEARCHED_FOR_KEYS)]
+    except (OSError, EOFError, zlib.error) as error:
+        raise PredictionReadError(f"{path} is not a readable JSON Lines file: {error}") from error
+    names = dict.fromkeys(name for row in rows if row is not None for name in row)
+    if not names:
+        raise PredictionReadError(
+            f"{path} holds no predictions: expected a JSON object on at least one line"
+        )
+    kind = pa.float64() if options.one_column_a_class else pa.list_(pa.float64())
+
+    def read(layout: Layout) -> Iterator[TableBatch]:
+        rows_before = 0
+        try:
+            with _open(path) as lines:
+                while block := lines.readlines(BLOCK_BYTES):
+                    rows = [line for line in block if line.strip()]
+                    yield _table_batch(rows, rows_before + 1, layout)
+                    rows_before += len(rows)
+        except (OSError, EOFError, zlib.error) as error:
+            raise PredictionReadError(
+                f"{path} cannot be read after row {rows_before}: {error}"
+            ) from error
+
+    return table_part(
+        str(path),
+        pa.schema([(name, kind) for name in names]),
+        options,
+        read,
+        sha256=content_sha256([path]),
+    )
+
+
+def _open(path: Path) -> BinaryIO:
+    return cast("BinaryIO", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The line's object, or None where it holds none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _table_batch(lines: Sequence[bytes], first_row: int, layout: Layout) -> TableBatch:
+    rows: list[dict[str, Any]] = []
+    row_numbers: list[int] = []
+    rejected: list[RejectedRow] = []
+    for row_number, line in enumerate(lines, start=first_row):
+        row = _parse(line)
+        reason = Reason.UNREADABLE_LINE if row is None else _wrong_type(row, layout)
+        if row is None or reason is not None:
+            text = line.decode("utf-8", errors="backslashreplace").rstrip("\r\n")
+            rejected.append(RejectedRow(row_number, reason or Reason.UNREADABLE_LINE, text))
+        else:
+            rows.append(row)
+            row_numbers.append(row_number)
+
+    image_ids = (row.get(layout.image_id) for row in rows)
+    columns = [pa.array([None if one is None else str(one) for one in image_ids], pa.string())]
+    if layout.class_columns:
+        columns += [
+            pa.array([row.get(name) for row in rows], pa.float64()) for name in layout.class_columns
+        ]
+    else:
+        probabilities = [row.get(layout.class_probs) for row in rows]
+        columns.append(pa.array(probabilities, pa.list_(pa.float64())))
+    return TableBatch(
+        pa.RecordBatch.from_arrays(columns, names=layout.columns),
+        np.array(row_numbers, dtype=np.int64),
+        rejected,
+    )
+
+
+def _wrong_type(row: dict[str, Any], layout: Layout) -> str | None:  # noqa: PLR0911 - a table
+    """Why a row's values do not fit the columns, or None; nulls are judged later."""
+    image_id = row.get(layout.image_id)
+    if image_id is not None and type(image_id) not in (str, int):
+        return Reason.IMAGE_ID_NOT_TEXT
+    if type(image_id) is str and not _is_utf8(image_id):
+        return Reason.IMAGE_ID_NOT_UTF8
+    if layout.class_columns:
+        numbers = [row.get(name) for name in layout.class_columns]
+    else:
+        numbers = row.get(layout.class_probs)
+        if numbers is None:
+            return None
+        if type(numbers) is not list:
+            return Reason.CLASS_PROBS_NOT_LIST
+    if all(type(number) is float for number in numbers):
+        return None
+    if any(number is not None and type(number) not in (float, int) for number in numbers):
+        return Reason.PROBABILITY_NOT_NUMBER
+    # Arrow refuses integers that a float64 cannot hold; all of them are out of range anyway.
+    integers = [number for number in numbers if type(number) is int]
+    if any(number > 1 for number in integers):
+        return Reason.ABOVE_ONE
+    if any(number < 0 for number in integers):
+        return Reason.NEGATIVE
+    return None
+
+
+def _is_utf8(text: str) -> bool:
+    """False for half a surrogate pair, which JSON can write and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

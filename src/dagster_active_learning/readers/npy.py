@@ -1,0 +1,142 @@
+"""Predictions as one NumPy matrix a file, mapped into memory and read block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.readers.options import NpyOptions
+from dagster_active_learning.readers.reasons import Reason
+from dagster_active_learning.readers.stream import (
+    PredictionPart,
+    content_sha256,
+    prediction_batch,
+    raw_text,
+    rows_for,
+)
+
+
+def open_file(path: Path, options: NpyOptions) -> PredictionPart:
+    """Open one matrix ``(n_predictions, n_classes)`` and the list of ids beside it.
+
+    Raises:
+        PredictionReadError: If either file is missing or broken, the matrix is not a matrix of
+            numbers, or the two differ in length. Pickled arrays are never read.
+    """
+    ids_path = path.parent / options.image_ids.replace("{stem}", path.stem)
+    if not ids_path.is_file():
+        raise PredictionReadError(
+            f"{path} has no list of image ids beside it: expected {ids_path} with one id a row of "
+            "the matrix; the option image_ids names another file"
+        )
+    return matrix_part(
+        source=str(path),
+        matrix=open_array(path, str(path)),
+        image_ids=_read_ids(ids_path),
+        class_names=options.class_names,
+        files=[path, ids_path],
+    )
+
+
+def matrix_part(
+    source: str,
+    matrix: npt.NDArray[Any],
+    image_ids: Sequence[str | None],
+    class_names: Sequence[str] | None,
+    files: Sequence[Path],
+) -> PredictionPart:
+    """A matrix with its ids as a part of a stream.
+
+    Raises:
+        PredictionReadError: If the matrix is not a matrix of numbers with a row for every id.
+    """
+    if matrix.ndim != 2 or matrix.dtype.kind not in "fiu" or matrix.dtype.itemsize > 8:
+        raise PredictionReadError(
+            f"{source} holds an array of shape {matrix.shape} and type {matrix.dtype}, expected "
+            "class probabilities of shape (n_predictions, n_classes) and type float16, float32 or "
+            "float64"
+        )
+    if len(image_ids) != len(matrix):
+        raise PredictionReadError(
+            f"{source} has {len(matrix)} rows, but there are {len(image_ids)} image ids: expected "
+            "one id a row"
+        )
+    wide = matrix.dtype.kind != "f" or matrix.dtype.itemsize == 8
+    value_type = pa.float64() if wide else pa.float32()
+    dtype = np.dtype(np.float64 if wide else np.float32)
+    n_classes = matrix.shape[1]
+    batch_rows = rows_for(n_classes * dtype.itemsize)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(matrix), batch_rows):
+            block = np.ascontiguousarray(matrix[start : start + batch_rows], dtype=dtype)
+            ids = image_ids[start : start + len(block)]
+            offsets = np.arange(len(block) + 1, dtype=np.int32) * n_classes
+            missing = [not one for one in ids] if n_classes else [True] * len(ids)
+            reason = Reason.IMAGE_ID_NULL if n_classes else Reason.CLASS_PROBS_EMPTY
+            yield prediction_batch(
+                pa.array(ids, pa.string()),
+                pa.ListArray.from_arrays(pa.array(offsets), pa.array(block.ravel())),
+                np.arange(start + 1, start + len(block) + 1),
+                reason=pa.array([reason if one else None for one in missing], pa.string()),
+                raw=pa.array(
+                    [
+                        raw_text({"image_id": ids[row], "class_probs": block[row].tolist()})
+                        if one
+                        else None
+                        for row, one in enumerate(missing)
+                    ],
+                    pa.string(),
+                ),
+            )
+
+    return PredictionPart(
+        source=source,
+        class_names=tuple(class_names) if class_names else None,
+        value_type=value_type,
+        batches=batches,
+        sha256=content_sha256(files),
+    )
+
+
+def open_array(path: Path, source: str) -> npt.NDArray[Any]:
+    """Map an array file into memory; ``source`` is what an error calls it."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise PredictionReadError(
+            f"{source} is not a readable NumPy array file (pickled arrays are refused): {error}"
+        ) from error
+
+
+def ids_as_text(source: str, ids: npt.NDArray[Any]) -> list[str | None]:
+    """An array of ids, text or integers, as text.
+
+    Raises:
+        PredictionReadError: If it is no list of text or integers.
+    """
+    if ids.ndim != 1 or ids.dtype.kind not in "USiu":
+        raise PredictionReadError(
+            f"{source} holds an array of shape {ids.shape} and type {ids.dtype}, expected one "
+            "dimension of text or integers"
+        )
+    try:
+        return [one.decode() if isinstance(one, bytes) else str(one) for one in ids.tolist()]
+    except UnicodeDecodeError as error:
+        raise PredictionReadError(f"{source} is not UTF-8 text: {error}") from error
+
+
+def _read_ids(path: Path) -> list[str | None]:
+    if path.suffix == ".npy":
+        return ids_as_text(str(path), open_array(path, str(path)))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PredictionReadError(f"{path} is not a readable UTF-8 list of ids: {error}") from error
+    return [line or None for line in text.removesuffix("\n").split("\n")] if text else []

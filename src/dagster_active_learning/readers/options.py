@@ -1,0 +1,122 @@
+"""How the columns or arrays of a source are named: the options of each kind of reader.
+
+Plain dataclasses without heavy imports, so that they are checked when definitions are loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """Options of tables: Parquet, CSV, JSON Lines, data frames, DuckDB queries.
+
+    Class probabilities are one list column, or one column a class. At most one of
+    ``class_columns``, ``class_column_prefix`` and ``class_column_pattern`` is given; with none of
+    them ``class_probs_column`` is a list column.
+
+    Attributes:
+        image_id_column: Column with the image's id (text or integers).
+        class_probs_column: List column with the K class probabilities of a prediction.
+        class_columns: Names of the columns that hold one class each, in class order.
+        class_column_prefix: Every column whose name starts with this is a class, in table order;
+            the rest of the column's name is the class name.
+        class_column_pattern: Every column whose whole name matches this regular expression is a
+            class, in table order; the first group, where there is one, is the class name.
+        class_names: Class names in class order, where the source does not carry them.
+
+    Raises:
+        ValueError: If more than one way to find the class columns is given, the pattern is not a
+            regular expression, or a list of names is empty or repeats itself.
+    """
+
+    image_id_column: str = "image_id"
+    class_probs_column: str = "class_probs"
+    class_columns: Sequence[str] | None = None
+    class_column_prefix: str | None = None
+    class_column_pattern: str | None = None
+    class_names: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        given = [
+            name
+            for name in ("class_columns", "class_column_prefix", "class_column_pattern")
+            if getattr(self, name) is not None
+        ]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other: give one of them")
+        check_names("class_columns", self.class_columns)
+        check_names("class_names", self.class_names)
+        if self.class_column_pattern is not None:
+            try:
+                re.compile(self.class_column_pattern)
+            except re.error as error:
+                raise ValueError(
+                    f"class_column_pattern {self.class_column_pattern!r} is not a regular "
+                    f"expression: {error}"
+                ) from error
+
+    @property
+    def one_column_a_class(self) -> bool:
+        """Whether the class probabilities stand in one column a class."""
+        return (
+            self.class_columns is not None
+            or self.class_column_prefix is not None
+            or self.class_column_pattern is not None
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NpyOptions:
+    """Options of one matrix a file, ``(n_predictions, n_classes)``, with its ids beside it.
+
+    Attributes:
+        image_ids: The list of ids beside the matrix, in row order: a path in which ``{stem}``
+            stands for the matrix's file name without its suffix, relative to the matrix's folder.
+            A name ending in ``.npy`` is an array of text or integers, any other a UTF-8 text
+            file with one id a line.
+        class_names: Class names in class order.
+
+    Raises:
+        ValueError: If ``class_names`` is empty or repeats a name.
+    """
+
+    image_ids: str = "{stem}.ids.txt"
+    class_names: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_names("class_names", self.class_names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NpzOptions:
+    """Options of an archive of arrays.
+
+    Attributes:
+        class_probs_array: Name of the matrix ``(n_predictions, n_classes)`` in the archive.
+        image_ids_array: Name of the array of ids in row order, text or integers.
+        class_names_array: Name of the array of class names; it need not be there.
+        class_names: Class names in class order, where the archive does not carry them.
+
+    Raises:
+        ValueError: If ``class_names`` is empty or repeats a name.
+    """
+
+    class_probs_array: str = "class_probs"
+    image_ids_array: str = "image_ids"
+    class_names_array: str = "class_names"
+    class_names: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_names("class_names", self.class_names)
+
+
+def check_names(option: str, names: Sequence[str] | None) -> None:
+    """Raise ValueError unless ``names`` is None or a list of at least one name, each once."""
+    if names is None:
+        return
+    if isinstance(names, str) or not names or len(set(names)) != len(names):
+        raise ValueError(f"{option} must be a list of different names, got {names!r}")

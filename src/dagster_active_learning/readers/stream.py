@@ -1,0 +1,222 @@
+"""What every reader yields: Arrow batches of canonical columns, file by file.
+
+A row that cannot be read as a prediction is not left out: it comes in its place with a ``reason``
+and, as ``raw``, what was there, so that whoever stores the rows can keep it in quarantine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dagster_active_learning.errors import PredictionReadError
+
+BATCH_BYTES = 32 * 2**20
+"""Class probabilities a batch holds at the most; what bounds the memory of a run."""
+
+DEFAULT_BATCH_ROWS = 122_880
+"""Rows a batch holds at the most: one row group of a DuckDB table."""
+
+RAW_CHARACTERS = 10_000
+"""What is kept of a row in quarantine; a longer one is cut and says how long it was."""
+
+
+def canonical_schema(value_type: pa.DataType) -> pa.Schema:
+    """The columns of a batch; ``value_type`` is float32 or float64, the source's precision."""
+    return pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("class_probs", pa.list_(value_type)),
+            ("source", pa.dictionary(pa.int32(), pa.string())),
+            ("row_number", pa.int64()),
+            ("reason", pa.string()),
+            ("raw", pa.string()),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """A row that is no prediction: where it stands in its source (from 1), why, and what it is."""
+
+    row_number: int
+    reason: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class PredictionPart:
+    """One file of a source, or a whole table or query.
+
+    Attributes:
+        source: The file's path, or what names the table or query.
+        class_names: Class names in class order, or None where the source does not say.
+        value_type: float32 or float64.
+        batches: Starts reading; yields batches of the canonical columns but ``source``.
+        sha256: The hash of the content; complete once the batches have been read.
+    """
+
+    source: str
+    class_names: tuple[str, ...] | None
+    value_type: pa.DataType
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+    sha256: Callable[[], str]
+
+
+@dataclass(frozen=True)
+class PredictionStream:
+    """The predictions of one source as Arrow batches; iterate it once.
+
+    Attributes:
+        name: The path, glob, asset key or query the predictions come from.
+        parts: The files, in the order in which they are read.
+        class_names: Class names in class order, or None where the source does not say.
+        value_type: float32 or float64: the widest of the parts.
+        batch_rows: The most rows a batch holds.
+    """
+
+    name: str
+    parts: tuple[PredictionPart, ...]
+    class_names: tuple[str, ...] | None
+    value_type: pa.DataType
+    batch_rows: int
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of every batch."""
+        return canonical_schema(self.value_type)
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Batches of ``schema`` in the order of the source.
+
+        Raises:
+            PredictionReadError: If a file cannot be read, or the source holds no row at all.
+        """
+        empty = True
+        for part in self.parts:
+            for batch in part.batches():
+                for start in range(0, batch.num_rows, self.batch_rows):
+                    empty = False
+                    yield self._with_source(batch.slice(start, self.batch_rows), part.source)
+        if empty:
+            raise PredictionReadError(f"{self.name} holds no predictions: expected at least one")
+
+    def sha256(self) -> str:
+        """The hash of the content, once all batches have been read."""
+        return combined_sha256([part.sha256() for part in self.parts])
+
+    def _with_source(self, batch: pa.RecordBatch, source: str) -> pa.RecordBatch:
+        sources = pa.DictionaryArray.from_arrays(
+            pa.array(np.zeros(batch.num_rows, dtype=np.int32)), pa.array([source])
+        )
+        columns = [
+            sources if field.name == "source" else batch.column(field.name).cast(field.type)
+            for field in self.schema
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+
+def open_stream(
+    name: str, parts: Sequence[PredictionPart], batch_rows: int = DEFAULT_BATCH_ROWS
+) -> PredictionStream:
+    """Join the parts of a source into one stream.
+
+    Raises:
+        PredictionReadError: If two parts disagree about the class names.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        if part.class_names != first.class_names:
+            raise PredictionReadError(
+                f"{part.source} has the classes {describe_names(part.class_names)}, but "
+                f"{first.source} has {describe_names(first.class_names)}: the files of one "
+                "prediction set must have the same classes in the same order"
+            )
+    wide = any(part.value_type == pa.float64() for part in parts)
+    return PredictionStream(
+        name=name,
+        parts=tuple(parts),
+        class_names=first.class_names,
+        value_type=pa.float64() if wide else pa.float32(),
+        batch_rows=batch_rows,
+    )
+
+
+def rows_for(bytes_a_row: int) -> int:
+    """How many rows make a batch of ``BATCH_BYTES``."""
+    return max(1, min(DEFAULT_BATCH_ROWS, BATCH_BYTES // max(1, bytes_a_row)))
+
+
+def prediction_batch(
+    image_id: pa.Array,
+    class_probs: pa.Array,
+    row_numbers: npt.NDArray[np.int64],
+    reason: pa.Array | None = None,
+    raw: pa.Array | None = None,
+) -> pa.RecordBatch:
+    """A batch as a part yields it; without reasons every row reads as a prediction."""
+    empty = pa.nulls(len(image_id), pa.string())
+    return pa.RecordBatch.from_arrays(
+        [image_id, class_probs, pa.array(row_numbers), reason or empty, raw or empty],
+        names=["image_id", "class_probs", "row_number", "reason", "raw"],
+    )
+
+
+def raw_text(row: Any) -> str:
+    """A row as text for the quarantine table: as it is if it is text, else as JSON."""
+    text = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, default=repr)
+    if len(text) <= RAW_CHARACTERS:
+        return text
+    return f"{text[:RAW_CHARACTERS]}… ({len(text)} characters)"
+
+
+def describe_names(names: Sequence[str] | None) -> str:
+    """Class names for a message, the first few of many."""
+    if names is None:
+        return "no class names"
+    shown = ", ".join(repr(name) for name in names[:5])
+    return f"[{shown}]" if len(names) <= 5 else f"[{shown}, … {len(names)} in all]"
+
+
+def content_sha256(files: Sequence[Path]) -> Callable[[], str]:
+    """Watch files from now on; the function returned gives the SHA-256 of what they hold.
+
+    One file's hash is that of its bytes; of several it is the hash of their hashes. The function
+    raises PredictionReadError if a file is no longer the one it was: what was read in between
+    would then not be what the hash says.
+    """
+    before = [_identity(file) for file in files]
+
+    def sha256() -> str:
+        hashes: list[str] = []
+        for file, identity in zip(files, before, strict=True):
+            with file.open("rb") as opened:
+                hashes.append(hashlib.file_digest(opened, "sha256").hexdigest())
+            if _identity(file) != identity:
+                raise PredictionReadError(
+                    f"{file} changed while it was read: expected a file that is complete; write "
+                    "it under another name and rename it when it is"
+                )
+        return combined_sha256(hashes)
+
+    return sha256
+
+
+def _identity(file: Path) -> tuple[int, int, int]:
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def combined_sha256(hashes: Sequence[str]) -> str:
+    """The hash itself if there is one, else the SHA-256 of all of them, a line each."""
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256("".join(f"{one}\n" for one in hashes).encode()).hexdigest()

@@ -1,0 +1,221 @@
+"""Where a pool's predictions and its manifest come from, as a user writes it down."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from dagster_active_learning.readers import find_files, read_predictions, reader_options
+from dagster_active_learning.readers.options import TableOptions
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+    from dagster._core.definitions.assets.definition.asset_dep import CoercibleToAssetDep
+
+    from dagster_active_learning.readers.stream import PredictionStream
+
+MANIFEST_FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+"""The kinds of manifest, by the suffix of the file."""
+
+
+class PredictionSource(ABC):
+    """Where predictions come from.
+
+    Attributes:
+        model: The model that made the predictions, for lineage.
+        deps: Assets that must be there before the predictions are read.
+        upstream: The asset whose value is the predictions, if it is one.
+    """
+
+    def __init__(self, model: str | None, deps: Iterable[CoercibleToAssetDep] = ()) -> None:
+        self.model = model
+        self.deps: Sequence[CoercibleToAssetDep] = tuple(deps)
+        self.upstream: dg.AssetKey | None = None
+
+    @abstractmethod
+    def open(self, value: Any, connection: duckdb.DuckDBPyConnection) -> PredictionStream:
+        """Start reading.
+
+        Args:
+            value: What the asset ``upstream`` returned; None where there is none.
+            connection: An open connection to the pool's database.
+
+        Raises:
+            PredictionReadError: If the source is not what it was said to be.
+        """
+
+    @abstractmethod
+    def settings(self) -> str:
+        """All that decides how the predictions are read, as text, for the code version."""
+
+
+class PredictionFiles(PredictionSource):
+    """Prediction files of one format.
+
+    Args:
+        path: A file, or a glob such as ``"predictions/*.parquet"``.
+        format: ``"parquet"``, ``"csv"``, ``"jsonl"``, ``"npy"`` or ``"npz"``.
+        model: The model that made the predictions, for lineage.
+        deps: Assets that write the files.
+        options: The options of the format, for example ``class_column_prefix="prob_"``; see
+            ``TableOptions`` (parquet, csv, jsonl), ``NpyOptions`` and ``NpzOptions``.
+
+    Raises:
+        ValueError: If the format or an option is unknown.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        format: str,
+        *,
+        model: str | None = None,
+        deps: Iterable[CoercibleToAssetDep] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(model, deps)
+        self.path = str(path)
+        self.format = format
+        self._options = options
+        self._checked = reader_options(format, options)
+
+    def open(self, value: Any, connection: duckdb.DuckDBPyConnection) -> PredictionStream:  # noqa: ARG002
+        """Open the files; both arguments are for other sources."""
+        return read_predictions(self.path, format=self.format, **self._options)
+
+    def settings(self) -> str:
+        """Format and options; not the path, for the same content elsewhere is the same input."""
+        return f"{self.format} {self._checked}"
+
+
+class PredictionAsset(PredictionSource):
+    """What an upstream Dagster asset returns: a polars or pandas data frame, or an Arrow table.
+
+    Args:
+        key: Key of the asset.
+        model: The model that made the predictions, for lineage.
+        options: Which columns hold what; see ``TableOptions``.
+
+    Raises:
+        ValueError: If an option is unknown.
+    """
+
+    def __init__(
+        self, key: dg.AssetKey | str | Sequence[str], *, model: str | None = None, **options: Any
+    ) -> None:
+        super().__init__(model)
+        self.upstream = dg.AssetKey.from_coercible(key)
+        self._options = _table_options(options)
+
+    def open(self, value: Any, connection: duckdb.DuckDBPyConnection) -> PredictionStream:  # noqa: ARG002
+        """Read the asset's value."""
+        from dagster_active_learning.readers.arrow import read_table
+
+        name = f"asset {self.upstream.to_user_string() if self.upstream else ''}"
+        return read_table(value, name=name, options=self._options)
+
+    def settings(self) -> str:
+        """The options."""
+        return str(self._options)
+
+
+class PredictionQuery(PredictionSource):
+    """What a DuckDB query returns, in the pool's own database.
+
+    Args:
+        query: A query, or ``"FROM schema.table"`` for a table or view. The order of its rows is
+            the order of the predictions: give an ``ORDER BY`` where an image has several.
+        model: The model that made the predictions, for lineage.
+        deps: Assets that write what the query reads.
+        options: Which columns hold what; see ``TableOptions``.
+
+    Raises:
+        ValueError: If an option is unknown.
+    """
+
+    def __init__(
+        self,
+        query: str,
+        *,
+        model: str | None = None,
+        deps: Iterable[CoercibleToAssetDep] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(model, deps)
+        self.query = query
+        self._options = _table_options(options)
+
+    def open(self, value: Any, connection: duckdb.DuckDBPyConnection) -> PredictionStream:  # noqa: ARG002
+        """Run the query in a cursor of its own, beside the transaction that stores its rows."""
+        import duckdb
+
+        from dagster_active_learning.errors import PredictionReadError
+        from dagster_active_learning.readers.arrow import read_table
+
+        try:
+            relation = connection.cursor().sql(self.query)
+        except duckdb.Error as error:
+            raise PredictionReadError(f"the query {self.query!r} fails: {error}") from error
+        return read_table(relation, name=f"query {self.query}", options=self._options)
+
+    def settings(self) -> str:
+        """The query and the options."""
+        return f"{self.query} {self._options}"
+
+
+class PoolImages:
+    """The pool's manifest: a file with a row an image.
+
+    It has a column image_id and may have uri, width, height, labeled (true or false) and label.
+
+    Args:
+        path: The file.
+        format: ``"csv"``, ``"parquet"`` or ``"jsonl"``; by default seen from the suffix.
+        deps: Assets that write the file.
+
+    Raises:
+        ValueError: If the format is unknown, or cannot be seen from the suffix.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        format: str | None = None,
+        deps: Iterable[CoercibleToAssetDep] = (),
+    ) -> None:
+        self.path = Path(path)
+        self.format = format or MANIFEST_FORMATS.get(self.path.suffix, "")
+        self.deps: Sequence[CoercibleToAssetDep] = tuple(deps)
+        if self.format not in MANIFEST_FORMATS.values():
+            raise ValueError(
+                f"the format of the manifest {path} is {format or self.path.suffix!r}, expected "
+                f"one of {', '.join(dict.fromkeys(MANIFEST_FORMATS.values()))}"
+            )
+
+    def read(self) -> tuple[pa.Table, str]:
+        """The manifest's rows and the SHA-256 of the file.
+
+        Raises:
+            PredictionReadError: If the file is missing or not a manifest.
+        """
+        from dagster_active_learning.readers.images import read_images
+        from dagster_active_learning.readers.stream import content_sha256
+
+        files = find_files(self.path)
+        sha256 = content_sha256(files)
+        return read_images(self.path, self.format), sha256()
+
+
+def _table_options(options: dict[str, Any]) -> TableOptions:
+    """The options of a table in memory are those of a table in a file."""
+    checked = reader_options("parquet", options)
+    if not isinstance(checked, TableOptions):
+        raise TypeError(f"expected the options of a table, got {checked!r}")
+    return checked

@@ -1,0 +1,11 @@
+"""A pool's tables in DuckDB; the only place with SQL."""
+
+from dagster_active_learning.store.pool_store import (
+    PoolStore as PoolStore,
+)
+from dagster_active_learning.store.pool_store import (
+    PredictionSet as PredictionSet,
+)
+from dagster_active_learning.store.pool_store import (
+    SourceFile as SourceFile,
+)

@@ -1,0 +1,278 @@
+"""The tables of one pool through one open connection: what is written and read, in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.store import queries
+
+
+@dataclass(frozen=True)
+class PredictionSet:
+    """One row of ``prediction_sets``."""
+
+    prediction_set: str
+    model: str | None
+    source: str
+    source_sha256: str
+    class_names: list[str]
+    prediction_count: int
+    image_count: int
+    quarantined_count: int
+    run_id: str
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One row of ``prediction_sources``: a file and the positions its rows have in the set."""
+
+    source: str
+    source_sha256: str
+    first_prediction_index: int
+    row_count: int
+
+
+class PoolStore:
+    """A pool's schema in an open DuckDB connection, made on first use.
+
+    Args:
+        connection: An open connection; its current schema becomes the pool's.
+        pool: The pool's name, which is the schema's.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, pool: str) -> None:
+        self._connection = connection
+        self.pool = pool
+        # With the database's name: a schema may be named as the database is.
+        schema = f"{_quoted(self.database)}.{_quoted(pool)}"
+        if not self._rows(queries.TABLES_EXIST, pool=pool)[0][0]:
+            tables = (
+                resources.files("dagster_active_learning.store")
+                .joinpath("schema.sql")
+                .read_text("utf-8")
+            )
+            with self.transaction():
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+                connection.execute(f"USE {schema}")
+                connection.execute(tables)
+        connection.execute(f"USE {schema}")
+
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """Everything in the block happens, or nothing does."""
+        self._connection.begin()
+        try:
+            yield
+        except BaseException:
+            self._connection.rollback()
+            raise
+        self._connection.commit()
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The open connection."""
+        return self._connection
+
+    @property
+    def database(self) -> str:
+        """The name of the database the pool is in."""
+        return str(self._rows("SELECT current_database()")[0][0])
+
+    # images
+
+    def replace_images(self, images: pa.Table) -> None:
+        """Make ``images`` (columns of the table ``images``) the pool's manifest."""
+        self._connection.execute(queries.DELETE_IMAGES)
+        self._insert(queries.INSERT_IMAGES, images)
+
+    def image_counts(self) -> tuple[int, int]:
+        """How many images the manifest has, and how many of them are labeled."""
+        return self._rows(queries.IMAGE_COUNTS)[0]
+
+    # predictions
+
+    def clear_prediction_set(self, prediction_set: str, value_type: pa.DataType) -> None:
+        """Remove a prediction set's rows and make room for values of the given precision."""
+        for statement in queries.DELETE_PREDICTION_SET:
+            self._connection.execute(statement, {"prediction_set": prediction_set})
+        stored = {name: kind for name, kind, _ in self.columns("predictions")}["class_probs"]
+        if value_type == pa.float64() and stored != "DOUBLE[]":
+            self._connection.execute(queries.WIDEN_CLASS_PROBS)
+
+    def add_predictions(self, prediction_set: str, predictions: pa.Table) -> None:
+        """Store rows with the columns image_id, prediction_index and class_probs."""
+        self._insert(queries.INSERT_PREDICTIONS, predictions, prediction_set=prediction_set)
+
+    def add_quarantined(self, prediction_set: str, rows: pa.Table) -> None:
+        """Store rows with the columns source, row_number, image_id, reason and raw."""
+        self._insert(queries.INSERT_QUARANTINED, rows, prediction_set=prediction_set)
+
+    def add_source(self, prediction_set: str, file: SourceFile) -> None:
+        """Record which positions of the set a file's rows have."""
+        self._connection.execute(
+            queries.INSERT_SOURCE,
+            {
+                "prediction_set": prediction_set,
+                "source": file.source,
+                "sha256": file.source_sha256,
+                "first_prediction_index": file.first_prediction_index,
+                "row_count": file.row_count,
+            },
+        )
+
+    def quarantine_images_not_in_manifest(self, prediction_set: str, reason: str) -> None:
+        """Move predictions about images the manifest does not have."""
+        values = {"prediction_set": prediction_set}
+        self._connection.execute(
+            queries.QUARANTINE_IMAGES_NOT_IN_MANIFEST, {**values, "reason": reason}
+        )
+        self._connection.execute(queries.DELETE_IMAGES_NOT_IN_MANIFEST, values)
+
+    def add_prediction_set(
+        self,
+        prediction_set: str,
+        *,
+        model: str | None,
+        source: str,
+        source_sha256: str,
+        class_names: list[str],
+        run_id: str,
+    ) -> PredictionSet:
+        """Record the prediction set whose rows have been stored, with the counts of its rows."""
+        self._connection.execute(
+            queries.INSERT_PREDICTION_SET,
+            {
+                "prediction_set": prediction_set,
+                "model": model,
+                "source": source,
+                "source_sha256": source_sha256,
+                "class_names": class_names,
+                "run_id": run_id,
+            },
+        )
+        return self.prediction_set(prediction_set)
+
+    def prediction_set(self, prediction_set: str) -> PredictionSet:
+        """The record of a prediction set.
+
+        Raises:
+            PoolStateError: If the set is not in the database.
+        """
+        found = self._rows(queries.PREDICTION_SET, prediction_set=prediction_set)
+        if not found:
+            raise PoolStateError(
+                f"pool {self.pool!r} has no prediction set {prediction_set!r} in the database "
+                f"{self.database!r}: materialize {self.pool}/predictions first"
+            )
+        return PredictionSet(*found[0])
+
+    def sources(self, prediction_set: str) -> list[SourceFile]:
+        """The files of a prediction set, in the order they were read."""
+        rows = self._rows(queries.SOURCES, prediction_set=prediction_set)
+        return [SourceFile(*row) for row in rows]
+
+    def quarantined_by_reason(self, prediction_set: str) -> pl.DataFrame:
+        """Columns reason, rows, first_source, first_row; the most frequent reason first."""
+        return self._relation(queries.QUARANTINED_BY_REASON, prediction_set=prediction_set).pl()
+
+    # scores
+
+    def index_images(self, prediction_set: str) -> None:
+        """Number the images that have predictions from 0, in the order they first appear."""
+        self._connection.execute(queries.INDEX_IMAGES, {"prediction_set": prediction_set})
+
+    def indexed_predictions(
+        self, prediction_set: PredictionSet, batch_rows: int
+    ) -> pa.RecordBatchReader:
+        """The columns image_index and class_probs, an image's predictions in their order."""
+        query = queries.INDEXED_PREDICTIONS
+        if prediction_set.image_count < prediction_set.prediction_count:
+            # Only sums of several predictions depend on the order, and a sort is dear.
+            query += queries.IN_ORDER
+        relation = self._relation(query, prediction_set=prediction_set.prediction_set)
+        return relation.to_arrow_reader(batch_rows)
+
+    def replace_image_scores(self, prediction_set: str, scores: pl.DataFrame) -> None:
+        """Store a row for each ``image_index``; other images of the manifest have null scores."""
+        values = {"prediction_set": prediction_set}
+        self._connection.execute(queries.DELETE_IMAGE_SCORES, values)
+        self._insert(queries.INSERT_IMAGE_SCORES, scores.to_arrow(), **values)
+        self._connection.execute(queries.INSERT_IMAGES_WITHOUT_PREDICTIONS, values)
+
+    def score_statistics(self, prediction_set: str) -> tuple[int, int, Mapping[str, float | None]]:
+        """How many images have scores, how many of them no prediction, and each score's mean."""
+        ((images, without, *means),) = self._rows(
+            queries.SCORE_STATISTICS, prediction_set=prediction_set
+        )
+        names = ("entropy", "least_confidence", "margin", "variance", "mean_object_score")
+        return images, without, dict(zip(names, means, strict=True))
+
+    # candidates
+
+    def unlabeled_scores(
+        self, prediction_set: str, acquisition_function: str, batch_rows: int
+    ) -> Iterator[pl.DataFrame]:
+        """Columns image_id, score and prediction_count of every image that has no label yet."""
+        relation = self._relation(
+            queries.UNLABELED_SCORES,
+            prediction_set=prediction_set,
+            acquisition_function=acquisition_function,
+        )
+        for batch in relation.to_arrow_reader(batch_rows):
+            yield pl.DataFrame(batch)
+
+    def replace_candidates(
+        self,
+        prediction_set: str,
+        acquisition_function: str,
+        candidates: pl.DataFrame,
+        run_id: str,
+    ) -> None:
+        """Store one function's rank, image_id, score, uncertainty and prediction_count."""
+        values = {"prediction_set": prediction_set, "acquisition_function": acquisition_function}
+        self._connection.execute(queries.DELETE_CANDIDATES, values)
+        self._insert(queries.INSERT_CANDIDATES, candidates.to_arrow(), **values, run_id=run_id)
+
+    def candidates(
+        self, prediction_set: str, acquisition_function: str, first: int
+    ) -> pl.DataFrame:
+        """The first ranks with the image's uri and the file its predictions came from."""
+        return self._relation(
+            queries.CANDIDATES,
+            prediction_set=prediction_set,
+            acquisition_function=acquisition_function,
+            first=first,
+        ).pl()
+
+    # what the tables are
+
+    def columns(self, table: str) -> list[tuple[str, str, str | None]]:
+        """Name, type and comment of a table's columns."""
+        return self._rows(queries.COLUMNS, pool=self.pool, table=table)
+
+    def _rows(self, query: str, **values: Any) -> list[Any]:
+        # All of them: a result that is not fetched to its end blocks the connection.
+        return self._connection.execute(query, values).fetchall()
+
+    def _relation(self, query: str, **values: Any) -> duckdb.DuckDBPyRelation:
+        return self._connection.sql(query, params=values)
+
+    def _insert(self, statement: str, rows: pa.Table, **values: Any) -> None:
+        self._connection.register("incoming", rows)
+        try:
+            self._connection.execute(statement, values)
+        finally:
+            self._connection.unregister("incoming")
+
+
+def _quoted(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'

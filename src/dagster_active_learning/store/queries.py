@@ -1,0 +1,196 @@
+"""The statements of the store. Table names are those of ``schema.sql``, in the pool's schema."""
+
+TABLES_EXIST = """
+SELECT count(*) > 0 FROM duckdb_tables()
+WHERE schema_name = $pool AND table_name = 'labeling_candidates'
+    AND database_name = current_database()
+"""
+
+COLUMNS = """
+SELECT column_name, data_type, comment FROM duckdb_columns()
+WHERE schema_name = $pool AND table_name = $table AND database_name = current_database()
+ORDER BY column_index
+"""
+
+
+# images
+
+DELETE_IMAGES = "DELETE FROM images"
+
+INSERT_IMAGES = """
+INSERT INTO images SELECT image_id, uri, width, height, coalesce(labeled, false), label
+FROM incoming
+"""
+
+IMAGE_COUNTS = "SELECT count(*), count(*) FILTER (labeled) FROM images"
+
+# predictions
+
+DELETE_PREDICTION_SET = (
+    "DELETE FROM prediction_sets WHERE prediction_set = $prediction_set",
+    "DELETE FROM prediction_sources WHERE prediction_set = $prediction_set",
+    "DELETE FROM predictions WHERE prediction_set = $prediction_set",
+    "DELETE FROM quarantined_predictions WHERE prediction_set = $prediction_set",
+)
+
+WIDEN_CLASS_PROBS = "ALTER TABLE predictions ALTER class_probs TYPE DOUBLE[]"
+
+INSERT_PREDICTIONS = """
+INSERT INTO predictions
+SELECT $prediction_set, image_id, prediction_index, class_probs, NULL, NULL, NULL FROM incoming
+"""
+
+INSERT_QUARANTINED = """
+INSERT INTO quarantined_predictions
+SELECT $prediction_set, source, row_number, image_id, reason, raw FROM incoming
+"""
+
+INSERT_SOURCE = """
+INSERT INTO prediction_sources
+VALUES ($prediction_set, $source, $sha256, $first_prediction_index, $row_count)
+"""
+
+QUARANTINE_IMAGES_NOT_IN_MANIFEST = """
+INSERT INTO quarantined_predictions
+SELECT p.prediction_set, s.source, p.prediction_index - s.first_prediction_index + 1, p.image_id,
+    $reason, to_json({image_id: p.image_id, class_probs: p.class_probs})
+FROM predictions p ANTI JOIN images i ON p.image_id = i.image_id
+JOIN prediction_sources s ON p.prediction_set = s.prediction_set
+    AND p.prediction_index >= s.first_prediction_index
+    AND p.prediction_index < s.first_prediction_index + s.row_count
+WHERE p.prediction_set = $prediction_set
+"""
+
+DELETE_IMAGES_NOT_IN_MANIFEST = """
+DELETE FROM predictions
+WHERE prediction_set = $prediction_set AND image_id NOT IN (SELECT image_id FROM images)
+"""
+
+INSERT_PREDICTION_SET = """
+INSERT INTO prediction_sets
+SELECT $prediction_set, $model, $source, $source_sha256, $class_names,
+    (SELECT count(*) FROM predictions WHERE prediction_set = $prediction_set),
+    (SELECT count(DISTINCT image_id) FROM predictions WHERE prediction_set = $prediction_set),
+    (SELECT count(*) FROM quarantined_predictions WHERE prediction_set = $prediction_set),
+    $run_id, now()
+"""
+
+PREDICTION_SET = """
+SELECT prediction_set, model, source, source_sha256, class_names, prediction_count, image_count,
+    quarantined_count, run_id
+FROM prediction_sets WHERE prediction_set = $prediction_set
+"""
+
+SOURCES = """
+SELECT source, source_sha256, first_prediction_index, row_count FROM prediction_sources
+WHERE prediction_set = $prediction_set ORDER BY first_prediction_index
+"""
+
+QUARANTINED_BY_REASON = """
+SELECT reason, count(*) AS rows, min_by(source, (source, row_number)) AS first_source,
+    min_by(row_number, (source, row_number)) AS first_row
+FROM quarantined_predictions WHERE prediction_set = $prediction_set
+GROUP BY reason ORDER BY rows DESC, reason
+"""
+
+# scores
+
+INDEX_IMAGES = """
+CREATE OR REPLACE TEMP TABLE indexed_images AS
+SELECT row_number() OVER (ORDER BY first_prediction) - 1 AS image_index, image_id
+FROM (
+    SELECT image_id, min(prediction_index) AS first_prediction
+    FROM predictions WHERE prediction_set = $prediction_set GROUP BY image_id
+)
+"""
+
+INDEXED_PREDICTIONS = """
+SELECT i.image_index, p.class_probs
+FROM predictions p JOIN indexed_images i ON p.image_id = i.image_id
+WHERE p.prediction_set = $prediction_set
+"""
+
+IN_ORDER = "ORDER BY p.prediction_index"
+
+DELETE_IMAGE_SCORES = "DELETE FROM image_scores WHERE prediction_set = $prediction_set"
+
+INSERT_IMAGE_SCORES = """
+INSERT INTO image_scores
+SELECT $prediction_set, i.image_id, s.prediction_count, s.entropy, s.least_confidence, s.margin,
+    s.variance, s.mean_object_score
+FROM incoming s JOIN indexed_images i ON s.image_index = i.image_index
+ORDER BY s.image_index
+"""
+
+INSERT_IMAGES_WITHOUT_PREDICTIONS = """
+INSERT INTO image_scores
+SELECT $prediction_set, i.image_id, 0, NULL, NULL, NULL, NULL, NULL
+FROM images i ANTI JOIN indexed_images x ON i.image_id = x.image_id
+ORDER BY i.image_id
+"""
+
+SCORE_STATISTICS = """
+SELECT count(*), count(*) FILTER (prediction_count = 0), avg(entropy), avg(least_confidence),
+    avg(margin), avg(variance), avg(mean_object_score)
+FROM image_scores WHERE prediction_set = $prediction_set
+"""
+
+# candidates
+
+UNLABELED_SCORES = """
+SELECT s.image_id, COLUMNS(lambda name: name = $acquisition_function) AS score, s.prediction_count
+FROM image_scores s ANTI JOIN (FROM images WHERE labeled) i ON s.image_id = i.image_id
+WHERE s.prediction_set = $prediction_set
+"""
+
+DELETE_CANDIDATES = """
+DELETE FROM labeling_candidates
+WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
+"""
+
+INSERT_CANDIDATES = """
+INSERT INTO labeling_candidates
+WITH probabilities AS (
+    SELECT p.image_id, p.prediction_index, unnest(p.class_probs) AS probability,
+        generate_subscripts(p.class_probs, 1) AS class_index
+    FROM predictions p SEMI JOIN incoming c ON p.image_id = c.image_id
+    WHERE p.prediction_set = $prediction_set
+),
+class_means AS (
+    SELECT image_id, class_index, avg(probability ORDER BY prediction_index) AS mean_probability
+    FROM probabilities GROUP BY image_id, class_index
+),
+predicted AS (
+    SELECT image_id, min_by(class_index, (-mean_probability, class_index)) AS class_index
+    FROM class_means GROUP BY image_id
+)
+SELECT $prediction_set, $acquisition_function, c.rank, c.image_id, c.score, c.uncertainty,
+    c.prediction_count, s.class_names[p.class_index], $run_id
+FROM incoming c
+LEFT JOIN predicted p ON c.image_id = p.image_id
+JOIN prediction_sets s ON s.prediction_set = $prediction_set
+ORDER BY c.rank
+"""
+
+CANDIDATES = """
+WITH origins AS (
+    SELECT p.image_id, min_by(s.source, p.prediction_index) AS source
+    FROM predictions p JOIN prediction_sources s ON p.prediction_set = s.prediction_set
+        AND p.prediction_index >= s.first_prediction_index
+        AND p.prediction_index < s.first_prediction_index + s.row_count
+    SEMI JOIN (
+        FROM labeling_candidates WHERE prediction_set = $prediction_set
+        AND acquisition_function = $acquisition_function AND rank <= $first
+    ) c ON p.image_id = c.image_id
+    WHERE p.prediction_set = $prediction_set
+    GROUP BY p.image_id
+)
+SELECT c.rank, c.image_id, c.score, c.uncertainty, c.prediction_count, c.predicted_class, i.uri,
+    o.source
+FROM labeling_candidates c
+LEFT JOIN images i ON c.image_id = i.image_id
+LEFT JOIN origins o ON c.image_id = o.image_id
+WHERE c.prediction_set = $prediction_set AND c.acquisition_function = $acquisition_function
+    AND c.rank <= $first
+ORDER BY c.rank
+"""

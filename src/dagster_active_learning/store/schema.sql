@@ -1,0 +1,132 @@
+-- The tables of a pool. They live in the schema that bears the pool's name, which is the
+-- connection's current one when this runs.
+
+CREATE TABLE IF NOT EXISTS images (
+    image_id VARCHAR NOT NULL,
+    uri VARCHAR,
+    width INTEGER,
+    height INTEGER,
+    labeled BOOLEAN NOT NULL,
+    label VARCHAR
+);
+COMMENT ON TABLE images IS 'The pool''s manifest: the images to choose from';
+COMMENT ON COLUMN images.image_id IS 'The image''s id, each once';
+COMMENT ON COLUMN images.uri IS 'Where the image file is';
+COMMENT ON COLUMN images.width IS 'Width in pixels';
+COMMENT ON COLUMN images.height IS 'Height in pixels';
+COMMENT ON COLUMN images.labeled IS 'Whether the image has its label already; then it is no candidate';
+COMMENT ON COLUMN images.label IS 'The label, where there is one';
+
+CREATE TABLE IF NOT EXISTS prediction_sets (
+    prediction_set VARCHAR NOT NULL,
+    model VARCHAR,
+    source VARCHAR NOT NULL,
+    source_sha256 VARCHAR NOT NULL,
+    class_names VARCHAR[] NOT NULL,
+    prediction_count BIGINT NOT NULL,
+    image_count BIGINT NOT NULL,
+    quarantined_count BIGINT NOT NULL,
+    run_id VARCHAR NOT NULL,
+    ingested_at TIMESTAMPTZ NOT NULL
+);
+COMMENT ON TABLE prediction_sets IS 'One row for all predictions of one model over the pool at one time';
+COMMENT ON COLUMN prediction_sets.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN prediction_sets.model IS 'The model that made the predictions';
+COMMENT ON COLUMN prediction_sets.source IS 'Path, glob, asset key or query the predictions came from';
+COMMENT ON COLUMN prediction_sets.source_sha256 IS 'SHA-256 of the content that was read';
+COMMENT ON COLUMN prediction_sets.class_names IS 'The K class names in class order; positions from 0 where the source names none';
+COMMENT ON COLUMN prediction_sets.prediction_count IS 'Rows stored in predictions';
+COMMENT ON COLUMN prediction_sets.image_count IS 'Different images among them';
+COMMENT ON COLUMN prediction_sets.quarantined_count IS 'Rows stored in quarantined_predictions';
+COMMENT ON COLUMN prediction_sets.run_id IS 'Dagster run that read the predictions';
+COMMENT ON COLUMN prediction_sets.ingested_at IS 'When they were read';
+
+CREATE TABLE IF NOT EXISTS prediction_sources (
+    prediction_set VARCHAR NOT NULL,
+    source VARCHAR NOT NULL,
+    source_sha256 VARCHAR NOT NULL,
+    first_prediction_index BIGINT NOT NULL,
+    row_count BIGINT NOT NULL
+);
+COMMENT ON TABLE prediction_sources IS 'The files of a prediction set: which file a prediction came from';
+COMMENT ON COLUMN prediction_sources.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN prediction_sources.source IS 'Path of the file, or the name of the asset or query';
+COMMENT ON COLUMN prediction_sources.source_sha256 IS 'SHA-256 of the file''s content';
+COMMENT ON COLUMN prediction_sources.first_prediction_index IS 'prediction_index of the file''s first row';
+COMMENT ON COLUMN prediction_sources.row_count IS 'Rows of the file, stored and quarantined';
+
+CREATE TABLE IF NOT EXISTS predictions (
+    prediction_set VARCHAR NOT NULL,
+    image_id VARCHAR NOT NULL,
+    prediction_index BIGINT NOT NULL,
+    class_probs FLOAT[],
+    score DOUBLE,
+    category VARCHAR,
+    bbox DOUBLE[]
+);
+COMMENT ON TABLE predictions IS 'What the model said, one row a prediction';
+COMMENT ON COLUMN predictions.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN predictions.image_id IS 'The image the prediction is about';
+COMMENT ON COLUMN predictions.prediction_index IS 'Position in the source, from 0; rows in quarantine count too';
+COMMENT ON COLUMN predictions.class_probs IS 'The K class probabilities, in the order of prediction_sets.class_names';
+COMMENT ON COLUMN predictions.score IS 'The detector''s own score, for objects';
+COMMENT ON COLUMN predictions.category IS 'The class the model names, for objects';
+COMMENT ON COLUMN predictions.bbox IS 'x, y, width, height of the object';
+
+CREATE TABLE IF NOT EXISTS quarantined_predictions (
+    prediction_set VARCHAR NOT NULL,
+    source VARCHAR NOT NULL,
+    row_number BIGINT NOT NULL,
+    image_id VARCHAR,
+    reason VARCHAR NOT NULL,
+    raw VARCHAR NOT NULL
+);
+COMMENT ON TABLE quarantined_predictions IS 'Rows that cannot be scored';
+COMMENT ON COLUMN quarantined_predictions.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN quarantined_predictions.source IS 'The file the row is in';
+COMMENT ON COLUMN quarantined_predictions.row_number IS 'Which row of the file, from 1; a header and blank lines do not count';
+COMMENT ON COLUMN quarantined_predictions.image_id IS 'The image''s id, where it could be read';
+COMMENT ON COLUMN quarantined_predictions.reason IS 'Why it cannot be scored';
+COMMENT ON COLUMN quarantined_predictions.raw IS 'The row as it was read';
+
+CREATE TABLE IF NOT EXISTS image_scores (
+    prediction_set VARCHAR NOT NULL,
+    image_id VARCHAR NOT NULL,
+    prediction_count BIGINT NOT NULL,
+    entropy DOUBLE,
+    least_confidence DOUBLE,
+    margin DOUBLE,
+    variance DOUBLE,
+    mean_object_score DOUBLE
+);
+COMMENT ON TABLE image_scores IS 'The scores of every image of the pool under each acquisition function';
+COMMENT ON COLUMN image_scores.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN image_scores.image_id IS 'The image''s id';
+COMMENT ON COLUMN image_scores.prediction_count IS 'How many predictions the scores are the mean of';
+COMMENT ON COLUMN image_scores.entropy IS 'Entropy in bits, 0 to log2 K; high is uncertain';
+COMMENT ON COLUMN image_scores.least_confidence IS '1 - p(1), 0 to 1 - 1/K; high is uncertain';
+COMMENT ON COLUMN image_scores.margin IS 'p(1) - p(2), 0 to 1; low is uncertain';
+COMMENT ON COLUMN image_scores.variance IS 'Population variance of the class probabilities, 0 to (K-1)/K²; low is uncertain';
+COMMENT ON COLUMN image_scores.mean_object_score IS 'Mean score of the image''s objects, 0 without objects; null for classification';
+
+CREATE TABLE IF NOT EXISTS labeling_candidates (
+    prediction_set VARCHAR NOT NULL,
+    acquisition_function VARCHAR NOT NULL,
+    rank BIGINT NOT NULL,
+    image_id VARCHAR NOT NULL,
+    score DOUBLE,
+    uncertainty DOUBLE,
+    prediction_count BIGINT NOT NULL,
+    predicted_class VARCHAR,
+    run_id VARCHAR NOT NULL
+);
+COMMENT ON TABLE labeling_candidates IS 'Which images to label next';
+COMMENT ON COLUMN labeling_candidates.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN labeling_candidates.acquisition_function IS 'The rule that ranks the images';
+COMMENT ON COLUMN labeling_candidates.rank IS 'Place in the queue, from 1';
+COMMENT ON COLUMN labeling_candidates.image_id IS 'The image''s id';
+COMMENT ON COLUMN labeling_candidates.score IS 'The image''s score in the function''s own unit';
+COMMENT ON COLUMN labeling_candidates.uncertainty IS 'The score mapped to 0..1, where 1 is the most uncertain';
+COMMENT ON COLUMN labeling_candidates.prediction_count IS 'How many predictions the score is the mean of';
+COMMENT ON COLUMN labeling_candidates.predicted_class IS 'The class with the highest mean probability';
+COMMENT ON COLUMN labeling_candidates.run_id IS 'Dagster run that ranked the images';

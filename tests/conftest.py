@@ -1,0 +1,54 @@
+"""What tests share: real predictions, pools to fill, and Dagster instances."""
+
+import os
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+REAL_PREDICTIONS = PROJECT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_predictions() -> Path:
+    """A folder of predictions of real models, published by others, beside the project."""
+    if not REAL_PREDICTIONS.is_dir():
+        reason = f"{REAL_PREDICTIONS} is not there"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return REAL_PREDICTIONS
+
+
+@pytest.fixture
+def database(tmp_path) -> Path:
+    """Where a test has its DuckDB database."""
+    return tmp_path / "test.duckdb"
+
+
+@pytest.fixture
+def query(database):
+    """Run a query on the test's database and fetch all rows."""
+
+    def run(sql: str, *values):
+        with duckdb.connect(str(database)) as connection:
+            return connection.execute(sql, values).fetchall()
+
+    return run
+
+
+@pytest.fixture
+def write_predictions(tmp_path):
+    """Write class probabilities as a Parquet file with ids image0, image1, …"""
+
+    def write(class_probs, image_ids=None, name="predictions.parquet", dtype=None) -> Path:
+        rows = [np.asarray(row, dtype) for row in class_probs]
+        ids = image_ids or [f"image{row}" for row in range(len(rows))]
+        pq.write_table(pa.table({"image_id": ids, "class_probs": rows}), tmp_path / name)
+        return tmp_path / name
+
+    return write

@@ -1,0 +1,169 @@
+"""The example code location as a user runs it: from the shell, with Dagster's own commands."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+
+from reference import prediction_scores
+
+PROJECT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def data_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def environment(data_folder):
+    return os.environ | {
+        "LABELING_DATA_FOLDER": str(data_folder),
+        "DAGSTER_DISABLE_TELEMETRY": "true",
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+def run(command, environment, folder=PROJECT):
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def output(environment):
+    """What the README's command says."""
+    command = [
+        "dagster",
+        "asset",
+        "materialize",
+        "-m",
+        "labeling.definitions",
+        "-d",
+        "pipelines",
+        "--select",
+        "*",
+    ]
+    return run(command, environment)
+
+
+def rows(data_folder, sql):
+    with duckdb.connect(str(data_folder / "labeling.duckdb"), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_the_main_job_ends_with_ten_candidates_and_the_database(output, data_folder):
+    predictions = pl.read_parquet(data_folder / "digits" / "predictions.parquet")
+    manifest = pl.read_csv(data_folder / "digits" / "manifest.csv")
+    assert manifest["labeled"].sum() == 50
+    margins = prediction_scores(predictions["class_probs"].to_list())["margin"]
+    margins[manifest["labeled"].to_numpy()] = np.inf
+    expected = [predictions["image_id"][int(row)] for row in np.argsort(margins)[:10]]
+    table = output[output.index("Label these next") :]
+    assert re.findall(r"digit_\d{4}", table) == expected
+    assert str(data_folder / "labeling.duckdb") in table
+
+
+def test_the_digits_are_all_there_and_the_labeled_ones_no_candidates(output, data_folder):
+    assert rows(data_folder, "SELECT count(*), count(*) FILTER (labeled) FROM digits.images") == [
+        (1797, 50)
+    ]
+    assert rows(data_folder, "SELECT count(*) FROM digits.predictions") == [(1797,)]
+    assert rows(data_folder, "SELECT count(*) FROM digits.image_scores") == [(1797,)]
+    candidates = rows(
+        data_folder,
+        """SELECT acquisition_function, count(*), count(DISTINCT rank), max(rank), count(*) FILTER (labeled)
+        FROM digits.labeling_candidates JOIN digits.images USING (image_id) GROUP BY 1 ORDER BY 1""",
+    )
+    names = ["entropy", "least_confidence", "margin", "variance"]
+    assert candidates == [(name, 500, 500, 500, 0) for name in names]
+    assert len(list((data_folder / "digits" / "images").glob("*.png"))) == 1797
+
+
+def test_the_classifier_has_learned_something(output, data_folder):
+    from sklearn.datasets import load_digits
+
+    predictions = pl.read_parquet(data_folder / "digits" / "predictions.parquet")
+    predicted = np.argmax(predictions["class_probs"].to_list(), axis=1)
+    assert (predicted == load_digits().target).mean() > 0.7
+
+
+def test_dagster_and_dg_accept_the_definitions(environment):
+    assert "validation" in run(["dagster", "definitions", "validate"], environment).lower()
+    pipelines = PROJECT / "pipelines"
+    assert "loaded successfully" in run(["dg", "check", "defs"], environment, pipelines)
+    listed = run(["dg", "list", "defs", "--json"], environment, pipelines)
+    for key in ("predictions", "image_scores", "labeling_candidates/margin", "labeling_batch"):
+        assert f'"digits/{key}"' in listed
+
+
+@pytest.mark.slow
+def test_dagster_dev_serves_the_assets(environment, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (tmp_path / "dev.log").open("w+")
+    server = subprocess.Popen(
+        ["dagster", "dev", "--host", "127.0.0.1", "--port", str(port)],
+        cwd=PROJECT,
+        env=environment | {"DAGSTER_HOME": str(tmp_path)},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        answer = wait_for_assets(port, server)
+        keys = {"/".join(node["assetKey"]["path"]) for node in answer["data"]["assetNodes"]}
+        assert {
+            "digits/predictions",
+            "digits/image_scores",
+            "digits/labeling_candidates/margin",
+        } <= keys
+    except AssertionError:
+        log.seek(0)
+        print(log.read())
+        raise
+    finally:
+        os.killpg(server.pid, signal.SIGINT)
+        server.wait(timeout=60)
+        log.close()
+
+
+def wait_for_assets(port, server):
+    query = json.dumps({"query": "{ assetNodes { assetKey { path } } }"}).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/graphql", query, {"Content-Type": "application/json"}
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "dagster dev ended by itself"
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                answer = json.load(response)
+        except OSError:
+            answer = {"data": {"assetNodes": []}}
+        if answer["data"]["assetNodes"]:
+            return answer
+        time.sleep(1)
+    raise AssertionError("dagster dev did not serve the assets in two minutes")

@@ -1,0 +1,399 @@
+"""Every format: what it reads, how it numbers rows, and what it says about broken files."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dagster_active_learning import read_predictions
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.readers import FORMATS
+from dagster_active_learning.readers.reasons import Reason
+
+IDS = ["a", "b", "c"]
+PROBS = [[0.5, 0.25, 0.25], [1.0, 0.0, 0.0], [0.125, 0.375, 0.5]]
+NAMES = ["cat", "dog", "eel"]
+
+
+def write_parquet(
+    folder: Path, dtype: pa.DataType, *, length: int = -1, names: bool = False
+) -> Path:
+    table = pa.table({"image_id": IDS, "class_probs": pa.array(PROBS, pa.list_(dtype, length))})
+    if names:
+        table = table.replace_schema_metadata({"class_names": json.dumps(NAMES)})
+    pq.write_table(table, folder / "p.parquet", row_group_size=2)
+    return folder / "p.parquet"
+
+
+def write_wide(folder: Path, suffix: str, prefix: str = "prob_") -> Path:
+    frame = pl.DataFrame(
+        {
+            "image_id": IDS,
+            **{
+                prefix + name: column
+                for name, column in zip(NAMES, zip(*PROBS, strict=True), strict=True)
+            },
+        }
+    )
+    path = folder / f"wide.{suffix}"
+    {"parquet": frame.write_parquet, "csv": frame.write_csv, "jsonl": frame.write_ndjson}[suffix](
+        path
+    )
+    return path
+
+
+def write_text(folder: Path, name: str, text: str | bytes) -> Path:
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return folder / name
+
+
+def write_npy(folder: Path, matrix: np.ndarray, ids: list[str] | None = None) -> Path:
+    np.save(folder / "p.npy", matrix)
+    write_text(folder, "p.ids.txt", "\n".join(IDS if ids is None else ids) + "\n")
+    return folder / "p.npy"
+
+
+def rows_of(path: Path | str, **options) -> list[dict]:
+    stream = read_predictions(path, **options)
+    return [row for batch in stream for row in batch.to_pylist()]
+
+
+def list_json(folder: Path) -> Path:
+    lines = [
+        json.dumps({"image_id": i, "class_probs": p, "x": {}})
+        for i, p in zip(IDS, PROBS, strict=True)
+    ]
+    return write_text(folder, "p.jsonl", "\n".join(lines))
+
+
+GOOD_SOURCES = {
+    "parquet float32 list": (lambda f: write_parquet(f, pa.float32()), {"format": "parquet"}, pa.float32(), None),
+    "parquet float16 list": (lambda f: write_parquet(f, pa.float16()), {"format": "parquet"}, pa.float32(), None),
+    "parquet float64 list, names in the file": (
+        lambda f: write_parquet(f, pa.float64(), names=True), {"format": "parquet"}, pa.float64(), NAMES,
+    ),
+    "parquet fixed-size list": (
+        lambda f: write_parquet(f, pa.float32(), length=3), {"format": "parquet", "class_names": NAMES}, pa.float32(), NAMES,
+    ),
+    "parquet columns by prefix": (
+        lambda f: write_wide(f, "parquet"), {"format": "parquet", "class_column_prefix": "prob_"}, pa.float64(), NAMES,
+    ),
+    "csv columns by prefix": (
+        lambda f: write_wide(f, "csv"), {"format": "csv", "class_column_prefix": "prob_"}, pa.float64(), NAMES,
+    ),
+    "csv columns by pattern": (
+        lambda f: write_wide(f, "csv"), {"format": "csv", "class_column_pattern": "prob_(.*)"}, pa.float64(), NAMES,
+    ),
+    "csv columns by names": (
+        lambda f: write_wide(f, "csv", prefix=""), {"format": "csv", "class_columns": NAMES}, pa.float64(), NAMES,
+    ),
+    "csv list as JSON": (
+        lambda f: write_text(f, "p.csv", "image_id,class_probs\n" + "".join(f'{i},"{p}"\n' for i, p in zip(IDS, PROBS, strict=True))),
+        {"format": "csv"}, pa.float64(), None,
+    ),
+    "csv list as NumPy prints it": (
+        lambda f: write_text(f, "p.csv", "image_id,class_probs\n" + "".join(f"{i},{np.array(p)}\n" for i, p in zip(IDS, PROBS, strict=True))),
+        {"format": "csv"}, pa.float64(), None,
+    ),
+    "csv compressed": (
+        lambda f: write_text(f, "p.csv.gz", gzip.compress(write_wide(f, "csv").read_bytes())),
+        {"format": "csv", "class_column_prefix": "prob_"}, pa.float64(), NAMES,
+    ),
+    "jsonl list": (list_json, {"format": "jsonl"}, pa.float64(), None),
+    "jsonl columns": (
+        lambda f: write_wide(f, "jsonl"), {"format": "jsonl", "class_column_prefix": "prob_"}, pa.float64(), NAMES,
+    ),
+    "jsonl compressed": (
+        lambda f: write_text(f, "p.jsonl.gz", gzip.compress(list_json(f).read_bytes())), {"format": "jsonl"}, pa.float64(), None,
+    ),
+    "npy float32": (lambda f: write_npy(f, np.array(PROBS, np.float32)), {"format": "npy"}, pa.float32(), None),
+    "npy float16": (lambda f: write_npy(f, np.array(PROBS, np.float16)), {"format": "npy"}, pa.float32(), None),
+    "npy big-endian, column by column": (
+        lambda f: write_npy(f, np.asfortranarray(np.array(PROBS, ">f8"))),
+        {"format": "npy", "class_names": NAMES}, pa.float64(), NAMES,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", GOOD_SOURCES)
+@pytest.mark.parametrize("batch_rows", [None, 1, 2])
+def test_the_same_predictions_from_every_format(tmp_path, case, batch_rows):
+    write, options, value_type, names = GOOD_SOURCES[case]
+    path = write(tmp_path)
+    stream = read_predictions(path, batch_rows=batch_rows, **options)
+    batches = list(stream)
+    assert all(batch.schema == stream.schema for batch in batches)
+    assert batch_rows is None or max(batch.num_rows for batch in batches) <= batch_rows
+    rows = [row for batch in batches for row in batch.to_pylist()]
+    assert [row["image_id"] for row in rows] == IDS
+    assert [row["class_probs"] for row in rows] == PROBS
+    assert [row["row_number"] for row in rows] == [1, 2, 3]
+    assert {row["source"] for row in rows} == {str(path)}
+    assert {row["reason"] for row in rows} == {None}
+    assert stream.value_type == value_type
+    assert stream.class_names == (tuple(names) if names else None)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("ids", [np.array(IDS), np.array([b"a", b"b", b"c"])])
+def test_an_archive_of_arrays_brings_its_ids_and_names(tmp_path, save, ids):
+    path = tmp_path / "p.npz"
+    save(path, class_probs=np.array(PROBS, np.float32), image_ids=ids, class_names=np.array(NAMES))
+    stream = read_predictions(path, format="npz")
+    assert stream.class_names == tuple(NAMES)
+    rows = [row for batch in stream for row in batch.to_pylist()]
+    assert [(row["image_id"], row["class_probs"]) for row in rows] == list(
+        zip(IDS, PROBS, strict=True)
+    )
+
+
+def test_integer_ids_are_text_and_keep_their_zeros_in_text(tmp_path):
+    np.save(tmp_path / "p.npy", np.array(PROBS))
+    np.save(tmp_path / "ids.npy", np.array([7, 8, 9]))
+    npy = rows_of(tmp_path / "p.npy", format="npy", image_ids="ids.npy")
+    csv = rows_of(
+        write_text(tmp_path, "p.csv", "image_id,x,y\n007,0.5,0.5\n"),
+        format="csv",
+        class_columns=["x", "y"],
+    )
+    jsonl = rows_of(
+        write_text(tmp_path, "p.jsonl", '{"image_id": 7, "class_probs": [1, 0]}'), format="jsonl"
+    )
+    assert [row["image_id"] for row in npy + csv + jsonl] == ["7", "8", "9", "007", "7"]
+
+
+def test_files_of_a_glob_are_read_in_the_order_of_their_names(tmp_path):
+    for name in ("b", "a", "c"):
+        pq.write_table(
+            pa.table(
+                {
+                    "image_id": [name],
+                    "class_probs": pa.array(
+                        [[0.5, 0.5]], pa.list_(pa.float32() if name != "c" else pa.float64())
+                    ),
+                }
+            ),
+            tmp_path / f"{name}.parquet",
+        )
+    stream = read_predictions(tmp_path / "*.parquet", format="parquet")
+    rows = [row for batch in stream for row in batch.to_pylist()]
+    assert [(row["image_id"], row["row_number"]) for row in rows] == [("a", 1), ("b", 1), ("c", 1)]
+    assert [Path(row["source"]).name for row in rows] == ["a.parquet", "b.parquet", "c.parquet"]
+    assert stream.value_type == pa.float64(), "the widest precision of the files"
+
+
+@pytest.mark.parametrize(("format", "suffix"), [("csv", "csv"), ("jsonl", "jsonl")])
+def test_blank_lines_are_no_rows(tmp_path, format, suffix):
+    text = {
+        "csv": "image_id,x,y\n\na,0.5,0.5\n\nb,1\n",
+        "jsonl": '\n{"image_id": "a", "class_probs": [0.5, 0.5]}\n\nnot json\n',
+    }[format]
+    options = {"class_columns": ["x", "y"]} if format == "csv" else {}
+    rows = rows_of(write_text(tmp_path, f"p.{suffix}", text), format=format, **options)
+    assert [(row["row_number"], row["image_id"]) for row in rows] == [(1, "a"), (2, None)]
+
+
+# Rows that cannot be read as a prediction: format, text of the row, reason.
+UNREADABLE_ROWS = [
+    ("csv", "x,0.5,abc", Reason.PROBABILITY_NOT_NUMBER),
+    ("csv", "x,0.5,", Reason.PROBABILITY_NULL),
+    ("csv", ",0.5,0.5", Reason.IMAGE_ID_NULL),
+    ("csv", '"",0.5,0.5', Reason.IMAGE_ID_NULL),
+    ("csv", "x,0.5", Reason.WRONG_FIELD_COUNT),
+    ("csv", "x,0.5,0.25,0.25", Reason.WRONG_FIELD_COUNT),
+    ("csv", b"\xff\xfe,0.5,0.5", Reason.IMAGE_ID_NOT_UTF8),
+    ("csv", b"x,\xff,0.5", Reason.PROBABILITY_NOT_NUMBER),
+    ("jsonl", '{"image_id": "x", "class_probs": [0.5, "0.5"]}', Reason.PROBABILITY_NOT_NUMBER),
+    ("jsonl", '{"image_id": "x", "class_probs": [0.5, true]}', Reason.PROBABILITY_NOT_NUMBER),
+    ("jsonl", '{"image_id": "x", "class_probs": [0.5, [0.5]]}', Reason.PROBABILITY_NOT_NUMBER),
+    ("jsonl", '{"image_id": "x", "class_probs": [0.5, null]}', Reason.PROBABILITY_NULL),
+    ("jsonl", '{"image_id": "x", "class_probs": []}', Reason.CLASS_PROBS_EMPTY),
+    ("jsonl", '{"image_id": "x", "class_probs": null}', Reason.CLASS_PROBS_NULL),
+    ("jsonl", '{"image_id": "x"}', Reason.CLASS_PROBS_NULL),
+    ("jsonl", '{"image_id": "x", "class_probs": 0.5}', Reason.CLASS_PROBS_NOT_LIST),
+    ("jsonl", '{"image_id": "x", "class_probs": {"a": 0.5}}', Reason.CLASS_PROBS_NOT_LIST),
+    ("jsonl", '{"image_id": null, "class_probs": [0.5, 0.5]}', Reason.IMAGE_ID_NULL),
+    ("jsonl", '{"image_id": 0.5, "class_probs": [0.5, 0.5]}', Reason.IMAGE_ID_NOT_TEXT),
+    ("jsonl", '{"image_id": "\\ud800", "class_probs": [0.5, 0.5]}', Reason.IMAGE_ID_NOT_UTF8),
+    ("jsonl", '{"image_id": "x", "class_probs": [' + "9" * 30 + ", 0.5]}", Reason.ABOVE_ONE),
+    ("jsonl", '{"image_id": "x", "class_probs": [0.5', Reason.UNREADABLE_LINE),
+    ("jsonl", "[1, 2]", Reason.UNREADABLE_LINE),
+    ("jsonl", b'{"image_id": "\xff", "class_probs": [0.5, 0.5]}', Reason.UNREADABLE_LINE),
+    ("jsonl", "[" * 100_000, Reason.UNREADABLE_LINE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("format", "row", "reason"),
+    UNREADABLE_ROWS,
+    ids=[f"{f}-{str(r)[:40]}" for f, r, _ in UNREADABLE_ROWS],
+)
+def test_a_row_that_is_no_prediction_keeps_its_place_with_a_reason(tmp_path, format, row, reason):
+    row = row if isinstance(row, bytes) else row.encode()
+    good = {"csv": b"%s,0.5,0.5", "jsonl": b'{"image_id": "%s", "class_probs": [0.5, 0.5]}'}[format]
+    lines = [good % b"a", row, good % b"c"]
+    header = [b"image_id,x,y"] if format == "csv" else []
+    path = write_text(tmp_path, f"p.{format}", b"\n".join(header + lines))
+    options = {"class_columns": ["x", "y"]} if format == "csv" else {}
+    rows = rows_of(path, format=format, **options)
+    assert [one["row_number"] for one in rows] == [1, 2, 3]
+    assert [one["reason"] for one in rows] == [None, reason, None]
+    assert rows[1]["raw"]
+    assert [one["raw"] for one in (rows[0], rows[2])] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("probs", "reason"),
+    [
+        (pa.array([["0.5", "0.5"], ["0.5", "x"]]), Reason.PROBABILITY_NOT_NUMBER),
+        (pa.array([[0.5, 0.5], [0.5, None]]), Reason.PROBABILITY_NULL),
+        (pa.array([[0.5, 0.5], []]), Reason.CLASS_PROBS_EMPTY),
+        (pa.array([[0.5, 0.5], None]), Reason.CLASS_PROBS_NULL),
+        (pa.array([[0.5, 0.5], None], pa.list_(pa.float32(), 2)), Reason.CLASS_PROBS_NULL),
+        (pa.array([[0.5, 0.5], None], pa.large_list(pa.float32())), Reason.CLASS_PROBS_NULL),
+        (pa.array(["0.5 0.5", "0.5 x"]), Reason.PROBABILITY_NOT_NUMBER),
+        (pa.array(["[0.5;0.5]", "[]"]), Reason.CLASS_PROBS_EMPTY),
+    ],
+)
+def test_columns_of_a_parquet_file_are_judged_row_by_row(tmp_path, probs, reason):
+    pq.write_table(pa.table({"image_id": ["a", "b"], "class_probs": probs}), tmp_path / "p.parquet")
+    rows = rows_of(tmp_path / "p.parquet", format="parquet")
+    assert [row["reason"] for row in rows] == [None, reason]
+    assert rows[0]["class_probs"] == [0.5, 0.5]
+    assert '"image_id": "b"' in rows[1]["raw"]
+
+
+def cut(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+# What a file can be instead of predictions: what writes it, the options, words of the error.
+BROKEN_FILES = {
+    "missing": (lambda f: f / "none.csv", {"format": "csv"}, "does not exist"),
+    "glob without a match": (lambda f: f / "*.csv", {"format": "csv"}, "does not exist"),
+    "a folder": (lambda f: f, {"format": "csv"}, "is a folder"),
+    "empty csv": (lambda f: write_text(f, "p.csv", ""), {"format": "csv"}, "not a readable UTF-8 CSV"),
+    "csv with a header only": (
+        lambda f: write_text(f, "p.csv", "image_id,x,y\n"), {"format": "csv", "class_columns": ["x", "y"]}, "holds no predictions",
+    ),
+    "csv without the id column": (
+        lambda f: write_text(f, "p.csv", "id,x,y\n1,0.5,0.5\n"), {"format": "csv", "class_columns": ["x", "y"]}, "no column 'image_id'",
+    ),
+    "csv without the class columns": (
+        lambda f: write_text(f, "p.csv", "image_id,x\n1,0.5\n"), {"format": "csv", "class_columns": ["x", "y"]}, "no column 'y'",
+    ),
+    "csv with one class": (
+        lambda f: write_text(f, "p.csv", "image_id,p_x\n1,0.5\n"), {"format": "csv", "class_column_prefix": "p_"}, "1 class columns",
+    ),
+    "csv with a column twice": (
+        lambda f: write_text(f, "p.csv", "image_id,image_id,x,y\n1,1,0.5,0.5\n"), {"format": "csv", "class_columns": ["x", "y"]}, "more than one column",
+    ),
+    "csv in UTF-16": (
+        lambda f: write_text(f, "p.csv", "image_id,x,y\n1,0.5,0.5\n".encode("utf-16")), {"format": "csv", "class_columns": ["x", "y"]}, "p.csv",
+    ),
+    "names that do not fit": (
+        lambda f: write_wide(f, "csv"), {"format": "csv", "class_column_prefix": "prob_", "class_names": ["a", "b"]}, "class_names has 2",
+    ),
+    "empty parquet": (lambda f: write_text(f, "p.parquet", ""), {"format": "parquet"}, "not a readable Parquet"),
+    "parquet cut in the middle": (lambda f: cut(write_parquet(f, pa.float32())), {"format": "parquet"}, "not a readable Parquet"),
+    "csv named parquet": (lambda f: write_text(f, "p.parquet", "a,b\n1,2\n" * 9), {"format": "parquet"}, "not a readable Parquet"),
+    "parquet without rows": (
+        lambda f: (pq.write_table(pa.table({"image_id": pa.array([], pa.string()), "class_probs": pa.array([], pa.list_(pa.float32()))}), f / "p.parquet"), f / "p.parquet")[1],
+        {"format": "parquet"}, "holds no predictions",
+    ),
+    "parquet with times for probabilities": (
+        lambda f: (pq.write_table(pa.table({"image_id": ["a"], "class_probs": pa.array([[0]], pa.list_(pa.timestamp("s")))}), f / "p.parquet"), f / "p.parquet")[1],
+        {"format": "parquet"}, "is of type list<",
+    ),
+    "parquet with a number for a list": (
+        lambda f: (pq.write_table(pa.table({"image_id": ["a"], "class_probs": [0.5]}), f / "p.parquet"), f / "p.parquet")[1],
+        {"format": "parquet"}, "expected a list of class probabilities",
+    ),
+    "parquet with broken class names": (
+        lambda f: (pq.write_table(pa.table({"image_id": ["a"], "class_probs": [[0.5, 0.5]]}).replace_schema_metadata({"class_names": "x"}), f / "p.parquet"), f / "p.parquet")[1],
+        {"format": "parquet"}, "class_names",
+    ),
+    "empty jsonl": (lambda f: write_text(f, "p.jsonl", ""), {"format": "jsonl"}, "holds no predictions"),
+    "jsonl without an object": (lambda f: write_text(f, "p.jsonl", "1\n2\n"), {"format": "jsonl"}, "holds no predictions"),
+    "jsonl without the key": (lambda f: write_text(f, "p.jsonl", '{"image_id": "a"}'), {"format": "jsonl"}, "no column 'class_probs'"),
+    "gzip cut in the middle": (
+        lambda f: cut(write_text(f, "p.jsonl.gz", gzip.compress(list_json(f).read_bytes() * 1000))), {"format": "jsonl"}, "p.jsonl.gz",
+    ),
+    "npy without ids": (
+        lambda f: (np.save(f / "p.npy", np.array(PROBS)), f / "p.npy")[1], {"format": "npy"}, "no list of image ids",
+    ),
+    "npy with too few ids": (lambda f: write_npy(f, np.array(PROBS), ["a"]), {"format": "npy"}, "one id a row"),
+    "npy of one dimension": (lambda f: write_npy(f, np.array([0.5, 0.5])), {"format": "npy"}, "expected class probabilities"),
+    "npy of text": (lambda f: write_npy(f, np.array([["a", "b"]])), {"format": "npy"}, "expected class probabilities"),
+    "npy of pickled objects": (lambda f: write_npy(f, np.array([[None, 1]], object)), {"format": "npy"}, "pickled arrays are refused"),
+    "npy cut in the middle": (lambda f: cut(write_npy(f, np.array(PROBS))), {"format": "npy"}, "not a readable NumPy"),
+    "npz without the array": (
+        lambda f: (np.savez(f / "p.npz", image_ids=np.array(IDS)), f / "p.npz")[1], {"format": "npz"}, "no array 'class_probs'",
+    ),
+    "npz of pickled ids": (
+        lambda f: (np.savez(f / "p.npz", class_probs=np.array(PROBS), image_ids=np.array(["a", 1, None], object)), f / "p.npz")[1],
+        {"format": "npz"}, "pickled arrays are refused",
+    ),
+    "npz that is no archive": (lambda f: write_text(f, "p.npz", "x"), {"format": "npz"}, "not a readable .npz"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN_FILES)
+def test_a_broken_file_is_an_error_that_names_it(tmp_path, case):
+    write, options, words = BROKEN_FILES[case]
+    path = write(tmp_path)
+    with pytest.raises(PredictionReadError) as error:
+        rows_of(path, **options)
+    assert words in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+def test_files_with_other_classes_do_not_mix(tmp_path):
+    write_text(tmp_path, "1.csv", "image_id,p_a,p_b\nx,0.5,0.5\n")
+    write_text(tmp_path, "2.csv", "image_id,p_b,p_a\nx,0.5,0.5\n")
+    with pytest.raises(PredictionReadError, match=r"2\.csv has the classes .*'b', 'a'.*1\.csv has"):
+        read_predictions(tmp_path / "*.csv", format="csv", class_column_prefix="p_")
+
+
+def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path):
+    path = write_wide(tmp_path, "csv")
+    stream = read_predictions(path, format="csv", class_column_prefix="prob_")
+    list(stream)
+    before = stream.sha256()
+    assert before == read_predictions(path, format="csv", class_column_prefix="prob_").sha256()
+    path.write_text(path.read_text() + "d,1,0,0\n")
+    with pytest.raises(PredictionReadError, match="changed while it was read"):
+        stream.sha256()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"format": "xlsx"}, "unknown format 'xlsx': expected one of " + ", ".join(FORMATS)),
+        (
+            {"format": "csv", "prefix": "p_"},
+            "format 'csv' has no option 'prefix': it has image_id_column",
+        ),
+        (
+            {"format": "csv", "class_columns": ["a", "a"]},
+            "class_columns must be a list of different names",
+        ),
+        (
+            {"format": "csv", "class_columns": ["a", "b"], "class_column_prefix": "p"},
+            "exclude each other",
+        ),
+        ({"format": "csv", "class_column_pattern": "("}, "is not a regular expression"),
+        ({"format": "npy", "class_names": "ab"}, "class_names must be a list"),
+        ({"format": "csv", "batch_rows": 0}, "batch_rows must be at least 1"),
+    ],
+)
+def test_wrong_options_are_named(tmp_path, options, words):
+    with pytest.raises(ValueError, match="(?s).*") as error:
+        read_predictions(tmp_path / "p", **options)
+    assert words in str(error.value)
