@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Metadata = dict[str, Any]
 
 SOURCES_SHOWN = 20
+NAMES_SHOWN = 50
 DECIMALS_SHOWN = 6
 
 
@@ -82,7 +83,7 @@ def prediction_metadata(store: PoolStore, stored: PredictionSet) -> Metadata:
         **lineage_metadata(store, stored),
         "images": stored.image_count,
         "classes": len(stored.class_names),
-        "class_names": stored.class_names[:100],
+        "class_names": _first(stored.class_names, NAMES_SHOWN),
         "quarantined": stored.quarantined_count,
     }
     if stored.quarantined_count:
@@ -111,6 +112,11 @@ def candidate_metadata(
         **{name: number for name, number in numbers.items() if number is not None},
         "preview": _table(preview.to_dicts()),
     }
+
+
+def _first(names: Sequence[str], count: int) -> str:
+    more = [f"… {len(names)} in all"] if len(names) > count else []
+    return ", ".join([*names[:count], *more])
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:

@@ -89,7 +89,7 @@ def score_images(
     if image_ids is None:
         ids = pl.Series("image_id", np.arange(n_predictions))
         counts = np.ones(n_predictions, dtype=np.int64)
-        means = mean_scores(per_prediction, counts).with_columns(
+        means = _frame(counts, per_prediction).with_columns(
             mean_object_score=pl.lit(None, pl.Float64)
         )
     else:
@@ -112,10 +112,13 @@ def mean_scores(totals: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) 
     Returns:
         The column prediction_count and one column a function; null where there was no score.
     """
-    means = pl.DataFrame({"prediction_count": counts})
-    return means.with_columns(
-        pl.Series(name, total / counts, nan_to_null=True)
-        for name, total in zip(ACQUISITION_FUNCTIONS, totals, strict=True)
+    return _frame(counts, totals / counts).fill_nan(None)
+
+
+def _frame(counts: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) -> pl.DataFrame:
+    """The columns of scores, without a copy."""
+    return pl.DataFrame(
+        {"prediction_count": counts, **dict(zip(ACQUISITION_FUNCTIONS, scores, strict=True))}
     )
 
 
