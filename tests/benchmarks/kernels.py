@@ -49,7 +49,9 @@ def numpy_scores(class_probs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.f
     )
 
 
-def in_turn(first: Callable[[], object], second: Callable[[], object], runs: int) -> tuple[float, float]:
+def in_turn(
+    first: Callable[[], object], second: Callable[[], object], runs: int
+) -> tuple[float, float]:
     """Median seconds of two functions, run one after the other."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(runs):
@@ -65,7 +67,7 @@ def cold_seconds(runs: int) -> float:
     seconds: list[float] = []
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as cache:
-            done = subprocess.run(  # noqa: S603
+            done = subprocess.run(
                 [sys.executable, "-c", COLD_PROCESS],
                 env={"NUMBA_CACHE_DIR": cache},
                 capture_output=True,
@@ -102,7 +104,9 @@ def main() -> None:
             f"| all functions and validity, {rows:,} x {n_classes} float32 | {numpy * 1e3:.1f} ms "
             f"| {kernels * 1e3:.1f} ms | {numpy / kernels:.1f} |"
         )
-    print(f"\nFirst scores of a cold process, nothing compiled: {cold_seconds(1 if quick else 3):.1f} s")
+    print(
+        f"\nFirst scores of a cold process, nothing compiled: {cold_seconds(1 if quick else 3):.1f} s"
+    )
 
 
 if __name__ == "__main__":
