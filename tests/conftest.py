@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dagster_active_learning.store import PoolStore
+
 PROJECT = Path(__file__).parents[1]
 REAL_PREDICTIONS = PROJECT.parent / "shared" / "data"
 
@@ -28,6 +30,13 @@ def real_predictions() -> Path:
 def database(tmp_path) -> Path:
     """Where a test has its DuckDB database."""
     return tmp_path / "test.duckdb"
+
+
+@pytest.fixture
+def store(database):
+    """An empty pool in the test's database."""
+    with duckdb.connect(str(database)) as connection:
+        yield PoolStore(connection, "pool")
 
 
 @pytest.fixture

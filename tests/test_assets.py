@@ -111,7 +111,11 @@ def test_group_kinds_and_versions_are_set():
     [
         ({"pool": "a b"}, "expected letters, digits and underscores"),
         ({"pool": 'x"; DROP TABLE images'}, "expected letters, digits and underscores"),
-        ({"task": "regression"}, "expected one of classification"),
+        ({"task": "regression"}, "task is 'regression', expected one of 'classification'"),
+        ({"inputs": "odds"}, "inputs is 'odds', expected one of 'probabilities'"),
+        ({"aggregation": "median"}, "aggregation is 'median', expected one of 'mean'"),
+        ({"score_only": "yes"}, "score_only is 'yes', expected one of 'binary'"),
+        ({"images_without_predictions": "no"}, "expected one of 'last', 'first', 'exclude', None"),
         ({"limit": 0}, "limit is 0, expected at least 1"),
         ({"acquisition_functions": []}, "expected different ones of entropy"),
         ({"acquisition_functions": ["margin", "margin"]}, "expected different ones of entropy"),
@@ -294,6 +298,18 @@ def test_content_hash_does_not_depend_on_chunks_or_the_kind_of_table(materialize
         materialize(pool(PredictionAsset("upstream")), others=assets)
         versions.add(data_version(instance, "pool/predictions"))
     assert len(versions) == 1
+
+
+def test_another_score_is_another_content(materialize, instance):
+    versions = set()
+    for score in (0.25, 0.5):
+        table = pl.DataFrame({"image_id": ["a"], "score": [score]})
+        upstream = dg.asset(name="upstream", io_manager_key="memory")(lambda: table)  # noqa: B023
+        assets = dg.with_resources([upstream], {"memory": dg.mem_io_manager})
+        source = PredictionAsset("upstream", score_column="score")
+        materialize(pool(source, task="detection"), others=assets)
+        versions.add(data_version(instance, "pool/predictions"))
+    assert len(versions) == 2
 
 
 def test_what_is_no_table_is_refused_by_name(materialize):

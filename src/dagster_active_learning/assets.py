@@ -20,6 +20,15 @@ from dagster_active_learning.metadata import (
     lineage_metadata,
     prediction_metadata,
     table_metadata,
+    unscored_metadata,
+)
+from dagster_active_learning.rules import (
+    Aggregation,
+    ImagesWithoutPredictions,
+    Inputs,
+    Rules,
+    ScoreOnly,
+    Task,
 )
 from dagster_active_learning.sources import PoolImages, PredictionSource
 
@@ -39,18 +48,20 @@ RESOURCE = "duckdb"
 
 PREVIEW_RANKS = 10
 
-TASKS = ("classification",)
-
 
 def active_learning_definitions(
     *,
     pool: str,
     predictions: PredictionSource,
     images: PoolImages | str | PathLike[str] | None = None,
-    task: str = "classification",
+    task: Task = "classification",
     acquisition_functions: Sequence[str] | None = None,
     limit: int = 1000,
     seed: int = 0,
+    inputs: Inputs = "probabilities",
+    aggregation: Aggregation = "mean",
+    score_only: ScoreOnly | None = None,
+    images_without_predictions: ImagesWithoutPredictions | None = None,
     group_name: str | None = None,
 ) -> dg.Definitions:
     """The assets of one pool of images.
@@ -68,10 +79,22 @@ def active_learning_definitions(
         images: The pool's manifest, a path or ``PoolImages``: which images there are, and which of
             them are labeled and so never candidates. Predictions for other images go to
             quarantine. Without it the images are those that have predictions.
-        task: ``"classification"``.
+        task: ``"classification"``, ``"detection"`` or ``"segmentation"``: whether a prediction is
+            about an image or about one object in it.
         acquisition_functions: Names of the functions to rank by; by default all that the task has.
         limit: How many images each ranking has at the most; run config can override it.
         seed: Decides the order of images with equal scores; run config can override it.
+        inputs: What the class probabilities are in the source: ``"probabilities"`` of classes that
+            exclude each other, ``"logits"``, or ``"independent"`` probabilities, one sigmoid a
+            class.
+        aggregation: What an image's score is of those of its predictions: ``"mean"``, ``"max"``,
+            ``"min"`` or ``"sum"``.
+        score_only: ``"binary"`` declares the score s of an object without class probabilities to
+            be a probability of two classes, [s, 1-s]. Without it only the mean object score is
+            computed for such objects.
+        images_without_predictions: ``"last"``, ``"first"`` or ``"exclude"``: where images without
+            predictions rank under every function. By default last, but by their score of 0, and
+            so first, under the mean object score.
         group_name: Group of the assets in the UI, by default the pool.
 
     Returns:
@@ -91,12 +114,17 @@ def active_learning_definitions(
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", pool):
         raise ValueError(f"pool is {pool!r}, expected letters, digits and underscores")
-    if task not in TASKS:
-        raise ValueError(f"task is {task!r}, expected one of {', '.join(TASKS)}")
+    rules = Rules(
+        task=task,
+        inputs=inputs,
+        aggregation=aggregation,
+        score_only=score_only,
+        images_without_predictions=images_without_predictions,
+    )
     _check_limit(limit)
-    functions = _functions(task, acquisition_functions)
+    functions = _functions(rules, acquisition_functions)
     manifest = PoolImages(images) if isinstance(images, (str, PathLike)) else images
-    builder = _PoolAssets(pool, group_name or pool)
+    builder = _PoolAssets(pool, group_name or pool, rules)
     assets = [
         builder.predictions(predictions, manifest),
         builder.image_scores(manifest),
@@ -110,9 +138,10 @@ def active_learning_definitions(
 class _PoolAssets:
     """Builds the assets of one pool: what they have in common is said once."""
 
-    def __init__(self, pool: str, group_name: str) -> None:
+    def __init__(self, pool: str, group_name: str, rules: Rules) -> None:
         self._pool = pool
         self._group_name = group_name
+        self._rules = rules
         self.images_key = dg.AssetKey([pool, "images"])
         self.predictions_key = dg.AssetKey([pool, "predictions"])
         self.image_scores_key = dg.AssetKey([pool, "image_scores"])
@@ -169,7 +198,7 @@ class _PoolAssets:
                 "What the model says about the images of the pool, one row a prediction. Rows that "
                 "cannot be scored are in the table quarantined_predictions, with the reason."
             ),
-            settings=source.settings(),
+            settings=f"{source.settings()} {self._rules.task} {self._rules.inputs}",
             kinds={"duckdb", "numba"},
         )
 
@@ -193,6 +222,7 @@ class _PoolAssets:
                     prediction_set=PREDICTION_SET,
                     model=source.model,
                     run_id=context.run.run_id,
+                    rules=self._rules,
                     in_manifest=manifest is not None,
                     report=context.log.info,
                 )
@@ -214,10 +244,10 @@ class _PoolAssets:
             "image_scores",
             deps=[self.predictions_key, *([self.images_key] if manifest else [])],
             description=(
-                "The score of every image of the pool under every acquisition function: the mean "
-                "over the image's predictions, null without predictions."
+                "The score of every image of the pool under every acquisition function: the "
+                f"{self._rules.aggregation} over the image's predictions."
             ),
-            settings="",
+            settings=str(self._rules),
             kinds={"duckdb", "numba"},
         )
 
@@ -232,7 +262,13 @@ class _PoolAssets:
 
             with self._store(context) as store:
                 self._require_images(store, manifest)
-                stored = flow.score_prediction_set(store, PREDICTION_SET, report=context.log.info)
+                stored = flow.score_prediction_set(
+                    store,
+                    PREDICTION_SET,
+                    rules=self._rules,
+                    in_manifest=manifest is not None,
+                    report=context.log.info,
+                )
                 images, without, means = store.score_statistics(PREDICTION_SET)
                 names = [name for name, mean in means.items() if mean is not None]
                 metadata: Metadata = {
@@ -244,6 +280,7 @@ class _PoolAssets:
                             **{name: [(self.predictions_key, "class_probs")] for name in names},
                         }
                     ),
+                    **unscored_metadata(stored, self._rules),
                     "images_without_predictions": without,
                     **{f"mean_{name}": means[name] for name in names},
                 }
@@ -268,7 +305,7 @@ class _PoolAssets:
                     f"those with the {function.label_first} scores first, without the ones that "
                     "are labeled."
                 ),
-                settings=f"{limit} {seed}",
+                settings=f"{limit} {seed} {self._rules}",
                 kinds={"duckdb", "polars"},
                 skippable=True,
             )
@@ -316,6 +353,7 @@ class _PoolAssets:
                             store,
                             PREDICTION_SET,
                             function,
+                            rules=self._rules,
                             limit=config["limit"],
                             seed=config["seed"],
                             run_id=context.run.run_id,
@@ -331,6 +369,7 @@ class _PoolAssets:
                                 metadata={
                                     **candidate_metadata(store, stored, function, ranking, preview),
                                     **self._candidate_lineage(function),
+                                    **unscored_metadata(stored, self._rules, function),
                                     "limit": config["limit"],
                                     "seed": config["seed"],
                                 },
@@ -404,8 +443,12 @@ class _PoolAssets:
             )
 
 
-def _functions(task: str, names: Sequence[str] | None) -> list[AcquisitionFunction]:
-    possible = [one for one in ACQUISITION_FUNCTIONS.values() if one.level == "image"]
+def _functions(rules: Rules, names: Sequence[str] | None) -> list[AcquisitionFunction]:
+    possible = [
+        function
+        for function in ACQUISITION_FUNCTIONS.values()
+        if rules.objects or function.level == "image"
+    ]
     if names is None:
         return possible
     known = {function.name: function for function in possible}
@@ -413,7 +456,7 @@ def _functions(task: str, names: Sequence[str] | None) -> list[AcquisitionFuncti
     if unknown or not names or len(set(names)) != len(names):
         raise ValueError(
             f"acquisition_functions is {list(names)!r}, expected different ones of "
-            f"{', '.join(known)} for the task {task!r}"
+            f"{', '.join(known)} for the task {rules.task!r}"
         )
     return [known[name] for name in names]
 

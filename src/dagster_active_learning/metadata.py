@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from dagster_active_learning.flow import Ranking
+    from dagster_active_learning.rules import Rules
     from dagster_active_learning.store import PoolStore, PredictionSet
 
 Metadata = dict[str, Any]
@@ -76,6 +77,22 @@ def lineage_metadata(
     return {"lineage": _table([{"what": what, "value": value} for what, value in rows])}
 
 
+def unscored_metadata(
+    stored: PredictionSet, rules: Rules, function: AcquisitionFunction | None = None
+) -> Metadata:
+    """Why scores are null, where some are because of what the model gives."""
+    alone = stored.score_only_count
+    if not alone or rules.score_only or (function is not None and function.level == "object"):
+        return {}
+    return {
+        "without_score": (
+            f"{alone:,} of {stored.prediction_count:,} predictions have a score and no class "
+            "probabilities: entropy, least confidence, margin and variance are null for their "
+            'images; score_only="binary" declares the score to be a probability of two classes'
+        )
+    }
+
+
 def prediction_metadata(store: PoolStore, stored: PredictionSet) -> Metadata:
     """What was read, and what of it could not be used."""
     metadata: Metadata = {
@@ -85,6 +102,7 @@ def prediction_metadata(store: PoolStore, stored: PredictionSet) -> Metadata:
         "classes": len(stored.class_names),
         "class_names": _first(stored.class_names, NAMES_SHOWN),
         "quarantined": stored.quarantined_count,
+        **({"bbox_unit": stored.bbox_unit} if stored.bbox_unit else {}),
     }
     if stored.quarantined_count:
         reasons = store.quarantined_by_reason(stored.prediction_set)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from os import PathLike
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dagster_active_learning.readers import find_files, read_predictions, reader_options
-from dagster_active_learning.readers.options import TableOptions
+from dagster_active_learning.readers.options import TableOptions, check_choice
 
 if TYPE_CHECKING:
     import duckdb
@@ -20,8 +21,17 @@ if TYPE_CHECKING:
 
     from dagster_active_learning.readers.stream import PredictionStream
 
-MANIFEST_FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-"""The kinds of manifest, by the suffix of the file."""
+MANIFEST_FORMATS = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".json": "coco",
+}
+"""The kinds of manifest, by the suffix of the file; one more is a folder of images."""
+
+_IMAGE_IDS = {"coco": ("id", "file_name"), "folder": ("path", "stem")}
+"""What an image's id can be, where the kind of manifest leaves a choice; the default first."""
 
 
 class PredictionSource(ABC):
@@ -170,17 +180,31 @@ class PredictionQuery(PredictionSource):
 
 
 class PoolImages:
-    """The pool's manifest: a file with a row an image.
+    """The pool's manifest: which images there are, and which of them have their label.
 
-    It has a column image_id and may have uri, width, height, labeled (true or false) and label.
+    It is a file with a row an image, a COCO instances file or a folder of images. A table has a
+    column image_id and may have uri, width, height, labeled (true or false) and label. A folder is
+    searched with the folders in it; an image's uri is its full path.
 
     Args:
-        path: The file.
-        format: ``"csv"``, ``"parquet"`` or ``"jsonl"``; by default seen from the suffix.
+        path: The file or the folder.
+        format: ``"csv"``, ``"parquet"``, ``"jsonl"``, ``"coco"`` or ``"folder"``; by default seen
+            from the suffix (``.json`` is COCO). A path without a suffix is a folder.
+        image_id: What an image's id is. For COCO ``"id"``, its number (the default, as in results
+            files that are read without an instances file), or ``"file_name"``; for a folder
+            ``"path"``, the path relative to the folder with ``/`` between its parts (the default),
+            or ``"stem"``, the file's name without its suffix.
+        labeled: The images that have their label, besides those the manifest marks: a list of ids,
+            or the path of a UTF-8 text file with one id a line.
         deps: Assets that write the file.
 
     Raises:
-        ValueError: If the format is unknown, or cannot be seen from the suffix.
+        ValueError: If the format is unknown or cannot be seen from the path, or an option has a
+            value that it cannot have.
+
+    Example:
+        >>> PoolImages("images", image_id="stem", labeled=["0001", "0002"]).format
+        'folder'
     """
 
     def __init__(
@@ -188,29 +212,71 @@ class PoolImages:
         path: str | PathLike[str],
         *,
         format: str | None = None,
+        image_id: str | None = None,
+        labeled: Sequence[str] | str | PathLike[str] | None = None,
         deps: Iterable[CoercibleToAssetDep] = (),
     ) -> None:
         self.path = Path(path)
-        self.format = format or MANIFEST_FORMATS.get(self.path.suffix, "")
+        self.format = format or _manifest_format(self.path)
+        self.image_id = image_id
+        self.labeled = _labeled(labeled)
         self.deps: Sequence[CoercibleToAssetDep] = tuple(deps)
-        if self.format not in MANIFEST_FORMATS.values():
+        known = [*dict.fromkeys(MANIFEST_FORMATS.values()), "folder"]
+        if self.format not in known:
             raise ValueError(
                 f"the format of the manifest {path} is {format or self.path.suffix!r}, expected "
-                f"one of {', '.join(dict.fromkeys(MANIFEST_FORMATS.values()))}"
+                f"one of {', '.join(known)}"
             )
+        choices = _IMAGE_IDS.get(self.format)
+        if image_id is not None and choices is None:
+            raise ValueError(
+                f"image_id is {image_id!r}, but the manifest {path} is of the format "
+                f"{self.format!r}, which has a column image_id: leave the option out"
+            )
+        if image_id is not None:
+            check_choice("image_id", image_id, choices or ())
 
     def read(self) -> tuple[pa.Table, str]:
-        """The manifest's rows and the SHA-256 of the file.
+        """The manifest's rows, and a SHA-256 of what says them.
+
+        The hash covers the file and the list of labeled images. A folder's is that of the relative
+        paths and sizes of its images; their pixels are not read, nor does their time count.
 
         Raises:
-            PredictionReadError: If the file is missing or not a manifest.
+            PredictionReadError: If the manifest is missing or not one, or a labeled image is not
+                in it.
         """
-        from dagster_active_learning.readers.images import read_images
-        from dagster_active_learning.readers.stream import content_sha256
+        from dagster_active_learning.readers.images import folder_sha256, read_images
+        from dagster_active_learning.readers.stream import combined_sha256, content_sha256
 
-        files = find_files(self.path)
+        files = [] if self.format == "folder" else find_files(self.path)
+        files += find_files(self.labeled) if isinstance(self.labeled, Path) else []
         sha256 = content_sha256(files)
-        return read_images(self.path, self.format), sha256()
+        images = read_images(self.path, self.format, image_id=self.image_id, labeled=self.labeled)
+        hashes = [folder_sha256(self.path)] if self.format == "folder" else []
+        hashes += [sha256()] if files else []
+        if isinstance(self.labeled, tuple):
+            hashes.append(hashlib.sha256("\n".join(sorted(set(self.labeled))).encode()).hexdigest())
+        return images, combined_sha256(hashes)
+
+
+def _manifest_format(path: Path) -> str:
+    """The format seen from a path; empty where it cannot be seen."""
+    if path.suffix.lower() in MANIFEST_FORMATS:
+        return MANIFEST_FORMATS[path.suffix.lower()]
+    return "folder" if path.is_dir() or not (path.suffix or path.exists()) else ""
+
+
+def _labeled(labeled: Sequence[str] | str | PathLike[str] | None) -> tuple[str, ...] | Path | None:
+    """A list of ids as it is, or the path of one."""
+    if labeled is None:
+        return None
+    if isinstance(labeled, (str, PathLike)):
+        return Path(labeled)
+    wrong = [one for one in labeled if not isinstance(one, str)]  # pyright: ignore[reportUnnecessaryIsInstance]
+    if wrong:
+        raise ValueError(f"labeled has {wrong[0]!r}: expected ids as text, or the path of a file")
+    return tuple(labeled)
 
 
 def _table_options(options: dict[str, Any]) -> TableOptions:

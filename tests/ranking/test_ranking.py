@@ -20,7 +20,7 @@ def images(scores, ids=None) -> pl.DataFrame:
         {
             "image_id": ids or [f"image{row}" for row in range(len(scores))],
             "score": pl.Series(scores, dtype=pl.Float64),
-            "prediction_count": pl.Series([1] * len(scores), dtype=pl.Int64),
+            "prediction_count": [int(score is not None) for score in scores],
         }
     )
 
@@ -85,10 +85,49 @@ def test_another_seed_reorders_ties_and_nothing_else():
     assert one[-1] == other[-1] == "image51"
 
 
-def test_images_without_a_score_come_last_under_both_directions():
-    frame = images([None, 0.5, None, 0.1])
-    for function in (LOWEST_FIRST, HIGHEST_FIRST):
-        assert set(ranked(frame, function)[2:]) == {"image0", "image2"}
+@pytest.mark.parametrize("function", [LOWEST_FIRST, HIGHEST_FIRST])
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (None, ["scored", "empty"]),
+        ("last", ["scored", "empty"]),
+        ("first", ["empty", "scored"]),
+        ("exclude", ["scored"]),
+    ],
+)
+def test_images_without_predictions_rank_where_the_policy_says(function, policy, expected):
+    frame = pl.DataFrame(
+        {
+            "image_id": ["empty", "unscored", "scored"],
+            "score": [None, None, 0.5],
+            "prediction_count": [0, 3, 1],
+        }
+    )
+    result = rank_images([frame], function, limit=9, seed=0, images_without_predictions=policy)
+    assert result["image_id"].to_list() == expected
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (None, ["empty", "doubtful", "sure"]),
+        ("first", ["empty", "doubtful", "sure"]),
+        ("last", ["doubtful", "sure", "empty"]),
+        ("exclude", ["doubtful", "sure"]),
+    ],
+)
+def test_an_image_without_objects_ranks_by_its_score_of_0_unless_a_policy_is_set(policy, expected):
+    frame = pl.DataFrame(
+        {
+            "image_id": ["sure", "empty", "doubtful"],
+            "score": [0.9, 0.0, 0.4],
+            "prediction_count": [3, 0, 1],
+        }
+    )
+    function = ACQUISITION_FUNCTIONS["mean_object_score"]
+    result = rank_images([frame], function, limit=9, seed=0, images_without_predictions=policy)
+    assert result["image_id"].to_list() == expected
+    assert result["score"][expected.index("sure")] == 0.9
 
 
 def test_a_limit_beyond_the_images_ranks_them_all_and_no_image_ranks_none():

@@ -7,10 +7,16 @@ asset definitions can be built from it without loading Numba.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Protocol
+
+
+class Bounds(Protocol):
+    """Lowest and highest score for a number of classes and a kind of inputs."""
+
+    def __call__(self, n_classes: int, inputs: str = "probabilities") -> tuple[float, float]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +29,8 @@ class AcquisitionFunction:
         formula: The score of one prediction with class probabilities p(1) >= p(2) >= … over K
             classes. An image's score is the mean over its predictions.
         unit: The unit of the score.
-        bounds: Lowest and highest possible score for a number of classes.
+        bounds: Lowest and highest possible score of a prediction, for a number of classes and for
+            ``"probabilities"`` that exclude each other or ``"independent"`` ones.
         label_first: Which end of the scale is labeled first.
         level: ``"image"`` if the function applies to every task, ``"object"`` if only to tasks
             whose predictions are objects in an image (detection, segmentation).
@@ -33,22 +40,37 @@ class AcquisitionFunction:
     title: str
     formula: str
     unit: str
-    bounds: Callable[[int], tuple[float, float]]
+    bounds: Bounds
     label_first: Literal["highest", "lowest"]
     level: Literal["image", "object"]
 
-    def uncertainty(self, score: float, n_classes: int) -> float:
+    def uncertainty(self, score: float, n_classes: int, inputs: str = "probabilities") -> float:
         """The score on the scale 0..1, where 1 is the most uncertain.
 
         Rounding and the tolerance for class probabilities can carry a score over its bounds by
-        about 1e-3; the uncertainty stays inside 0..1.
+        about 1e-3, and a sum over predictions goes far beyond; the uncertainty stays inside 0..1.
         """
-        lowest, highest = self.bounds(n_classes)
+        lowest, highest = self.bounds(n_classes, inputs)
         share = min(max((score - lowest) / (highest - lowest), 0.0), 1.0)
         return share if self.label_first == "highest" else 1.0 - share
 
 
-def _zero_to_one(n_classes: int) -> tuple[float, float]:  # noqa: ARG001 - the same for every K
+def _entropy_bounds(n_classes: int, inputs: str = "probabilities") -> tuple[float, float]:
+    return (0.0, float(n_classes) if inputs == "independent" else math.log2(n_classes))
+
+
+def _least_confidence_bounds(n_classes: int, inputs: str = "probabilities") -> tuple[float, float]:
+    return (0.0, 1.0 if inputs == "independent" else 1.0 - 1.0 / n_classes)
+
+
+def _variance_bounds(n_classes: int, inputs: str = "probabilities") -> tuple[float, float]:
+    # Independent probabilities vary most if half of them are 0 and half are 1.
+    half = n_classes // 2
+    most = half * (n_classes - half) if inputs == "independent" else n_classes - 1
+    return (0.0, most / n_classes**2)
+
+
+def _zero_to_one(n_classes: int, inputs: str = "probabilities") -> tuple[float, float]:  # noqa: ARG001
     return (0.0, 1.0)
 
 
@@ -61,7 +83,7 @@ ACQUISITION_FUNCTIONS: Mapping[str, AcquisitionFunction] = MappingProxyType(
                 title="Entropy",
                 formula="-Σ p·log2 p",
                 unit="bits",
-                bounds=lambda n_classes: (0.0, math.log2(n_classes)),
+                bounds=_entropy_bounds,
                 label_first="highest",
                 level="image",
             ),
@@ -70,7 +92,7 @@ ACQUISITION_FUNCTIONS: Mapping[str, AcquisitionFunction] = MappingProxyType(
                 title="Least confidence",
                 formula="1 - p(1)",
                 unit="probability",
-                bounds=lambda n_classes: (0.0, 1.0 - 1.0 / n_classes),
+                bounds=_least_confidence_bounds,
                 label_first="highest",
                 level="image",
             ),
@@ -88,7 +110,7 @@ ACQUISITION_FUNCTIONS: Mapping[str, AcquisitionFunction] = MappingProxyType(
                 title="Variance",
                 formula="Σ (p - mean p)² / K",
                 unit="probability²",
-                bounds=lambda n_classes: (0.0, (n_classes - 1) / n_classes**2),
+                bounds=_variance_bounds,
                 label_first="lowest",
                 level="image",
             ),

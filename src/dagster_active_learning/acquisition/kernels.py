@@ -14,7 +14,7 @@ polynomial on the float's bits: it vectorises, and no two math libraries can dis
 import threading
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numba
 import numpy as np
@@ -55,11 +55,15 @@ class Validity(IntEnum):
 
 def score_class_probs(
     class_probs: npt.NDArray[np.float32] | npt.NDArray[np.float64],
+    *,
+    sum_tolerance: float = PROBABILITY_TOLERANCE,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
     """Score predictions under every acquisition function.
 
     Args:
         class_probs: (n_predictions, n_classes), float32 or float64, C-contiguous.
+        sum_tolerance: How far from 1 a row's sum may be; infinite where the classes do not
+            exclude each other.
 
     Returns:
         Scores (5, n_predictions) in the order of `SCORE_NAMES`: entropy in bits, 1 - p(1),
@@ -77,17 +81,21 @@ def score_class_probs(
     validity = np.zeros(n_rows, np.uint8)
     if n_predictions:
         with _launch_lock:
-            _score_kernel(flat, n_classes, scores.reshape(-1), validity)
+            _score_kernel(flat, n_classes, sum_tolerance, scores.reshape(-1), validity)
     return np.ascontiguousarray(scores[:, :n_predictions]), validity[:n_predictions]
 
 
 def check_class_probs(
     class_probs: npt.NDArray[np.float32] | npt.NDArray[np.float64],
+    *,
+    sum_tolerance: float = PROBABILITY_TOLERANCE,
 ) -> npt.NDArray[np.uint8]:
     """Say which predictions can be scored: the second result of `score_class_probs` alone.
 
     Args:
         class_probs: (n_predictions, n_classes), float32 or float64, C-contiguous.
+        sum_tolerance: How far from 1 a row's sum may be; infinite where the classes do not
+            exclude each other.
 
     Returns:
         The `Validity` of each prediction (n_predictions,).
@@ -100,7 +108,7 @@ def check_class_probs(
     validity = np.zeros(flat.size // n_classes, np.uint8)
     if n_predictions:
         with _launch_lock:
-            _check_kernel(flat, n_classes, validity)
+            _check_kernel(flat, n_classes, sum_tolerance, validity)
     return validity[:n_predictions]
 
 
@@ -109,6 +117,8 @@ def add_by_image(
     image_index: npt.NDArray[np.int64],
     totals: npt.NDArray[np.float64],
     counts: npt.NDArray[np.int64],
+    *,
+    keep: Literal["sum", "max", "min"] = "sum",
 ) -> None:
     """Add predictions to the totals and counts of their images, in place.
 
@@ -118,8 +128,11 @@ def add_by_image(
     Args:
         values: (n_values, n_predictions) float64.
         image_index: (n_predictions,) int64 in [0, n_images), in any order.
-        totals: (n_values, n_images) float64, updated.
+        totals: (n_values, n_images) float64, updated; before the first batch 0 for sums, -inf for
+            the largest and inf for the smallest values.
         counts: (n_images,) int64, updated: the predictions of each image.
+        keep: What a total is: the sum of its values, the largest or the smallest of them. NaN among
+            the values makes it NaN.
 
     Raises:
         TypeError: an array of another dtype.
@@ -147,7 +160,12 @@ def add_by_image(
             raise IndexError(
                 f"image_index must be in [0, {n_images}), but row {row} is {image_index[row]}"
             )
-        _add_kernel(_read_only(values), image_index, totals, counts)
+        if keep == "sum":
+            _add_kernel(_read_only(values), image_index, totals, counts)
+        else:
+            # The smallest value is the largest of the negated ones.
+            sign = 1.0 if keep == "max" else -1.0
+            _extreme_kernel(_read_only(values), image_index, sign, totals, counts)
 
 
 # The workqueue threading layer aborts the process when two threads launch at once. A launch uses
@@ -219,13 +237,13 @@ def _inlined_helper(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_inlined_helper
-def _surely_valid(total, smallest, largest):
+def _surely_valid(total, smallest, largest, sum_tolerance):
     """Tell whether all rows are valid for certain; sums near the tolerance are left to `_reason`.
 
     A sum of eight float32 is off by up to 4e-7 of the absolute values: 1e-4 is ample.
     """
     return (
-        all_inside(total, 1 - 0.9 * PROBABILITY_TOLERANCE, 1 + 0.9 * PROBABILITY_TOLERANCE)
+        all_inside(total, 1 - 0.9 * sum_tolerance, 1 + 0.9 * sum_tolerance)
         and all_inside(smallest, -PROBABILITY_TOLERANCE, np.inf)
         and all_inside(largest, -np.inf, 1 + PROBABILITY_TOLERANCE)
     )
@@ -244,7 +262,7 @@ def _read_classes(flat, first, n_classes, width, prefetched, block):
 
 
 @_helper
-def _reason(flat, begin, end):
+def _reason(flat, begin, end, sum_tolerance):
     """Decide on one row, class after class in float64: the definition of `Validity`."""
     total = 0.0
     lowest_reason = _VALID
@@ -257,13 +275,13 @@ def _reason(flat, begin, end):
         elif p > 1 + PROBABILITY_TOLERANCE and lowest_reason == _VALID:
             lowest_reason = _ABOVE_ONE
         total += p
-    if lowest_reason == _VALID and not abs(total - 1) <= PROBABILITY_TOLERANCE:
+    if lowest_reason == _VALID and not abs(total - 1) <= sum_tolerance:
         return _WRONG_SUM
     return lowest_reason
 
 
 @_helper
-def _score_rows(flat, n_classes, start, stop, scores, validity):
+def _score_rows(flat, n_classes, sum_tolerance, start, stop, scores, validity):
     """Score the rows [start, stop), at least one vector of them."""
     lanes = LANE_BYTES // flat.itemsize
     n_rows = validity.size
@@ -307,17 +325,17 @@ def _score_rows(flat, n_classes, start, stop, scores, validity):
         store(scores, row + 2 * n_rows, widen(largest) - widen(second))
         store(scores, row + 3 * n_rows, variance)
         store(scores, row + 4 * n_rows, widen(largest))
-        if not _surely_valid(total, widen(smallest), widen(largest)):
+        if not _surely_valid(total, widen(smallest), widen(largest), sum_tolerance):
             for lane in range(lanes):
                 begin = (row + lane) * n_classes
-                validity[row + lane] = _reason(flat, begin, begin + n_classes)
+                validity[row + lane] = _reason(flat, begin, begin + n_classes, sum_tolerance)
                 if validity[row + lane]:
                     for position in range(row + lane, scores.size, n_rows):
                         scores[position] = np.nan
 
 
 @_helper
-def _check_rows(flat, n_classes, start, stop, validity):
+def _check_rows(flat, n_classes, sum_tolerance, start, stop, validity):
     """Check the rows [start, stop): the sums and bounds of `_score_rows`, in the same order."""
     lanes = LANE_BYTES // flat.itemsize
     block = np.empty(lanes * lanes, flat.dtype)
@@ -339,10 +357,10 @@ def _check_rows(flat, n_classes, start, stop, validity):
                 smallest = min(smallest, probs)
                 largest = max(largest, probs)
             total = total + widen(block_total)
-        if not _surely_valid(total, widen(smallest), widen(largest)):
+        if not _surely_valid(total, widen(smallest), widen(largest), sum_tolerance):
             for lane in range(lanes):
                 begin = (row + lane) * n_classes
-                validity[row + lane] = _reason(flat, begin, begin + n_classes)
+                validity[row + lane] = _reason(flat, begin, begin + n_classes, sum_tolerance)
 
 
 @_helper
@@ -353,24 +371,24 @@ def _chunk_rows(flat, n_classes):
 
 
 @_compiled
-def _score_kernel(flat, n_classes, scores, validity):
+def _score_kernel(flat, n_classes, sum_tolerance, scores, validity):
     chunk_rows = _chunk_rows(flat, n_classes)
     n_chunks = max(validity.size // chunk_rows, 1)
     for chunk in numba.prange(n_chunks):
         start = chunk * chunk_rows
         # The last chunk takes the remainder, so that no chunk is smaller than a vector.
         stop = start + chunk_rows if chunk + 1 < n_chunks else validity.size
-        _score_rows(flat, n_classes, start, stop, scores, validity)
+        _score_rows(flat, n_classes, sum_tolerance, start, stop, scores, validity)
 
 
 @_compiled
-def _check_kernel(flat, n_classes, validity):
+def _check_kernel(flat, n_classes, sum_tolerance, validity):
     chunk_rows = _chunk_rows(flat, n_classes)
     n_chunks = max(validity.size // chunk_rows, 1)
     for chunk in numba.prange(n_chunks):
         start = chunk * chunk_rows
         stop = start + chunk_rows if chunk + 1 < n_chunks else validity.size
-        _check_rows(flat, n_classes, start, stop, validity)
+        _check_rows(flat, n_classes, sum_tolerance, start, stop, validity)
 
 
 @_compiled
@@ -397,6 +415,21 @@ def _add_kernel(values, image_index, totals, counts):
         if task < n_values:
             for row in range(image_index.size):
                 totals[task, np.uint64(image_index[row])] += values[task, row]
+        else:
+            for row in range(image_index.size):
+                counts[np.uint64(image_index[row])] += 1
+
+
+@_compiled
+def _extreme_kernel(values, image_index, sign, totals, counts):
+    n_values = values.shape[0]
+    for task in numba.prange(n_values + 1):
+        if task < n_values:
+            for row in range(image_index.size):
+                value = values[task, row]
+                kept = totals[task, np.uint64(image_index[row])]
+                if np.isnan(value) or sign * value > sign * kept:
+                    totals[task, np.uint64(image_index[row])] = value
         else:
             for row in range(image_index.size):
                 counts[np.uint64(image_index[row])] += 1

@@ -89,7 +89,7 @@ def score_images(
     if image_ids is None:
         ids = pl.Series("image_id", np.arange(n_predictions))
         counts = np.ones(n_predictions, dtype=np.int64)
-        means = _frame(counts, per_prediction).with_columns(
+        means = image_frame(counts, per_prediction).with_columns(
             mean_object_score=pl.lit(None, pl.Float64)
         )
     else:
@@ -97,26 +97,70 @@ def score_images(
         totals = np.zeros((len(ACQUISITION_FUNCTIONS), len(ids)))
         counts = np.zeros(len(ids), dtype=np.int64)
         add_by_image(per_prediction, image_index, totals, counts)
-        means = mean_scores(totals, counts)
+        means = image_frame(counts, totals / counts).fill_nan(None)
     return means.select(ids, pl.all())
 
 
-def mean_scores(totals: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> pl.DataFrame:
-    """The means of image totals.
+def prediction_scores(
+    class_probs: npt.NDArray[Any],
+    has_class_probs: npt.NDArray[np.bool_] | None,
+    object_scores: npt.NDArray[np.float64],
+    *,
+    independent: bool,
+    binary: bool,
+) -> npt.NDArray[np.float64]:
+    """The scores of valid predictions, some of which may have no class probabilities.
 
     Args:
-        totals: ``(5, n_images)`` sums of the scores of each image's predictions, in the order of
-            ``ACQUISITION_FUNCTIONS``.
-        counts: ``(n_images,)`` how many predictions each sum has, at least 1.
+        class_probs: ``(m, n_classes)`` class probabilities of the predictions that have them.
+        has_class_probs: ``(n_predictions,)`` which m those are; None if all have them.
+        object_scores: ``(n_predictions,)`` the detector's own scores, NaN where it gives none; then
+            the largest class probability is the object's score.
+        independent: Whether the class probabilities do not exclude each other; the entropy is
+            then the sum of the classes' binary entropies.
+        binary: Whether an object_score s without class probabilities stands for [s, 1-s].
 
     Returns:
-        The column prediction_count and one column a function; null where there was no score.
+        ``(5, n_predictions)`` in the order of ``ACQUISITION_FUNCTIONS``, NaN where there is no
+        score.
     """
-    return _frame(counts, totals / counts).fill_nan(None)
+    scores = np.full((len(ACQUISITION_FUNCTIONS), len(object_scores)), np.nan)
+    if has_class_probs is None:
+        scores = _class_scores(class_probs, independent=independent)
+    else:
+        if len(class_probs):
+            scores[:, has_class_probs] = _class_scores(class_probs, independent=independent)
+        if binary:
+            alone = object_scores[~has_class_probs]
+            pairs = np.column_stack([alone, 1 - alone])
+            scores[:, ~has_class_probs], _ = score_class_probs(pairs)
+    given = ~np.isnan(object_scores)
+    scores[-1, given] = object_scores[given]
+    return scores
 
 
-def _frame(counts: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) -> pl.DataFrame:
-    """The columns of scores, without a copy."""
+def _class_scores(class_probs: npt.NDArray[Any], *, independent: bool) -> npt.NDArray[np.float64]:
+    if not independent:
+        return score_class_probs(class_probs)[0]
+    scores, _ = score_class_probs(class_probs, sum_tolerance=np.inf)
+    # A value that is legal just outside 0..1 must not make its complement illegal.
+    complement = (1 - class_probs).clip(0, 1)
+    scores[0] += score_class_probs(complement, sum_tolerance=np.inf)[0][0]
+    return scores
+
+
+def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Class probabilities of logits ``(n_predictions, n_classes)``, in the logits' precision.
+
+    A row that is not finite gives NaN.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+
+def image_frame(counts: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) -> pl.DataFrame:
+    """Scores ``(5, n_images)`` as columns beside prediction_count, without a copy."""
     return pl.DataFrame(
         {"prediction_count": counts, **dict(zip(ACQUISITION_FUNCTIONS, scores, strict=True))}
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -16,23 +17,47 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.readers.options import NpyOptions, NpzOptions, TableOptions
+from dagster_active_learning.readers.options import (
+    CocoOptions,
+    NpyOptions,
+    NpzOptions,
+    ObjectOptions,
+    RvcOptions,
+    TableOptions,
+    YoloOptions,
+)
 
 if TYPE_CHECKING:
     from dagster_active_learning.readers.stream import PredictionStream
 
-ReaderOptions = TableOptions | NpyOptions | NpzOptions
+ReaderOptions = TableOptions | NpyOptions | NpzOptions | ObjectOptions
 
-FORMATS: Mapping[str, type[ReaderOptions]] = MappingProxyType(
+
+@dataclass(frozen=True)
+class Format:
+    """A format: the options its reader understands, and its files where a folder is given."""
+
+    options: type[ReaderOptions]
+    files_in_folder: str | None = None
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "csv": TableOptions,
-        "jsonl": TableOptions,
-        "npy": NpyOptions,
-        "npz": NpzOptions,
-        "parquet": TableOptions,
+        "coco": Format(CocoOptions),
+        "csv": Format(TableOptions),
+        "jsonl": Format(TableOptions),
+        "kitti": Format(ObjectOptions, files_in_folder="*.txt"),
+        "lightly": Format(ObjectOptions, files_in_folder="*.json"),
+        "megadetector": Format(ObjectOptions),
+        "npy": Format(NpyOptions),
+        "npz": Format(NpzOptions),
+        "open_images": Format(ObjectOptions),
+        "parquet": Format(TableOptions),
+        "rvc": Format(RvcOptions),
+        "yolo": Format(YoloOptions, files_in_folder="*.txt"),
     }
 )
-"""The formats, each the name of its module, with the options it understands."""
+"""The formats by name, which is also the name of the reader's module."""
 
 
 def read_predictions(
@@ -40,17 +65,19 @@ def read_predictions(
 ) -> PredictionStream:
     """Open prediction files of one format.
 
-    The stream yields ``pyarrow.RecordBatch`` with the columns image_id, class_probs, source,
-    row_number (from 1), reason and raw; the last two are null except in rows that are no
-    prediction. Never is a whole file in memory.
+    The stream yields ``pyarrow.RecordBatch`` with the columns image_id, class_probs, score,
+    category, bbox, segmentation, source, row_number (from 1), reason and raw. The last two are null
+    except in rows that are no prediction; a row without a row_number says that the model found no
+    object in the image. Never is a whole file in memory.
 
     Args:
         path: A file, or a glob such as ``"predictions/*.parquet"``; its files are read in the
-            order of their names.
+            order of their names. For yolo, kitti and lightly also the folder of the files.
         format: One of ``FORMATS``.
         batch_rows: The most rows a batch may hold; what comes out is the same for every value.
         options: The options of the format: see ``TableOptions`` (parquet, csv, jsonl),
-            ``NpyOptions`` and ``NpzOptions``.
+            ``NpyOptions``, ``NpzOptions``; ``CocoOptions``, ``YoloOptions``, ``RvcOptions``, and
+            for the other formats of objects ``ObjectOptions``.
 
     Raises:
         ValueError: If the format or an option is unknown.
@@ -66,7 +93,8 @@ def read_predictions(
     if batch_rows is not None and batch_rows < 1:
         raise ValueError(f"batch_rows must be at least 1, got {batch_rows}")
     reader = import_module(f"{__name__}.{format}")
-    parts = [reader.open_file(file, checked) for file in find_files(path)]
+    files = find_files(path, FORMATS[format].files_in_folder)
+    parts = [reader.open_file(file, checked) for file in files]
     return open_stream(str(path), parts, batch_rows or DEFAULT_BATCH_ROWS)
 
 
@@ -78,26 +106,28 @@ def reader_options(format: str, options: Mapping[str, Any]) -> ReaderOptions:
     """
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: expected one of {', '.join(FORMATS)}")
-    known = list(FORMATS[format].__dataclass_fields__)
+    known = list(FORMATS[format].options.__dataclass_fields__)
     unknown = [name for name in options if name not in known]
     if unknown:
         raise ValueError(
             f"format {format!r} has no option {unknown[0]!r}: it has {', '.join(known)}"
         )
-    return FORMATS[format](**options)
+    return FORMATS[format].options(**options)
 
 
-def find_files(path: str | PathLike[str]) -> list[Path]:
+def find_files(path: str | PathLike[str], files_in_folder: str | None = None) -> list[Path]:
     """The regular files a path or a glob stands for, in the order of their names.
 
     Raises:
         PredictionReadError: If there is none, or one is a folder, a pipe or a device.
     """
     named = Path(path)
+    if named.is_dir() and files_in_folder is not None:
+        named = named / files_in_folder
     files = (
         [named]
         if named.exists()
-        else [Path(one) for one in sorted(glob.glob(str(path), recursive=True))]
+        else [Path(one) for one in sorted(glob.glob(str(named), recursive=True))]
     )
     if not files:
         raise PredictionReadError(

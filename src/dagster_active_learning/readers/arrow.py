@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -80,23 +80,29 @@ class _ContentHash:
     """SHA-256 of rows that come in batches; the same however the rows are cut into batches."""
 
     def __init__(self) -> None:
-        self._parts = [hashlib.sha256() for _ in range(6)]
+        self._parts: dict[str, Any] = {}
 
     def update(self, batch: pa.RecordBatch) -> None:
-        class_probs = batch.column("class_probs")
-        numbers = class_probs.flatten().to_numpy(zero_copy_only=False)
-        lengths = pc.fill_null(pc.list_value_length(class_probs), -1)
-        contents: list[bytes | memoryview] = [
-            *_text_bytes(batch.column("image_id")),
-            lengths.to_numpy(zero_copy_only=False).tobytes(),
-            np.ascontiguousarray(numbers).data,
-            *_text_bytes(batch.column("raw")),
-        ]
-        for part, content in zip(self._parts, contents, strict=True):
-            part.update(content)
+        for name in ("image_id", "category", "segmentation", "raw"):
+            self._add(name, *_text_bytes(batch.column(name)))
+        for name in ("class_probs", "bbox"):
+            lists = batch.column(name)
+            lengths = pc.fill_null(pc.list_value_length(lists), -1)
+            self._add(name, _bytes(lengths), _bytes(lists.flatten()))
+        scores = batch.column("score")
+        self._add("score", _bytes(scores.is_null()), _bytes(scores))
 
     def hexdigest(self) -> str:
-        return combined_sha256([part.hexdigest() for part in self._parts])
+        return combined_sha256([part.hexdigest() for part in self._parts.values()])
+
+    def _add(self, name: str, *contents: bytes | memoryview) -> None:
+        for number, content in enumerate(contents):
+            part = self._parts.setdefault(f"{name}{number}", hashlib.sha256())
+            part.update(content)
+
+
+def _bytes(numbers: pa.Array) -> memoryview:
+    return np.ascontiguousarray(numbers.to_numpy(zero_copy_only=False)).data.cast("B")
 
 
 def _text_bytes(column: pa.StringArray) -> tuple[bytes, memoryview]:

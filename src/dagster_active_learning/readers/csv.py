@@ -76,6 +76,8 @@ def _open(
         read_options=pc.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
         parse_options=pc.ParseOptions(newlines_in_values=True, invalid_row_handler=reject),
         convert_options=pc.ConvertOptions(
+            # What is not asked for is not parsed either: its values need no common type.
+            include_columns=columns,
             column_types=dict.fromkeys(columns, pa.binary()),
             null_values=[""],
             strings_can_be_null=True,

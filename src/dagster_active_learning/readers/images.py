@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -27,22 +30,188 @@ _TRUE = ("true", "1")
 _FALSE = ("false", "0")
 
 
-def read_images(path: Path, format: str) -> pa.Table:
-    """Read a manifest: a table with a row an image.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+"""What an image file of a folder is known by, in any case."""
+
+
+def read_images(
+    path: Path,
+    format: str,
+    *,
+    image_id: str | None = None,
+    labeled: Sequence[str] | Path | None = None,
+) -> pa.Table:
+    """Read a manifest: the images of a pool.
 
     Args:
-        path: A CSV file with a header, a Parquet file or a JSON Lines file. It has a column
-            image_id and may have uri, width, height, labeled (true or false, 1 or 0) and label;
-            other columns are left out.
-        format: One of ``MANIFEST_FORMATS``.
+        path: A CSV file with a header, a Parquet file or a JSON Lines file with a row an image. It
+            has a column image_id and may have uri, width, height, labeled (true or false, 1 or 0)
+            and label; other columns are left out. Or a COCO instances file, or a folder of images.
+        format: A name in ``MANIFEST_FORMATS``, or ``"folder"``.
+        image_id: What the id of an image is, where the format leaves a choice; see ``PoolImages``.
+        labeled: Ids of images that have their label, or a UTF-8 text file with one id a line;
+            besides those that the manifest marks.
 
     Returns:
         The columns of the table ``images``.
 
     Raises:
-        PredictionReadError: If the file is not what the format says, has no column image_id, an
-            image without an id or with the id of another, or a value of the wrong type.
+        PredictionReadError: If the manifest is not what the format says, has no column image_id,
+            an image without an id or with the id of another, or a value of the wrong type; or if
+            a labeled image is not in it.
     """
+    if format == "coco":
+        images = _coco_images(path, image_id or "id")
+    elif format == "folder":
+        images = _folder_images(path, image_id or "path")
+    else:
+        images = _table_images(path, format)
+    if labeled is not None:
+        images = _mark_labeled(path, images, labeled)
+    return images.to_arrow()
+
+
+def find_image_files(folder: Path) -> list[tuple[str, int]]:
+    """The image files in a folder and the folders in it: relative path in POSIX form, and size.
+
+    Links to files count as files; links to folders are not followed. Sorted by path.
+
+    Raises:
+        PredictionReadError: If it is no folder, cannot be read or holds no image.
+    """
+    if not folder.is_dir():
+        found = "is no folder" if folder.exists() else "does not exist"
+        raise PredictionReadError(f"{folder} {found}: expected a folder of images")
+    files: list[tuple[str, int]] = []
+    try:
+        for inside, _, names in os.walk(folder, onerror=_raise):
+            for name in names:
+                file = Path(inside, name)
+                if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
+                    relative = file.relative_to(folder).as_posix()
+                    files.append((_checked_name(folder, relative), file.stat().st_size))
+    except OSError as error:
+        raise PredictionReadError(f"{folder} cannot be read: {error}") from error
+    if not files:
+        raise PredictionReadError(
+            f"{folder} holds no image: expected files with one of the suffixes "
+            f"{', '.join(IMAGE_SUFFIXES)}"
+        )
+    return sorted(files)
+
+
+def folder_sha256(folder: Path) -> str:
+    """The SHA-256 of the paths and sizes of a folder's images; their pixels are not read."""
+    hashed = hashlib.sha256()
+    for name, size in find_image_files(folder):
+        hashed.update(f"{size} {name}\0".encode())
+    return hashed.hexdigest()
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _checked_name(folder: Path, name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise PredictionReadError(
+            f"{folder}: the file name {name!r} is not UTF-8 text: rename the file"
+        ) from error
+    return name
+
+
+def _folder_images(folder: Path, image_id: str) -> pl.DataFrame:
+    names = [name for name, _ in find_image_files(folder)]
+    ids = names if image_id == "path" else [Path(name).stem for name in names]
+    _check_unique(folder, ids, names, 'image_id="path" takes the path instead')
+    full = folder.absolute()
+    return _frame({"image_id": ids, "uri": [str(full / name) for name in names]})
+
+
+def _coco_images(path: Path, image_id: str) -> pl.DataFrame:
+    from dagster_active_learning.readers.coco import CocoArrays, first_character, table_entry
+
+    first_character(path)
+    arrays = CocoArrays(path, ["images"])
+    ids: list[str] = []
+    names: list[str] = []
+    sizes: dict[str, list[int | None]] = {"width": [], "height": []}
+    for _, entry in arrays:
+        number, name = table_entry(arrays, "images", entry, "file_name")
+        ids.append(number)
+        names.append(name)
+        for side, values in sizes.items():
+            values.append(_pixels(f"{path}: entry {len(ids)} of images", side, entry.get(side)))
+    if not ids:
+        found = "an empty table" if "images" in arrays.item_counts else "no table"
+        raise PredictionReadError(f"{path} has {found} 'images': expected at least one image")
+    _check_unique(path, ids, names, "every image has an id of its own")
+    if image_id == "file_name":
+        _check_unique(path, names, ids, 'image_id="id" takes the number instead')
+    return _frame({"image_id": ids if image_id == "id" else names, "uri": names, **sizes})
+
+
+def _pixels(where: str, side: str, value: object) -> int | None:
+    if value is None:
+        return None
+    whole = isinstance(value, float) and value.is_integer()
+    if (whole or isinstance(value, int)) and not isinstance(value, bool):
+        pixels = int(value)  # pyright: ignore[reportArgumentType]
+        if 0 <= pixels < 2**31:
+            return pixels
+    raise PredictionReadError(f"{where}: {side} is {value!r}, expected a number of pixels")
+
+
+def _frame(columns: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
+    rows = len(columns["image_id"])
+    return pl.DataFrame(
+        {name: columns.get(name, [None] * rows) for name in _COLUMNS}, schema=dict(_COLUMNS)
+    )
+
+
+def _check_unique(path: Path, ids: Sequence[str], names: Sequence[str], advice: str) -> None:
+    first: dict[str, str] = {}
+    for one, name in zip(ids, names, strict=True):
+        if one in first:
+            raise PredictionReadError(
+                f"{path}: {first[one]!r} and {name!r} have the same image_id {one!r}; {advice}"
+            )
+        first[one] = name
+
+
+def _mark_labeled(path: Path, images: pl.DataFrame, labeled: Sequence[str] | Path) -> pl.DataFrame:
+    """The images of a list have their label, whatever the manifest says about them."""
+    source = f"the list {labeled}" if isinstance(labeled, Path) else "the list given as labeled"
+    ids = pl.Series(
+        "labeled_id", _ids_in_text(labeled) if isinstance(labeled, Path) else labeled, pl.String
+    ).unique(maintain_order=True)
+    unknown = ids.filter(~ids.is_in(images["image_id"].implode()))
+    if len(unknown):
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise PredictionReadError(
+            f"{path} has no image {unknown[0]!r}{more}: {source} says that it is labeled "
+            f"({len(unknown)} of its {len(ids)} ids are not in the manifest, whose first is "
+            f"{images['image_id'].first()!r})"
+        )
+    return images.with_columns(
+        pl.when(pl.col("image_id").is_in(ids.implode()))
+        .then(statement=True)
+        .otherwise(pl.col("labeled"))
+        .alias("labeled")
+    )
+
+
+def _ids_in_text(path: Path) -> Iterable[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PredictionReadError(f"{path} is not a readable UTF-8 list of ids: {error}") from error
+    return [line for line in text.split("\n") if line.strip()]
+
+
+def _table_images(path: Path, format: str) -> pl.DataFrame:
     try:
         found = _read(path, format)
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -60,7 +229,7 @@ def read_images(path: Path, format: str) -> pa.Table:
         ]
     )
     _check_ids(path, images["image_id"])
-    return images.to_arrow()
+    return images
 
 
 def _read(path: Path, format: str) -> pl.DataFrame:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.readers.objects import as_box, as_number
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.reasons import Reason
 from dagster_active_learning.readers.stream import (
@@ -54,6 +55,7 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
             f"{path} holds no predictions: expected a JSON object on at least one line"
         )
     kind = pa.float64() if options.one_column_a_class else pa.list_(pa.float64())
+    kinds = dict.fromkeys(names, kind) | _object_columns(options)
 
     def read(layout: Layout) -> Iterator[TableBatch]:
         rows_before = 0
@@ -70,11 +72,21 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
 
     return table_part(
         str(path),
-        pa.schema([(name, kind) for name in names]),
+        pa.schema([(name, kinds[name]) for name in names]),
         options,
         read,
         sha256=content_sha256([path]),
     )
+
+
+def _object_columns(options: TableOptions) -> dict[str, pa.DataType]:
+    """The types of the columns of objects, which ``_wrong_type`` makes sure of."""
+    return {
+        **({options.score_column: pa.float64()} if options.score_column else {}),
+        **({options.category_column: pa.string()} if options.category_column else {}),
+        **({options.bbox_column: pa.list_(pa.float64())} if options.bbox_column else {}),
+        **dict.fromkeys(options.bbox_columns or (), pa.float64()),
+    }
 
 
 def _open(path: Path) -> BinaryIO:
@@ -104,15 +116,7 @@ def _table_batch(lines: Sequence[bytes], first_row: int, layout: Layout) -> Tabl
             rows.append(row)
             row_numbers.append(row_number)
 
-    image_ids = (row.get(layout.image_id) for row in rows)
-    columns = [pa.array([None if one is None else str(one) for one in image_ids], pa.string())]
-    if layout.class_columns:
-        columns += [
-            pa.array([row.get(name) for row in rows], pa.float64()) for name in layout.class_columns
-        ]
-    else:
-        probabilities = [row.get(layout.class_probs) for row in rows]
-        columns.append(pa.array(probabilities, pa.list_(pa.float64())))
+    columns = [_column(rows, name, layout) for name in layout.columns]
     return TableBatch(
         pa.RecordBatch.from_arrays(columns, names=layout.columns),
         np.array(row_numbers, dtype=np.int64),
@@ -120,17 +124,59 @@ def _table_batch(lines: Sequence[bytes], first_row: int, layout: Layout) -> Tabl
     )
 
 
-def _wrong_type(row: dict[str, Any], layout: Layout) -> str | None:  # noqa: PLR0911 - a table
+def _column(rows: Sequence[dict[str, Any]], name: str, layout: Layout) -> pa.Array:
+    values = [row.get(name) for row in rows]
+    if name in (layout.image_id, layout.category):
+        return pa.array([None if one is None else str(one) for one in values], pa.string())
+    if name == layout.score or (name in layout.bbox and len(layout.bbox) > 1):
+        # Arrow refuses integers that a float64 cannot hold; as_number makes them infinite.
+        return pa.array([as_number(one) for one in values], pa.float64())
+    if name in layout.bbox:
+        return pa.array([as_box(one) for one in values], pa.list_(pa.float64()))
+    kind = pa.float64() if layout.class_columns else pa.list_(pa.float64())
+    return pa.array(values, kind)
+
+
+def _wrong_type(row: dict[str, Any], layout: Layout) -> str | None:
     """Why a row's values do not fit the columns, or None; nulls are judged later."""
     image_id = row.get(layout.image_id)
     if image_id is not None and type(image_id) not in (str, int):
         return Reason.IMAGE_ID_NOT_TEXT
     if type(image_id) is str and not _is_utf8(image_id):
         return Reason.IMAGE_ID_NOT_UTF8
+    return _wrong_score(row, layout) or _wrong_probabilities(row, layout) or _wrong_box(row, layout)
+
+
+def _wrong_score(row: dict[str, Any], layout: Layout) -> str | None:
+    """Why the score and the category of an object do not fit their columns, or None."""
+    score = None if layout.score is None else row.get(layout.score)
+    if score is not None and as_number(score) is None:
+        return Reason.SCORE_NOT_NUMBER
+    category = None if layout.category is None else row.get(layout.category)
+    if category is None or type(category) is int:
+        return None
+    known = type(category) is str and _is_utf8(category)
+    return None if known else Reason.UNKNOWN_CATEGORY
+
+
+def _wrong_box(row: dict[str, Any], layout: Layout) -> str | None:
+    """Why the box of an object does not fit its columns, or None."""
+    judged_first = [layout.image_id] if layout.score is None else [layout.image_id, layout.score]
+    box = [row.get(name) for name in layout.bbox]
+    if all(one is None for one in box) or any(row.get(name) is None for name in judged_first):
+        return None
+    fits = as_box(box[0] if len(box) == 1 else box) is not None
+    return None if fits else Reason.BBOX_NOT_FOUR_NUMBERS
+
+
+def _wrong_probabilities(  # noqa: PLR0911 - a table
+    row: dict[str, Any], layout: Layout
+) -> str | None:
+    """Why the class probabilities do not fit their columns, or None."""
     if layout.class_columns:
         numbers = [row.get(name) for name in layout.class_columns]
     else:
-        numbers = row.get(layout.class_probs)
+        numbers = None if layout.class_probs is None else row.get(layout.class_probs)
         if numbers is None:
             return None
         if type(numbers) is not list:

@@ -81,9 +81,10 @@ def matrix_part(
             missing = [not one for one in ids] if n_classes else [True] * len(ids)
             reason = Reason.IMAGE_ID_NULL if n_classes else Reason.CLASS_PROBS_EMPTY
             yield prediction_batch(
-                pa.array(ids, pa.string()),
-                pa.ListArray.from_arrays(pa.array(offsets), pa.array(block.ravel())),
-                np.arange(start + 1, start + len(block) + 1),
+                len(block),
+                image_id=pa.array(ids, pa.string()),
+                class_probs=pa.ListArray.from_arrays(pa.array(offsets), pa.array(block.ravel())),
+                row_number=pa.array(np.arange(start + 1, start + len(block) + 1)),
                 reason=pa.array([reason if one else None for one in missing], pa.string()),
                 raw=pa.array(
                     [

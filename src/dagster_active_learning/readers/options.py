@@ -9,6 +9,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+BBOX_UNITS = ("pixel", "relative")
+SCORE_TRANSFORMS = ("sigmoid", "percent")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableOptions:
@@ -27,10 +30,18 @@ class TableOptions:
         class_column_pattern: Every column whose whole name matches this regular expression is a
             class, in table order; the first group, where there is one, is the class name.
         class_names: Class names in class order, where the source does not carry them.
+        score_column: For objects in images: column with the detector's own score. With it the
+            table may do without class probabilities.
+        category_column: For objects: column with the name of the class the detector decided for.
+        bbox_column: For objects: list column of x, y, width and height.
+        bbox_columns: For objects: the four columns of x, y, width and height instead.
+        bbox_unit: What boxes are measured in, ``"pixel"`` or ``"relative"`` to the image's size.
+        score_transform: See ``ObjectOptions``.
 
     Raises:
         ValueError: If more than one way to find the class columns is given, the pattern is not a
-            regular expression, or a list of names is empty or repeats itself.
+            regular expression, a list of names is empty or repeats itself, or an option has a
+            value that it cannot have.
     """
 
     image_id_column: str = "image_id"
@@ -39,6 +50,12 @@ class TableOptions:
     class_column_prefix: str | None = None
     class_column_pattern: str | None = None
     class_names: Sequence[str] | None = None
+    score_column: str | None = None
+    category_column: str | None = None
+    bbox_column: str | None = None
+    bbox_columns: Sequence[str] | None = None
+    bbox_unit: str = "pixel"
+    score_transform: str | None = None
 
     def __post_init__(self) -> None:
         given = [
@@ -49,6 +66,13 @@ class TableOptions:
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other: give one of them")
         check_names("class_columns", self.class_columns)
+        check_names("bbox_columns", self.bbox_columns)
+        if self.bbox_column is not None and self.bbox_columns is not None:
+            raise ValueError("bbox_column and bbox_columns exclude each other: give one of them")
+        if self.bbox_columns is not None and len(self.bbox_columns) != 4:
+            raise ValueError(f"bbox_columns must name 4 columns, got {self.bbox_columns!r}")
+        check_choice("bbox_unit", self.bbox_unit, BBOX_UNITS)
+        check_choice("score_transform", self.score_transform, (None, *SCORE_TRANSFORMS))
         check_names("class_names", self.class_names)
         if self.class_column_pattern is not None:
             try:
@@ -112,6 +136,86 @@ class NpzOptions:
 
     def __post_init__(self) -> None:
         check_names("class_names", self.class_names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectOptions:
+    """Options that every format of objects has.
+
+    Attributes:
+        class_names: Class names in class order, where the source does not carry them.
+        score_transform: How a score that is not a probability becomes one: ``"sigmoid"`` for
+            logits, ``"percent"`` for a scale of 0..100. Without it scores must be in 0..1.
+
+    Raises:
+        ValueError: If ``class_names`` is empty or repeats a name, or another option has a value
+            that it cannot have.
+    """
+
+    class_names: Sequence[str] | None = None
+    score_transform: str | None = None
+
+    def __post_init__(self) -> None:
+        check_names("class_names", self.class_names)
+        check_choice("score_transform", self.score_transform, (None, *SCORE_TRANSFORMS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoOptions(ObjectOptions):
+    """Options of COCO results.
+
+    Attributes:
+        instances: Path of the COCO file with the tables ``images`` and ``categories``. With it
+            image_id is the image's file_name and category the category's name; without it both
+            are the numbers of the results file, as text.
+    """
+
+    instances: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class YoloOptions(ObjectOptions):
+    """Options of YOLO text files, one an image; ``class_names`` turns class numbers into names.
+
+    Attributes:
+        confidence: Whether the confidence stands ``"last"`` or ``"second"`` in a line.
+        box: What a line's four numbers are: ``"xcycwh"`` (center), ``"xywh"`` (top left corner)
+            or ``"xyxy"`` (two corners).
+        bbox_unit: ``"relative"`` to the image's size, or ``"pixel"``.
+
+    Raises:
+        ValueError: If an option has a value that it cannot have.
+    """
+
+    confidence: str = "last"
+    box: str = "xcycwh"
+    bbox_unit: str = "relative"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("confidence", self.confidence, ("last", "second"))
+        check_choice("box", self.box, ("xcycwh", "xywh", "xyxy"))
+        check_choice("bbox_unit", self.bbox_unit, BBOX_UNITS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RvcOptions(ObjectOptions):
+    """Options of RVC (PDQ) files, which name no images.
+
+    Attributes:
+        image_ids: A UTF-8 text file with one id a line, in the order of the sequence's images, as
+            a path in which ``{stem}`` stands for the file's name without its suffix, relative to
+            its folder. Without it an image's id is ``<stem>/<position from 0>``.
+    """
+
+    image_ids: str | None = None
+
+
+def check_choice(option: str, value: object, choices: Sequence[object]) -> None:
+    """Raise ValueError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{option} is {value!r}, expected one of {listed}")
 
 
 def check_names(option: str, names: Sequence[str] | None) -> None:

@@ -39,7 +39,8 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     def read(layout: Layout) -> Iterator[TableBatch]:
         first_row = 1
         try:
-            with pq.ParquetFile(path) as opened:
+            # Buffering ahead, pyarrow would hold the whole file.
+            with pq.ParquetFile(path, pre_buffer=False) as opened:
                 for batch in opened.iter_batches(batch_rows, columns=layout.columns):
                     rows = np.arange(first_row, first_row + batch.num_rows)
                     first_row += batch.num_rows

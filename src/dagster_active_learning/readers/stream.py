@@ -25,16 +25,27 @@ BATCH_BYTES = 32 * 2**20
 DEFAULT_BATCH_ROWS = 122_880
 """Rows a batch holds at the most: one row group of a DuckDB table."""
 
+SMALL_BATCH_ROWS = 8_192
+"""Batches are joined as long as they are smaller than this together."""
+
 RAW_CHARACTERS = 10_000
 """What is kept of a row in quarantine; a longer one is cut and says how long it was."""
 
 
 def canonical_schema(value_type: pa.DataType) -> pa.Schema:
-    """The columns of a batch; ``value_type`` is float32 or float64, the source's precision."""
+    """The columns of a batch; ``value_type`` is float32 or float64, the source's precision.
+
+    A row without a ``row_number`` is no row of the source: it says that the model saw the image
+    and found no object in it.
+    """
     return pa.schema(
         [
             ("image_id", pa.string()),
             ("class_probs", pa.list_(value_type)),
+            ("score", pa.float64()),
+            ("category", pa.string()),
+            ("bbox", pa.list_(pa.float64())),
+            ("segmentation", pa.string()),
             ("source", pa.dictionary(pa.int32(), pa.string())),
             ("row_number", pa.int64()),
             ("reason", pa.string()),
@@ -50,6 +61,7 @@ class RejectedRow:
     row_number: int
     reason: str
     raw: str
+    image_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,8 @@ class PredictionPart:
         value_type: float32 or float64.
         batches: Starts reading; yields batches of the canonical columns but ``source``.
         sha256: The hash of the content; complete once the batches have been read.
+        bbox_unit: What boxes are measured in, ``"pixel"`` or ``"relative"`` to the image's size.
+        empty: Whether the file holds no row from which its classes could be told.
     """
 
     source: str
@@ -69,6 +83,8 @@ class PredictionPart:
     value_type: pa.DataType
     batches: Callable[[], Iterator[pa.RecordBatch]]
     sha256: Callable[[], str]
+    bbox_unit: str | None = None
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,7 @@ class PredictionStream:
         parts: The files, in the order in which they are read.
         class_names: Class names in class order, or None where the source does not say.
         value_type: float32 or float64: the widest of the parts.
+        bbox_unit: What boxes are measured in, where there are boxes.
         batch_rows: The most rows a batch holds.
     """
 
@@ -87,6 +104,7 @@ class PredictionStream:
     parts: tuple[PredictionPart, ...]
     class_names: tuple[str, ...] | None
     value_type: pa.DataType
+    bbox_unit: str | None
     batch_rows: int
 
     @property
@@ -101,11 +119,18 @@ class PredictionStream:
             PredictionReadError: If a file cannot be read, or the source holds no row at all.
         """
         empty = True
+        waiting: list[pa.RecordBatch] = []
         for part in self.parts:
             for batch in part.batches():
                 for start in range(0, batch.num_rows, self.batch_rows):
                     empty = False
-                    yield self._with_source(batch.slice(start, self.batch_rows), part.source)
+                    rows = self._with_source(batch.slice(start, self.batch_rows), part.source)
+                    # A folder of small files makes few batches, not one a file.
+                    if sum(map(len, waiting)) + len(rows) > min(self.batch_rows, SMALL_BATCH_ROWS):
+                        yield from _joined(waiting)
+                        waiting = []
+                    waiting.append(rows)
+        yield from _joined(waiting)
         if empty:
             raise PredictionReadError(f"{self.name} holds no predictions: expected at least one")
 
@@ -124,6 +149,12 @@ class PredictionStream:
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
+def _joined(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    if len(batches) < 2:
+        return batches
+    return pa.Table.from_batches(batches).unify_dictionaries().combine_chunks().to_batches()
+
+
 def open_stream(
     name: str, parts: Sequence[PredictionPart], batch_rows: int = DEFAULT_BATCH_ROWS
 ) -> PredictionStream:
@@ -132,8 +163,9 @@ def open_stream(
     Raises:
         PredictionReadError: If two parts disagree about the class names.
     """
-    first = parts[0]
-    for part in parts[1:]:
+    telling = [part for part in parts if not part.empty] or parts
+    first = telling[0]
+    for part in telling[1:]:
         if part.class_names != first.class_names:
             raise PredictionReadError(
                 f"{part.source} has the classes {describe_names(part.class_names)}, but "
@@ -146,6 +178,7 @@ def open_stream(
         parts=tuple(parts),
         class_names=first.class_names,
         value_type=pa.float64() if wide else pa.float32(),
+        bbox_unit=first.bbox_unit,
         batch_rows=batch_rows,
     )
 
@@ -155,18 +188,41 @@ def rows_for(bytes_a_row: int) -> int:
     return max(1, min(DEFAULT_BATCH_ROWS, BATCH_BYTES // max(1, bytes_a_row)))
 
 
-def prediction_batch(
-    image_id: pa.Array,
-    class_probs: pa.Array,
-    row_numbers: npt.NDArray[np.int64],
-    reason: pa.Array | None = None,
-    raw: pa.Array | None = None,
-) -> pa.RecordBatch:
-    """A batch as a part yields it; without reasons every row reads as a prediction."""
-    empty = pa.nulls(len(image_id), pa.string())
+def prediction_batch(rows: int, **columns: pa.Array) -> pa.RecordBatch:
+    """A batch as a part yields it; the canonical columns that are not given are null."""
+    schema = canonical_schema(pa.float32())
+    names = [name for name in schema.names if name != "source"]
     return pa.RecordBatch.from_arrays(
-        [image_id, class_probs, pa.array(row_numbers), reason or empty, raw or empty],
-        names=["image_id", "class_probs", "row_number", "reason", "raw"],
+        [
+            pa.nulls(rows, schema.field(name).type) if columns.get(name) is None else columns[name]
+            for name in names
+        ],
+        names=names,
+    )
+
+
+def with_rejected(batch: pa.RecordBatch, rejected: Sequence[RejectedRow]) -> pa.RecordBatch:
+    """The rows of a batch and the rejected ones, in the order of their numbers."""
+    if not rejected:
+        return batch
+    refused = prediction_batch(
+        len(rejected),
+        image_id=pa.array([row.image_id for row in rejected], pa.string()),
+        class_probs=pa.nulls(len(rejected), batch.column("class_probs").type),
+        row_number=pa.array([row.row_number for row in rejected], pa.int64()),
+        reason=pa.array([row.reason for row in rejected], pa.string()),
+        raw=pa.array([raw_text(row.raw) for row in rejected], pa.string()),
+    )
+    table = pa.Table.from_batches([batch, refused]).sort_by("row_number")
+    return table.combine_chunks().to_batches()[0]
+
+
+def boxes_array(boxes: npt.NDArray[np.float64], given: npt.NDArray[np.bool_]) -> pa.ListArray:
+    """Boxes ``(n, 4)`` as a list column, null in the rows that are not ``given``."""
+    offsets = np.zeros(len(given) + 1, dtype=np.int32)
+    np.cumsum(given * 4, out=offsets[1:])
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), pa.array(boxes[given].ravel()), mask=pa.array(~given)
     )
 
 

@@ -18,14 +18,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.readers.objects import transform_scores
 from dagster_active_learning.readers.options import TableOptions, check_names
 from dagster_active_learning.readers.reasons import Reason
 from dagster_active_learning.readers.stream import (
     PredictionPart,
     RejectedRow,
+    boxes_array,
     describe_names,
     prediction_batch,
     raw_text,
+    with_rejected,
 )
 
 CLASS_NAMES_KEY = b"class_names"
@@ -45,19 +48,31 @@ class TableBatch:
 class Layout:
     """Which columns of a table hold what.
 
-    ``class_columns`` is empty where the class probabilities are the list column ``class_probs``.
+    ``class_columns`` is empty where the class probabilities are the list column ``class_probs``,
+    which is None where the source has none; ``bbox`` is one list column or four of numbers.
     """
 
     image_id: str
-    class_probs: str
+    class_probs: str | None
     class_columns: tuple[str, ...]
     class_names: tuple[str, ...] | None
     value_type: pa.DataType
+    score: str | None
+    category: str | None
+    bbox: tuple[str, ...]
+    score_transform: str | None = None
 
     @property
     def columns(self) -> list[str]:
         """The names of the columns that are read."""
-        return [self.image_id, *(self.class_columns or [self.class_probs])]
+        optional = (self.class_probs, self.score, self.category)
+        names = [
+            self.image_id,
+            *self.class_columns,
+            *[name for name in optional if name is not None],
+            *self.bbox,
+        ]
+        return list(dict.fromkeys(names))
 
 
 def table_part(
@@ -85,6 +100,7 @@ def table_part(
         value_type=layout.value_type,
         batches=batches,
         sha256=sha256,
+        bbox_unit=options.bbox_unit if layout.bbox else None,
     )
 
 
@@ -97,16 +113,22 @@ def find_columns(
     """Match the options with the table's columns."""
     repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
     class_columns = _class_columns(schema.names, options)
-    needed = [
-        options.image_id_column,
-        *(class_columns if options.one_column_a_class else {options.class_probs_column: ""}),
-    ]
+    probs_column = None
+    if not options.one_column_a_class and (
+        options.score_column is None or options.class_probs_column in schema.names
+    ):
+        probs_column = options.class_probs_column
+    probabilities = list(class_columns) if probs_column is None else [probs_column]
+    bbox = options.bbox_columns or ([options.bbox_column] if options.bbox_column else [])
+    others = [name for name in (options.score_column, options.category_column) if name]
+    needed = [options.image_id_column, *probabilities, *others, *bbox]
     missing = [name for name in needed if name not in schema.names]
     if missing:
         raise PredictionReadError(
             f"{source} has no column {missing[0]!r}: its columns are "
             f"{describe_names(schema.names)}; name the columns with the options image_id_column, "
-            "class_probs_column, class_columns, class_column_prefix or class_column_pattern"
+            "class_probs_column, class_columns, class_column_prefix, class_column_pattern, "
+            "score_column, category_column, bbox_column or bbox_columns"
         )
     if options.one_column_a_class and len(class_columns) < 2:
         raise PredictionReadError(
@@ -118,8 +140,9 @@ def find_columns(
         raise PredictionReadError(f"{source} has more than one column {ambiguous[0]!r}")
 
     value_types = [
-        _value_type(source, schema.field(name), in_list=not class_columns) for name in needed[1:]
+        _value_type(source, schema.field(name), in_list=not class_columns) for name in probabilities
     ]
+    _check_object_columns(source, schema, options)
     names = options.class_names or list(class_columns.values()) or class_names_in_file
     if names and class_columns and len(names) != len(class_columns):
         raise PredictionReadError(
@@ -128,10 +151,14 @@ def find_columns(
         )
     return Layout(
         image_id=options.image_id_column,
-        class_probs=options.class_probs_column,
+        class_probs=probs_column,
         class_columns=tuple(class_columns),
         class_names=tuple(names) if names else None,
         value_type=pa.float64() if pa.float64() in value_types else pa.float32(),
+        score=options.score_column,
+        category=options.category_column,
+        bbox=tuple(bbox),
+        score_transform=options.score_transform,
     )
 
 
@@ -158,51 +185,63 @@ def class_names_in_metadata(source: str, schema: pa.Schema) -> list[str] | None:
 def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
     """Rows of a table as canonical columns, the rejected ones in their places."""
     columns = batch.columns
-    image_id, reasons = _image_ids(columns.column(layout.image_id))
+    found: dict[str, pa.Array] = {}
+    found["image_id"], reasons = _image_ids(columns.column(layout.image_id))
     if layout.class_columns:
-        class_probs, broken = _from_class_columns(columns, layout)
+        found["class_probs"], broken = _from_class_columns(columns, layout)
+    elif layout.class_probs is not None:
+        found["class_probs"], broken = _from_list_column(columns.column(layout.class_probs), layout)
     else:
-        class_probs, broken = _from_list_column(columns.column(layout.class_probs), layout)
+        broken: dict[int, str] = {}
+    if layout.score is not None:
+        found["score"], wrong = _scores(columns.column(layout.score), layout.score_transform)
+        # Where a detector gives a score, a row may do without class probabilities.
+        broken = {row: why for row, why in broken.items() if why != Reason.CLASS_PROBS_NULL} | wrong
+        if layout.class_probs is not None:
+            without = columns.column(layout.class_probs).is_null()
+            found["class_probs"] = pc.if_else(without, None, found["class_probs"])
+    if layout.category is not None:
+        found["category"], wrong = _categories(columns.column(layout.category))
+        broken = wrong | broken
+    if layout.bbox:
+        found["bbox"], wrong = _boxes(columns, layout.bbox)
+        broken = wrong | broken
     for row, reason in broken.items():
         reasons.setdefault(row, reason)
     if not reasons and not batch.rejected:
-        return prediction_batch(image_id, class_probs, batch.row_numbers)
+        return prediction_batch(len(columns), **found, row_number=pa.array(batch.row_numbers))
 
     broken_rows = sorted(reasons)
-    shown = columns.select(layout.columns).take(pa.array(broken_rows, pa.int64())).to_pylist()
-    raw = dict(zip(broken_rows, shown, strict=True))
+    # Value by value: Arrow takes no rows from the text columns of polars, which are views.
+    raw = {
+        row: {name: columns.column(name)[row].as_py() for name in layout.columns}
+        for row in broken_rows
+    }
     whole = prediction_batch(
-        image_id,
-        class_probs,
-        batch.row_numbers,
+        len(columns),
+        **found,
+        row_number=pa.array(batch.row_numbers),
         reason=pa.array([reasons.get(row) for row in range(len(columns))], pa.string()),
         raw=pa.array(
             [raw_text(raw[row]) if row in raw else None for row in range(len(columns))],
             pa.string(),
         ),
     )
-    return _insert_rejected(whole, batch.rejected)
-
-
-def _insert_rejected(batch: pa.RecordBatch, rejected: Sequence[RejectedRow]) -> pa.RecordBatch:
-    if not rejected:
-        return batch
-    refused = prediction_batch(
-        pa.nulls(len(rejected), batch.column("image_id").type),
-        pa.nulls(len(rejected), batch.column("class_probs").type),
-        np.array([row.row_number for row in rejected], dtype=np.int64),
-        reason=pa.array([row.reason for row in rejected], pa.string()),
-        raw=pa.array([raw_text(row.raw) for row in rejected], pa.string()),
-    )
-    table = pa.Table.from_batches([batch, refused]).sort_by("row_number")
-    return table.combine_chunks().to_batches()[0]
+    return with_rejected(whole, batch.rejected)
 
 
 def _class_columns(names: Sequence[str], options: TableOptions) -> dict[str, str]:
     """Class columns with the class name each one stands for, in class order."""
     if options.class_columns is not None:
         return {name: name for name in options.class_columns}
-    others = [name for name in names if name != options.image_id_column]
+    taken = {
+        options.image_id_column,
+        options.score_column,
+        options.category_column,
+        options.bbox_column,
+        *(options.bbox_columns or ()),
+    }
+    others = [name for name in names if name not in taken]
     if options.class_column_prefix is not None:
         prefix = options.class_column_prefix
         return {name: name.removeprefix(prefix) for name in others if name.startswith(prefix)}
@@ -242,6 +281,37 @@ def _value_type(source: str, column: pa.Field, *, in_list: bool) -> pa.DataType:
     )
 
 
+def _check_object_columns(source: str, schema: pa.Schema, options: TableOptions) -> None:
+    """Raise PredictionReadError if the type of a column of objects cannot hold what it should."""
+    checks: list[tuple[str | None, Callable[[pa.DataType], bool], str]] = [
+        (options.score_column, _is_number, "numbers"),
+        (options.category_column, pa.types.is_integer, "text or integers"),
+        *[(name, _is_number, "numbers") for name in options.bbox_columns or ()],
+    ]
+    if options.bbox_columns is None:
+        checks.append((options.bbox_column, _is_list_of_numbers, "lists of four numbers"))
+    for name, fits, expected in checks:
+        if name is None:
+            continue
+        kind = schema.field(name).type
+        values = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (_is_text(values) or pa.types.is_null(values) or fits(values)):
+            raise PredictionReadError(
+                f"{source}: column {name!r} is of type {kind}, expected {expected}"
+            )
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
+
+
+def _is_list_of_numbers(kind: pa.DataType) -> bool:
+    if not _is_list(kind):
+        return False
+    value = kind.value_type
+    return _is_number(value) or _is_text(value) or pa.types.is_null(value)
+
+
 def _is_list(kind: pa.DataType) -> bool:
     return (
         pa.types.is_list(kind)
@@ -279,13 +349,86 @@ def _rows_where(condition: pa.Array) -> list[int]:
 
 def _as_text(values: pa.Array) -> pa.Array:
     """Values as text; bytes that are not UTF-8 become null."""
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    values = _without_dictionary(values)
     try:
         return values.cast(pa.string())
     except (pa.ArrowInvalid, UnicodeDecodeError):
         # One value that is not UTF-8 must not cost the others: decode them one by one.
         return pa.array([_decode(value) for value in values.to_pylist()], pa.string())
+
+
+def _scores(column: pa.Array, transform: str | None) -> tuple[pa.Array, dict[int, str]]:
+    """The detector's own scores as probabilities; their range is judged later."""
+    numbers = _as_numbers(column, pa.float64())
+    reasons: dict[int, str] = {
+        row: Reason.SCORE_NOT_NUMBER if column[row].is_valid else Reason.SCORE_NULL
+        for row in _rows_where(numbers.is_null())
+    }
+    # Before the sigmoid, which makes 1 of infinity.
+    for row in _rows_where(pc.fill_null(pc.invert(pc.is_finite(numbers)), fill_value=False)):
+        reasons[row] = Reason.SCORE_NOT_FINITE
+    transformed = transform_scores(numbers.to_numpy(zero_copy_only=False), transform)
+    return pa.array(transformed, mask=np.array(numbers.is_null())), reasons
+
+
+def _categories(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
+    """Names of classes as text; a row may do without one, but not with one that is not UTF-8."""
+    names = _as_text(column)
+    undecoded = pc.and_(names.is_null(), column.is_valid())
+    return names, dict.fromkeys(_rows_where(undecoded), Reason.UNKNOWN_CATEGORY)
+
+
+def _without_dictionary(column: pa.Array) -> pa.Array:
+    """The column's values themselves; polars has its categories as views, Arrow takes none."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    names = column.dictionary
+    if pa.types.is_string_view(names.type):
+        names = names.cast(pa.string())
+    return pa.DictionaryArray.from_arrays(column.indices, names).dictionary_decode()
+
+
+def _boxes(columns: pa.RecordBatch, names: Sequence[str]) -> tuple[pa.Array, dict[int, str]]:
+    """Boxes from one list column, or from the four columns x, y, width and height.
+
+    A row may do without a box, but not with a broken one.
+    """
+    if len(names) == 1:
+        boxes, missing = _from_box_column(columns.column(names[0]))
+    else:
+        boxes, missing = _from_box_columns([columns.column(name) for name in names])
+    broken = ~missing & ~np.isfinite(boxes).all(axis=1)
+    reasons: dict[int, str] = dict.fromkeys(
+        np.flatnonzero(broken).tolist(), Reason.BBOX_NOT_FOUR_NUMBERS
+    )
+    return boxes_array(boxes, ~missing & ~broken), reasons
+
+
+def _from_box_column(
+    column: pa.Array,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Boxes ``(n, 4)``, NaN where there are no four numbers, and which rows are null."""
+    column = _without_dictionary(column)
+    if _is_text(column.type):
+        column = _split_text(column)
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.list_(pa.float64()))
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    numbers = _as_numbers(pc.list_flatten(column), pa.float64()).to_numpy(zero_copy_only=False)
+    boxes = np.full((len(column), 4), np.nan)
+    starts = np.cumsum(lengths) - lengths
+    boxes[lengths == 4] = numbers[starts[lengths == 4, None] + np.arange(4)]
+    return boxes, column.is_null().to_numpy(zero_copy_only=False)
+
+
+def _from_box_columns(
+    columns: Sequence[pa.Array],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Boxes ``(n, 4)``, NaN where there is no number, and which rows are null in all columns."""
+    numbers = [_as_numbers(column, pa.float64()) for column in columns]
+    boxes = np.column_stack([one.to_numpy(zero_copy_only=False) for one in numbers])
+    missing = [column.is_null().to_numpy(zero_copy_only=False) for column in columns]
+    return boxes, np.all(missing, axis=0)
 
 
 def _decode(value: bytes | None) -> str | None:
@@ -315,8 +458,7 @@ def _from_class_columns(columns: pa.RecordBatch, layout: Layout) -> tuple[pa.Arr
 def _from_list_column(column: pa.Array, layout: Layout) -> tuple[pa.Array, dict[int, str]]:
     """A list column of any kind, or text that holds a list, as a list column of numbers."""
     reasons: dict[int, str] = {}
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    column = _without_dictionary(column)
     if _is_text(column.type):
         column = _split_text(column)
     if pa.types.is_null(column.type):
@@ -342,8 +484,7 @@ def _null_reason(value: pa.Scalar) -> str:
 
 def _as_numbers(values: pa.Array, value_type: pa.DataType) -> pa.Array:
     """Numbers in the wanted precision; text that is no number becomes null."""
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    values = _without_dictionary(values)
     if _is_text(values.type):
         text: Any = pl.from_arrow(_as_text(values))
         return text.str.strip_chars().cast(pl.Float64, strict=False).to_arrow()

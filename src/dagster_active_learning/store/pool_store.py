@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
@@ -28,6 +28,8 @@ class PredictionSet:
     prediction_count: int
     image_count: int
     quarantined_count: int
+    score_only_count: int
+    bbox_unit: str | None
     run_id: str
 
 
@@ -109,25 +111,21 @@ class PoolStore:
             self._connection.execute(queries.WIDEN_CLASS_PROBS)
 
     def add_predictions(self, prediction_set: str, predictions: pa.Table) -> None:
-        """Store rows with the columns image_id, prediction_index and class_probs."""
+        """Store rows with the columns of ``predictions`` from image_id on."""
         self._insert(queries.INSERT_PREDICTIONS, predictions, prediction_set=prediction_set)
+
+    def add_empty_images(self, prediction_set: str, images: pa.Table) -> None:
+        """Store the column image_id: images in which the model found no object."""
+        self._insert(queries.INSERT_EMPTY_IMAGES, images, prediction_set=prediction_set)
 
     def add_quarantined(self, prediction_set: str, rows: pa.Table) -> None:
         """Store rows with the columns source, row_number, image_id, reason and raw."""
         self._insert(queries.INSERT_QUARANTINED, rows, prediction_set=prediction_set)
 
-    def add_source(self, prediction_set: str, file: SourceFile) -> None:
-        """Record which positions of the set a file's rows have."""
-        self._connection.execute(
-            queries.INSERT_SOURCE,
-            {
-                "prediction_set": prediction_set,
-                "source": file.source,
-                "sha256": file.source_sha256,
-                "first_prediction_index": file.first_prediction_index,
-                "row_count": file.row_count,
-            },
-        )
+    def add_sources(self, prediction_set: str, files: Sequence[SourceFile]) -> None:
+        """Record which positions of the set the rows of each file have."""
+        rows = pa.Table.from_pylist([asdict(file) for file in files])
+        self._insert(queries.INSERT_SOURCES, rows, prediction_set=prediction_set)
 
     def quarantine_images_not_in_manifest(self, prediction_set: str, reason: str) -> None:
         """Move predictions about images the manifest does not have."""
@@ -144,10 +142,14 @@ class PoolStore:
         model: str | None,
         source: str,
         source_sha256: str,
-        class_names: list[str],
+        class_names: list[str] | None,
+        bbox_unit: str | None,
         run_id: str,
     ) -> PredictionSet:
-        """Record the prediction set whose rows have been stored, with the counts of its rows."""
+        """Record the prediction set whose rows have been stored, with the counts of its rows.
+
+        Without ``class_names`` they are the categories of its objects.
+        """
         self._connection.execute(
             queries.INSERT_PREDICTION_SET,
             {
@@ -156,6 +158,7 @@ class PoolStore:
                 "source": source,
                 "source_sha256": source_sha256,
                 "class_names": class_names,
+                "bbox_unit": bbox_unit,
                 "run_id": run_id,
             },
         )
@@ -193,7 +196,7 @@ class PoolStore:
     def indexed_predictions(
         self, prediction_set: PredictionSet, batch_rows: int
     ) -> pa.RecordBatchReader:
-        """The columns image_index and class_probs, an image's predictions in their order."""
+        """Columns image_index, class_probs and score, an image's predictions in their order."""
         query = queries.INDEXED_PREDICTIONS
         if prediction_set.image_count < prediction_set.prediction_count:
             # Only sums of several predictions depend on the order, and a sort is dear.
@@ -201,12 +204,20 @@ class PoolStore:
         relation = self._relation(query, prediction_set=prediction_set.prediction_set)
         return relation.to_arrow_reader(batch_rows)
 
-    def replace_image_scores(self, prediction_set: str, scores: pl.DataFrame) -> None:
-        """Store a row for each ``image_index``; other images of the manifest have null scores."""
+    def replace_image_scores(
+        self, prediction_set: str, scores: pl.DataFrame, *, in_manifest: bool, objects: bool
+    ) -> None:
+        """Store a row for each ``image_index``, and one for each image without predictions.
+
+        Those are images of the manifest, or without one images in which the model found nothing.
+        """
         values = {"prediction_set": prediction_set}
         self._connection.execute(queries.DELETE_IMAGE_SCORES, values)
         self._insert(queries.INSERT_IMAGE_SCORES, scores.to_arrow(), **values)
-        self._connection.execute(queries.INSERT_IMAGES_WITHOUT_PREDICTIONS, values)
+        self._connection.execute(
+            queries.INSERT_IMAGES_WITHOUT_PREDICTIONS,
+            {**values, "in_manifest": in_manifest, "objects": objects},
+        )
 
     def score_statistics(self, prediction_set: str) -> tuple[int, int, Mapping[str, float | None]]:
         """How many images have scores, how many of them no prediction, and each score's mean."""
@@ -236,11 +247,15 @@ class PoolStore:
         acquisition_function: str,
         candidates: pl.DataFrame,
         run_id: str,
+        *,
+        objects: bool,
     ) -> None:
         """Store one function's rank, image_id, score, uncertainty and prediction_count."""
         values = {"prediction_set": prediction_set, "acquisition_function": acquisition_function}
         self._connection.execute(queries.DELETE_CANDIDATES, values)
-        self._insert(queries.INSERT_CANDIDATES, candidates.to_arrow(), **values, run_id=run_id)
+        classes = queries.MOST_FREQUENT_CLASSES if objects else queries.PREDICTED_CLASSES
+        statement = f"INSERT INTO labeling_candidates {classes} {queries.INSERT_CANDIDATES}"
+        self._insert(statement, candidates.to_arrow(), **values, run_id=run_id)
 
     def candidates(
         self, prediction_set: str, acquisition_function: str, first: int
@@ -266,12 +281,10 @@ class PoolStore:
     def _relation(self, query: str, **values: Any) -> duckdb.DuckDBPyRelation:
         return self._connection.sql(query, params=values)
 
-    def _insert(self, statement: str, rows: pa.Table, **values: Any) -> None:
-        self._connection.register("incoming", rows)
-        try:
-            self._connection.execute(statement, values)
-        finally:
-            self._connection.unregister("incoming")
+    def _insert(self, statement: str, incoming: pa.Table, **values: Any) -> None:  # noqa: ARG002
+        # The statement finds `incoming` as the variable of that name. A registered view would keep
+        # the rows in memory until the transaction ends.
+        self._connection.execute(statement, values)
 
 
 def _quoted(identifier: str) -> str:

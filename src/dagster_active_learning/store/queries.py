@@ -30,6 +30,7 @@ DELETE_PREDICTION_SET = (
     "DELETE FROM prediction_sets WHERE prediction_set = $prediction_set",
     "DELETE FROM prediction_sources WHERE prediction_set = $prediction_set",
     "DELETE FROM predictions WHERE prediction_set = $prediction_set",
+    "DELETE FROM empty_images WHERE prediction_set = $prediction_set",
     "DELETE FROM quarantined_predictions WHERE prediction_set = $prediction_set",
 )
 
@@ -37,7 +38,13 @@ WIDEN_CLASS_PROBS = "ALTER TABLE predictions ALTER class_probs TYPE DOUBLE[]"
 
 INSERT_PREDICTIONS = """
 INSERT INTO predictions
-SELECT $prediction_set, image_id, prediction_index, class_probs, NULL, NULL, NULL FROM incoming
+SELECT $prediction_set, image_id, prediction_index, class_probs, score, category, bbox,
+    segmentation
+FROM incoming
+"""
+
+INSERT_EMPTY_IMAGES = """
+INSERT INTO empty_images SELECT $prediction_set, image_id FROM incoming
 """
 
 INSERT_QUARANTINED = """
@@ -45,15 +52,16 @@ INSERT INTO quarantined_predictions
 SELECT $prediction_set, source, row_number, image_id, reason, raw FROM incoming
 """
 
-INSERT_SOURCE = """
+INSERT_SOURCES = """
 INSERT INTO prediction_sources
-VALUES ($prediction_set, $source, $sha256, $first_prediction_index, $row_count)
+SELECT $prediction_set, source, source_sha256, first_prediction_index, row_count FROM incoming
 """
 
 QUARANTINE_IMAGES_NOT_IN_MANIFEST = """
 INSERT INTO quarantined_predictions
 SELECT p.prediction_set, s.source, p.prediction_index - s.first_prediction_index + 1, p.image_id,
-    $reason, to_json({image_id: p.image_id, class_probs: p.class_probs})
+    $reason, to_json({image_id: p.image_id, class_probs: p.class_probs, score: p.score,
+        category: p.category, bbox: p.bbox})
 FROM predictions p ANTI JOIN images i ON p.image_id = i.image_id
 JOIN prediction_sources s ON p.prediction_set = s.prediction_set
     AND p.prediction_index >= s.first_prediction_index
@@ -68,16 +76,22 @@ WHERE prediction_set = $prediction_set AND image_id NOT IN (SELECT image_id FROM
 
 INSERT_PREDICTION_SET = """
 INSERT INTO prediction_sets
-SELECT $prediction_set, $model, $source, $source_sha256, $class_names,
+SELECT $prediction_set, $model, $source, $source_sha256, coalesce(
+        $class_names,
+        (SELECT coalesce(list(DISTINCT category ORDER BY category), [])
+            FROM predictions WHERE prediction_set = $prediction_set AND category IS NOT NULL)
+    ),
     (SELECT count(*) FROM predictions WHERE prediction_set = $prediction_set),
     (SELECT count(DISTINCT image_id) FROM predictions WHERE prediction_set = $prediction_set),
     (SELECT count(*) FROM quarantined_predictions WHERE prediction_set = $prediction_set),
-    $run_id, now()
+    (SELECT count(*) FROM predictions
+        WHERE prediction_set = $prediction_set AND class_probs IS NULL),
+    $bbox_unit, $run_id, now()
 """
 
 PREDICTION_SET = """
 SELECT prediction_set, model, source, source_sha256, class_names, prediction_count, image_count,
-    quarantined_count, run_id
+    quarantined_count, score_only_count, bbox_unit, run_id
 FROM prediction_sets WHERE prediction_set = $prediction_set
 """
 
@@ -105,7 +119,7 @@ FROM (
 """
 
 INDEXED_PREDICTIONS = """
-SELECT i.image_index, p.class_probs
+SELECT i.image_index, p.class_probs, p.score
 FROM predictions p JOIN indexed_images i ON p.image_id = i.image_id
 WHERE p.prediction_set = $prediction_set
 """
@@ -124,8 +138,19 @@ ORDER BY s.image_index
 
 INSERT_IMAGES_WITHOUT_PREDICTIONS = """
 INSERT INTO image_scores
-SELECT $prediction_set, i.image_id, 0, NULL, NULL, NULL, NULL, NULL
-FROM images i ANTI JOIN indexed_images x ON i.image_id = x.image_id
+SELECT $prediction_set, i.image_id, 0, NULL, NULL, NULL, NULL,
+    -- Objects that could not be read are not objects that are not there.
+    CASE WHEN $objects AND i.image_id NOT IN (
+        SELECT image_id FROM quarantined_predictions
+        WHERE prediction_set = $prediction_set AND image_id IS NOT NULL
+    ) THEN 0 END
+FROM (
+    SELECT image_id FROM images WHERE $in_manifest
+    UNION
+    SELECT image_id FROM empty_images
+    WHERE prediction_set = $prediction_set AND NOT $in_manifest
+) i
+ANTI JOIN indexed_images x ON i.image_id = x.image_id
 ORDER BY i.image_id
 """
 
@@ -148,8 +173,7 @@ DELETE FROM labeling_candidates
 WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
 """
 
-INSERT_CANDIDATES = """
-INSERT INTO labeling_candidates
+PREDICTED_CLASSES = """
 WITH probabilities AS (
     SELECT p.image_id, p.prediction_index, unnest(p.class_probs) AS probability,
         generate_subscripts(p.class_probs, 1) AS class_index
@@ -161,14 +185,34 @@ class_means AS (
     FROM probabilities GROUP BY image_id, class_index
 ),
 predicted AS (
-    SELECT image_id, min_by(class_index, (-mean_probability, class_index)) AS class_index
-    FROM class_means GROUP BY image_id
+    SELECT image_id, s.class_names[min_by(class_index, (-mean_probability, class_index))] AS class
+    FROM class_means, prediction_sets s WHERE s.prediction_set = $prediction_set
+    GROUP BY image_id, s.class_names
 )
+"""
+
+MOST_FREQUENT_CLASSES = """
+WITH objects AS (
+    SELECT p.image_id, coalesce(
+        p.category, s.class_names[list_position(p.class_probs, list_max(p.class_probs))]
+    ) AS class
+    FROM predictions p SEMI JOIN incoming c ON p.image_id = c.image_id
+    JOIN prediction_sets s ON p.prediction_set = s.prediction_set
+    WHERE p.prediction_set = $prediction_set
+),
+class_counts AS (
+    SELECT image_id, class, count(*) AS objects FROM objects
+    WHERE class IS NOT NULL GROUP BY image_id, class
+),
+predicted AS (
+    SELECT image_id, min_by(class, (-objects, class)) AS class FROM class_counts GROUP BY image_id
+)
+"""
+
+INSERT_CANDIDATES = """
 SELECT $prediction_set, $acquisition_function, c.rank, c.image_id, c.score, c.uncertainty,
-    c.prediction_count, s.class_names[p.class_index], $run_id
-FROM incoming c
-LEFT JOIN predicted p ON c.image_id = p.image_id
-JOIN prediction_sets s ON s.prediction_set = $prediction_set
+    c.prediction_count, p.class, $run_id
+FROM incoming c LEFT JOIN predicted p ON c.image_id = p.image_id
 ORDER BY c.rank
 """
 

@@ -26,6 +26,8 @@ CREATE TABLE IF NOT EXISTS prediction_sets (
     prediction_count BIGINT NOT NULL,
     image_count BIGINT NOT NULL,
     quarantined_count BIGINT NOT NULL,
+    score_only_count BIGINT NOT NULL,
+    bbox_unit VARCHAR,
     run_id VARCHAR NOT NULL,
     ingested_at TIMESTAMPTZ NOT NULL
 );
@@ -34,10 +36,12 @@ COMMENT ON COLUMN prediction_sets.prediction_set IS 'Name of the prediction set'
 COMMENT ON COLUMN prediction_sets.model IS 'The model that made the predictions';
 COMMENT ON COLUMN prediction_sets.source IS 'Path, glob, asset key or query the predictions came from';
 COMMENT ON COLUMN prediction_sets.source_sha256 IS 'SHA-256 of the content that was read';
-COMMENT ON COLUMN prediction_sets.class_names IS 'The K class names in class order; positions from 0 where the source names none';
+COMMENT ON COLUMN prediction_sets.class_names IS 'The K class names in class order; positions from 0 where the source names none; the categories where there are no class probabilities';
 COMMENT ON COLUMN prediction_sets.prediction_count IS 'Rows stored in predictions';
 COMMENT ON COLUMN prediction_sets.image_count IS 'Different images among them';
 COMMENT ON COLUMN prediction_sets.quarantined_count IS 'Rows stored in quarantined_predictions';
+COMMENT ON COLUMN prediction_sets.score_only_count IS 'Rows in predictions with a score and no class probabilities: the reason why functions of class probabilities are null for their images';
+COMMENT ON COLUMN prediction_sets.bbox_unit IS 'What boxes are measured in: pixel, or relative to the image''s size';
 COMMENT ON COLUMN prediction_sets.run_id IS 'Dagster run that read the predictions';
 COMMENT ON COLUMN prediction_sets.ingested_at IS 'When they were read';
 
@@ -62,7 +66,8 @@ CREATE TABLE IF NOT EXISTS predictions (
     class_probs FLOAT[],
     score DOUBLE,
     category VARCHAR,
-    bbox DOUBLE[]
+    bbox DOUBLE[],
+    segmentation VARCHAR
 );
 COMMENT ON TABLE predictions IS 'What the model said, one row a prediction';
 COMMENT ON COLUMN predictions.prediction_set IS 'Name of the prediction set';
@@ -71,7 +76,16 @@ COMMENT ON COLUMN predictions.prediction_index IS 'Position in the source, from 
 COMMENT ON COLUMN predictions.class_probs IS 'The K class probabilities, in the order of prediction_sets.class_names';
 COMMENT ON COLUMN predictions.score IS 'The detector''s own score, for objects';
 COMMENT ON COLUMN predictions.category IS 'The class the model names, for objects';
-COMMENT ON COLUMN predictions.bbox IS 'x, y, width, height of the object';
+COMMENT ON COLUMN predictions.bbox IS 'x and y of the top left corner, width and height, in prediction_sets.bbox_unit';
+COMMENT ON COLUMN predictions.segmentation IS 'The object''s mask as it came, as JSON';
+
+CREATE TABLE IF NOT EXISTS empty_images (
+    prediction_set VARCHAR NOT NULL,
+    image_id VARCHAR NOT NULL
+);
+COMMENT ON TABLE empty_images IS 'Images the model has seen and found no object in, as the source says';
+COMMENT ON COLUMN empty_images.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN empty_images.image_id IS 'The image''s id';
 
 CREATE TABLE IF NOT EXISTS quarantined_predictions (
     prediction_set VARCHAR NOT NULL,
@@ -128,5 +142,5 @@ COMMENT ON COLUMN labeling_candidates.image_id IS 'The image''s id';
 COMMENT ON COLUMN labeling_candidates.score IS 'The image''s score in the function''s own unit';
 COMMENT ON COLUMN labeling_candidates.uncertainty IS 'The score mapped to 0..1, where 1 is the most uncertain';
 COMMENT ON COLUMN labeling_candidates.prediction_count IS 'How many predictions the score is the mean of';
-COMMENT ON COLUMN labeling_candidates.predicted_class IS 'The class with the highest mean probability';
+COMMENT ON COLUMN labeling_candidates.predicted_class IS 'The class with the highest mean probability; of objects the most frequent class';
 COMMENT ON COLUMN labeling_candidates.run_id IS 'Dagster run that ranked the images';

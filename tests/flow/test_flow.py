@@ -13,57 +13,13 @@ from hypothesis import strategies as st
 
 from dagster_active_learning import ACQUISITION_FUNCTIONS, flow, read_predictions
 from dagster_active_learning.errors import PoolStateError, PredictionReadError
-from dagster_active_learning.readers.arrow import read_table
-from dagster_active_learning.readers.options import TableOptions
+from dagster_active_learning.flow import progress
 from dagster_active_learning.readers.reasons import Reason
 from dagster_active_learning.store import PoolStore
+from pools import RULES, in_memory, ingest, rank, rows, score
 from reference import ROW_SCORES, image_scores, prediction_scores
 
 CLASS_SCORES = ROW_SCORES[:4]
-
-
-@pytest.fixture
-def store(database):
-    with duckdb.connect(str(database)) as connection:
-        yield PoolStore(connection, "pool")
-
-
-def rows(store, sql):
-    return store.connection.execute(sql).fetchall()
-
-
-def ingest(store, stream, *, in_manifest=False, prediction_set="set"):
-    return flow.ingest_predictions(
-        store,
-        stream,
-        prediction_set=prediction_set,
-        model="model",
-        run_id="run",
-        in_manifest=in_manifest,
-        report=lambda _: None,
-    )
-
-
-def score(store, batch_rows=None):
-    flow.score_prediction_set(store, "set", batch_rows=batch_rows, report=lambda _: None)
-    relation = store.connection.sql("SELECT * EXCLUDE (prediction_set) FROM image_scores")
-    return relation.pl()
-
-
-def rank(store, name, limit=1000, seed=0):
-    with store.transaction():
-        ranking = flow.rank_candidates(
-            store, "set", ACQUISITION_FUNCTIONS[name], limit=limit, seed=seed, run_id="run"
-        )
-    return ranking, rows(
-        store,
-        f"""SELECT image_id, rank, score, uncertainty, predicted_class
-        FROM labeling_candidates WHERE acquisition_function = '{name}' ORDER BY rank""",
-    )
-
-
-def in_memory(table):
-    return read_table(table, name="table", options=TableOptions())
 
 
 # One invalid row of each kind, after the columns image_id and class_probs of a good one.
@@ -292,7 +248,7 @@ def test_labeled_images_are_no_candidates_and_strangers_go_to_quarantine(store, 
     assert rows(
         store, "SELECT source, row_number, image_id, reason FROM quarantined_predictions"
     ) == [(str(path), 4, "stranger", str(Reason.NOT_IN_MANIFEST))]
-    scores = score(store)
+    scores = score(store, in_manifest=True)
     assert dict(zip(scores["image_id"], scores["prediction_count"], strict=True)) == {
         "a": 1,
         "b": 1,
@@ -350,12 +306,12 @@ def test_steps_out_of_order_say_what_to_materialize_first(store, write_predictio
 
 
 def test_progress_is_told_in_rows_and_rows_a_second(store, write_predictions, monkeypatch):
-    monkeypatch.setattr(flow, "SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_REPORTS", 0.0)
     told = []
     flow.ingest_predictions(
         store,
         read_predictions(write_predictions([[0.5, 0.5]] * 4), format="parquet", batch_rows=2),
-        prediction_set="set", model=None, run_id="run", in_manifest=False, report=told.append,
+        prediction_set="set", model=None, run_id="run", rules=RULES, in_manifest=False, report=told.append,
     )  # fmt: skip
     assert [line.split(",")[0] for line in told] == [
         "read 2 predictions",

@@ -1,0 +1,1 @@
+"""Pool ``digit_scenes``: scenes of several handwritten digits, and a detector that finds them."""

@@ -1,0 +1,9 @@
+"""The steps of a pool, one way only: predictions -> scores -> candidates.
+
+Plain functions over an open store: the Dagster assets call them, and so may anything else.
+"""
+
+from dagster_active_learning.flow.ingest import ingest_predictions as ingest_predictions
+from dagster_active_learning.flow.rank import Ranking as Ranking
+from dagster_active_learning.flow.rank import rank_candidates as rank_candidates
+from dagster_active_learning.flow.score import score_prediction_set as score_prediction_set

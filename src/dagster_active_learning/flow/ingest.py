@@ -1,0 +1,299 @@
+"""Predictions of a source -> rows of a prediction set; every row is stored or in quarantine."""
+
+# The functions of pyarrow.compute are made when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagster_active_learning.acquisition.kernels import Validity, check_class_probs
+from dagster_active_learning.acquisition.scoring import class_prob_matrix, softmax
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.flow.progress import Progress, Report
+from dagster_active_learning.readers.reasons import Reason
+from dagster_active_learning.readers.stream import PredictionStream, combined_sha256, raw_text
+from dagster_active_learning.rules import Rules
+from dagster_active_learning.store import PoolStore, PredictionSet, SourceFile
+
+ROWS_THAT_DECIDE_CLASS_COUNT = 1_024
+"""How many first predictions are looked at for the number of classes, where no names give it."""
+
+STORED_COLUMNS = ("image_id", "class_probs", "score", "category", "bbox", "segmentation")
+
+_REASONS = {
+    Validity.NEGATIVE: Reason.NEGATIVE,
+    Validity.ABOVE_ONE: Reason.ABOVE_ONE,
+    Validity.WRONG_SUM: Reason.WRONG_SUM,
+}
+
+
+def ingest_predictions(
+    store: PoolStore,
+    stream: PredictionStream,
+    *,
+    prediction_set: str,
+    model: str | None,
+    run_id: str,
+    rules: Rules,
+    in_manifest: bool,
+    report: Report,
+) -> PredictionSet:
+    """Store a source's predictions as a prediction set, in place of what the set was before.
+
+    Args:
+        store: The pool.
+        stream: The predictions.
+        prediction_set: Name of the set.
+        model: The model that made the predictions.
+        run_id: What reads them, for the record.
+        rules: What the predictions are.
+        in_manifest: Whether only images of the pool's manifest may have predictions.
+        report: Told how many rows have been read.
+
+    Raises:
+        PredictionReadError: If the source cannot be read, changes while it is read, or no row of
+            it can be scored. The database then stays as it was.
+    """
+    progress = Progress("read", report)
+    sources = _SourceRows()
+    images_seen = 0
+    with store.transaction():
+        store.clear_prediction_set(prediction_set, stream.value_type)
+        n_classes, batches = _class_count(stream)
+        for batch in batches:
+            rows, seen = _split_rows(batch)
+            if seen is not None:
+                images_seen += seen.num_rows
+                store.add_empty_images(prediction_set, seen)
+            if n_classes is None:
+                readable = _readable_lengths(rows)
+                n_classes = int(readable[0]) if readable.size else None
+            first_index = sources.count(rows)
+            accepted, quarantined = _sort_out(rows, n_classes, first_index, rules)
+            if accepted.num_rows:
+                store.add_predictions(prediction_set, accepted)
+            if quarantined is not None:
+                store.add_quarantined(prediction_set, quarantined)
+            progress.add(rows.num_rows)
+        hashes = {part.source: part.sha256() for part in stream.parts}
+        store.add_sources(prediction_set, sources.files(hashes))
+        if in_manifest:
+            store.quarantine_images_not_in_manifest(prediction_set, Reason.NOT_IN_MANIFEST)
+        stored = store.add_prediction_set(
+            prediction_set,
+            model=model,
+            source=stream.name,
+            source_sha256=combined_sha256(list(hashes.values())),
+            class_names=_class_names(stream, n_classes),
+            bbox_unit=stream.bbox_unit,
+            run_id=run_id,
+        )
+        if not stored.prediction_count and (stored.quarantined_count or not images_seen):
+            raise PredictionReadError(_why_nothing_was_stored(store, stream, prediction_set))
+    progress.finish()
+    return stored
+
+
+class _SourceRows:
+    """Which positions of a prediction set the rows of each source have."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, tuple[int, int]] = {}
+        self._rows = 0
+
+    def count(self, rows: pa.RecordBatch) -> int:
+        """Count the rows of a batch; returns the position of the first of them."""
+        first_of_batch = self._rows
+        sources = rows.column("source")
+        indices = sources.indices.to_numpy()
+        starts = [0, *(np.flatnonzero(np.diff(indices)) + 1).tolist()] if len(indices) else []
+        for start, stop in zip(starts, [*starts[1:], len(indices)], strict=True):
+            name = sources.dictionary[int(indices[start])].as_py()
+            first, before = self._sources.get(name, (first_of_batch + start, 0))
+            self._sources[name] = (first, before + stop - start)
+        self._rows += len(indices)
+        return first_of_batch
+
+    def files(self, hashes: dict[str, str]) -> list[SourceFile]:
+        """Every source with its rows; one without rows has them at the end of those before."""
+        files: list[SourceFile] = []
+        position = 0
+        for name, sha256 in hashes.items():
+            first, row_count = self._sources.get(name, (position, 0))
+            files.append(SourceFile(name, sha256, first, row_count))
+            position = first + row_count
+        return files
+
+
+def _split_rows(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Table | None]:
+    """The rows of the source, and the images in which the model found nothing, if any."""
+    row_number = batch.column("row_number")
+    if not row_number.null_count:
+        return batch, None
+    seen = batch.filter(row_number.is_null()).select(["image_id"])
+    return batch.filter(row_number.is_valid()), pa.Table.from_batches([seen])
+
+
+def _class_names(stream: PredictionStream, n_classes: int | None) -> list[str] | None:
+    if stream.class_names is not None:
+        return list(stream.class_names)
+    return None if n_classes is None else [str(position) for position in range(n_classes)]
+
+
+def _class_count(stream: PredictionStream) -> tuple[int | None, Iterator[pa.RecordBatch]]:
+    """The number of classes of a source, and its batches from the first on.
+
+    Without class names it is the most frequent number among the first predictions, so that one
+    broken row at the top does not put all the others in quarantine; None if none is readable.
+    """
+    batches = iter(stream)
+    if stream.class_names is not None:
+        return len(stream.class_names), batches
+    looked_at: list[pa.RecordBatch] = []
+    lengths: list[npt.NDArray[np.int64]] = []
+    missing = ROWS_THAT_DECIDE_CLASS_COUNT
+    for batch in batches:
+        looked_at.append(batch)
+        lengths.append(_readable_lengths(batch.slice(0, missing)))
+        missing -= batch.num_rows
+        if missing <= 0:
+            break
+    found, frequency = np.unique(np.concatenate(lengths), return_counts=True)
+    n_classes = int(found[frequency.argmax()]) if found.size else None
+    return n_classes, chain(looked_at, batches)
+
+
+def _readable_lengths(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Numbers of class probabilities of the rows that can be predictions."""
+    lengths = _lengths(batch.column("class_probs"))
+    return lengths[_is_null(batch.column("reason")) & (lengths >= 2)]
+
+
+def _sort_out(
+    batch: pa.RecordBatch, n_classes: int | None, first_index: int, rules: Rules
+) -> tuple[pa.Table, pa.Table | None]:
+    """The rows of a batch that can be scored, and those that go to quarantine, if any."""
+    readable = _is_null(batch.column("reason"))
+    class_probs, validity = _judge_class_probs(
+        batch.column("class_probs"), readable, n_classes, rules
+    )
+    accepted = readable & (validity == Validity.VALID)
+    scores = batch.column("score")
+    if rules.objects and scores.null_count < len(scores):
+        values = scores.to_numpy(zero_copy_only=False)
+        without_score = _is_null(scores)
+        in_range = (values >= 0) & (values <= 1)
+        without_probs = _is_null(batch.column("class_probs"))
+        accepted = readable & (in_range | without_score) & (accepted | (without_probs & in_range))
+
+    positions = pa.array(np.arange(first_index, first_index + batch.num_rows))
+    columns = {name: batch.column(name) for name in STORED_COLUMNS}
+    predictions = pa.table({**columns, "class_probs": class_probs, "prediction_index": positions})
+    if accepted.all():
+        return predictions, None
+    refused = np.flatnonzero(~accepted)
+    rows = batch.take(pa.array(refused)).to_pylist()
+    quarantined = pa.table(
+        {
+            **{
+                name: pa.array([row[name] for row in rows], kind)
+                for name, kind in (
+                    ("source", pa.string()),
+                    ("row_number", pa.int64()),
+                    ("image_id", pa.string()),
+                )
+            },
+            "reason": pa.array(
+                [
+                    row["reason"] or _reason(row, code, rules)
+                    for row, code in zip(rows, validity[refused].tolist(), strict=True)
+                ],
+                pa.string(),
+            ),
+            "raw": pa.array([row["raw"] or raw_text(_shown(row)) for row in rows], pa.string()),
+        }
+    )
+    return predictions.filter(pa.array(accepted)), quarantined
+
+
+_WRONG_LENGTH = 255
+"""Beside the codes of ``Validity``: the class probabilities are missing or not as many."""
+
+
+def _judge_class_probs(
+    class_probs: pa.ListArray,
+    readable: npt.NDArray[np.bool_],
+    n_classes: int | None,
+    rules: Rules,
+) -> tuple[pa.ListArray, npt.NDArray[np.uint8]]:
+    """Class probabilities, from logits if they are logits, and each row's validity."""
+    fitting = readable & (_lengths(class_probs) == n_classes)
+    matrix = class_prob_matrix(class_probs if fitting.all() else class_probs.filter(fitting))
+    if rules.inputs == "logits":
+        matrix = softmax(matrix)
+    validity = np.full(len(class_probs), _WRONG_LENGTH, dtype=np.uint8)
+    if len(matrix):
+        free_sum = {"sum_tolerance": np.inf} if rules.inputs == "independent" else {}
+        validity[fitting] = check_class_probs(matrix, **free_sum)
+    if rules.inputs == "logits":
+        lengths = np.where(fitting, n_classes or 0, 0)
+        offsets = np.zeros(len(class_probs) + 1, dtype=np.int32)
+        np.cumsum(lengths, out=offsets[1:])
+        class_probs = pa.ListArray.from_arrays(
+            pa.array(offsets), pa.array(matrix.ravel()), mask=pa.array(~fitting)
+        )
+    return class_probs, validity
+
+
+def _reason(row: dict[str, object], code: int, rules: Rules) -> Reason:  # noqa: PLR0911 - a table
+    class_probs, score = row["class_probs"], row["score"]
+    if isinstance(class_probs, list):
+        if len(class_probs) < 2:
+            return Reason.TOO_FEW_CLASSES
+        if code == _WRONG_LENGTH:
+            return Reason.OTHER_CLASS_COUNT
+        if code == Validity.NOT_FINITE:
+            return Reason.NAN if any(map(math.isnan, class_probs)) else Reason.INFINITE
+        if code != Validity.VALID:
+            return _REASONS[Validity(code)]
+    elif not rules.objects:
+        return Reason.CLASS_PROBS_NULL
+    if isinstance(score, float):
+        return Reason.SCORE_OUT_OF_RANGE if math.isfinite(score) else Reason.SCORE_NOT_FINITE
+    return Reason.SCORE_NULL
+
+
+def _shown(row: dict[str, object]) -> dict[str, object]:
+    """What of a row the quarantine table shows: all that was read."""
+    return {
+        name: row[name]
+        for name in STORED_COLUMNS
+        if name in ("image_id", "class_probs") or row[name] is not None
+    }
+
+
+def _lengths(class_probs: pa.ListArray) -> npt.NDArray[np.int64]:
+    lengths = pc.fill_null(pc.list_value_length(class_probs), 0)
+    return lengths.to_numpy(zero_copy_only=False)
+
+
+def _is_null(column: pa.Array) -> npt.NDArray[np.bool_]:
+    return column.is_null().to_numpy(zero_copy_only=False)
+
+
+def _why_nothing_was_stored(store: PoolStore, stream: PredictionStream, prediction_set: str) -> str:
+    reasons = store.quarantined_by_reason(prediction_set)
+    listed = "; ".join(
+        f"{row['reason']} ({row['rows']:,} rows, the first is row {row['first_row']} of "
+        f"{row['first_source']})"
+        for row in reasons.to_dicts()
+    )
+    return f"{stream.name} holds no prediction that can be scored, nothing was stored: {listed}"

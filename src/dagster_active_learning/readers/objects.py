@@ -1,0 +1,164 @@
+"""Objects in images, read one by one, as batches of canonical columns.
+
+Shared by the formats that are no tables: a reader yields what it finds in a file, in its order,
+and this module makes Arrow columns of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dagster_active_learning.readers.options import ObjectOptions
+from dagster_active_learning.readers.reasons import Reason
+from dagster_active_learning.readers.stream import (
+    PredictionPart,
+    RejectedRow,
+    prediction_batch,
+    with_rejected,
+)
+
+OBJECTS_A_BATCH = 8_192
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectedObject:
+    """One object the model found.
+
+    Attributes:
+        row_number: Position among the objects of the file, from 1; rejected ones count too.
+        image_id: The image it is in.
+        score: The detector's own score, before ``score_transform``.
+        class_probs: One probability a class, in class order, or None.
+        category: Name of the class the detector decided for.
+        bbox: x, y (top left), width, height.
+        segmentation: The mask as it came, as JSON text.
+    """
+
+    row_number: int
+    image_id: str
+    score: float | None = None
+    class_probs: Sequence[float] | None = None
+    category: str | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    segmentation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyImage:
+    """An image the model saw and found no object in."""
+
+    image_id: str
+
+
+Found = DetectedObject | EmptyImage | RejectedRow
+
+
+def object_part(
+    source: str,
+    read: Callable[[], Iterable[Found]],
+    options: ObjectOptions,
+    *,
+    class_names: Sequence[str] | None,
+    bbox_unit: str | None,
+    sha256: Callable[[], str],
+) -> PredictionPart:
+    """A file of objects as a part of a stream.
+
+    Args:
+        source: The file's path.
+        read: Starts reading the file; what it finds comes in the file's order.
+        options: Among them how scores are transformed.
+        class_names: Class names in class order; None where the file does not say.
+        bbox_unit: ``"pixel"`` or ``"relative"``.
+        sha256: Gives the hash of the content once the file has been read.
+    """
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        found = iter(read())
+        while block := list(islice(found, OBJECTS_A_BATCH)):
+            yield _batch(block, options.score_transform)
+
+    return PredictionPart(
+        source=source,
+        class_names=tuple(class_names) if class_names else None,
+        value_type=pa.float64(),
+        batches=batches,
+        sha256=sha256,
+        bbox_unit=bbox_unit,
+    )
+
+
+def transform_scores(
+    scores: npt.NDArray[np.float64], transform: str | None
+) -> npt.NDArray[np.float64]:
+    """Scores as probabilities, as ``score_transform`` declares."""
+    if transform == "percent":
+        return scores / 100
+    if transform == "sigmoid":
+        with np.errstate(over="ignore"):
+            return 1 / (1 + np.exp(-scores))
+    return scores
+
+
+def as_number(value: object) -> float | None:
+    """A JSON number as float; None for anything else, true and false included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def as_box(values: object) -> tuple[float, float, float, float] | None:
+    """Four finite JSON numbers as a box; None for anything else."""
+    if not isinstance(values, (list, tuple)) or len(values) != 4:
+        return None
+    x, y, width, height = (as_number(value) for value in values)
+    if x is None or y is None or width is None or height is None:
+        return None
+    return (x, y, width, height) if math.isfinite(x + y + width + height) else None
+
+
+def _batch(found: Sequence[Found], transform: str | None) -> pa.RecordBatch:
+    objects = [one for one in found if isinstance(one, DetectedObject)]
+    seen = [one for one in found if isinstance(one, EmptyImage)]
+    scores = np.array([math.nan if one.score is None else one.score for one in objects])
+    transformed = transform_scores(scores, transform)
+    without = np.array([one.score is None for one in objects], dtype=bool)
+    missing = [_why_unscored(one) for one in objects]
+    rows = len(objects) + len(seen)
+    padding = [None] * len(seen)
+    batch = prediction_batch(
+        rows,
+        image_id=pa.array([one.image_id for one in [*objects, *seen]], pa.string()),
+        class_probs=pa.array(
+            [one.class_probs for one in objects] + padding, pa.list_(pa.float64())
+        ),
+        score=pa.concat_arrays(
+            [pa.array(transformed, mask=without), pa.nulls(len(seen), pa.float64())]
+        ),
+        category=pa.array([one.category for one in objects] + padding, pa.string()),
+        bbox=pa.array([one.bbox for one in objects] + padding, pa.list_(pa.float64())),
+        segmentation=pa.array([one.segmentation for one in objects] + padding, pa.string()),
+        row_number=pa.array([one.row_number for one in objects] + padding, pa.int64()),
+        reason=pa.array(missing + padding, pa.string()),
+        raw=pa.array(
+            [None if why is None else str(one) for why, one in zip(missing, objects, strict=True)]
+            + padding,
+            pa.string(),
+        ),
+    )
+    return with_rejected(batch, [one for one in found if isinstance(one, RejectedRow)])
+
+
+def _why_unscored(one: DetectedObject) -> Reason | None:
+    """Why an object cannot be scored: it has neither a score nor class probabilities."""
+    return Reason.SCORE_NULL if one.score is None and one.class_probs is None else None

@@ -1,0 +1,80 @@
+"""Text files with one object a line and one file an image: shared by yolo and kitti.
+
+Fields stay bytes until they are used: a byte that is not UTF-8 costs its line, not the file.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.readers.reasons import Reason
+
+LINE_BYTES = 8 * 2**20
+"""A line longer than this is an error: a polygon of 100,000 points is still shorter."""
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, counted from 1.
+
+    Raises:
+        PredictionReadError: If the file cannot be read, or a line is longer than ``LINE_BYTES``.
+    """
+    row_number = 0
+    try:
+        with path.open("rb") as opened:
+            while line := opened.readline(LINE_BYTES + 1):
+                if len(line) > LINE_BYTES:
+                    raise PredictionReadError(
+                        f"{path} has more than {LINE_BYTES} bytes in the line after row "
+                        f"{row_number}: expected a text file with one object a line"
+                    )
+                if row_number == 0:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                if stripped := line.strip():
+                    row_number += 1
+                    yield row_number, stripped
+    except OSError as error:
+        raise PredictionReadError(
+            f"{path} cannot be read after row {row_number}: {error}"
+        ) from error
+
+
+def raw_line(line: bytes) -> str:
+    r"""A line as text for the quarantine table, its bytes that are not UTF-8 as ``\xff``."""
+    return line.decode("utf-8", errors="backslashreplace")
+
+
+def as_name(field: bytes) -> str | None:
+    """A field as the name of a class; None if it is not text."""
+    try:
+        name = field.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in name else name
+
+
+def as_float(field: bytes) -> float | None:
+    """A field as a number, which may be NaN or infinite; None if it is none."""
+    try:
+        # Python's own notation 1_000 is no number anywhere else.
+        return None if b"_" in field else float(field)
+    except ValueError:
+        return None
+
+
+def as_score(field: bytes) -> float | Reason:
+    """A field as the detector's score, of any scale, or why it is none."""
+    score = as_float(field)
+    if score is None:
+        return Reason.SCORE_NOT_NUMBER
+    return score if math.isfinite(score) else Reason.SCORE_NOT_FINITE
+
+
+def as_finite(fields: list[bytes]) -> list[float] | None:
+    """Fields as finite numbers; None if one is anything else."""
+    numbers = [number for field in fields if (number := as_float(field)) is not None]
+    return numbers if len(numbers) == len(fields) and all(map(math.isfinite, numbers)) else None

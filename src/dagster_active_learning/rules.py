@@ -1,0 +1,60 @@
+"""What a user declares about a model's predictions: the flow guesses none of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Task = Literal["classification", "detection", "segmentation"]
+Inputs = Literal["probabilities", "logits", "independent"]
+Aggregation = Literal["mean", "max", "min", "sum"]
+ScoreOnly = Literal["binary"]
+ImagesWithoutPredictions = Literal["last", "first", "exclude"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How predictions are read, scored and ranked.
+
+    Attributes:
+        task: ``"classification"``: a prediction is about a whole image. ``"detection"`` and
+            ``"segmentation"``: about one object in it.
+        inputs: What ``class_probs`` are in the source. ``"probabilities"`` of classes that exclude
+            each other, ``"logits"``, of which the softmax is taken, or ``"independent"``
+            probabilities of a sigmoid for each class, whose sum is free and whose entropy is the
+            sum of the classes' binary entropies.
+        aggregation: What an image's score is of the scores of its predictions.
+        score_only: ``"binary"`` declares that the score s of an object without class
+            probabilities is the probability of two classes, [s, 1-s]. Without it the functions of
+            class probabilities are null for such objects.
+        images_without_predictions: Where images without predictions rank. By default last, but
+            under the mean object score where their score of 0 puts them: first.
+
+    Raises:
+        ValueError: If one has a value that it cannot have.
+    """
+
+    task: Task = "classification"
+    inputs: Inputs = "probabilities"
+    aggregation: Aggregation = "mean"
+    score_only: ScoreOnly | None = None
+    images_without_predictions: ImagesWithoutPredictions | None = None
+
+    def __post_init__(self) -> None:
+        choices = {
+            "task": get_args(Task),
+            "inputs": get_args(Inputs),
+            "aggregation": get_args(Aggregation),
+            "score_only": (*get_args(ScoreOnly), None),
+            "images_without_predictions": (*get_args(ImagesWithoutPredictions), None),
+        }
+        for name, possible in choices.items():
+            value = getattr(self, name)
+            if value not in possible:
+                listed = ", ".join(map(repr, possible))
+                raise ValueError(f"{name} is {value!r}, expected one of {listed}")
+
+    @property
+    def objects(self) -> bool:
+        """Whether a prediction is one object in an image."""
+        return self.task != "classification"

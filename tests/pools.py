@@ -1,0 +1,60 @@
+"""The steps of a pool as tests call them: one prediction set, one run."""
+
+from dagster_active_learning import ACQUISITION_FUNCTIONS, flow
+from dagster_active_learning.readers.arrow import read_table
+from dagster_active_learning.readers.options import TableOptions
+from dagster_active_learning.rules import Rules
+
+RULES = Rules()
+
+
+def rows(store, sql):
+    return store.connection.execute(sql).fetchall()
+
+
+def ingest(store, stream, *, in_manifest=False, prediction_set="set", rules=RULES):
+    return flow.ingest_predictions(
+        store,
+        stream,
+        prediction_set=prediction_set,
+        model="model",
+        run_id="run",
+        rules=rules,
+        in_manifest=in_manifest,
+        report=lambda _: None,
+    )
+
+
+def score(store, batch_rows=None, *, in_manifest=False, rules=RULES):
+    flow.score_prediction_set(
+        store,
+        "set",
+        rules=rules,
+        in_manifest=in_manifest,
+        batch_rows=batch_rows,
+        report=lambda _: None,
+    )
+    relation = store.connection.sql("SELECT * EXCLUDE (prediction_set) FROM image_scores")
+    return relation.pl()
+
+
+def rank(store, name, limit=1000, seed=0, rules=RULES):
+    with store.transaction():
+        ranking = flow.rank_candidates(
+            store,
+            "set",
+            ACQUISITION_FUNCTIONS[name],
+            rules=rules,
+            limit=limit,
+            seed=seed,
+            run_id="run",
+        )
+    return ranking, rows(
+        store,
+        f"""SELECT image_id, rank, score, uncertainty, predicted_class
+        FROM labeling_candidates WHERE acquisition_function = '{name}' ORDER BY rank""",
+    )
+
+
+def in_memory(table):
+    return read_table(table, name="table", options=TableOptions())

@@ -1,0 +1,304 @@
+"""Objects in tables, a row each: the same from Parquet, CSV and JSON Lines."""
+
+import json
+import math
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dagster_active_learning import read_predictions
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.readers.arrow import read_table
+from dagster_active_learning.readers.options import TableOptions
+from dagster_active_learning.readers.reasons import Reason
+
+FORMATS = ["parquet", "csv", "jsonl"]
+OBJECTS = {"score_column": "score", "category_column": "category"}
+LIST = OBJECTS | {"bbox_column": "bbox"}
+FOUR = OBJECTS | {"bbox_columns": ["x", "y", "w", "h"]}
+
+
+def write(folder: Path, format: str, rows: list[dict]) -> Path:
+    """Rows as a table; lists are JSON in a CSV file."""
+    path = folder / f"p.{format}"
+    if format == "jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+    elif format == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=2)
+    else:
+        cells = [
+            {name: json.dumps(one) if isinstance(one, list) else one for name, one in row.items()}
+            for row in rows
+        ]
+        pl.DataFrame(cells, infer_schema_length=None).write_csv(path)
+    return path
+
+
+def rows_of(path: Path, format: str, **options) -> list[dict]:
+    stream = read_predictions(path, format=format, **options)
+    return [row for batch in stream for row in batch.to_pylist()]
+
+
+def objects(**changed) -> list[dict]:
+    """Three objects, the second of them changed."""
+    rows = [
+        {"image_id": one, "score": score, "category": "cat", "bbox": [1.0, 2.0, 3.0, 4.5]}
+        for one, score in (("a", 0.5), ("a", 0.25), ("b", 1.0))
+    ]
+    for row in rows:
+        row |= dict(zip("xywh", row["bbox"], strict=True))
+    rows[1] |= changed
+    return rows
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("batch_rows", [None, 1, 2])
+@pytest.mark.parametrize("boxes", [LIST, FOUR])
+def test_the_same_objects_from_every_format(tmp_path, format, batch_rows, boxes):
+    path = write(tmp_path, format, objects())
+    stream = read_predictions(
+        path, format=format, batch_rows=batch_rows, bbox_unit="relative", **boxes
+    )
+    rows = [row for batch in stream for row in batch.to_pylist()]
+    assert stream.bbox_unit == "relative"
+    assert stream.class_names is None
+    assert [row["image_id"] for row in rows] == ["a", "a", "b"]
+    assert [row["score"] for row in rows] == [0.5, 0.25, 1.0]
+    assert [row["bbox"] for row in rows] == [[1.0, 2.0, 3.0, 4.5]] * 3
+    assert [row["row_number"] for row in rows] == [1, 2, 3]
+    assert {row["category"] for row in rows} == {"cat"}
+    assert {(row["class_probs"], row["reason"], row["raw"]) for row in rows} == {(None,) * 3}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    ("options", "category", "bbox"),
+    [({"score_column": "score"}, None, None), (OBJECTS, "cat", None)],
+)
+def test_a_score_is_enough(tmp_path, format, options, category, bbox):
+    stream = read_predictions(write(tmp_path, format, objects()), format=format, **options)
+    rows = [row for batch in stream for row in batch.to_pylist()]
+    assert stream.bbox_unit is None
+    assert [(row["score"], row["category"], row["bbox"], row["reason"]) for row in rows] == [
+        (score, category, bbox, None) for score in (0.5, 0.25, 1.0)
+    ]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    ("scores", "transform", "expected"),
+    [
+        ([0.5, 97.85, -1.0], None, [0.5, 97.85, -1.0]),
+        ([50, 97.85, 100], "percent", [0.5, 0.9785, 1.0]),
+        ([0.0, 800.0, -800.0], "sigmoid", [0.5, 1.0, 0.0]),
+        ([math.log(3), 2, 10**3], "sigmoid", [0.75, 1 / (1 + math.exp(-2)), 1.0]),
+    ],
+)
+def test_scores_are_transformed_as_declared(tmp_path, format, scores, transform, expected):
+    rows = [{"image_id": "a", "score": score} for score in map(float, scores)]
+    found = rows_of(
+        write(tmp_path, format, rows), format, score_column="score", score_transform=transform
+    )
+    assert [row["score"] for row in found] == pytest.approx(expected)
+    assert {row["reason"] for row in found} == {None}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_categories_may_be_integers_and_anything_but_the_score_may_be_missing(tmp_path, format):
+    whole = {"image_id": 7, "score": 1, "category": 3, "bbox": [1, 2, 3, 4]}
+    without = {"image_id": 8, "score": 0, "category": None, "bbox": None}
+    rows = rows_of(write(tmp_path, format, [whole, without]), format, **LIST)
+    assert [(row["image_id"], row["category"], row["bbox"]) for row in rows] == [
+        ("7", "3", [1.0, 2.0, 3.0, 4.0]),
+        ("8", None, None),
+    ]
+    assert {row["reason"] for row in rows} == {None}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_row_without_any_side_of_a_box_has_no_box(tmp_path, format):
+    rows = objects(x=None, y=None, w=None, h=None)
+    found = rows_of(write(tmp_path, format, rows), format, **FOUR)
+    assert [row["bbox"] for row in found] == [[1.0, 2.0, 3.0, 4.5], None, [1.0, 2.0, 3.0, 4.5]]
+    assert {row["reason"] for row in found} == {None}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_class_probabilities_may_be_missing_beside_a_score(tmp_path, format):
+    rows = [
+        {**row, "class_probs": probs}
+        for row, probs in zip(objects(), ([0.5, 0.5], None, [0.25, 0.75]), strict=True)
+    ]
+    found = rows_of(write(tmp_path, format, rows), format, **LIST)
+    assert [row["class_probs"] for row in found] == [[0.5, 0.5], None, [0.25, 0.75]]
+    assert [row["score"] for row in found] == [0.5, 0.25, 1.0]
+    assert {row["reason"] for row in found} == {None}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_classes_in_columns_go_with_scores_and_boxes(tmp_path, format):
+    rows = [{**row, "p_cat": 0.25, "p_dog": 0.75, "p_score": 0.5} for row in objects()]
+    options = LIST | {"score_column": "p_score", "class_column_prefix": "p_"}
+    stream = read_predictions(write(tmp_path, format, rows), format=format, **options)
+    found = [row for batch in stream for row in batch.to_pylist()]
+    assert stream.class_names == ("cat", "dog")
+    assert [(row["class_probs"], row["score"]) for row in found] == [([0.25, 0.75], 0.5)] * 3
+
+
+# What the second of three rows holds instead, how boxes are given, and the reason.
+BAD_ROWS = [
+    ({"score": None}, LIST, Reason.SCORE_NULL),
+    ({"score": math.nan}, LIST, Reason.SCORE_NOT_FINITE),
+    ({"score": math.inf}, LIST | {"score_transform": "sigmoid"}, Reason.SCORE_NOT_FINITE),
+    ({"image_id": None}, LIST, Reason.IMAGE_ID_NULL),
+    ({"bbox": [1.0, 2.0, 3.0]}, LIST, Reason.BBOX_NOT_FOUR_NUMBERS),
+    ({"bbox": [1.0, 2.0, 3.0, 4.0, 5.0]}, LIST, Reason.BBOX_NOT_FOUR_NUMBERS),
+    ({"bbox": []}, LIST, Reason.BBOX_NOT_FOUR_NUMBERS),
+    ({"bbox": [1.0, 2.0, 3.0, math.nan]}, LIST, Reason.BBOX_NOT_FOUR_NUMBERS),
+    ({"bbox": [1.0, 2.0, 3.0, None]}, LIST, Reason.BBOX_NOT_FOUR_NUMBERS),
+    ({"w": None}, FOUR, Reason.BBOX_NOT_FOUR_NUMBERS),
+    ({"h": math.inf}, FOUR, Reason.BBOX_NOT_FOUR_NUMBERS),
+    ({"score": None, "bbox": []}, LIST, Reason.SCORE_NULL),
+    ({"image_id": None, "score": None}, LIST, Reason.IMAGE_ID_NULL),
+]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(("changed", "options", "reason"), BAD_ROWS)
+def test_a_broken_object_keeps_its_place_with_a_reason(tmp_path, format, changed, options, reason):
+    path = write(tmp_path, format, objects(**changed))
+    rows = rows_of(path, format, **options)
+    assert [row["row_number"] for row in rows] == [1, 2, 3]
+    assert [row["reason"] for row in rows] == [None, reason, None]
+    assert [row["bbox"] for row in (rows[0], rows[2])] == [[1.0, 2.0, 3.0, 4.5]] * 2
+    assert rows[1]["raw"]
+
+
+# What only one format can hold: the text of a row's score, category and box.
+BAD_TEXTS = [
+    ("csv", 'high,cat,"[1, 2, 3, 4]"', Reason.SCORE_NOT_NUMBER),
+    ("csv", b'\xff,cat,"[1, 2, 3, 4]"', Reason.SCORE_NOT_NUMBER),
+    ("csv", b'0.5,c\xe4t,"[1, 2, 3, 4]"', Reason.UNKNOWN_CATEGORY),
+    ("csv", '0.5,cat,"[1, 2, 3, x]"', Reason.BBOX_NOT_FOUR_NUMBERS),
+    ("csv", '0.5,cat,""', Reason.BBOX_NOT_FOUR_NUMBERS),
+    ("csv", '0.5,cat,"[1, 2, 3', Reason.BBOX_NOT_FOUR_NUMBERS),
+    ("csv", "0.5,cat", Reason.WRONG_FIELD_COUNT),
+    ("csv", "0.5,cat,1,2,3,4", Reason.WRONG_FIELD_COUNT),
+    ("jsonl", '"0.5", "cat", [1, 2, 3, 4]', Reason.SCORE_NOT_NUMBER),
+    ("jsonl", 'true, "cat", [1, 2, 3, 4]', Reason.SCORE_NOT_NUMBER),
+    ("jsonl", "1" * 400 + ', "cat", [1, 2, 3, 4]', Reason.SCORE_NOT_FINITE),
+    ("jsonl", "0.5, 0.5, [1, 2, 3, 4]", Reason.UNKNOWN_CATEGORY),
+    ("jsonl", "0.5, false, [1, 2, 3, 4]", Reason.UNKNOWN_CATEGORY),
+    ("jsonl", '0.5, ["cat"], [1, 2, 3, 4]', Reason.UNKNOWN_CATEGORY),
+    ("jsonl", '0.5, "\\ud800", [1, 2, 3, 4]', Reason.UNKNOWN_CATEGORY),
+    ("jsonl", '0.5, "cat", [1, 2, 3, "4"]', Reason.BBOX_NOT_FOUR_NUMBERS),
+    ("jsonl", '0.5, "cat", [1, 2, 3, true]', Reason.BBOX_NOT_FOUR_NUMBERS),
+    ("jsonl", '0.5, "cat", {"x": 1}', Reason.BBOX_NOT_FOUR_NUMBERS),
+    ("jsonl", '0.5, "cat", "[1, 2, 3, 4]"', Reason.BBOX_NOT_FOUR_NUMBERS),
+    ("jsonl", '0.5, "cat", [1, 2, 3, ' + "1" * 400 + "]", Reason.BBOX_NOT_FOUR_NUMBERS),
+    ("jsonl", '0.5, "cat", [1, 2', Reason.UNREADABLE_LINE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("format", "text", "reason"), BAD_TEXTS)
+def test_text_that_is_no_object_costs_its_row(tmp_path, format, text, reason):
+    raw = text if isinstance(text, bytes) else text.encode()
+    if format == "csv":
+        good = b'a,0.5,cat,"[1, 2, 3, 4]"'
+        lines = [b"image_id,score,category,bbox", good, good, b"a," + raw]
+    else:
+        score, category, box = raw.split(b", ", 2)
+        good = b'{"image_id": "a", "score": 0.5, "category": "cat", "bbox": [1, 2, 3, 4]}'
+        made = b'{"image_id": "a", "score": %s, "category": %s, "bbox": %s}'
+        lines = [good, good, made % (score, category, box)]
+    (tmp_path / "p").write_bytes(b"\n".join(lines))
+    rows = rows_of(tmp_path / "p", format, **LIST)
+    assert [row["reason"] for row in rows] == [None, None, reason]
+    assert [row["bbox"] for row in rows[:2]] == [[1.0, 2.0, 3.0, 4.0]] * 2
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        pa.array([[1, 2, 3, 4], None], pa.list_(pa.int32())),
+        pa.array([[1, 2, 3, 4], None], pa.list_(pa.float32(), 4)),
+        pa.array([[1, 2, 3, 4], None], pa.large_list(pa.float64())),
+        pa.array([["1", "2", "3", "4"], None]),
+        pa.array(["[1, 2, 3, 4]", None]),
+        pa.array(["(1 2 3 4)", None]).dictionary_encode(),
+    ],
+)
+def test_boxes_of_every_type_of_list(tmp_path, boxes):
+    table = pa.table({"image_id": ["a", "a"], "score": pa.array(["0.5", "1"]), "bbox": boxes})
+    pq.write_table(table, tmp_path / "p.parquet")
+    rows = rows_of(tmp_path / "p.parquet", "parquet", score_column="score", bbox_column="bbox")
+    assert [row["bbox"] for row in rows] == [[1.0, 2.0, 3.0, 4.0], None]
+    assert [row["score"] for row in rows] == [0.5, 1.0]
+    assert {row["reason"] for row in rows} == {None}
+
+
+@pytest.mark.parametrize("category", [pl.String, pl.Categorical, pl.Enum(["cat", "dog"])])
+def test_a_data_frame_holds_objects_as_files_do(category):
+    frame = pl.DataFrame(
+        {
+            "image_id": ["a", "b", "c"],
+            "score": [50, 25, None],
+            "bbox": [[1, 2, 3, 4], None, [1, 2, 3, 4]],
+            "category": pl.Series(["cat", None, "dog"], dtype=category),
+        }
+    )
+    options = TableOptions(**LIST, score_transform="percent")
+    rows = [
+        row for batch in read_table(frame, name="t", options=options) for row in batch.to_pylist()
+    ]
+    assert [row["score"] for row in rows] == [0.5, 0.25, None]
+    assert [row["category"] for row in rows] == ["cat", None, "dog"]
+    assert [row["bbox"] for row in rows] == [[1.0, 2.0, 3.0, 4.0], None, [1.0, 2.0, 3.0, 4.0]]
+    assert [row["reason"] for row in rows] == [None, None, Reason.SCORE_NULL]
+
+
+WRONG_TYPES = [
+    ({"score": pa.array([True])}, LIST, "column 'score' is of type bool, expected numbers"),
+    ({"score": pa.array([[0.5]])}, LIST, "column 'score' is of type list<"),
+    ({"category": pa.array([0.5])}, LIST, "column 'category' is of type double, expected text or"),
+    ({"bbox": pa.array([0.5])}, LIST, "column 'bbox' is of type double, expected lists of four"),
+    ({"bbox": pa.array([[{"x": 1}]])}, LIST, "column 'bbox' is of type list<"),
+    ({"w": pa.array([{"x": 1}])}, FOUR, "column 'w' is of type struct<"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("columns", "options", "words"), WRONG_TYPES)
+def test_a_column_of_the_wrong_type_is_an_error_that_names_it(tmp_path, columns, options, words):
+    table = pa.table(dict(pa.Table.from_pylist(objects()[:1]).to_pydict()) | columns)
+    pq.write_table(table, tmp_path / "p.parquet")
+    with pytest.raises(PredictionReadError, match="p.parquet") as error:
+        rows_of(tmp_path / "p.parquet", "parquet", **options)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"score_column": "confidence"}, "no column 'confidence'"),
+        (OBJECTS | {"category_column": "label"}, "no column 'label'"),
+        (OBJECTS | {"bbox_column": "box"}, "no column 'box'"),
+        (OBJECTS | {"bbox_columns": ["x", "y", "w", "height"]}, "no column 'height'"),
+        ({"category_column": "category"}, "no column 'class_probs'"),
+    ],
+)
+def test_a_missing_column_is_an_error_that_names_it(tmp_path, format, options, words):
+    path = write(tmp_path, format, objects())
+    with pytest.raises(PredictionReadError) as error:
+        rows_of(path, format, **options)
+    assert words in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_a_column_that_is_there_twice_is_an_error(tmp_path):
+    (tmp_path / "p.csv").write_text("image_id,score,score\na,0.5,0.5\n")
+    with pytest.raises(PredictionReadError, match="more than one column 'score'"):
+        rows_of(tmp_path / "p.csv", "csv", score_column="score")
