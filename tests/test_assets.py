@@ -1,5 +1,8 @@
 """The Dagster face: keys, dependencies, metadata, versions, run config and sources."""
 
+import subprocess
+import sys
+
 import dagster as dg
 import duckdb
 import numpy as np
@@ -117,6 +120,7 @@ def test_group_kinds_and_versions_are_set():
         ({"score_only": "yes"}, "score_only is 'yes', expected one of 'binary'"),
         ({"images_without_predictions": "no"}, "expected one of 'last', 'first', 'exclude', None"),
         ({"limit": 0}, "limit is 0, expected at least 1"),
+        ({"seed": 2**63}, "expected an integer of 64 bits"),
         ({"acquisition_functions": []}, "expected different ones of entropy"),
         ({"acquisition_functions": ["margin", "margin"]}, "expected different ones of entropy"),
         ({"acquisition_functions": ["mean_object_score"]}, "for the task 'classification'"),
@@ -380,6 +384,47 @@ def test_a_pool_may_be_named_as_the_database_is(tmp_path, instance, write_predic
     )
     with duckdb.connect(str(tmp_path / "pool.duckdb")) as connection:
         assert len(connection.execute("FROM pool.pool.labeling_candidates").fetchall()) == 4
+
+
+def test_a_step_after_a_failed_one_in_the_same_process_does_not_wait_for_it(tmp_path):
+    """A result left open by the failed step would let DuckDB wait without end."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        """
+import sys
+import dagster as dg, numpy as np, pyarrow as pa, pyarrow.parquet as pq
+from dagster_duckdb import DuckDBResource
+from dagster_active_learning import PredictionFiles, active_learning_definitions
+from dagster_active_learning.flow import rank
+
+def fail(batches, *args, **kwargs):
+    next(iter(batches))
+    raise RuntimeError("in the middle of a result")
+
+rank.rank_images = fail
+folder = sys.argv[1]
+ids = [str(row) for row in range(300_000)]
+rows = pa.table({"image_id": ids, "class_probs": [np.array([0.5, 0.5])] * len(ids)})
+pq.write_table(rows, folder + "/p.parquet")
+pools = [
+    active_learning_definitions(pool=name, predictions=PredictionFiles(folder + "/p.parquet", "parquet"))
+    for name in ("first", "second")
+]
+database = DuckDBResource(database=folder + "/test.duckdb")
+assets = [asset for pool in pools for asset in pool.assets]
+result = dg.materialize(assets, resources={"duckdb": database}, raise_on_error=False)
+assert sum(event.is_step_failure for event in result.all_events) == 2
+print("done")
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.stdout.strip() == "done", done.stderr[-2000:]
 
 
 def test_two_pools_share_a_database(materialize, write_predictions, query):

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import traceback
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -122,6 +123,7 @@ def active_learning_definitions(
         images_without_predictions=images_without_predictions,
     )
     _check_limit(limit)
+    _check_seed(seed)
     functions = _functions(rules, acquisition_functions)
     manifest = PoolImages(images) if isinstance(images, (str, PathLike)) else images
     builder = _PoolAssets(pool, group_name or pool, rules)
@@ -338,6 +340,7 @@ class _PoolAssets:
 
             config = context.op_execution_context.op_config
             _check_limit(config["limit"])
+            _check_seed(config["seed"])
             selected = [
                 function
                 for function in functions
@@ -429,6 +432,9 @@ class _PoolAssets:
         with resource.get_connection() as connection:
             try:
                 yield PoolStore(connection, self._pool)
+            except BaseException as error:
+                _release_results(error)
+                raise
             finally:
                 # The resource does not close a connection whose step failed.
                 connection.close()
@@ -441,6 +447,17 @@ class _PoolAssets:
                 f"pool {self._pool!r} has a manifest, {manifest.path}, but no image of it is in "
                 f"the database: materialize {self._pool}/images first"
             )
+
+
+def _release_results(error: BaseException | None) -> None:
+    """Let go of what a failed step holds, for as long as somebody keeps its error.
+
+    A query result in a frame of the traceback keeps the database open, and DuckDB waits without
+    end for it to be closed when the next step of the same process connects.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _functions(rules: Rules, names: Sequence[str] | None) -> list[AcquisitionFunction]:
@@ -464,6 +481,11 @@ def _functions(rules: Rules, names: Sequence[str] | None) -> list[AcquisitionFun
 def _check_limit(limit: int) -> None:
     if limit < 1:
         raise ValueError(f"limit is {limit}, expected at least 1")
+
+
+def _check_seed(seed: int) -> None:
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed is {seed}, expected an integer of 64 bits")
 
 
 def _code_version(settings: str) -> str:
