@@ -38,13 +38,14 @@ def score(store, batch_rows=None, *, in_manifest=False, rules=RULES):
     return relation.pl()
 
 
-def rank(store, name, limit=1000, seed=0, rules=RULES):
+def rank(store, name, limit=1000, seed=0, rules=RULES, *, in_manifest=False):
     with store.transaction():
         ranking = flow.rank_candidates(
             store,
             "set",
             ACQUISITION_FUNCTIONS[name],
             rules=rules,
+            in_manifest=in_manifest,
             limit=limit,
             seed=seed,
             run_id="run",

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import traceback
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -357,6 +356,7 @@ class _PoolAssets:
                             PREDICTION_SET,
                             function,
                             rules=self._rules,
+                            in_manifest=manifest is not None,
                             limit=config["limit"],
                             seed=config["seed"],
                             run_id=context.run.run_id,
@@ -421,7 +421,7 @@ class _PoolAssets:
     @contextmanager
     def _store(self, context: dg.AssetExecutionContext) -> Generator["PoolStore"]:
         """The pool in the user's database, open as long as the block runs."""
-        from dagster_active_learning.store import PoolStore
+        from dagster_active_learning.store import PoolStore, release_results
 
         resource = getattr(context.resources, RESOURCE)
         if resource.database == ":memory:":
@@ -433,7 +433,7 @@ class _PoolAssets:
             try:
                 yield PoolStore(connection, self._pool)
             except BaseException as error:
-                _release_results(error)
+                release_results(error)
                 raise
             finally:
                 # The resource does not close a connection whose step failed.
@@ -447,17 +447,6 @@ class _PoolAssets:
                 f"pool {self._pool!r} has a manifest, {manifest.path}, but no image of it is in "
                 f"the database: materialize {self._pool}/images first"
             )
-
-
-def _release_results(error: BaseException | None) -> None:
-    """Let go of what a failed step holds, for as long as somebody keeps its error.
-
-    A query result in a frame of the traceback keeps the database open, and DuckDB waits without
-    end for it to be closed when the next step of the same process connects.
-    """
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
 
 
 def _functions(rules: Rules, names: Sequence[str] | None) -> list[AcquisitionFunction]:

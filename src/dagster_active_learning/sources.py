@@ -170,9 +170,9 @@ class PredictionQuery(PredictionSource):
 
         try:
             relation = connection.cursor().sql(self.query)
-        except duckdb.Error as error:
+            return read_table(relation, name=f"query {self.query}", options=self._options)
+        except (duckdb.Error, OSError) as error:
             raise PredictionReadError(f"the query {self.query!r} fails: {error}") from error
-        return read_table(relation, name=f"query {self.query}", options=self._options)
 
     def settings(self) -> str:
         """The query and the options."""

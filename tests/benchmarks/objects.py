@@ -94,7 +94,14 @@ def main() -> None:
                 start = time.perf_counter()
                 with store.transaction():
                     flow.rank_candidates(
-                        store, "set", function, rules=rules, limit=1000, seed=0, run_id="benchmark"
+                        store,
+                        "set",
+                        function,
+                        rules=rules,
+                        in_manifest=False,
+                        limit=1000,
+                        seed=0,
+                        run_id="benchmark",
                     )
                 told(f"rank by {function.name}", start)
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from dagster_active_learning import ACQUISITION_FUNCTIONS, flow, read_predictions
 from dagster_active_learning.errors import PoolStateError, PredictionReadError
 from dagster_active_learning.flow import progress
+from dagster_active_learning.readers.arrow import read_table
+from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.reasons import Reason
 from dagster_active_learning.store import PoolStore
 from pools import RULES, in_memory, ingest, rank, rows, score
@@ -369,3 +371,74 @@ def test_ranks_do_not_depend_on_the_run(store, write_predictions):
         results.append(rank(store, "margin", limit=50))
     assert results[0] == results[1]
     assert rank(store, "margin", limit=50, seed=1)[1] != results[0][1]
+
+
+def test_scores_of_predictions_that_are_gone_are_not_ranked(store, write_predictions):
+    ingest(store, read_predictions(write_predictions([[0.5, 0.5]], ["a"]), format="parquet"))
+    score(store)
+    ingest(store, read_predictions(write_predictions([[0.5, 0.3, 0.2]], ["b"]), format="parquet"))
+    with pytest.raises(PoolStateError, match="materialize pool/image_scores first"):
+        rank(store, "margin")
+
+
+def test_an_image_that_left_the_manifest_is_no_candidate(store, write_predictions):
+    columns = {"uri": None, "width": None, "height": None, "labeled": False, "label": None}
+    kinds = {"uri": pl.String, "width": pl.Int32, "height": pl.Int32, "label": pl.String}
+
+    def manifest(*ids):
+        rows = [{"image_id": one, **columns} for one in ids]
+        return pl.DataFrame(rows, schema_overrides=kinds).to_arrow()
+
+    store.replace_images(manifest("a", "b"))
+    path = write_predictions([[0.5, 0.5]] * 2, ["a", "b"])
+    ingest(store, read_predictions(path, format="parquet"), in_manifest=True)
+    score(store, in_manifest=True)
+    store.replace_images(manifest("b"))
+    _, ranked = rank(store, "margin", in_manifest=True)
+    assert [row[0] for row in ranked] == ["b"]
+
+
+def test_scores_have_the_precision_of_their_source_whatever_came_between(store, write_predictions):
+    class_probs = np.random.default_rng(0).dirichlet(np.ones(5), 40)
+    narrow = write_predictions(class_probs.astype(np.float32), name="narrow.parquet")
+    wide = write_predictions(class_probs, name="wide.parquet")
+    results = []
+    for between in (None, wide):
+        if between is not None:
+            ingest(store, read_predictions(wide, format="parquet"), prediction_set="other")
+        ingest(store, read_predictions(narrow, format="parquet"))
+        results.append(score(store))
+    assert results[0].equals(results[1])
+
+
+def test_an_error_while_ranking_is_not_hidden_by_the_rollback(store, write_predictions):
+    ingest(store, read_predictions(write_predictions([[0.5, 0.5]] * 9), format="parquet"))
+    score(store)
+    with pytest.raises(OverflowError):
+        rank(store, "margin", seed=2**63)
+    assert rows(store, "SELECT count(*) FROM labeling_candidates") == [(0,)]
+
+
+def test_tables_that_are_not_a_pools_are_left_alone(database):
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("CREATE SCHEMA pool; CREATE TABLE pool.images (image_id VARCHAR)")
+        with pytest.raises(PoolStateError, match="give the pool another name"):
+            PoolStore(connection, "pool")
+
+
+def test_one_class_is_too_few_also_if_it_has_a_name(store):
+    table = pa.table({"image_id": ["a"], "class_probs": [[1.0]]})
+    stream = read_table(table, name="t", options=TableOptions(class_names=["cat"]))
+    with pytest.raises(PredictionReadError, match="expected at least 2"):
+        ingest(store, stream)
+
+
+def test_a_set_of_numbers_that_compress_well_is_read_in_small_batches(tmp_path):
+    one_hot = np.zeros((20_000, 1_000), np.float32)
+    one_hot[:, 3] = 1
+    ids = [str(row) for row in range(len(one_hot))]
+    pq.write_table(
+        pa.table({"image_id": ids, "class_probs": list(one_hot)}), tmp_path / "p.parquet"
+    )
+    largest = max(map(len, read_predictions(tmp_path / "p.parquet", format="parquet")))
+    assert largest * one_hot.shape[1] * 4 <= 32 * 2**20

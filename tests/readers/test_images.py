@@ -56,6 +56,8 @@ def test_labeled_is_true_or_false_in_the_usual_words(tmp_path, text, labeled):
     ("name", "content", "words"),
     [
         ("m.csv", "", "not a readable csv manifest"),
+        ("m.csv", "image_id,labeled\nx,true\ny\n", "Expected 2 columns, got 1"),
+        ("m.csv", "image_id,labeled,labeled\nx,true,false\n", "more than one column 'labeled'"),
         ("m.csv", "id\nx\n", "no column 'image_id'"),
         ("m.csv", "image_id,labeled\nx,true\ny,maybe\n", "row 2: labeled is 'maybe', expected true or false"),
         ("m.csv", "image_id,width\nx,wide\n", "row 1: width is 'wide', expected Int32"),

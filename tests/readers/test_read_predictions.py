@@ -397,3 +397,55 @@ def test_wrong_options_are_named(tmp_path, options, words):
     with pytest.raises(ValueError, match="(?s).*") as error:
         read_predictions(tmp_path / "p", **options)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "broken", [{300_000}, {300_000, 300_001, 599_999}, set(range(250_000, 600_000))]
+)
+def test_malformed_rows_behind_the_first_block_keep_their_numbers(tmp_path, broken):
+    """The parser works a block ahead: what it rejects may belong to a later batch."""
+    text = "image_id,p_a,p_b\n" + "".join(
+        f"image_{row:020d},0.25\n" if row in broken else f"image_{row:020d},0.25,0.75\n"
+        for row in range(600_000)
+    )
+    path = write_text(tmp_path, "p.csv", text)
+    numbers, refused = [], []
+    for batch in read_predictions(path, format="csv", class_column_prefix="p_"):
+        for number, reason in zip(
+            batch["row_number"].to_pylist(), batch["reason"].to_pylist(), strict=True
+        ):
+            numbers.append(number)
+            if reason:
+                refused.append(number)
+    assert numbers == list(range(1, 600_001))
+    assert refused == sorted(row + 1 for row in broken)
+
+
+def test_a_csv_file_of_malformed_rows_only_keeps_them(tmp_path):
+    path = write_text(tmp_path, "p.csv", "image_id,p_a,p_b\nbad,1\nbad2\n")
+    rows = rows_of(path, format="csv", class_column_prefix="p_")
+    assert [(row["row_number"], row["raw"]) for row in rows] == [(1, "bad,1"), (2, "bad2")]
+
+
+def test_class_names_given_by_hand_do_not_hide_another_order_of_columns(tmp_path):
+    write_text(tmp_path, "1.csv", "image_id,p_cat,p_dog\nx,0.9,0.1\n")
+    write_text(tmp_path, "2.csv", "image_id,p_dog,p_cat\nx,0.9,0.1\n")
+    options = {"class_column_prefix": "p_", "class_names": ["cat", "dog"]}
+    with pytest.raises(PredictionReadError, match="same order"):
+        read_predictions(tmp_path / "*.csv", format="csv", **options)
+    with pytest.raises(PredictionReadError, match="but the option class_names is"):
+        read_predictions(
+            write_parquet(tmp_path, pa.float32(), names=True),
+            format="parquet",
+            class_names=["x", "y", "z"],
+        )
+
+
+@pytest.mark.parametrize(
+    "ids", [pa.array([0.5]), pa.array([True]), pa.array([{"a": 1}]), pa.array([[1]])]
+)
+def test_a_column_that_holds_no_ids_is_refused(tmp_path, ids):
+    table = pa.table({"image_id": ids, "class_probs": [[0.5, 0.5]]})
+    pq.write_table(table, tmp_path / "p.parquet")
+    with pytest.raises(PredictionReadError, match="expected image ids: text or integers"):
+        read_predictions(tmp_path / "p.parquet", format="parquet")

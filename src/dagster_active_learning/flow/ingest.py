@@ -94,6 +94,7 @@ def ingest_predictions(
             source_sha256=combined_sha256(list(hashes.values())),
             class_names=_class_names(stream, n_classes),
             bbox_unit=stream.bbox_unit,
+            value_type=stream.value_type,
             run_id=run_id,
         )
         if not stored.prediction_count and (stored.quarantined_count or not images_seen):
@@ -235,7 +236,8 @@ def _judge_class_probs(
     rules: Rules,
 ) -> tuple[pa.ListArray, npt.NDArray[np.uint8]]:
     """Class probabilities, from logits if they are logits, and each row's validity."""
-    fitting = readable & (_lengths(class_probs) == n_classes)
+    lengths = _lengths(class_probs)
+    fitting = readable & (lengths == n_classes) & (lengths >= 2)
     matrix = class_prob_matrix(class_probs if fitting.all() else class_probs.filter(fitting))
     if rules.inputs == "logits":
         matrix = softmax(matrix)
@@ -244,9 +246,8 @@ def _judge_class_probs(
         free_sum = {"sum_tolerance": np.inf} if rules.inputs == "independent" else {}
         validity[fitting] = check_class_probs(matrix, **free_sum)
     if rules.inputs == "logits":
-        lengths = np.where(fitting, n_classes or 0, 0)
         offsets = np.zeros(len(class_probs) + 1, dtype=np.int32)
-        np.cumsum(lengths, out=offsets[1:])
+        np.cumsum(np.where(fitting, lengths, 0), out=offsets[1:])
         class_probs = pa.ListArray.from_arrays(
             pa.array(offsets), pa.array(matrix.ravel()), mask=pa.array(~fitting)
         )

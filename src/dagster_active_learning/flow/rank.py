@@ -43,6 +43,7 @@ def rank_candidates(
     function: AcquisitionFunction,
     *,
     rules: Rules,
+    in_manifest: bool,
     limit: int,
     seed: int,
     run_id: str,
@@ -66,7 +67,12 @@ def rank_candidates(
 
     def counted() -> Iterator[pl.DataFrame]:
         nonlocal image_count
-        for batch in store.unlabeled_scores(prediction_set, function.name, DEFAULT_BATCH_ROWS):
+        for batch in store.unlabeled_scores(
+            prediction_set,
+            function.name,
+            in_manifest=in_manifest,
+            batch_rows=DEFAULT_BATCH_ROWS,
+        ):
             image_count += batch.height
             yield batch
 

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +17,12 @@ import pyarrow.compute as pc
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.options import TableOptions
-from dagster_active_learning.readers.stream import PredictionStream, combined_sha256, open_stream
+from dagster_active_learning.readers.stream import (
+    PredictionStream,
+    combined_sha256,
+    open_stream,
+    rows_for,
+)
 from dagster_active_learning.readers.tables import (
     Layout,
     TableBatch,
@@ -53,10 +59,18 @@ def read_table(table: object, *, name: str, options: TableOptions) -> Prediction
 
     def read(layout: Layout) -> Iterator[TableBatch]:
         first_row = 1
-        for batch in reader:
-            rows = np.arange(first_row, first_row + batch.num_rows)
-            first_row += batch.num_rows
-            yield TableBatch(batch.select(layout.columns), rows)
+        try:
+            for whole in reader:
+                columns = whole.select(layout.columns)
+                batch_rows = rows_for(columns.nbytes // max(1, len(columns)))
+                for start in range(0, len(columns), batch_rows):
+                    batch = columns.slice(start, batch_rows)
+                    yield TableBatch(batch, np.arange(first_row, first_row + len(batch)))
+                    first_row += len(batch)
+        except (pa.ArrowException, OSError) as error:
+            raise PredictionReadError(
+                f"{name} cannot be read after row {first_row - 1}: {error}"
+            ) from error
 
     content = _ContentHash()
     part = table_part(
@@ -73,6 +87,7 @@ def read_table(table: object, *, name: str, options: TableOptions) -> Prediction
             content.update(batch)
             yield batch
 
+    content.start(part.class_names)
     return open_stream(name, [replace(part, batches=hashed_batches)])
 
 
@@ -81,6 +96,10 @@ class _ContentHash:
 
     def __init__(self) -> None:
         self._parts: dict[str, Any] = {}
+
+    def start(self, class_names: Sequence[str] | None) -> None:
+        """The same numbers under other class names are another content."""
+        self._add("class_names", json.dumps(class_names).encode())
 
     def update(self, batch: pa.RecordBatch) -> None:
         for name in ("image_id", "category", "segmentation", "raw"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,19 +39,24 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
         raise PredictionReadError(f"{path} is not a readable UTF-8 CSV file: {error}") from error
 
     def read(layout: Layout) -> Iterator[TableBatch]:
-        rejected: list[RejectedRow] = []
+        # The parser is a block ahead: what it has rejected may belong to a later batch.
+        rejected: deque[RejectedRow] = deque()
         rows_before = 0
         try:
             with _open(path, layout.columns, rejected) as opened:
                 for batch in opened:
-                    broken = list(rejected)
-                    rejected.clear()
-                    rows = np.arange(
-                        rows_before + 1, rows_before + batch.num_rows + len(broken) + 1
-                    )
-                    rows_before += len(rows)
+                    last = rows_before + batch.num_rows
+                    broken: list[RejectedRow] = []
+                    while rejected and rejected[0].row_number <= last + 1:
+                        broken.append(rejected.popleft())
+                        last += 1
+                    rows = np.arange(rows_before + 1, last + 1)
                     good = np.setdiff1d(rows, [row.row_number for row in broken])
+                    rows_before = last
                     yield TableBatch(batch.select(layout.columns), good, broken)
+                if rejected:
+                    nothing = pa.RecordBatch.from_pylist([], opened.schema).select(layout.columns)
+                    yield TableBatch(nothing, np.array([], dtype=np.int64), list(rejected))
         except (pa.ArrowException, OSError) as error:
             raise PredictionReadError(
                 f"{path} cannot be read as CSV after row {rows_before}: {error}"
@@ -62,7 +68,7 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
 
 
 def _open(
-    path: Path, columns: list[str], rejected: list[RejectedRow] | None = None
+    path: Path, columns: list[str], rejected: deque[RejectedRow] | None = None
 ) -> pc.CSVStreamingReader:
     def reject(row: pc.InvalidRow) -> str:
         if rejected is not None:

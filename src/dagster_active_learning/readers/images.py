@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+from pyarrow import csv
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.stream import describe_names
@@ -214,7 +215,7 @@ def _ids_in_text(path: Path) -> Iterable[str]:
 def _table_images(path: Path, format: str) -> pl.DataFrame:
     try:
         found = _read(path, format)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PredictionReadError(f"{path} is not a readable {format} manifest: {error}") from error
     if "image_id" not in found.columns:
         raise PredictionReadError(
@@ -234,11 +235,35 @@ def _table_images(path: Path, format: str) -> pl.DataFrame:
 
 def _read(path: Path, format: str) -> pl.DataFrame:
     if format == "csv":
-        # Text stays text: 007 is an id, not the number 7.
-        return pl.read_csv(path, infer_schema=False)
+        return _read_csv(path)
     if format == "jsonl":
-        return pl.read_ndjson(path, infer_schema_length=None)
-    return pl.read_parquet(path)
+        return pl.read_ndjson(path.read_bytes(), infer_schema_length=None)
+    return pl.read_parquet(path, glob=False)
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    """The columns of a manifest as text: 007 is an id, not the number 7."""
+    with csv.open_csv(path) as opened:
+        header = opened.schema.names
+    columns = [name for name in header if name in _COLUMNS]
+    repeated = [name for name in columns if columns.count(name) > 1]
+    if repeated:
+        raise PredictionReadError(f"{path} has more than one column {repeated[0]!r}")
+    if "image_id" not in columns:
+        return pl.DataFrame(schema=header)
+    # A row that is too short would lose its label: pyarrow refuses it.
+    table = csv.read_csv(
+        path,
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(
+            include_columns=columns,
+            column_types=dict.fromkeys(columns, pa.string()),
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
+    return pl.DataFrame(table)
 
 
 def _typed(path: Path, column: pl.Series, kind: pl.DataType) -> pl.Series:

@@ -56,6 +56,7 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
         )
     kind = pa.float64() if options.one_column_a_class else pa.list_(pa.float64())
     kinds = dict.fromkeys(names, kind) | _object_columns(options)
+    kinds[options.image_id_column] = pa.string()
 
     def read(layout: Layout) -> Iterator[TableBatch]:
         rows_before = 0

@@ -137,7 +137,7 @@ def _read_ids(path: Path) -> list[str | None]:
     if path.suffix == ".npy":
         return ids_as_text(str(path), open_array(path, str(path)))
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PredictionReadError(f"{path} is not a readable UTF-8 list of ids: {error}") from error
     return [line or None for line in text.removesuffix("\n").split("\n")] if text else []

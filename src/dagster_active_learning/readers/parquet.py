@@ -31,10 +31,12 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
             schema, metadata = opened.schema_arrow, opened.metadata
     except (pa.ArrowException, OSError) as error:
         raise PredictionReadError(f"{path} is not a readable Parquet file: {error}") from error
-    total_bytes = sum(
-        metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)
+    # Of the numbers themselves: encoded, a million equal ones take a few bytes.
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    values = sum(
+        group.column(column).num_values for group in groups for column in range(group.num_columns)
     )
-    batch_rows = rows_for(total_bytes // max(1, metadata.num_rows))
+    batch_rows = rows_for(8 * values // max(1, metadata.num_rows))
 
     def read(layout: Layout) -> Iterator[TableBatch]:
         first_row = 1

@@ -84,6 +84,7 @@ class PredictionPart:
     batches: Callable[[], Iterator[pa.RecordBatch]]
     sha256: Callable[[], str]
     bbox_unit: str | None = None
+    names_in_file: tuple[str, ...] | None = None
     empty: bool = False
 
 
@@ -166,12 +167,16 @@ def open_stream(
     telling = [part for part in parts if not part.empty] or parts
     first = telling[0]
     for part in telling[1:]:
-        if part.class_names != first.class_names:
-            raise PredictionReadError(
-                f"{part.source} has the classes {describe_names(part.class_names)}, but "
-                f"{first.source} has {describe_names(first.class_names)}: the files of one "
-                "prediction set must have the same classes in the same order"
-            )
+        for one, other in (
+            (part.class_names, first.class_names),
+            (part.names_in_file, first.names_in_file),
+        ):
+            if one != other:
+                raise PredictionReadError(
+                    f"{part.source} has the classes {describe_names(one)}, but {first.source} has "
+                    f"{describe_names(other)}: the files of one prediction set must have the same "
+                    "classes in the same order"
+                )
     wide = any(part.value_type == pa.float64() for part in parts)
     return PredictionStream(
         name=name,

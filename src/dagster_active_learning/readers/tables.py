@@ -56,6 +56,7 @@ class Layout:
     class_probs: str | None
     class_columns: tuple[str, ...]
     class_names: tuple[str, ...] | None
+    names_in_file: tuple[str, ...] | None
     value_type: pa.DataType
     score: str | None
     category: str | None
@@ -97,6 +98,7 @@ def table_part(
     return PredictionPart(
         source=source,
         class_names=layout.class_names,
+        names_in_file=layout.names_in_file,
         value_type=layout.value_type,
         batches=batches,
         sha256=sha256,
@@ -138,12 +140,21 @@ def find_columns(
     ambiguous = [name for name in needed if name in repeated]
     if ambiguous:
         raise PredictionReadError(f"{source} has more than one column {ambiguous[0]!r}")
+    _check_id_column(source, schema.field(options.image_id_column))
 
     value_types = [
         _value_type(source, schema.field(name), in_list=not class_columns) for name in probabilities
     ]
     _check_object_columns(source, schema, options)
-    names = options.class_names or list(class_columns.values()) or class_names_in_file
+    names_in_file = list(class_columns.values()) or class_names_in_file
+    check_names("the names of the class columns", names_in_file)
+    given = list(options.class_names or ())
+    if given and class_names_in_file and not class_columns and given != list(class_names_in_file):
+        raise PredictionReadError(
+            f"{source} says that its classes are {describe_names(class_names_in_file)}, but the "
+            f"option class_names is {describe_names(given)}"
+        )
+    names = options.class_names or names_in_file
     if names and class_columns and len(names) != len(class_columns):
         raise PredictionReadError(
             f"{source} has {len(class_columns)} class columns, but class_names has {len(names)}: "
@@ -154,6 +165,7 @@ def find_columns(
         class_probs=probs_column,
         class_columns=tuple(class_columns),
         class_names=tuple(names) if names else None,
+        names_in_file=tuple(names_in_file) if names_in_file else None,
         value_type=pa.float64() if pa.float64() in value_types else pa.float32(),
         score=options.score_column,
         category=options.category_column,
@@ -253,6 +265,15 @@ def _class_columns(names: Sequence[str], options: TableOptions) -> dict[str, str
             for name, match in found.items()
         }
     return {}
+
+
+def _check_id_column(source: str, column: pa.Field) -> None:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+        raise PredictionReadError(
+            f"{source}: column {column.name!r} is of type {column.type}, expected image ids: text "
+            "or integers"
+        )
 
 
 def _value_type(source: str, column: pa.Field, *, in_list: bool) -> pa.DataType:

@@ -9,3 +9,6 @@ from dagster_active_learning.store.pool_store import (
 from dagster_active_learning.store.pool_store import (
     SourceFile as SourceFile,
 )
+from dagster_active_learning.store.pool_store import (
+    release_results as release_results,
+)

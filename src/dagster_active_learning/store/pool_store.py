@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,7 +14,20 @@ import polars as pl
 import pyarrow as pa
 
 from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.readers.stream import RAW_CHARACTERS
 from dagster_active_learning.store import queries
+
+TABLES = (
+    "empty_images",
+    "image_scores",
+    "images",
+    "labeling_candidates",
+    "prediction_sets",
+    "prediction_sources",
+    "predictions",
+    "quarantined_predictions",
+)
+"""The tables of ``schema.sql``."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,7 @@ class PredictionSet:
     quarantined_count: int
     score_only_count: int
     bbox_unit: str | None
+    value_type: str
     run_id: str
 
 
@@ -56,7 +71,13 @@ class PoolStore:
         self.pool = pool
         # With the database's name: a schema may be named as the database is.
         schema = f"{_quoted(self.database)}.{_quoted(pool)}"
-        if not self._rows(queries.TABLES_EXIST, pool=pool)[0][0]:
+        ((made, taken),) = self._rows(queries.TABLES_EXIST, pool=pool, tables=list(TABLES))
+        if not made:
+            if taken:
+                raise PoolStateError(
+                    f"the schema {pool!r} of the database {self.database!r} has the tables "
+                    f"{', '.join(taken)}, which are not this package's: give the pool another name"
+                )
             tables = (
                 resources.files("dagster_active_learning.store")
                 .joinpath("schema.sql")
@@ -74,7 +95,9 @@ class PoolStore:
         self._connection.begin()
         try:
             yield
-        except BaseException:
+        except BaseException as error:
+            # An open result in a frame of the traceback would block the rollback.
+            release_results(error)
             self._connection.rollback()
             raise
         self._connection.commit()
@@ -131,7 +154,8 @@ class PoolStore:
         """Move predictions about images the manifest does not have."""
         values = {"prediction_set": prediction_set}
         self._connection.execute(
-            queries.QUARANTINE_IMAGES_NOT_IN_MANIFEST, {**values, "reason": reason}
+            queries.QUARANTINE_IMAGES_NOT_IN_MANIFEST,
+            {**values, "reason": reason, "raw_characters": RAW_CHARACTERS},
         )
         self._connection.execute(queries.DELETE_IMAGES_NOT_IN_MANIFEST, values)
 
@@ -144,6 +168,7 @@ class PoolStore:
         source_sha256: str,
         class_names: list[str] | None,
         bbox_unit: str | None,
+        value_type: pa.DataType,
         run_id: str,
     ) -> PredictionSet:
         """Record the prediction set whose rows have been stored, with the counts of its rows.
@@ -159,6 +184,7 @@ class PoolStore:
                 "source_sha256": source_sha256,
                 "class_names": class_names,
                 "bbox_unit": bbox_unit,
+                "value_type": "DOUBLE[]" if value_type == pa.float64() else "FLOAT[]",
                 "run_id": run_id,
             },
         )
@@ -197,7 +223,8 @@ class PoolStore:
         self, prediction_set: PredictionSet, batch_rows: int
     ) -> pa.RecordBatchReader:
         """Columns image_index, class_probs and score, an image's predictions in their order."""
-        query = queries.INDEXED_PREDICTIONS
+        # A float32 set is scored as such also where a float64 set has widened the table.
+        query = queries.INDEXED_PREDICTIONS.format(value_type=prediction_set.value_type)
         if prediction_set.image_count < prediction_set.prediction_count:
             # Only sums of several predictions depend on the order, and a sort is dear.
             query += queries.IN_ORDER
@@ -230,13 +257,17 @@ class PoolStore:
     # candidates
 
     def unlabeled_scores(
-        self, prediction_set: str, acquisition_function: str, batch_rows: int
+        self, prediction_set: str, acquisition_function: str, *, in_manifest: bool, batch_rows: int
     ) -> Iterator[pl.DataFrame]:
-        """Columns image_id, score and prediction_count of every image that has no label yet."""
+        """Columns image_id, score and prediction_count of every image that has no label yet.
+
+        With ``in_manifest`` only of those that the manifest still has.
+        """
         relation = self._relation(
             queries.UNLABELED_SCORES,
             prediction_set=prediction_set,
             acquisition_function=acquisition_function,
+            in_manifest=in_manifest,
         )
         for batch in relation.to_arrow_reader(batch_rows):
             yield pl.DataFrame(batch)
@@ -285,6 +316,17 @@ class PoolStore:
         # The statement finds `incoming` as the variable of that name. A registered view would keep
         # the rows in memory until the transaction ends.
         self._connection.execute(statement, values)
+
+
+def release_results(error: BaseException | None) -> None:
+    """Let go of what a failed step holds, for as long as somebody keeps its error.
+
+    A query result in a frame of the traceback blocks its connection, and keeps the database open:
+    DuckDB then waits without end for it to be closed when the process connects again.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _quoted(identifier: str) -> str:

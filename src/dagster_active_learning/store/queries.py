@@ -1,14 +1,16 @@
 """The statements of the store. Table names are those of ``schema.sql``, in the pool's schema."""
 
 TABLES_EXIST = """
-SELECT count(*) > 0 FROM duckdb_tables()
-WHERE schema_name = $pool AND table_name = 'labeling_candidates'
+SELECT count(*) FILTER (table_name = 'labeling_candidates') > 0, list(table_name ORDER BY table_name)
+FROM duckdb_tables()
+WHERE lower(schema_name) = lower($pool) AND table_name IN $tables
     AND database_name = current_database()
 """
 
 COLUMNS = """
 SELECT column_name, data_type, comment FROM duckdb_columns()
-WHERE schema_name = $pool AND table_name = $table AND database_name = current_database()
+WHERE lower(schema_name) = lower($pool) AND table_name = $table
+    AND database_name = current_database()
 ORDER BY column_index
 """
 
@@ -31,6 +33,8 @@ DELETE_PREDICTION_SET = (
     "DELETE FROM prediction_sources WHERE prediction_set = $prediction_set",
     "DELETE FROM predictions WHERE prediction_set = $prediction_set",
     "DELETE FROM empty_images WHERE prediction_set = $prediction_set",
+    # Scores of predictions that are gone must not be ranked under the name of the new ones.
+    "DELETE FROM image_scores WHERE prediction_set = $prediction_set",
     "DELETE FROM quarantined_predictions WHERE prediction_set = $prediction_set",
 )
 
@@ -60,8 +64,8 @@ SELECT $prediction_set, source, source_sha256, first_prediction_index, row_count
 QUARANTINE_IMAGES_NOT_IN_MANIFEST = """
 INSERT INTO quarantined_predictions
 SELECT p.prediction_set, s.source, p.prediction_index - s.first_prediction_index + 1, p.image_id,
-    $reason, to_json({image_id: p.image_id, class_probs: p.class_probs, score: p.score,
-        category: p.category, bbox: p.bbox})
+    $reason, left(to_json({image_id: p.image_id, class_probs: p.class_probs, score: p.score,
+        category: p.category, bbox: p.bbox})::VARCHAR, $raw_characters)
 FROM predictions p ANTI JOIN images i ON p.image_id = i.image_id
 JOIN prediction_sources s ON p.prediction_set = s.prediction_set
     AND p.prediction_index >= s.first_prediction_index
@@ -86,12 +90,12 @@ SELECT $prediction_set, $model, $source, $source_sha256, coalesce(
     (SELECT count(*) FROM quarantined_predictions WHERE prediction_set = $prediction_set),
     (SELECT count(*) FROM predictions
         WHERE prediction_set = $prediction_set AND class_probs IS NULL),
-    $bbox_unit, $run_id, now()
+    $bbox_unit, $value_type, $run_id, now()
 """
 
 PREDICTION_SET = """
 SELECT prediction_set, model, source, source_sha256, class_names, prediction_count, image_count,
-    quarantined_count, score_only_count, bbox_unit, run_id
+    quarantined_count, score_only_count, bbox_unit, value_type, run_id
 FROM prediction_sets WHERE prediction_set = $prediction_set
 """
 
@@ -119,7 +123,7 @@ FROM (
 """
 
 INDEXED_PREDICTIONS = """
-SELECT i.image_index, p.class_probs, p.score
+SELECT i.image_index, p.class_probs::{value_type} AS class_probs, p.score
 FROM predictions p JOIN indexed_images i ON p.image_id = i.image_id
 WHERE p.prediction_set = $prediction_set
 """
@@ -164,8 +168,8 @@ FROM image_scores WHERE prediction_set = $prediction_set
 
 UNLABELED_SCORES = """
 SELECT s.image_id, COLUMNS(lambda name: name = $acquisition_function) AS score, s.prediction_count
-FROM image_scores s ANTI JOIN (FROM images WHERE labeled) i ON s.image_id = i.image_id
-WHERE s.prediction_set = $prediction_set
+FROM image_scores s LEFT JOIN images i ON s.image_id = i.image_id
+WHERE s.prediction_set = $prediction_set AND NOT coalesce(i.labeled, $in_manifest)
 """
 
 DELETE_CANDIDATES = """

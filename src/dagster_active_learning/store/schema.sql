@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS prediction_sets (
     quarantined_count BIGINT NOT NULL,
     score_only_count BIGINT NOT NULL,
     bbox_unit VARCHAR,
+    value_type VARCHAR NOT NULL,
     run_id VARCHAR NOT NULL,
     ingested_at TIMESTAMPTZ NOT NULL
 );
@@ -42,6 +43,7 @@ COMMENT ON COLUMN prediction_sets.image_count IS 'Different images among them';
 COMMENT ON COLUMN prediction_sets.quarantined_count IS 'Rows stored in quarantined_predictions';
 COMMENT ON COLUMN prediction_sets.score_only_count IS 'Rows in predictions with a score and no class probabilities: the reason why functions of class probabilities are null for their images';
 COMMENT ON COLUMN prediction_sets.bbox_unit IS 'What boxes are measured in: pixel, or relative to the image''s size';
+COMMENT ON COLUMN prediction_sets.value_type IS 'Precision of the source''s class probabilities, in which they are scored: FLOAT[] or DOUBLE[]';
 COMMENT ON COLUMN prediction_sets.run_id IS 'Dagster run that read the predictions';
 COMMENT ON COLUMN prediction_sets.ingested_at IS 'When they were read';
 
