@@ -8,7 +8,7 @@ import pytest
 
 from dagster_active_learning import read_predictions
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.readers import megadetector
+from dagster_active_learning.readers.json_stream import ShallowFile
 from dagster_active_learning.readers.reasons import Reason
 
 CATEGORIES = {"1": "animal", "2": "person"}
@@ -218,7 +218,7 @@ def test_brackets_are_counted_outside_of_text_wherever_a_chunk_ends(tmp_path, si
             nested = {"[": nested}
         path.write_text(json.dumps(nested))
         with path.open("rb") as opened:
-            file = megadetector.ShallowFile(path, opened)
+            file = ShallowFile(path, opened)
             read = iter(lambda file=file: file.read(size), b"")
             if fits:
                 assert b"".join(read) == path.read_bytes()

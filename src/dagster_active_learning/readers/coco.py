@@ -15,6 +15,7 @@ from typing import Any
 import ijson
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.readers.json_stream import DEEPEST_NESTING, first_line
 from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
@@ -30,8 +31,6 @@ from dagster_active_learning.readers.stream import PredictionPart, RejectedRow, 
 TOP_LEVEL = ""
 """The name of the array that is the whole file."""
 
-DEEPEST = 200
-"""Nesting that no COCO file has. Python's own JSON writer gives up at about 1000 levels."""
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 
@@ -143,7 +142,7 @@ class CocoArrays:
                 for _ in events:  # what follows the value is an error
                     pass
         except ijson.JSONError as error:
-            raise self._error(f"{_first_line(error)}; expected JSON to its end") from error
+            raise self._error(f"{first_line(error)}; expected JSON to its end") from error
         except OSError as error:
             raise self._error(str(error)) from error
 
@@ -210,8 +209,8 @@ class CocoArrays:
                 else:
                     inside[key] = item
             if nested:
-                if len(outer) == DEEPEST:
-                    raise self._error(f"it is nested more than {DEEPEST} levels deep")
+                if len(outer) == DEEPEST_NESTING:
+                    raise self._error(f"it is nested more than {DEEPEST_NESTING} levels deep")
                 outer.append(inside)
                 inside = item
         return whole
@@ -224,12 +223,6 @@ class CocoArrays:
         return PredictionReadError(
             f"{self.path} cannot be read after {', '.join(counts) or 'its beginning'}: {what}"
         )
-
-
-def _first_line(error: ijson.JSONError) -> str:
-    """What the parser says, without the picture of the place it adds; it may be a bytes' repr."""
-    text = str(error).removeprefix("b'").removeprefix('b"')
-    return text.split("\n")[0].split("\\n")[0]
 
 
 def _check_instances(instances: Path) -> None:

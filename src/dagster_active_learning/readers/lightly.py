@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.readers.megadetector import ShallowFile, names_in_source
+from dagster_active_learning.readers.json_stream import ShallowFile
 from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
     Found,
     as_box,
     as_number,
+    names_in_source,
     object_part,
 )
 from dagster_active_learning.readers.options import ObjectOptions

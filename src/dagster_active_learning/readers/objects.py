@@ -10,16 +10,19 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.reasons import Reason
 from dagster_active_learning.readers.stream import (
     PredictionPart,
     RejectedRow,
+    describe_names,
     prediction_batch,
     with_rejected,
 )
@@ -125,6 +128,26 @@ def as_box(values: object) -> tuple[float, float, float, float] | None:
     if x is None or y is None or width is None or height is None:
         return None
     return (x, y, width, height) if math.isfinite(x + y + width + height) else None
+
+
+def names_in_source(
+    source: Path, names: Sequence[str], class_names: Sequence[str] | None
+) -> Sequence[str]:
+    """The class names of a file that carries them, after a look at the option.
+
+    Raises:
+        PredictionReadError: If a name is there twice, or the option says something else.
+    """
+    if len(set(names)) != len(names):
+        raise PredictionReadError(
+            f"{source} has the classes {describe_names(names)}: expected each name once"
+        )
+    if class_names is not None and list(class_names) != list(names):
+        raise PredictionReadError(
+            f"{source} has the classes {describe_names(names)}, but the option class_names is "
+            f"{describe_names(class_names)}: leave it out, the source carries the names"
+        )
+    return names
 
 
 def _batch(found: Sequence[Found], transform: str | None) -> pa.RecordBatch:
