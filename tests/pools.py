@@ -35,21 +35,20 @@ def score(store, batch_rows=None, *, in_manifest=False, rules=RULES):
         report=lambda _: None,
     )
     relation = store.connection.sql("SELECT * EXCLUDE (prediction_set) FROM image_scores")
-    return relation.pl()
+    return relation.pl().sort("image_id")
 
 
 def rank(store, name, limit=1000, seed=0, rules=RULES, *, in_manifest=False):
-    with store.transaction():
-        ranking = flow.rank_candidates(
-            store,
-            "set",
-            ACQUISITION_FUNCTIONS[name],
-            rules=rules,
-            in_manifest=in_manifest,
-            limit=limit,
-            seed=seed,
-            run_id="run",
-        )
+    ranking = flow.rank_candidates(
+        store,
+        "set",
+        [ACQUISITION_FUNCTIONS[name]],
+        rules=rules,
+        in_manifest=in_manifest,
+        limit=limit,
+        seed=seed,
+        run_id="run",
+    )[name]
     return ranking, rows(
         store,
         f"""SELECT image_id, rank, score, uncertainty, predicted_class

@@ -345,40 +345,48 @@ class _PoolAssets:
                 for function in functions
                 if self.candidates_key(function) in context.selected_asset_keys
             ]
-            results: list[dg.MaterializeResult[Any]] = []
+            names = [function.name for function in selected]
             with self._store(context) as store:
                 self._require_images(store, manifest)
                 stored = store.prediction_set(PREDICTION_SET)
-                with store.transaction():
-                    for function in selected:
-                        ranking = flow.rank_candidates(
-                            store,
-                            PREDICTION_SET,
-                            function,
-                            rules=self._rules,
-                            in_manifest=manifest is not None,
-                            limit=config["limit"],
-                            seed=config["seed"],
-                            run_id=context.run.run_id,
-                        )
-                        context.log.info(
-                            f"{function.name}: {ranking.candidate_count:,} candidates of "
-                            f"{ranking.image_count:,} images without a label"
-                        )
-                        preview = store.candidates(PREDICTION_SET, function.name, PREVIEW_RANKS)
-                        results.append(
-                            dg.MaterializeResult(
-                                asset_key=self.candidates_key(function),
-                                metadata={
-                                    **candidate_metadata(store, stored, function, ranking, preview),
-                                    **self._candidate_lineage(function),
-                                    **unscored_metadata(stored, self._rules, function),
-                                    "limit": config["limit"],
-                                    "seed": config["seed"],
-                                },
-                                data_version=dg.DataVersion(ranking.sha256),
-                            )
-                        )
+                rankings = flow.rank_candidates(
+                    store,
+                    PREDICTION_SET,
+                    selected,
+                    rules=self._rules,
+                    in_manifest=manifest is not None,
+                    limit=config["limit"],
+                    seed=config["seed"],
+                    run_id=context.run.run_id,
+                )
+                previews = store.candidates(PREDICTION_SET, names, PREVIEW_RANKS).partition_by(
+                    "acquisition_function", as_dict=True, include_key=False
+                )
+                results = [
+                    dg.MaterializeResult(
+                        asset_key=self.candidates_key(function),
+                        metadata={
+                            **candidate_metadata(
+                                store,
+                                stored,
+                                function,
+                                rankings[function.name],
+                                previews.get((function.name,)),
+                            ),
+                            **self._candidate_lineage(function),
+                            **unscored_metadata(stored, self._rules, function),
+                            "limit": config["limit"],
+                            "seed": config["seed"],
+                        },
+                        data_version=dg.DataVersion(rankings[function.name].sha256),
+                    )
+                    for function in selected
+                ]
+            for name, ranking in rankings.items():
+                context.log.info(
+                    f"{name}: {ranking.candidate_count:,} candidates of "
+                    f"{ranking.image_count:,} images without a label"
+                )
             yield from results
 
         return labeling_candidates

@@ -115,7 +115,7 @@ def candidate_metadata(
     stored: PredictionSet,
     function: AcquisitionFunction,
     ranking: Ranking,
-    preview: pl.DataFrame,
+    preview: pl.DataFrame | None,
 ) -> Metadata:
     """The ranking in numbers that make plots over time, where it comes from, its first ranks."""
     numbers = {
@@ -128,7 +128,7 @@ def candidate_metadata(
         **lineage_metadata(store, stored, function),
         "images_to_choose_from": ranking.image_count,
         **{name: number for name, number in numbers.items() if number is not None},
-        "preview": _table(preview.to_dicts()),
+        "preview": _table([] if preview is None else preview.to_dicts()),
     }
 
 

@@ -67,7 +67,7 @@ def same_bits(left, right):
 @pytest.mark.parametrize("concentration", [0.02, 1.0, 50.0])
 def test_scores_match_reference(dtype, n_classes, concentration):
     class_probs = random_probs(203 if n_classes < 2000 else 21, n_classes, dtype, concentration)
-    scores, validity = score_class_probs(class_probs)
+    scores, validity = score_class_probs(class_probs, objects=True)
     assert scores.dtype == np.float64
     assert validity.dtype == np.uint8
     assert not validity.any()
@@ -92,7 +92,7 @@ def test_special_rows(dtype, n_classes):
         ],
         dtype=dtype,
     )
-    scores, validity = score_class_probs(class_probs)
+    scores, validity = score_class_probs(class_probs, objects=True)
     assert validity.tolist() == [Validity.VALID] * 7
     np.testing.assert_allclose(scores, reference_scores(class_probs), rtol=0, atol=MAX_ERROR[dtype])
     for row in (0, 6):
@@ -120,7 +120,7 @@ def test_any_row_matches_reference(dtype, data):
     )
     weights = np.array(rows, dtype=np.float64)
     class_probs = (weights / weights.sum(axis=1, keepdims=True)).astype(dtype)
-    scores, validity = score_class_probs(class_probs)
+    scores, validity = score_class_probs(class_probs, objects=True)
     assert not validity.any()
     np.testing.assert_allclose(scores, reference_scores(class_probs), rtol=0, atol=MAX_ERROR[dtype])
 
@@ -157,7 +157,7 @@ def test_validity_and_its_precedence(dtype, n_classes, values, expected):
         class_probs = random_probs(21, n_classes, dtype)
         class_probs[row] = 0
         class_probs[row, [0, -1]] = values
-        scores, validity = score_class_probs(class_probs)
+        scores, validity = score_class_probs(class_probs, objects=True)
         assert validity.tolist() == [expected if other == row else 0 for other in range(21)]
         assert validity.tolist() == reference_validity(class_probs)
         assert same_bits(validity, check_class_probs(class_probs))
@@ -188,7 +188,7 @@ def test_sums_near_the_tolerance_are_decided_in_float64(dtype, n_classes):
     expected = np.array(reference_validity(class_probs))
     assert set(expected.tolist()) == {Validity.VALID, Validity.WRONG_SUM}
     assert (check_class_probs(class_probs) == expected)[far].all()
-    assert (score_class_probs(class_probs)[1] == expected)[far].all()
+    assert (score_class_probs(class_probs, objects=True)[1] == expected)[far].all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -197,13 +197,16 @@ def test_same_bits_for_every_split_and_order(dtype, n_classes):
     class_probs = random_probs(45, n_classes, dtype)
     class_probs[7, 0] = np.nan
     class_probs[44] = 1
-    scores, validity = score_class_probs(class_probs)
+    scores, validity = score_class_probs(class_probs, objects=True)
     for split in range(46):
-        parts = [score_class_probs(class_probs[:split]), score_class_probs(class_probs[split:])]
+        parts = [
+            score_class_probs(class_probs[:split], objects=True),
+            score_class_probs(class_probs[split:], objects=True),
+        ]
         assert same_bits(scores, np.concatenate([part[0] for part in parts], axis=1))
         assert same_bits(validity, np.concatenate([part[1] for part in parts]))
     order = np.random.default_rng(1).permutation(45)
-    reordered, _ = score_class_probs(class_probs[order])
+    reordered, _ = score_class_probs(class_probs[order], objects=True)
     assert same_bits(reordered, np.ascontiguousarray(scores[:, order]))
 
 
@@ -211,11 +214,13 @@ def test_same_bits_for_every_split_and_order(dtype, n_classes):
 def test_same_bits_for_every_thread_count(dtype):
     class_probs = random_probs(60_003, 10, dtype)
     before = numba.get_num_threads()
-    expected = score_class_probs(class_probs)
+    expected = score_class_probs(class_probs, objects=True)
     try:
         for threads in range(1, before + 1):
             numba.set_num_threads(threads)
-            for left, right in zip(expected, score_class_probs(class_probs), strict=True):
+            for left, right in zip(
+                expected, score_class_probs(class_probs, objects=True), strict=True
+            ):
                 assert same_bits(left, right)
     finally:
         numba.set_num_threads(before)
@@ -240,8 +245,8 @@ digest = hashlib.sha256()
 probs = np.random.default_rng(0).random((200_003, 10), np.float32)
 probs /= probs.sum(axis=1, keepdims=True)
 probs[5] = 3
-scores, validity = score_class_probs(probs)
-totals, counts = np.zeros((5, 1000)), np.zeros(1000, np.int64)
+scores, validity = score_class_probs(probs, objects=True)
+totals, counts = np.zeros((1000, 5)), np.zeros(1000, np.int64)
 image_index = np.random.default_rng(1).integers(0, 1000, len(probs))
 add_by_image(scores, image_index, totals, counts)
 for result in (scores, validity, check_class_probs(probs), totals, counts):
@@ -262,21 +267,21 @@ def test_read_only_input_works_without_another_compilation(dtype):
     from dagster_active_learning.acquisition import kernels
 
     class_probs = random_probs(50, 10, dtype)
-    expected = score_class_probs(class_probs)
+    expected = score_class_probs(class_probs, objects=True)
     score_kernel: Any = kernels._score_kernel
     compiled = len(score_kernel.signatures)
     class_probs.flags.writeable = False
-    for left, right in zip(expected, score_class_probs(class_probs), strict=True):
+    for left, right in zip(expected, score_class_probs(class_probs, objects=True), strict=True):
         assert same_bits(left, right)
     assert len(score_kernel.signatures) == compiled
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_no_predictions(dtype):
-    scores, validity = score_class_probs(np.empty((0, 10), dtype))
+    scores, validity = score_class_probs(np.empty((0, 10), dtype), objects=True)
     assert scores.shape == (5, 0)
     assert validity.shape == check_class_probs(np.empty((0, 10), dtype)).shape == (0,)
-    totals, counts = np.ones((5, 3)), np.ones(3, np.int64)
+    totals, counts = np.ones((3, 5)), np.ones(3, np.int64)
     add_by_image(scores, np.empty(0, np.int64), totals, counts)
     assert (totals == 1).all()
     assert (counts == 1).all()
@@ -290,8 +295,8 @@ probs = np.full((100_000, 4), 0.25, np.float32)
 failures = []
 def work():
     for _ in range(10):
-        scores, validity = score_class_probs(probs)
-        totals, counts = np.zeros((5, 10)), np.zeros(10, np.int64)
+        scores, validity = score_class_probs(probs, objects=True)
+        totals, counts = np.zeros((10, 5)), np.zeros(10, np.int64)
         add_by_image(scores, np.arange(len(probs)) % 10, totals, counts)
         right = (scores[0] == 2).all() and (counts == 10_000).all()
         if not right or check_class_probs(probs).any():
@@ -311,10 +316,12 @@ def test_many_threads_may_call_at_once(layer):
 
 def test_threads_of_this_process_may_call_at_once():
     class_probs = random_probs(20_000, 10, np.float32)
-    expected, _ = score_class_probs(class_probs)
+    expected, _ = score_class_probs(class_probs, objects=True)
     results = []
     threads = [
-        threading.Thread(target=lambda: results.append(score_class_probs(class_probs)[0]))
+        threading.Thread(
+            target=lambda: results.append(score_class_probs(class_probs, objects=True)[0])
+        )
         for _ in range(8)
     ]
     for thread in threads:
@@ -341,7 +348,7 @@ def folded_by_image(values, image_index, totals, counts):
     for row, image in enumerate(image_index):
         counts[image] += 1
         for value in range(len(values)):
-            totals[value, image] += values[value, row]
+            totals[image, value] += values[value, row]
 
 
 def skewed(generator, n_predictions, n_images):
@@ -368,7 +375,7 @@ def test_add_by_image_is_a_left_fold(n_values, make_index):
         -8, 8, n_predictions
     )
     image_index = make_index(generator, n_predictions, n_images)
-    start = generator.normal(size=(n_values, n_images))
+    start = generator.normal(size=(n_images, n_values))
     expected, expected_counts = start.copy(), np.ones(n_images, np.int64)
     folded_by_image(values, image_index, expected, expected_counts)
     for n_batches in (1, 2, 7, 100):
@@ -381,9 +388,9 @@ def test_add_by_image_is_a_left_fold(n_values, make_index):
 
 def test_add_by_image_million_rows_of_one_image():
     values = np.random.default_rng(0).random((1, 1_000_000))
-    totals, counts = np.zeros((1, 3)), np.zeros(3, np.int64)
+    totals, counts = np.zeros((3, 1)), np.zeros(3, np.int64)
     add_by_image(values, np.ones(1_000_000, np.int64), totals, counts)
-    assert totals.tolist() == [[0, np.cumsum(values[0])[-1], 0]]
+    assert totals.ravel().tolist() == [0, np.cumsum(values[0])[-1], 0]
     assert counts.tolist() == [0, 1_000_000, 0]
 
 
@@ -393,7 +400,7 @@ def test_add_by_image_million_rows_of_one_image():
 def test_index_out_of_range_names_row_and_value_and_changes_nothing(n_images, wrong, row):
     image_index = np.zeros(100_000, np.int64)
     image_index[row:] = wrong
-    totals, counts = np.zeros((2, n_images)), np.zeros(n_images, np.int64)
+    totals, counts = np.zeros((n_images, 2)), np.zeros(n_images, np.int64)
     with pytest.raises(IndexError, match=rf"\[0, {n_images}\), but row {row} is {wrong}$"):
         add_by_image(np.ones((2, 100_000)), image_index, totals, counts)
     assert not totals.any()
@@ -433,9 +440,9 @@ def read_only(array):
         ({"values": np.ones((5, 4)).T}, ValueError, "values must be C-contiguous"),
         ({"image_index": np.zeros(5, np.int32)}, TypeError, "image_index must be int64"),
         ({"image_index": np.zeros(6, np.int64)}, ValueError, r"image_index.*\(5,\).*\(6,\)"),
-        ({"totals": np.zeros((3, 2))}, ValueError, r"totals.*\(4, 2\).*\(3, 2\)"),
-        ({"totals": np.zeros((4, 3))}, ValueError, r"totals.*\(4, 2\).*\(4, 3\)"),
-        ({"totals": read_only(np.zeros((4, 2)))}, ValueError, "totals.*read-only"),
+        ({"totals": np.zeros((2, 3))}, ValueError, r"totals.*\(2, 4\).*\(2, 3\)"),
+        ({"totals": np.zeros((3, 4))}, ValueError, r"totals.*\(2, 4\).*\(3, 4\)"),
+        ({"totals": read_only(np.zeros((2, 4)))}, ValueError, "totals.*read-only"),
         ({"counts": np.zeros(2)}, TypeError, "counts must be int64"),
         ({"counts": read_only(np.zeros(2, np.int64))}, ValueError, "counts.*read-only"),
     ],
@@ -444,7 +451,7 @@ def test_wrong_arguments_of_add_by_image(changed, error, message):
     arguments = {
         "values": np.ones((4, 5)),
         "image_index": np.zeros(5, np.int64),
-        "totals": np.zeros((4, 2)),
+        "totals": np.zeros((2, 4)),
         "counts": np.zeros(2, np.int64),
     }
     with pytest.raises(error, match=message):

@@ -1,6 +1,7 @@
 """Ingest, score and rank, without Dagster: every row is kept, and the numbers are right."""
 
 import math
+from dataclasses import replace
 
 import duckdb
 import numpy as np
@@ -222,10 +223,10 @@ def test_scores_are_means_over_the_predictions_and_the_same_bits_for_every_batch
         ingest(store, read_predictions(path, format="parquet", batch_rows=batch_rows))
         results.append(score(store, batch_rows))
     assert all(result.equals(results[0]) for result in results[1:])
-    assert results[0]["image_id"].to_list() == list(expected)
+    assert results[0]["image_id"].to_list() == sorted(expected)
     assert results[0]["prediction_count"].sum() == 200
     for name in CLASS_SCORES:
-        reference = [one[name] for one in expected.values()]
+        reference = [expected[image_id][name] for image_id in sorted(expected)]
         tolerance = 1e-12 if dtype == np.float64 else 2e-6
         np.testing.assert_allclose(results[0][name], reference, rtol=0, atol=tolerance)
     assert results[0]["mean_object_score"].null_count() == n_images
@@ -293,7 +294,7 @@ def test_files_of_a_set_are_recorded_with_their_rows(store, write_predictions, t
     assert stored.source_sha256 not in {file.source_sha256 for file in files}
     score(store)
     rank(store, "entropy")
-    preview = store.candidates("set", "entropy", 10)
+    preview = store.candidates("set", ["entropy"], 10)
     assert {row["image_id"]: row["source"][-9:] for row in preview.to_dicts()} == dict.fromkeys(
         "ab", "1.parquet"
     ) | dict.fromkeys("cde", "2.parquet")
@@ -409,6 +410,16 @@ def test_scores_have_the_precision_of_their_source_whatever_came_between(store, 
         ingest(store, read_predictions(narrow, format="parquet"))
         results.append(score(store))
     assert results[0].equals(results[1])
+
+
+def test_a_set_replaced_while_it_is_scored_is_an_error(store, write_predictions, monkeypatch):
+    path = write_predictions([[0.5, 0.5]] * 9)
+    ingest(store, read_predictions(path, format="parquet"))
+    found = store.prediction_set("set")
+    monkeypatch.setattr(store, "prediction_set", lambda _: replace(found, prediction_count=10))
+    with pytest.raises(PoolStateError, match="replaced while it was scored"):
+        score(store)
+    assert rows(store, "SELECT count(*) FROM image_scores") == [(0,)]
 
 
 def test_an_error_while_ranking_is_not_hidden_by_the_rollback(store, write_predictions):

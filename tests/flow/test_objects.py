@@ -235,6 +235,38 @@ def test_objects_of_an_image_in_several_files_give_the_same_bits(store, tmp_path
     assert results[0].equals(results[1])
 
 
+@pytest.mark.parametrize("n_with_objects", [0, 1])
+def test_thousands_of_images_without_objects_in_a_row(store, tmp_path, n_with_objects):
+    found = {"category": "1", "conf": 0.5, "bbox": [0.1, 0.1, 0.2, 0.2]}
+    images = [
+        {"file": f"{number:05d}", "detections": [found] * (number < n_with_objects)}
+        for number in range(9_000)
+    ]
+    (tmp_path / "m.json").write_text(
+        json.dumps({"detection_categories": {"1": "animal"}, "images": images})
+    )
+    stream = read_predictions(tmp_path / "m.json", format="megadetector")
+    assert ingest(store, stream, rules=DETECTION).prediction_count == n_with_objects
+    scored = score(store, rules=DETECTION)
+    assert scored.height == 9_000
+    assert (scored["mean_object_score"] == 0).sum() == 9_000 - n_with_objects
+
+
+@pytest.mark.parametrize("score_only", [None, "binary"])
+def test_an_object_with_one_score_does_not_change_the_uncertainty_of_others(store, score_only):
+    rules = Rules(task="detection", score_only=score_only)
+    vector = [0.55] + [0.05] * 9
+    ingest(
+        store,
+        objects(image_id=["a", "c"], class_probs=[vector, None], score=[0.9, 0.5]),
+        rules=rules,
+    )
+    score(store, rules=rules)
+    _, ranked = rank(store, "least_confidence", rules=rules)
+    uncertainty = {image_id: value for image_id, _, _, value, _ in ranked}
+    assert uncertainty["a"] == pytest.approx(0.45 * 10 / 9)
+
+
 def test_a_source_in_which_every_object_is_in_quarantine_is_an_error(store):
     with pytest.raises(PredictionReadError, match="score_transform declares another scale"):
         ingest(store, objects(image_id=["a"], score=[97.85]), rules=DETECTION)

@@ -76,76 +76,92 @@ def score_images(
         raise ValueError("scores are averaged over the objects of an image: image_ids are missing")
     if class_probs is not None:
         matrix = class_prob_matrix(class_probs)
-        per_prediction, validity = score_class_probs(matrix)
+        per_prediction, validity = score_class_probs(matrix, objects=image_ids is not None)
         _check(matrix, validity)
     else:
         per_prediction = np.full((len(ACQUISITION_FUNCTIONS), len(_arrow(scores))), np.nan)
     n_predictions = per_prediction.shape[1]
     if scores is not None:
-        object_scores = _object_scores(scores)
-        _check_length("scores", len(object_scores), n_predictions)
-        per_prediction[-1] = object_scores
+        own = _object_scores(scores)
+        _check_length("scores", len(own), n_predictions)
+        per_prediction[-1] = own
 
     if image_ids is None:
         ids = pl.Series("image_id", np.arange(n_predictions))
         counts = np.ones(n_predictions, dtype=np.int64)
-        means = image_frame(counts, per_prediction).with_columns(
-            mean_object_score=pl.lit(None, pl.Float64)
-        )
+        means = image_frame(counts, per_prediction)
     else:
         ids, image_index = _image_index(image_ids, n_predictions)
-        totals = np.zeros((len(ACQUISITION_FUNCTIONS), len(ids)))
+        totals = np.zeros((len(ids), len(ACQUISITION_FUNCTIONS)))
         counts = np.zeros(len(ids), dtype=np.int64)
         add_by_image(per_prediction, image_index, totals, counts)
-        means = image_frame(counts, totals / counts).fill_nan(None)
+        means = image_frame(counts, (totals / counts[:, None]).T).fill_nan(None)
     return means.select(ids, pl.all())
 
 
 def prediction_scores(
     class_probs: npt.NDArray[Any],
-    has_class_probs: npt.NDArray[np.bool_] | None,
-    object_scores: npt.NDArray[np.float64],
+    *,
+    objects: bool,
+    independent: bool,
+) -> npt.NDArray[np.float64]:
+    """The scores of valid predictions.
+
+    Args:
+        class_probs: ``(n_predictions, n_classes)`` class probabilities.
+        objects: Whether a prediction is an object, whose score is the largest class probability.
+        independent: Whether the class probabilities do not exclude each other; the entropy is
+            then the sum of the classes' binary entropies.
+
+    Returns:
+        ``(4, n_predictions)``, of objects ``(5, n_predictions)``, in the order of
+        ``ACQUISITION_FUNCTIONS``.
+    """
+    if not independent:
+        return score_class_probs(class_probs, objects=objects)[0]
+    scores, _ = score_class_probs(class_probs, objects=objects, sum_tolerance=np.inf)
+    # A value that is legal just outside 0..1 must not make its complement illegal.
+    complement = (1 - class_probs).clip(0, 1)
+    scores[0] += score_class_probs(complement, sum_tolerance=np.inf)[0][0]
+    return scores
+
+
+def object_scores(
+    class_probs: npt.NDArray[Any],
+    has_class_probs: npt.NDArray[np.bool_],
+    given: npt.NDArray[np.float64],
     *,
     independent: bool,
     binary: bool,
 ) -> npt.NDArray[np.float64]:
-    """The scores of valid predictions, some of which may have no class probabilities.
+    """The scores of valid predictions of objects, some of which may have no class probabilities.
 
     Args:
-        class_probs: ``(m, n_classes)`` class probabilities of the predictions that have them.
-        has_class_probs: ``(n_predictions,)`` which m those are; None if all have them.
-        object_scores: ``(n_predictions,)`` the detector's own scores, NaN where it gives none; then
-            the largest class probability is the object's score.
-        independent: Whether the class probabilities do not exclude each other; the entropy is
-            then the sum of the classes' binary entropies.
-        binary: Whether an object_score s without class probabilities stands for [s, 1-s].
+        class_probs: ``(m, n_classes)`` class probabilities of the objects that have them.
+        has_class_probs: ``(n_predictions,)`` which m those are.
+        given: ``(n_predictions,)`` the detector's own scores, NaN where it gives none; then the
+            largest class probability is the object's score.
+        independent: Whether the class probabilities do not exclude each other.
+        binary: Whether a given score s without class probabilities stands for [s, 1-s].
 
     Returns:
         ``(5, n_predictions)`` in the order of ``ACQUISITION_FUNCTIONS``, NaN where there is no
         score.
     """
-    scores = np.full((len(ACQUISITION_FUNCTIONS), len(object_scores)), np.nan)
-    if has_class_probs is None:
-        scores = _class_scores(class_probs, independent=independent)
+    if has_class_probs.all():
+        scores = prediction_scores(class_probs, objects=True, independent=independent)
     else:
+        scores = np.full((len(ACQUISITION_FUNCTIONS), len(given)), np.nan)
         if len(class_probs):
-            scores[:, has_class_probs] = _class_scores(class_probs, independent=independent)
+            scores[:, has_class_probs] = prediction_scores(
+                class_probs, objects=True, independent=independent
+            )
         if binary:
-            alone = object_scores[~has_class_probs]
+            alone = given[~has_class_probs]
             pairs = np.column_stack([alone, 1 - alone])
-            scores[:, ~has_class_probs], _ = score_class_probs(pairs)
-    given = ~np.isnan(object_scores)
-    scores[-1, given] = object_scores[given]
-    return scores
-
-
-def _class_scores(class_probs: npt.NDArray[Any], *, independent: bool) -> npt.NDArray[np.float64]:
-    if not independent:
-        return score_class_probs(class_probs)[0]
-    scores, _ = score_class_probs(class_probs, sum_tolerance=np.inf)
-    # A value that is legal just outside 0..1 must not make its complement illegal.
-    complement = (1 - class_probs).clip(0, 1)
-    scores[0] += score_class_probs(complement, sum_tolerance=np.inf)[0][0]
+            scores[:, ~has_class_probs], _ = score_class_probs(pairs, objects=True)
+    own = ~np.isnan(given)
+    scores[-1, own] = given[own]
     return scores
 
 
@@ -160,9 +176,11 @@ def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def image_frame(counts: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) -> pl.DataFrame:
-    """Scores ``(5, n_images)`` as columns beside prediction_count, without a copy."""
-    return pl.DataFrame(
-        {"prediction_count": counts, **dict(zip(ACQUISITION_FUNCTIONS, scores, strict=True))}
+    """Scores ``(4, n_images)`` or, of objects, ``(5, n_images)`` as columns, behind the counts."""
+    columns = {name: pl.lit(None, pl.Float64) for name in ACQUISITION_FUNCTIONS}
+    given = dict(zip(columns, scores, strict=False))
+    return pl.DataFrame({"prediction_count": counts, **given}).with_columns(
+        **{name: null for name, null in columns.items() if name not in given}
     )
 
 

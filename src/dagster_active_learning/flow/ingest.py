@@ -18,10 +18,17 @@ from dagster_active_learning.acquisition.kernels import Validity, check_class_pr
 from dagster_active_learning.acquisition.scoring import class_prob_matrix, softmax
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.flow.progress import Progress, Report
+from dagster_active_learning.flow.read_ahead import read_ahead
+from dagster_active_learning.flow.spool import RowSpool
 from dagster_active_learning.readers.reasons import Reason
 from dagster_active_learning.readers.stream import PredictionStream, combined_sha256, raw_text
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store import PoolStore, PredictionSet, SourceFile
+from dagster_active_learning.store import (
+    PoolStore,
+    PredictionSet,
+    SourceFile,
+    prediction_schema,
+)
 
 ROWS_THAT_DECIDE_CLASS_COUNT = 1_024
 """How many first predictions are looked at for the number of classes, where no names give it."""
@@ -62,42 +69,55 @@ def ingest_predictions(
         PredictionReadError: If the source cannot be read, changes while it is read, or no row of
             it can be scored. The database then stays as it was.
     """
+    schema = prediction_schema(stream.value_type)
     progress = Progress("read", report)
     sources = _SourceRows()
-    images_seen = 0
-    with store.transaction():
+    images = _ImageRuns()
+    n_classes = None
+    with store.transaction(), RowSpool() as quarantine, RowSpool() as seen:
+
+        def accepted() -> Iterator[pa.RecordBatch]:
+            nonlocal n_classes
+            n_classes, batches = _class_count(stream)
+            for batch in batches:
+                rows, without_objects = _split_rows(batch)
+                if without_objects is not None:
+                    seen.add(without_objects)
+                if n_classes is None:
+                    readable = _readable_lengths(rows)
+                    n_classes = int(readable[0]) if readable.size else None
+                first_index = sources.count(rows)
+                good, bad = _sort_out(rows, n_classes, first_index, rules)
+                if bad is not None:
+                    quarantine.add(bad)
+                images.count(good.column("image_id"))
+                progress.add(rows.num_rows)
+                yield from good.select(schema.names).cast(schema).to_batches()
+
         store.clear_prediction_set(prediction_set, stream.value_type)
-        n_classes, batches = _class_count(stream)
-        for batch in batches:
-            rows, seen = _split_rows(batch)
-            if seen is not None:
-                images_seen += seen.num_rows
-                store.add_empty_images(prediction_set, seen)
-            if n_classes is None:
-                readable = _readable_lengths(rows)
-                n_classes = int(readable[0]) if readable.size else None
-            first_index = sources.count(rows)
-            accepted, quarantined = _sort_out(rows, n_classes, first_index, rules)
-            if accepted.num_rows:
-                store.add_predictions(prediction_set, accepted)
-            if quarantined is not None:
-                store.add_quarantined(prediction_set, quarantined)
-            progress.add(rows.num_rows)
+        store.add_predictions(prediction_set, schema, read_ahead(accepted()))
+        for rows in quarantine.batches():
+            store.add_quarantined(prediction_set, rows)
+        for rows in seen.batches():
+            store.add_empty_images(prediction_set, rows)
         hashes = {part.source: part.sha256() for part in stream.parts}
         store.add_sources(prediction_set, sources.files(hashes))
+        moved = 0
         if in_manifest:
-            store.quarantine_images_not_in_manifest(prediction_set, Reason.NOT_IN_MANIFEST)
+            moved = store.quarantine_images_not_in_manifest(prediction_set, Reason.NOT_IN_MANIFEST)
         stored = store.add_prediction_set(
             prediction_set,
             model=model,
             source=stream.name,
             source_sha256=combined_sha256(list(hashes.values())),
             class_names=_class_names(stream, n_classes),
+            image_count=images.run_count if images.ascending and not moved else None,
+            image_run_count=images.run_count,
             bbox_unit=stream.bbox_unit,
             value_type=stream.value_type,
             run_id=run_id,
         )
-        if not stored.prediction_count and (stored.quarantined_count or not images_seen):
+        if not stored.prediction_count and (stored.quarantined_count or not seen.row_count):
             raise PredictionReadError(_why_nothing_was_stored(store, stream, prediction_set))
     progress.finish()
     return stored
@@ -113,9 +133,11 @@ class _SourceRows:
     def count(self, rows: pa.RecordBatch) -> int:
         """Count the rows of a batch; returns the position of the first of them."""
         first_of_batch = self._rows
+        if not rows.num_rows:
+            return first_of_batch
         sources = rows.column("source")
         indices = sources.indices.to_numpy()
-        starts = [0, *(np.flatnonzero(np.diff(indices)) + 1).tolist()] if len(indices) else []
+        starts = [0, *(np.flatnonzero(np.diff(indices)) + 1).tolist()]
         for start, stop in zip(starts, [*starts[1:], len(indices)], strict=True):
             name = sources.dictionary[int(indices[start])].as_py()
             first, before = self._sources.get(name, (first_of_batch + start, 0))
@@ -132,6 +154,30 @@ class _SourceRows:
             files.append(SourceFile(name, sha256, first, row_count))
             position = first + row_count
         return files
+
+
+class _ImageRuns:
+    """Counts runs of predictions about one image.
+
+    Attributes:
+        run_count: How many there are.
+        ascending: Whether ids never decrease; then each image has one run.
+    """
+
+    def __init__(self) -> None:
+        self.run_count = 0
+        self.ascending = True
+        self._last = pa.array([], pa.string())
+
+    def count(self, image_ids: pa.ChunkedArray) -> None:
+        ids = pa.concat_arrays([self._last, *image_ids.chunks])
+        before, after = ids[:-1], ids[1:]
+        if not len(self._last):
+            self.run_count += min(len(ids), 1)
+        self.run_count += pc.sum(pc.not_equal(before, after)).as_py() or 0
+        if self.ascending:
+            self.ascending = pc.all(pc.less_equal(before, after)).as_py() is not False
+        self._last = pa.array(ids[-1:].to_pylist(), pa.string())
 
 
 def _split_rows(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Table | None]:

@@ -12,17 +12,21 @@ Report = Callable[[str], None]
 
 
 class Progress:
-    """Rows done and rows a second, told every few seconds and at the end."""
+    """Rows done and rows a second, told every few seconds and at the end.
+
+    Attributes:
+        rows: Rows done.
+    """
 
     def __init__(self, verb: str, report: Report) -> None:
         self._verb = verb
         self._report = report
-        self._rows = 0
+        self.rows = 0
         self._start = self._last = time.monotonic()
 
     def add(self, rows: int) -> None:
         """Count rows that are done."""
-        self._rows += rows
+        self.rows += rows
         if time.monotonic() - self._last >= SECONDS_BETWEEN_REPORTS:
             self._last = time.monotonic()
             self._tell()
@@ -32,5 +36,5 @@ class Progress:
         self._tell()
 
     def _tell(self) -> None:
-        rate = self._rows / max(time.monotonic() - self._start, 1e-9)
-        self._report(f"{self._verb} {self._rows:,} predictions, {rate:,.0f} a second")
+        rate = self.rows / max(time.monotonic() - self._start, 1e-9)
+        self._report(f"{self._verb} {self.rows:,} predictions, {rate:,.0f} a second")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 
 from dagster_active_learning.acquisition.functions import AcquisitionFunction
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.ranking import rank_images
-from dagster_active_learning.readers.stream import DEFAULT_BATCH_ROWS
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store import PoolStore
+from dagster_active_learning.store import PoolStore, PredictionSet
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Ranking:
 
     Attributes:
         candidate_count: Images ranked.
-        image_count: Images that were ranked or could have been: those without a label.
+        image_count: Images to choose from: those without a label.
         score_at_cut: Score of the last candidate, None if it has none.
         mean_score: Mean score of the candidates that have one.
         mean_uncertainty: The same as uncertainty.
@@ -40,73 +40,86 @@ class Ranking:
 def rank_candidates(
     store: PoolStore,
     prediction_set: str,
-    function: AcquisitionFunction,
+    functions: Sequence[AcquisitionFunction],
     *,
     rules: Rules,
     in_manifest: bool,
     limit: int,
     seed: int,
     run_id: str,
-) -> Ranking:
-    """Rank the images without a label under one acquisition function.
+) -> dict[str, Ranking]:
+    """Rank the images without a label under acquisition functions; the rankings by their names.
 
-    Images whose predictions have no score under the function are no candidates, nor is any image
-    if no prediction has one. The caller holds the transaction, so that several functions are
-    ranked together.
+    Images whose predictions have no score under a function are no candidates, nor is any image
+    if no prediction has one.
 
     Raises:
         PoolStateError: If the prediction set is not in the database or has no scores.
     """
     stored = store.prediction_set(prediction_set)
-    if not store.score_statistics(prediction_set)[0]:
+    if not store.has_scores(prediction_set):
         raise PoolStateError(
             f"prediction set {prediction_set!r} of pool {store.pool!r} has no scores: materialize "
             f"{store.pool}/image_scores first"
         )
-    image_count = 0
+    with store.transaction():
+        image_count = store.unlabeled_count(prediction_set, in_manifest=in_manifest)
+        candidates = {
+            function.name: _candidates(
+                store,
+                stored,
+                function,
+                rules=rules,
+                in_manifest=in_manifest,
+                limit=limit,
+                seed=seed,
+            )
+            for function in functions
+        }
+        store.replace_candidates(prediction_set, candidates, run_id, objects=rules.objects)
+    return {name: _ranking(ranked, image_count) for name, ranked in candidates.items()}
 
-    def counted() -> Iterator[pl.DataFrame]:
-        nonlocal image_count
-        for batch in store.unlabeled_scores(
-            prediction_set,
-            function.name,
-            in_manifest=in_manifest,
-            batch_rows=DEFAULT_BATCH_ROWS,
-        ):
-            image_count += batch.height
-            yield batch
 
-    has_scores = stored.prediction_count > stored.score_only_count or function.level == "object"
+def _candidates(
+    store: PoolStore,
+    stored: PredictionSet,
+    function: AcquisitionFunction,
+    *,
+    rules: Rules,
+    in_manifest: bool,
+    limit: int,
+    seed: int,
+) -> pl.DataFrame:
+    has_class_probs = stored.prediction_count > stored.score_only_count
+    is_scored = has_class_probs or function.level == "object" or rules.score_only == "binary"
+    # A lone score is a probability of two classes, where it is declared to be one.
+    n_classes = len(stored.class_names) if has_class_probs else 2
     ranked = rank_images(
-        counted() if has_scores or rules.score_only == "binary" else [],
+        store.contenders(stored.prediction_set, function, limit, in_manifest=in_manifest)
+        if is_scored
+        else [],
         function,
         limit=limit,
         seed=seed,
         images_without_predictions=rules.images_without_predictions,
     )
-    # Two where a lone score is declared to be a probability of two classes.
-    n_classes = max(2, len(stored.class_names)) if stored.score_only_count == 0 else 2
-    candidates = ranked.with_columns(
-        pl.col("score")
-        .map_elements(
-            lambda score: function.uncertainty(score, n_classes, rules.inputs),
-            return_dtype=pl.Float64,
-        )
-        .alias("uncertainty")
+    uncertainty = partial(function.uncertainty, n_classes=n_classes, inputs=rules.inputs)
+    return ranked.with_columns(
+        pl.col("score").map_elements(uncertainty, return_dtype=pl.Float64).alias("uncertainty")
     )
-    store.replace_candidates(
-        prediction_set, function.name, candidates, run_id, objects=rules.objects
-    )
+
+
+def _ranking(candidates: pl.DataFrame, image_count: int) -> Ranking:
     scores = candidates["score"].drop_nulls()
+    uncertainties = candidates["uncertainty"].drop_nulls()
+    ranked = candidates.select("rank", "image_id", "score", "prediction_count")
     return Ranking(
         candidate_count=candidates.height,
         image_count=image_count,
         score_at_cut=candidates["score"][-1] if candidates.height else None,
         mean_score=float(scores.mean()) if len(scores) else None,  # pyright: ignore[reportArgumentType]
         mean_uncertainty=(
-            float(candidates["uncertainty"].drop_nulls().mean())  # pyright: ignore[reportArgumentType]
-            if len(scores)
-            else None
+            float(uncertainties.mean()) if len(scores) else None  # pyright: ignore[reportArgumentType]
         ),
         sha256=hashlib.sha256(ranked.write_csv().encode()).hexdigest(),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -13,8 +13,12 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
+from dagster_active_learning.acquisition.functions import (
+    ACQUISITION_FUNCTIONS,
+    AcquisitionFunction,
+)
 from dagster_active_learning.errors import PoolStateError
-from dagster_active_learning.readers.stream import RAW_CHARACTERS
+from dagster_active_learning.readers.stream import DEFAULT_BATCH_ROWS, RAW_CHARACTERS
 from dagster_active_learning.store import queries
 
 TABLES = (
@@ -30,6 +34,27 @@ TABLES = (
 """The tables of ``schema.sql``."""
 
 
+def prediction_schema(value_type: pa.DataType) -> pa.Schema:
+    """The columns of ``predictions`` from image_id on, with class probabilities of a precision."""
+    return pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("prediction_index", pa.int64()),
+            ("class_probs", pa.list_(value_type)),
+            ("score", pa.float64()),
+            ("category", pa.string()),
+            ("bbox", pa.list_(pa.float64())),
+            ("segmentation", pa.string()),
+        ]
+    )
+
+
+def image_score_schema() -> pa.Schema:
+    """The columns of ``image_scores`` from image_id on."""
+    scores = [(name, pa.float64()) for name in ACQUISITION_FUNCTIONS]
+    return pa.schema([("image_id", pa.string()), ("prediction_count", pa.int64()), *scores])
+
+
 @dataclass(frozen=True)
 class PredictionSet:
     """One row of ``prediction_sets``."""
@@ -41,6 +66,7 @@ class PredictionSet:
     class_names: list[str]
     prediction_count: int
     image_count: int
+    image_run_count: int
     quarantined_count: int
     score_only_count: int
     bbox_unit: str | None
@@ -87,7 +113,8 @@ class PoolStore:
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
                 connection.execute(f"USE {schema}")
                 connection.execute(tables)
-        connection.execute(f"USE {schema}")
+        self._use = f"USE {schema}"
+        connection.execute(self._use)
 
     @contextmanager
     def transaction(self) -> Generator[None]:
@@ -133,15 +160,19 @@ class PoolStore:
         if value_type == pa.float64() and stored != "DOUBLE[]":
             self._connection.execute(queries.WIDEN_CLASS_PROBS)
 
-    def add_predictions(self, prediction_set: str, predictions: pa.Table) -> None:
-        """Store rows with the columns of ``predictions`` from image_id on."""
-        self._insert(queries.INSERT_PREDICTIONS, predictions, prediction_set=prediction_set)
+    def add_predictions(
+        self, prediction_set: str, schema: pa.Schema, predictions: Iterable[pa.RecordBatch]
+    ) -> None:
+        """Store rows with the columns of ``predictions`` from image_id on, as they come."""
+        self._insert_stream(
+            queries.INSERT_PREDICTIONS, schema, predictions, prediction_set=prediction_set
+        )
 
-    def add_empty_images(self, prediction_set: str, images: pa.Table) -> None:
+    def add_empty_images(self, prediction_set: str, images: pa.RecordBatch) -> None:
         """Store the column image_id: images in which the model found no object."""
         self._insert(queries.INSERT_EMPTY_IMAGES, images, prediction_set=prediction_set)
 
-    def add_quarantined(self, prediction_set: str, rows: pa.Table) -> None:
+    def add_quarantined(self, prediction_set: str, rows: pa.RecordBatch) -> None:
         """Store rows with the columns source, row_number, image_id, reason and raw."""
         self._insert(queries.INSERT_QUARANTINED, rows, prediction_set=prediction_set)
 
@@ -150,14 +181,14 @@ class PoolStore:
         rows = pa.Table.from_pylist([asdict(file) for file in files])
         self._insert(queries.INSERT_SOURCES, rows, prediction_set=prediction_set)
 
-    def quarantine_images_not_in_manifest(self, prediction_set: str, reason: str) -> None:
-        """Move predictions about images the manifest does not have."""
+    def quarantine_images_not_in_manifest(self, prediction_set: str, reason: str) -> int:
+        """Move predictions about images the manifest does not have; returns how many they are."""
         values = {"prediction_set": prediction_set}
         self._connection.execute(
             queries.QUARANTINE_IMAGES_NOT_IN_MANIFEST,
             {**values, "reason": reason, "raw_characters": RAW_CHARACTERS},
         )
-        self._connection.execute(queries.DELETE_IMAGES_NOT_IN_MANIFEST, values)
+        return self._rows(queries.DELETE_IMAGES_NOT_IN_MANIFEST, **values)[0][0]
 
     def add_prediction_set(
         self,
@@ -167,13 +198,16 @@ class PoolStore:
         source: str,
         source_sha256: str,
         class_names: list[str] | None,
+        image_count: int | None,
+        image_run_count: int,
         bbox_unit: str | None,
         value_type: pa.DataType,
         run_id: str,
     ) -> PredictionSet:
         """Record the prediction set whose rows have been stored, with the counts of its rows.
 
-        Without ``class_names`` they are the categories of its objects.
+        Without ``class_names`` they are the categories of its objects; without ``image_count``
+        the different ids are counted.
         """
         self._connection.execute(
             queries.INSERT_PREDICTION_SET,
@@ -183,6 +217,8 @@ class PoolStore:
                 "source": source,
                 "source_sha256": source_sha256,
                 "class_names": class_names,
+                "image_count": image_count,
+                "image_run_count": image_run_count,
                 "bbox_unit": bbox_unit,
                 "value_type": "DOUBLE[]" if value_type == pa.float64() else "FLOAT[]",
                 "run_id": run_id,
@@ -215,87 +251,123 @@ class PoolStore:
 
     # scores
 
-    def index_images(self, prediction_set: str) -> None:
-        """Number the images that have predictions from 0, in the order they first appear."""
-        self._connection.execute(queries.INDEX_IMAGES, {"prediction_set": prediction_set})
-
-    def indexed_predictions(
+    def predictions_by_image(
         self, prediction_set: PredictionSet, batch_rows: int
     ) -> pa.RecordBatchReader:
-        """Columns image_index, class_probs and score, an image's predictions in their order."""
+        """Columns image_id, class_probs and score; an image's predictions together, in their order.
+
+        They are what is committed, read beside the transaction of this store.
+        """
         # A float32 set is scored as such also where a float64 set has widened the table.
-        query = queries.INDEXED_PREDICTIONS.format(value_type=prediction_set.value_type)
-        if prediction_set.image_count < prediction_set.prediction_count:
-            # Only sums of several predictions depend on the order, and a sort is dear.
+        query = queries.PREDICTIONS.format(value_type=prediction_set.value_type)
+        if prediction_set.image_run_count > prediction_set.image_count:
+            query += queries.BY_IMAGE
+        elif not self._rows(queries.PRESERVES_ORDER)[0][0]:
             query += queries.IN_ORDER
-        relation = self._relation(query, prediction_set=prediction_set.prediction_set)
+        beside = self._connection.cursor()
+        beside.execute(self._use)
+        relation = beside.sql(query, params={"prediction_set": prediction_set.prediction_set})
         return relation.to_arrow_reader(batch_rows)
 
-    def replace_image_scores(
-        self, prediction_set: str, scores: pl.DataFrame, *, in_manifest: bool, objects: bool
+    def replace_image_scores(self, prediction_set: str, scores: Iterable[pa.RecordBatch]) -> None:
+        """Store batches of ``image_score_schema`` in place of the set's scores, as they come."""
+        values = {"prediction_set": prediction_set}
+        self._connection.execute(queries.DELETE_IMAGE_SCORES, values)
+        self._insert_stream(queries.INSERT_IMAGE_SCORES, image_score_schema(), scores, **values)
+
+    def add_images_without_predictions(
+        self, prediction_set: str, *, in_manifest: bool, objects: bool
     ) -> None:
-        """Store a row for each ``image_index``, and one for each image without predictions.
+        """Store a row for each image that has no scores yet.
 
         Those are images of the manifest, or without one images in which the model found nothing.
         """
-        values = {"prediction_set": prediction_set}
-        self._connection.execute(queries.DELETE_IMAGE_SCORES, values)
-        self._insert(queries.INSERT_IMAGE_SCORES, scores.to_arrow(), **values)
         self._connection.execute(
             queries.INSERT_IMAGES_WITHOUT_PREDICTIONS,
-            {**values, "in_manifest": in_manifest, "objects": objects},
+            {"prediction_set": prediction_set, "in_manifest": in_manifest, "objects": objects},
         )
+
+    def has_scores(self, prediction_set: str) -> bool:
+        """Whether a prediction set has been scored."""
+        return self._rows(queries.HAS_SCORES, prediction_set=prediction_set)[0][0]
 
     def score_statistics(self, prediction_set: str) -> tuple[int, int, Mapping[str, float | None]]:
         """How many images have scores, how many of them no prediction, and each score's mean."""
         ((images, without, *means),) = self._rows(
             queries.SCORE_STATISTICS, prediction_set=prediction_set
         )
-        names = ("entropy", "least_confidence", "margin", "variance", "mean_object_score")
-        return images, without, dict(zip(names, means, strict=True))
+        return images, without, dict(zip(ACQUISITION_FUNCTIONS, means, strict=True))
 
     # candidates
 
-    def unlabeled_scores(
-        self, prediction_set: str, acquisition_function: str, *, in_manifest: bool, batch_rows: int
-    ) -> Iterator[pl.DataFrame]:
-        """Columns image_id, score and prediction_count of every image that has no label yet.
+    def unlabeled_count(self, prediction_set: str, *, in_manifest: bool) -> int:
+        """How many images with scores have no label yet.
 
         With ``in_manifest`` only of those that the manifest still has.
         """
+        values = {"prediction_set": prediction_set, "in_manifest": in_manifest}
+        return self._rows(queries.UNLABELED_COUNT, **values)[0][0]
+
+    def contenders(
+        self,
+        prediction_set: str,
+        function: AcquisitionFunction,
+        first: int,
+        *,
+        in_manifest: bool,
+    ) -> Iterator[pl.DataFrame]:
+        """Columns image_id, score and prediction_count of images without a label.
+
+        Images whose score cannot be among the ``first`` are left out; those without predictions
+        are not.
+        """
+        values = {"prediction_set": prediction_set, "in_manifest": in_manifest}
+        highest = function.label_first == "highest"
+        words = {
+            "score": _quoted(function.name),
+            "direction": "DESC" if highest else "ASC",
+            "as_good_as": ">=" if highest else "<=",
+        }
+        cut = self._rows(queries.SCORE_AT_CUT.format(**words), **values, beyond=first - 1)
         relation = self._relation(
-            queries.UNLABELED_SCORES,
-            prediction_set=prediction_set,
-            acquisition_function=acquisition_function,
-            in_manifest=in_manifest,
+            queries.CONTENDERS.format(**words), **values, cut=cut[0][0] if cut else None
         )
-        for batch in relation.to_arrow_reader(batch_rows):
+        for batch in relation.to_arrow_reader(DEFAULT_BATCH_ROWS):
             yield pl.DataFrame(batch)
 
     def replace_candidates(
         self,
         prediction_set: str,
-        acquisition_function: str,
-        candidates: pl.DataFrame,
+        candidates: Mapping[str, pl.DataFrame],
         run_id: str,
         *,
         objects: bool,
     ) -> None:
-        """Store one function's rank, image_id, score, uncertainty and prediction_count."""
-        values = {"prediction_set": prediction_set, "acquisition_function": acquisition_function}
-        self._connection.execute(queries.DELETE_CANDIDATES, values)
+        """Store functions' candidates by their names.
+
+        They have the columns rank, image_id, score, uncertainty and prediction_count.
+        """
+        values = {"prediction_set": prediction_set}
+        self._connection.execute(
+            queries.DELETE_CANDIDATES, {**values, "acquisition_functions": list(candidates)}
+        )
+        # Together, for the classes of their images are looked up in all predictions.
+        incoming = pl.concat(
+            ranked.with_columns(acquisition_function=pl.lit(name))
+            for name, ranked in candidates.items()
+        )
         classes = queries.MOST_FREQUENT_CLASSES if objects else queries.PREDICTED_CLASSES
         statement = f"INSERT INTO labeling_candidates {classes} {queries.INSERT_CANDIDATES}"
-        self._insert(statement, candidates.to_arrow(), **values, run_id=run_id)
+        self._insert(statement, incoming.to_arrow(), **values, run_id=run_id)
 
     def candidates(
-        self, prediction_set: str, acquisition_function: str, first: int
+        self, prediction_set: str, acquisition_functions: Sequence[str], first: int
     ) -> pl.DataFrame:
-        """The first ranks with the image's uri and the file its predictions came from."""
+        """Functions' first ranks with the image's uri and the file its predictions came from."""
         return self._relation(
             queries.CANDIDATES,
             prediction_set=prediction_set,
-            acquisition_function=acquisition_function,
+            acquisition_functions=list(acquisition_functions),
             first=first,
         ).pl()
 
@@ -312,7 +384,34 @@ class PoolStore:
     def _relation(self, query: str, **values: Any) -> duckdb.DuckDBPyRelation:
         return self._connection.sql(query, params=values)
 
-    def _insert(self, statement: str, incoming: pa.Table, **values: Any) -> None:  # noqa: ARG002
+    def _insert_stream(
+        self, statement: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], **values: Any
+    ) -> None:
+        """Run one statement over batches that are made while it runs."""
+        failures: list[BaseException] = []
+
+        def guarded() -> Iterator[pa.RecordBatch]:
+            try:
+                yield from batches
+            except BaseException as error:
+                failures.append(error)
+                raise
+
+        reader = pa.RecordBatchReader.from_batches(schema, guarded())
+        try:
+            self._insert(statement, reader, **values)
+        except duckdb.Error:
+            # DuckDB says that its input failed: what matters is why.
+            if failures:
+                raise failures[0] from None
+            raise
+
+    def _insert(
+        self,
+        statement: str,
+        incoming: pa.Table | pa.RecordBatch | pa.RecordBatchReader,  # noqa: ARG002
+        **values: Any,
+    ) -> None:
         # The statement finds `incoming` as the variable of that name. A registered view would keep
         # the rows in memory until the transaction ends.
         self._connection.execute(statement, values)

@@ -86,7 +86,11 @@ SELECT $prediction_set, $model, $source, $source_sha256, coalesce(
             FROM predictions WHERE prediction_set = $prediction_set AND category IS NOT NULL)
     ),
     (SELECT count(*) FROM predictions WHERE prediction_set = $prediction_set),
-    (SELECT count(DISTINCT image_id) FROM predictions WHERE prediction_set = $prediction_set),
+    coalesce(
+        $image_count,
+        (SELECT count(DISTINCT image_id) FROM predictions WHERE prediction_set = $prediction_set)
+    ),
+    $image_run_count,
     (SELECT count(*) FROM quarantined_predictions WHERE prediction_set = $prediction_set),
     (SELECT count(*) FROM predictions
         WHERE prediction_set = $prediction_set AND class_probs IS NULL),
@@ -95,7 +99,7 @@ SELECT $prediction_set, $model, $source, $source_sha256, coalesce(
 
 PREDICTION_SET = """
 SELECT prediction_set, model, source, source_sha256, class_names, prediction_count, image_count,
-    quarantined_count, score_only_count, bbox_unit, value_type, run_id
+    image_run_count, quarantined_count, score_only_count, bbox_unit, value_type, run_id
 FROM prediction_sets WHERE prediction_set = $prediction_set
 """
 
@@ -113,31 +117,24 @@ GROUP BY reason ORDER BY rows DESC, reason
 
 # scores
 
-INDEX_IMAGES = """
-CREATE OR REPLACE TEMP TABLE indexed_images AS
-SELECT row_number() OVER (ORDER BY first_prediction) - 1 AS image_index, image_id
-FROM (
-    SELECT image_id, min(prediction_index) AS first_prediction
-    FROM predictions WHERE prediction_set = $prediction_set GROUP BY image_id
-)
+PREDICTIONS = """
+SELECT image_id, class_probs::{value_type} AS class_probs, score
+FROM predictions WHERE prediction_set = $prediction_set
 """
 
-INDEXED_PREDICTIONS = """
-SELECT i.image_index, p.class_probs::{value_type} AS class_probs, p.score
-FROM predictions p JOIN indexed_images i ON p.image_id = i.image_id
-WHERE p.prediction_set = $prediction_set
-"""
+BY_IMAGE = "ORDER BY image_id, prediction_index"
 
-IN_ORDER = "ORDER BY p.prediction_index"
+PRESERVES_ORDER = "SELECT current_setting('preserve_insertion_order')"
+
+IN_ORDER = "ORDER BY prediction_index"
 
 DELETE_IMAGE_SCORES = "DELETE FROM image_scores WHERE prediction_set = $prediction_set"
 
 INSERT_IMAGE_SCORES = """
 INSERT INTO image_scores
-SELECT $prediction_set, i.image_id, s.prediction_count, s.entropy, s.least_confidence, s.margin,
-    s.variance, s.mean_object_score
-FROM incoming s JOIN indexed_images i ON s.image_index = i.image_index
-ORDER BY s.image_index
+SELECT $prediction_set, image_id, prediction_count, entropy, least_confidence, margin, variance,
+    mean_object_score
+FROM incoming
 """
 
 INSERT_IMAGES_WITHOUT_PREDICTIONS = """
@@ -154,9 +151,11 @@ FROM (
     SELECT image_id FROM empty_images
     WHERE prediction_set = $prediction_set AND NOT $in_manifest
 ) i
-ANTI JOIN indexed_images x ON i.image_id = x.image_id
+WHERE i.image_id NOT IN (SELECT image_id FROM image_scores WHERE prediction_set = $prediction_set)
 ORDER BY i.image_id
 """
+
+HAS_SCORES = "SELECT EXISTS (FROM image_scores WHERE prediction_set = $prediction_set)"
 
 SCORE_STATISTICS = """
 SELECT count(*), count(*) FILTER (prediction_count = 0), avg(entropy), avg(least_confidence),
@@ -166,15 +165,26 @@ FROM image_scores WHERE prediction_set = $prediction_set
 
 # candidates
 
-UNLABELED_SCORES = """
-SELECT s.image_id, COLUMNS(lambda name: name = $acquisition_function) AS score, s.prediction_count
+UNLABELED = """
 FROM image_scores s LEFT JOIN images i ON s.image_id = i.image_id
 WHERE s.prediction_set = $prediction_set AND NOT coalesce(i.labeled, $in_manifest)
 """
 
+UNLABELED_COUNT = f"SELECT count(*) {UNLABELED}"
+
+SCORE_AT_CUT = f"""
+SELECT s.{{score}} {UNLABELED} AND s.prediction_count > 0 AND s.{{score}} IS NOT NULL
+ORDER BY s.{{score}} {{direction}} LIMIT 1 OFFSET $beyond
+"""
+
+CONTENDERS = f"""
+SELECT s.image_id, s.{{score}} AS score, s.prediction_count {UNLABELED}
+    AND (s.prediction_count = 0 OR $cut IS NULL OR s.{{score}} {{as_good_as}} $cut)
+"""
+
 DELETE_CANDIDATES = """
 DELETE FROM labeling_candidates
-WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
+WHERE prediction_set = $prediction_set AND list_contains($acquisition_functions, acquisition_function)
 """
 
 PREDICTED_CLASSES = """
@@ -214,31 +224,30 @@ predicted AS (
 """
 
 INSERT_CANDIDATES = """
-SELECT $prediction_set, $acquisition_function, c.rank, c.image_id, c.score, c.uncertainty,
+SELECT $prediction_set, c.acquisition_function, c.rank, c.image_id, c.score, c.uncertainty,
     c.prediction_count, p.class, $run_id
 FROM incoming c LEFT JOIN predicted p ON c.image_id = p.image_id
-ORDER BY c.rank
+ORDER BY c.acquisition_function, c.rank
 """
 
 CANDIDATES = """
-WITH origins AS (
+WITH candidates AS (
+    FROM labeling_candidates WHERE prediction_set = $prediction_set
+        AND list_contains($acquisition_functions, acquisition_function) AND rank <= $first
+),
+origins AS (
     SELECT p.image_id, min_by(s.source, p.prediction_index) AS source
     FROM predictions p JOIN prediction_sources s ON p.prediction_set = s.prediction_set
         AND p.prediction_index >= s.first_prediction_index
         AND p.prediction_index < s.first_prediction_index + s.row_count
-    SEMI JOIN (
-        FROM labeling_candidates WHERE prediction_set = $prediction_set
-        AND acquisition_function = $acquisition_function AND rank <= $first
-    ) c ON p.image_id = c.image_id
+    SEMI JOIN candidates c ON p.image_id = c.image_id
     WHERE p.prediction_set = $prediction_set
     GROUP BY p.image_id
 )
-SELECT c.rank, c.image_id, c.score, c.uncertainty, c.prediction_count, c.predicted_class, i.uri,
-    o.source
-FROM labeling_candidates c
+SELECT c.acquisition_function, c.rank, c.image_id, c.score, c.uncertainty, c.prediction_count,
+    c.predicted_class, i.uri, o.source
+FROM candidates c
 LEFT JOIN images i ON c.image_id = i.image_id
 LEFT JOIN origins o ON c.image_id = o.image_id
-WHERE c.prediction_set = $prediction_set AND c.acquisition_function = $acquisition_function
-    AND c.rank <= $first
-ORDER BY c.rank
+ORDER BY c.acquisition_function, c.rank
 """
