@@ -188,7 +188,7 @@ BROKEN_COCO = {
     "results": (b"[{}]", {}, "is a JSON array: expected a JSON object with 'images'"),
     "UTF-16": (json.dumps({"images": IMAGES}).encode("utf-16"), {}, "is not UTF-8 text"),
     "NaN": (b'{"images": [{"id": NaN}]}', {}, "after 0 images: lexical error"),
-    "no table": (b'{"annotations": []}', {}, "has no table 'images'"),
+    "no table": (b'{"annotations": []}', {}, "has no list 'images'"),
     "no image": ([], {}, "has an empty table 'images'"),
     "no id": ([{"file_name": "a.jpg"}], {}, "entry 1 of images is"),
     "no file name": ([*IMAGES, {"id": 1}], {}, "entry 3 of images is"),

@@ -6,16 +6,15 @@ its own tables ``images`` and ``categories``.
 
 from __future__ import annotations
 
+import codecs
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ijson
-
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.readers.json_stream import DEEPEST_NESTING, first_line
+from dagster_active_learning.readers.json_stream import NoListError, UnreadableJsonError, json_items
 from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
@@ -28,11 +27,8 @@ from dagster_active_learning.readers.options import CocoOptions
 from dagster_active_learning.readers.reasons import Reason
 from dagster_active_learning.readers.stream import PredictionPart, RejectedRow, content_sha256
 
-TOP_LEVEL = ""
-"""The name of the array that is the whole file."""
-
-
-_UTF8_MARK = b"\xef\xbb\xbf"
+_NAME_KEYS = {"images": "file_name", "categories": "name"}
+"""The key, in each table, whose value an id stands for."""
 
 
 @dataclass(frozen=True)
@@ -50,29 +46,23 @@ def open_file(path: Path, options: CocoOptions) -> PredictionPart:
         PredictionReadError: If it or the instances file is no COCO file; while it is read also if
             it is cut short.
     """
-    rows = "annotations" if first_character(path) == b"{" else TOP_LEVEL
+    rows = "annotations" if first_character(path) == b"{" else None
     instances = None if options.instances is None else Path(options.instances)
     if instances is not None:
         _check_instances(instances)
 
     def read() -> Iterator[Found]:
-        has_own_tables = instances is None and rows != TOP_LEVEL
+        has_own_tables = instances is None and rows is not None
         if instances is not None:
             tables = _read_tables(instances, required=True)
         else:
-            tables = _read_tables(path, required=False) if has_own_tables else CocoTables()
+            tables = _read_own_tables(path) if has_own_tables else CocoTables()
         without_object = dict.fromkeys(tables.images or ()) if has_own_tables else {}
-        arrays = CocoArrays(path, [rows])
-        for number, (_, row) in enumerate(arrays, start=1):
+        for number, row in enumerate(json_items(path, rows, "detections"), start=1):
             found, image = _read_row(row, number, tables)
             if image is not None:
                 without_object.pop(image, None)
             yield found
-        if rows not in arrays.item_counts:
-            raise PredictionReadError(
-                f"{path} is a JSON object without the array 'annotations': expected COCO results, "
-                "an array of detections or an object with 'annotations'"
-            )
         for image in without_object:
             yield EmptyImage((tables.images or {})[image])
 
@@ -99,130 +89,11 @@ def first_character(path: Path) -> bytes:
         raise PredictionReadError(f"{path} is not a readable COCO file: {error}") from error
     if beginning.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in beginning[:4]:
         raise PredictionReadError(f"{path} is not UTF-8 text: write the JSON file as UTF-8")
-    first = beginning.removeprefix(_UTF8_MARK).lstrip()[:1]
+    first = beginning.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     if first not in (b"[", b"{"):
         found = f"begins with {beginning[:20]!r}" if beginning else "is empty"
         raise PredictionReadError(f"{path} {found}: expected the JSON of a COCO file")
     return first
-
-
-class CocoArrays:
-    """The items of the arrays of a COCO file, one by one, with the name of their array.
-
-    Only one item is in memory at a time. ijson's own ``items`` would do nearly the same, but keeps
-    the path of every level, so that a file of 200 kB that is nothing but brackets takes 25 GB.
-
-    Args:
-        path: The file.
-        names: The arrays wanted: keys of the JSON object, or ``TOP_LEVEL``.
-
-    Attributes:
-        item_counts: How many items each array was found to have so far, also those not wanted.
-        repeated_key: A key that an item has twice, if one has.
-    """
-
-    def __init__(self, path: Path, names: Collection[str]) -> None:
-        self.path = path
-        self.item_counts: dict[str, int] = {}
-        self.repeated_key: str | None = None
-        self._names = names
-
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
-        """Pairs of the array's name and the item.
-
-        Raises:
-            PredictionReadError: If the file is not JSON to its end, or an array is not one.
-        """
-        try:
-            with self.path.open("rb") as opened:
-                if opened.read(len(_UTF8_MARK)) != _UTF8_MARK:
-                    opened.seek(0)
-                events = iter(ijson.basic_parse(opened, use_float=True))
-                yield from self._top_level(events)
-                for _ in events:  # what follows the value is an error
-                    pass
-        except ijson.JSONError as error:
-            raise self._error(f"{first_line(error)}; expected JSON to its end") from error
-        except OSError as error:
-            raise self._error(str(error)) from error
-
-    def _top_level(self, events: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-        event, _ = next(events)
-        if event == "start_array":
-            if TOP_LEVEL not in self._names:
-                raise PredictionReadError(
-                    f"{self.path} is a JSON array: expected a JSON object with "
-                    f"{' and '.join(map(repr, self._names))}"
-                )
-            yield from self._items(TOP_LEVEL, events)
-            return
-        for event, name in events:
-            if event == "end_map":
-                return
-            first, value = next(events)
-            if first == "start_array":
-                if name in self.item_counts:
-                    raise self._error(f"it has the key {name!r} twice")
-                yield from self._items(name, events)
-            elif name in self._names:
-                raise self._error(f"{name!r} is no array: expected an array of objects")
-            else:
-                self._value(first, value, events, build=False)
-
-    def _items(self, name: str, events: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-        wanted = name in self._names
-        self.item_counts[name] = 0
-        for event, value in events:
-            if event == "end_array":
-                return
-            item = self._value(event, value, events, build=wanted)
-            self.item_counts[name] += 1
-            if wanted:
-                yield name, item
-
-    def _value(
-        self, event: str, value: Any, events: Iterator[tuple[str, Any]], *, build: bool
-    ) -> Any:
-        """The value that begins with an event; None instead of it where it is not to be built."""
-        if event not in ("start_map", "start_array"):
-            return value
-        whole: Any = {} if event == "start_map" else []
-        inside = whole
-        key = ""
-        outer: list[Any] = []
-        for inner, scalar in events:
-            if inner == "map_key":
-                key = scalar
-                if build and key in inside:
-                    self.repeated_key = key
-                continue
-            if inner in ("end_map", "end_array"):
-                if not outer:
-                    return whole
-                inside = outer.pop()
-                continue
-            nested = inner in ("start_map", "start_array")
-            item: Any = ({} if inner == "start_map" else []) if nested else scalar
-            if build:
-                if isinstance(inside, list):
-                    inside.append(item)
-                else:
-                    inside[key] = item
-            if nested:
-                if len(outer) == DEEPEST_NESTING:
-                    raise self._error(f"it is nested more than {DEEPEST_NESTING} levels deep")
-                outer.append(inside)
-                inside = item
-        return whole
-
-    def _error(self, what: str) -> PredictionReadError:
-        counts = [
-            f"{count} {'detections' if name in (TOP_LEVEL, 'annotations') else name}"
-            for name, count in self.item_counts.items()
-        ]
-        return PredictionReadError(
-            f"{self.path} cannot be read after {', '.join(counts) or 'its beginning'}: {what}"
-        )
 
 
 def _check_instances(instances: Path) -> None:
@@ -235,48 +106,72 @@ def _check_instances(instances: Path) -> None:
     first_character(instances)
 
 
+def _read_own_tables(path: Path) -> CocoTables:
+    try:
+        return _read_tables(path, required=False)
+    except UnreadableJsonError:
+        # The number of detections tells where the file broke.
+        for _ in json_items(path, "annotations", "detections"):
+            pass
+        raise
+
+
 def _read_tables(path: Path, *, required: bool) -> CocoTables:
-    """The names of images and categories by their ids."""
-    keys = {"images": "file_name", "categories": "name"}
-    tables: dict[str, dict[str, str]] = {table: {} for table in keys}
-    arrays = CocoArrays(path, list(keys))
-    for table, entry in arrays:
-        position = arrays.item_counts[table]
-        number, name = table_entry(arrays, table, entry, keys[table])
-        if number in tables[table]:
-            raise PredictionReadError(
-                f"{path}: {table} has the id {number} twice, for {tables[table][number]!r} and, "
-                f"as entry {position}, for {name!r}"
-            )
-        tables[table][number] = name
-    missing = [table for table in keys if table not in arrays.item_counts]
-    if required and missing:
-        raise PredictionReadError(
-            f"{path} has no table {missing[0]!r}: an instances file has 'images' and 'categories'"
-        )
-    _check_file_names(path, tables["images"])
-    return CocoTables(
-        images=None if "images" in missing else tables["images"],
-        categories=None if "categories" in missing else tables["categories"],
-    )
+    images, categories = (_read_table(path, table, required=required) for table in _NAME_KEYS)
+    _check_file_names(path, images or {})
+    return CocoTables(images, categories)
 
 
-def table_entry(arrays: CocoArrays, table: str, entry: Any, name_key: str) -> tuple[str, str]:
-    """Id, as text, and name of the entry of a table that was just read.
+def _read_table(path: Path, table: str, *, required: bool) -> dict[str, str] | None:
+    """The names of images or categories by their ids."""
+    names: dict[str, str] = {}
+    try:
+        for position, (number, name, _) in enumerate(table_entries(path, table), start=1):
+            if number in names:
+                raise PredictionReadError(
+                    f"{path}: {table} has the id {number} twice, for {names[number]!r} and, "
+                    f"as entry {position}, for {name!r}"
+                )
+            names[number] = name
+    except NoListError:
+        if required:
+            raise
+        return None
+    return names
+
+
+def table_entries(path: Path, table: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Id, as text, name and all keys of each entry of the table ``images`` or ``categories``.
 
     Raises:
-        PredictionReadError: If it has not both, or a key twice.
+        NoListError: If the file has no such table.
+        PredictionReadError: If it cannot be read, or an entry has no id, no name or a key twice.
     """
-    where = f"{arrays.path}: entry {arrays.item_counts[table]} of {table}"
-    if arrays.repeated_key is not None:
-        raise PredictionReadError(f"{where} has the key {arrays.repeated_key!r} twice")
-    number = _as_id(entry.get("id")) if isinstance(entry, dict) else None
-    name = entry.get(name_key) if isinstance(entry, dict) else None
-    if number is None or not isinstance(name, str) or not name:
-        raise PredictionReadError(
-            f"{where} is {_as_json(entry)[:200]}: expected an object with an id and a {name_key}"
-        )
-    return number, name
+    name_key = _NAME_KEYS[table]
+    for position, entry in enumerate(json_items(path, table, table, _Entry), start=1):
+        where = f"{path}: entry {position} of {table}"
+        number = name = None
+        if isinstance(entry, _Entry):
+            if entry.repeated_key is not None:
+                raise PredictionReadError(f"{where} has the key {entry.repeated_key!r} twice")
+            number, name = _as_id(entry.get("id")), entry.get(name_key)
+        if number is None or not isinstance(name, str) or not name:
+            raise PredictionReadError(
+                f"{where} is {_as_json(entry)[:200]}: expected an object with an id and a "
+                f"{name_key}"
+            )
+        yield number, name, entry
+
+
+class _Entry(dict[str, Any]):
+    """A JSON object that remembers a key it was given twice."""
+
+    repeated_key: str | None = None
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key in self:
+            self.repeated_key = key
+        super().__setitem__(key, value)
 
 
 def _check_file_names(path: Path, images: dict[str, str]) -> None:

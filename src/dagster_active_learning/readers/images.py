@@ -132,22 +132,21 @@ def _folder_images(folder: Path, image_id: str) -> pl.DataFrame:
 
 
 def _coco_images(path: Path, image_id: str) -> pl.DataFrame:
-    from dagster_active_learning.readers.coco import CocoArrays, first_character, table_entry
+    from dagster_active_learning.readers.coco import first_character, table_entries
 
     first_character(path)
-    arrays = CocoArrays(path, ["images"])
     ids: list[str] = []
     names: list[str] = []
     sizes: dict[str, list[int | None]] = {"width": [], "height": []}
-    for _, entry in arrays:
-        number, name = table_entry(arrays, "images", entry, "file_name")
+    for number, name, entry in table_entries(path, "images"):
         ids.append(number)
         names.append(name)
         for side, values in sizes.items():
             values.append(_pixels(f"{path}: entry {len(ids)} of images", side, entry.get(side)))
     if not ids:
-        found = "an empty table" if "images" in arrays.item_counts else "no table"
-        raise PredictionReadError(f"{path} has {found} 'images': expected at least one image")
+        raise PredictionReadError(
+            f"{path} has an empty table 'images': expected at least one image"
+        )
     _check_unique(path, ids, names, "every image has an id of its own")
     if image_id == "file_name":
         _check_unique(path, names, ids, 'image_id="id" takes the number instead')

@@ -2,57 +2,97 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import ijson
 import numpy as np
+import numpy.typing as npt
 
 from dagster_active_learning.errors import PredictionReadError
 
 DEEPEST_NESTING = 200
 """ijson keeps the path of every open bracket: 100,000 of them in a row would take 25 GB."""
 
+LONGEST_OUTLINE = 2**20
+"""Bytes that a file may hold beside the lists and objects in its outermost object."""
+
 ESCAPED_BYTE = re.compile(rb"\\.", re.DOTALL)
+NO_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
+
+
+class UnreadableJsonError(PredictionReadError):
+    """A file is no JSON to its end."""
+
+
+class NoListError(PredictionReadError):
+    """A file has no such key in an outermost object."""
 
 
 def json_value(path: Path, key: str) -> Any:
     """The value of a key of the outermost object, wherever in the file it stands; else None.
 
     Raises:
-        PredictionReadError: If the file is no readable JSON up to there.
+        UnreadableJsonError: If the file is no JSON up to there.
+        PredictionReadError: If it cannot be read or nests too deep.
     """
-    return next(_stream(path, key, f"while {key!r} was looked for"), None)
+    with _opened(path) as file:
+        return next(_values(file, key, f"while {key!r} was looked for"), None)
 
 
-def json_items(path: Path, key: str) -> Iterator[Any]:
-    """The elements of a list that is a value of the outermost object, one by one.
+def json_items(
+    path: Path,
+    key: str | None,
+    name: str,
+    map_type: type[dict[str, Any]] | None = None,
+) -> Iterator[Any]:
+    """The elements of a list, one by one.
+
+    Args:
+        path: The file.
+        key: The list is its value in the outermost object; None for a list that is the whole file.
+        name: What messages call the elements, in the plural.
+        map_type: What the objects in the list become.
 
     Raises:
-        PredictionReadError: If the file is no readable JSON or has no such list.
+        UnreadableJsonError: If the file is no JSON to its end.
+        NoListError: If the outermost value is no object with the key.
+        PredictionReadError: If the key's value is no list, or is there twice, or the file cannot
+            be read or nests too deep.
     """
-    read = 0
-    for item in _stream(path, f"{key}.item", f"in {key!r}"):
-        read += 1
-        yield item
-    if not read and not _has_list(path, key):
-        raise PredictionReadError(
-            f'{path} has no list {key!r} in an outermost object: expected {{"{key}": [...], ...}}'
-        )
+    with _opened(path) as file:
+        prefix = "item" if key is None else f"{key}.item"
+        yield from _values(file, prefix, f"after {{}} {name}", map_type)
+        if key is not None:
+            _check_list(file, key)
 
 
 class ShallowFile:
-    """A JSON file that raises PredictionReadError where brackets nest too deep to be read."""
+    """A JSON file that raises PredictionReadError where brackets nest too deep to be read.
+
+    A UTF-8 byte order mark at its beginning is left out.
+
+    Attributes:
+        bytes_read: How many bytes were read so far.
+        outline: What was read of an outermost object without all that is in its lists and objects,
+            and without escaped characters: ``{"info": {}, "images": []}``; ``[]`` for a list.
+    """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
         self.file = file
         self.bytes_read = 0
+        self.outline = b""
         self._depth = 0
         self._quotes = 0
         self._escape = b""
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes of the file, once their brackets have been counted."""
@@ -60,53 +100,88 @@ class ShallowFile:
         self.bytes_read += len(chunk)
         text = ESCAPED_BYTE.sub(b"", self._escape + chunk)
         self._escape = b"\\" if text.endswith(b"\\") else b""
+        text = text.removesuffix(b"\\")
+        quotes, depths = self._count(text.translate(None, NO_STRUCTURE))
+        if depths.max(initial=self._depth) > DEEPEST_NESTING:
+            raise PredictionReadError(
+                f"{self.path} nests lists and objects more than {DEEPEST_NESTING} deep within its "
+                f"first {self.bytes_read:,} bytes: expected predictions"
+            )
+        if depths.min(initial=self._depth) < 2 and self.outline != b"[]":
+            self._add_to_outline(text)
+        if len(depths):
+            self._quotes, self._depth = int(quotes[-1]), int(depths[-1])
+        return chunk
+
+    def _count(self, text: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """How many quotes there were, and how many brackets are open, after each character."""
         characters = np.frombuffer(text, np.uint8)
         quotes = np.cumsum(characters == ord('"')) + self._quotes
         # The 6th bit is all that tells [ from { and ] from }.
         brackets = characters | 0x20
         steps = (brackets == ord("{")).astype(np.int64) - (brackets == ord("}"))
-        depths = np.cumsum(np.where(quotes % 2, 0, steps)) + self._depth
-        if not len(depths):
-            return chunk
-        self._quotes, self._depth = int(quotes[-1]), int(depths[-1])
-        if depths.max() > DEEPEST_NESTING:
+        return quotes, np.cumsum(np.where(quotes % 2, 0, steps)) + self._depth
+
+    def _add_to_outline(self, text: bytes) -> None:
+        _, depths = self._count(text)
+        before = np.append(self._depth, depths)[: len(depths)]
+        outside = np.frombuffer(text, np.uint8)[np.minimum(before, depths) < 2]
+        self.outline = (self.outline + outside.tobytes()).lstrip()
+        if self.outline.startswith(b"["):
+            self.outline = b"[]"
+        elif len(self.outline) > LONGEST_OUTLINE:
             raise PredictionReadError(
-                f"{self.path} nests lists and objects more than {DEEPEST_NESTING} deep within its "
-                f"first {self.bytes_read:,} bytes: expected predictions"
+                f"{self.path} holds more than {LONGEST_OUTLINE:,} bytes beside the lists and "
+                "objects in its outermost object: expected predictions"
             )
-        return chunk
 
 
-def _stream(path: Path, prefix: str, where: str) -> Iterator[Any]:
+@contextmanager
+def _opened(path: Path) -> Generator[ShallowFile]:
+    try:
+        with path.open("rb") as opened:
+            yield ShallowFile(path, opened)
+    except OSError as error:
+        raise PredictionReadError(f"{path} cannot be read: {error}") from error
+
+
+def _values(
+    file: ShallowFile, prefix: str, where: str, map_type: type[dict[str, Any]] | None = None
+) -> Iterator[Any]:
+    """The values at a prefix; messages say ``where`` a file broke, ``{}`` being the values read."""
     read = 0
-    with path.open("rb") as opened:
-        file = ShallowFile(path, opened)
-        values = ijson.items(file, prefix, use_float=True)
-        while True:
-            try:
-                value = next(values)
-            except StopIteration:
-                return
-            except (ijson.JSONError, UnicodeDecodeError) as error:
-                raise PredictionReadError(
-                    f"{path} is not readable UTF-8 JSON: {first_line(error)}, {where} after "
-                    f"{read} elements, within the first {file.bytes_read:,} bytes; expected a "
-                    "file that is complete"
-                ) from error
+    try:
+        for value in ijson.items(file, prefix, map_type=map_type, use_float=True):
             read += 1
             yield value
+    except (ijson.JSONError, UnicodeDecodeError) as error:
+        raise UnreadableJsonError(
+            f"{file.path} is not readable UTF-8 JSON {where.format(read)}: {_first_line(error)}, "
+            f"within the first {file.bytes_read:,} bytes; expected a file that is complete"
+        ) from error
 
 
-def _has_list(path: Path, key: str) -> bool:
-    """Whether a key of the outermost object holds a list, in a file that was read to its end."""
-    with path.open("rb") as opened:
-        return any(
-            prefix == key and event == "start_array"
-            for prefix, event, _ in ijson.parse(ShallowFile(path, opened))
+def _check_list(file: ShallowFile, key: str) -> None:
+    """Raise if a file that was read to its end has not one list as the value of a key."""
+    expected = f'expected a JSON object with {key!r}: {{"{key}": [...], ...}}'
+    # An object becomes the tuple of all its values of the key. yajl takes \v and \f for blanks.
+    values: Any = json.loads(
+        file.outline.translate(None, b"\v\f"),
+        object_pairs_hook=lambda pairs: tuple(value for name, value in pairs if name == key),
+    )
+    if values == ([],):
+        return
+    if isinstance(values, tuple) and len(values) > 1:
+        raise PredictionReadError(f"{file.path} has the key {key!r} twice: {expected}")
+    if isinstance(values, tuple) and values:
+        raise PredictionReadError(
+            f"{file.path} has no list {key!r}: {key!r} is no array; {expected}"
         )
+    found = "is a JSON array" if isinstance(values, list) else f"has no list {key!r}"
+    raise NoListError(f"{file.path} {found}: {expected}")
 
 
-def first_line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """What the parser says, without the picture of the place that it adds."""
     # Where its context is not UTF-8, yajl's message is the text of a bytes object.
     return re.split(r"\n|\\n", str(error).removeprefix("b'").removeprefix('b"'))[0]

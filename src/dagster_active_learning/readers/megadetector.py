@@ -62,7 +62,7 @@ def _read_categories(path: Path) -> Mapping[str, str]:
 
 def _objects(path: Path, categories: Mapping[str, str]) -> Iterator[Found]:
     row_number = 0
-    for image in json_items(path, "images"):
+    for image in json_items(path, "images", "images"):
         fault = _image_fault(image)
         if fault is not None:
             row_number += 1

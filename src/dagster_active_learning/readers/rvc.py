@@ -99,7 +99,7 @@ def _objects(
     path: Path, classes: Sequence[str], image_ids: Sequence[str] | None
 ) -> Iterator[Found]:
     row_number = position = 0
-    for position, image in enumerate(json_items(path, "detections"), start=1):
+    for position, image in enumerate(json_items(path, "detections", "images"), start=1):
         if image_ids is None:
             image_id = f"{path.stem}/{position - 1}"
         elif position <= len(image_ids):
