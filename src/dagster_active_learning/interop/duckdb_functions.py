@@ -56,12 +56,13 @@ def register_functions(connection: duckdb.DuckDBPyConnection) -> None:
         ...     connection.execute("SELECT margin([0.5, 0.3, 0.2])").fetchone()
         (0.2,)
     """
-    for name, (function, scores) in zip(ROW_FUNCTIONS, _FUNCTIONS.items(), strict=True):
-        # In a cursor, which commits at once: after a rollback a connection takes the function for
-        # registered, does not have it, and cannot get it any more.
-        with _registering, connection.cursor() as cursor:
+    # In a cursor, which commits at once: after a rollback a connection takes a function for
+    # registered, does not have it, and cannot get it any more.
+    with _registering, connection.cursor() as cursor:
+        for function, scores in _FUNCTIONS.items():
             if not _is_there(cursor, function, "scalar"):
                 cursor.create_function(function, scores, None, "DOUBLE", type=PythonUDFType.ARROW)
+    for name, function in zip(ROW_FUNCTIONS, _FUNCTIONS, strict=True):
         macro = queries.CREATE_SCORE_MACRO.format(name=name, function=function)
         if _is_there(connection, name, "aggregate"):
             macro += queries.OR_AGGREGATE.format(name=name)

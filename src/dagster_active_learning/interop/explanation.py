@@ -134,7 +134,7 @@ def _rank(
     if score is None:
         yield "  no score: the image has no predictions"
     else:
-        yield f"  score {_number(score)} {function.unit}, uncertainty {_number(uncertainty)}"
+        yield f"  score {_number(score)} ({function.unit}), uncertainty {_number(uncertainty)}"
     yield (
         f"  formula {function.formula}, for each prediction; the {function.label_first} scores "
         "are labeled first"
@@ -147,8 +147,8 @@ def _rank(
         yield f"  labeled since then: {again}"
     if record.scores is None:
         yield (
-            "  this rank is older than the predictions below, which have no scores yet: "
-            f"materialize {store.pool}/image_scores, then {again}"
+            f"  this rank is older than the predictions: materialize {store.pool}/image_scores, "
+            f"then {again}"
         )
     elif record.scores[function.name] != score:
         now = record.scores[function.name]
@@ -173,7 +173,11 @@ def _why_no_candidate(  # noqa: PLR0911 - a table
         return "all rows about the image are in quarantine"
     score, count = record.scores[function.name], record.scores["prediction_count"]
     if score is None and count:
-        return "its predictions have no class probabilities, or the task has no such score"
+        return (
+            "a prediction about a whole image has no object score"
+            if function.level == "object"
+            else "its predictions have no class probabilities"
+        )
     if ranking is None:
         return (
             "nothing is ranked by this function: materialize "
@@ -187,16 +191,19 @@ def _why_no_candidate(  # noqa: PLR0911 - a table
             f"out or put it behind {listed}"
         )
     last = ranking["last_score"]
-    if last is not None and score != last:
-        behind = score < last if function.label_first == "highest" else score > last
-        if not behind:
-            return (
-                f"its score of {_number(score)} is newer than {listed}: materialize "
-                f"{store.pool}/labeling_candidates/{function.name} again"
-            )
+    if score == last:
+        return (
+            f"its score of {_number(score)} ({function.unit}) is that of the last in {listed}, and "
+            "equal scores are ordered by a seeded hash of the id"
+        )
+    if last is None or (score > last) == (function.label_first == "highest"):
+        return (
+            f"its score of {_number(score)} ({function.unit}) is newer than {listed}: materialize "
+            f"{store.pool}/labeling_candidates/{function.name} again"
+        )
     return (
-        f"its score of {_number(score)} {function.unit} is behind {listed}, whose last score is "
-        f"{_number(last)}; equal scores are ordered by a seeded hash of the id"
+        f"its score of {_number(score)} ({function.unit}) is behind {listed}, in which "
+        f"{_number(last)} is the last"
     )
 
 
@@ -222,12 +229,12 @@ def _likeliest(class_probs: list[float], class_names: list[str]) -> Iterator[str
     for index in order[:CLASSES_SHOWN]:
         yield f"{class_names[index]!r} {_number(class_probs[index])}"
     if len(order) > CLASSES_SHOWN:
-        yield f"{len(order) - CLASSES_SHOWN} classes less"
+        yield f"{len(order) - CLASSES_SHOWN:,} more"
 
 
 def _quarantined(record: ImageRecord) -> Iterator[str]:
     if record.quarantined:
-        yield f"in quarantine: {len(record.quarantined):,} rows about the image"
+        yield f"rows in quarantine: {len(record.quarantined):,}"
     for row in record.quarantined[:ROWS_SHOWN]:
         yield f"  row {row['row_number']:,} of {row['source']!r}: {row['reason']}"
     yield from _more(record.quarantined)
