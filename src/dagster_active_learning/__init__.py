@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from dagster_active_learning.assets import (
         active_learning_definitions as active_learning_definitions,
     )
+    from dagster_active_learning.interop.candidates import load_candidates as load_candidates
+    from dagster_active_learning.interop.duckdb_functions import (
+        register_functions as register_functions,
+    )
+    from dagster_active_learning.interop.explanation import explain_candidate as explain_candidate
+    from dagster_active_learning.interop.polars_namespace import (
+        AcquisitionNamespace as AcquisitionNamespace,
+    )
     from dagster_active_learning.readers import read_predictions as read_predictions
     from dagster_active_learning.sources import (
         PoolImages as PoolImages,
@@ -42,24 +50,32 @@ __version__ = version("dagster-active-learning")
 _MODULES = {
     "ACQUISITION_FUNCTIONS": "acquisition.functions",
     "AcquisitionFunction": "acquisition.functions",
+    "AcquisitionNamespace": "interop.polars_namespace",
     "PoolImages": "sources",
     "PredictionAsset": "sources",
     "PredictionFiles": "sources",
     "PredictionQuery": "sources",
     "active_learning_definitions": "assets",
+    "explain_candidate": "interop.explanation",
+    "load_candidates": "interop.candidates",
     "read_predictions": "readers",
+    "register_functions": "interop.duckdb_functions",
     "score_images": "acquisition.scoring",
 }
 
 __all__ = [
     "ACQUISITION_FUNCTIONS",
     "AcquisitionFunction",
+    "AcquisitionNamespace",
     "PoolImages",
     "PredictionAsset",
     "PredictionFiles",
     "PredictionQuery",
     "active_learning_definitions",
+    "explain_candidate",
+    "load_candidates",
     "read_predictions",
+    "register_functions",
     "score_images",
 ]
 

@@ -96,14 +96,15 @@ class PoolStore:
         self._connection = connection
         self.pool = pool
         # With the database's name: a schema may be named as the database is.
-        schema = f"{_quoted(self.database)}.{_quoted(pool)}"
+        schema = f"{quoted(self.database)}.{quoted(pool)}"
         ((made, taken),) = self._rows(queries.TABLES_EXIST, pool=pool, tables=list(TABLES))
-        if not made:
-            if taken:
-                raise PoolStateError(
-                    f"the schema {pool!r} of the database {self.database!r} has the tables "
-                    f"{', '.join(taken)}, which are not this package's: give the pool another name"
-                )
+        if taken and not made:
+            raise PoolStateError(
+                f"the schema {pool!r} of the database {self.database!r} has the tables "
+                f"{', '.join(taken)}, which are not this package's: give the pool another name"
+            )
+        # A pool of an earlier version lacks what has come since; only a writer can add it.
+        if not made or not self._rows(queries.IS_COMPLETE, pool=pool)[0][0]:
             tables = (
                 resources.files("dagster_active_learning.store")
                 .joinpath("schema.sql")
@@ -428,5 +429,6 @@ def release_results(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _quoted(identifier: str) -> str:
+def quoted(identifier: str) -> str:
+    """An identifier as SQL takes it, whatever it contains."""
     return '"' + identifier.replace('"', '""') + '"'

@@ -251,3 +251,90 @@ LEFT JOIN images i ON c.image_id = i.image_id
 LEFT JOIN origins o ON c.image_id = o.image_id
 ORDER BY c.acquisition_function, c.rank
 """
+
+# existing pools
+
+POOLS = """
+SELECT schema_name FROM duckdb_tables()
+WHERE table_name = 'labeling_candidates' AND database_name = current_database()
+ORDER BY schema_name
+"""
+
+IS_COMPLETE = """
+SELECT count(*) > 0
+    OR (SELECT readonly FROM duckdb_databases() WHERE database_name = current_database())
+FROM duckdb_views()
+WHERE lower(schema_name) = lower($pool) AND view_name = 'candidate_lineage'
+    AND database_name = current_database()
+"""
+
+PREDICTION_SET_NAMES = "SELECT prediction_set FROM prediction_sets ORDER BY prediction_set"
+
+CANDIDATE_ROWS = """
+SELECT c.prediction_set, c.acquisition_function, c.rank, c.image_id, i.uri, i.width, i.height,
+    c.score, c.uncertainty, c.prediction_count, c.predicted_class, c.run_id
+FROM labeling_candidates c LEFT JOIN images i ON c.image_id = i.image_id
+WHERE c.prediction_set = $prediction_set AND list_contains($acquisition_functions, c.acquisition_function)
+    AND ($limit IS NULL OR c.rank <= $limit)
+ORDER BY list_position($acquisition_functions, c.acquisition_function), c.rank
+"""
+
+# one image
+
+IMAGE = "SELECT uri, labeled, label FROM images WHERE image_id = $image_id"
+
+SCORES_OF_IMAGE = """
+SELECT * EXCLUDE (prediction_set, image_id) FROM image_scores
+WHERE prediction_set = $prediction_set AND image_id = $image_id
+"""
+
+RANKINGS_OF_IMAGE = """
+SELECT acquisition_function, count(*) AS candidates,
+    -- Images without a score come last: this is the last that has one.
+    max_by(score, rank) AS last_score,
+    any_value(run_id) AS run_id,
+    any_value(rank) FILTER (image_id = $image_id) AS rank,
+    any_value(score) FILTER (image_id = $image_id) AS score,
+    any_value(uncertainty) FILTER (image_id = $image_id) AS uncertainty,
+    any_value(predicted_class) FILTER (image_id = $image_id) AS predicted_class
+FROM labeling_candidates WHERE prediction_set = $prediction_set
+GROUP BY acquisition_function
+"""
+
+PREDICTIONS_OF_IMAGE = """
+SELECT p.class_probs, p.score, p.category, f.source, f.source_sha256,
+    p.prediction_index - f.first_prediction_index + 1 AS row_number
+FROM predictions p ASOF LEFT JOIN (FROM prediction_sources WHERE row_count > 0) f
+    ON p.prediction_set = f.prediction_set AND p.prediction_index >= f.first_prediction_index
+WHERE p.prediction_set = $prediction_set AND p.image_id = $image_id
+ORDER BY p.prediction_index
+"""
+
+QUARANTINED_OF_IMAGE = """
+SELECT source, row_number, reason FROM quarantined_predictions
+WHERE prediction_set = $prediction_set AND image_id = $image_id
+ORDER BY source, row_number
+"""
+
+EMPTY_IMAGE = """
+SELECT image_id FROM empty_images
+WHERE prediction_set = $prediction_set AND image_id = $image_id
+"""
+
+# SQL functions
+
+FUNCTION_IS_THERE = """
+SELECT count(*) > 0 FROM duckdb_functions()
+WHERE function_name = $name AND function_type = $type AND database_name = 'system'
+"""
+
+# Typed parameters: DuckDB picks the first for float16 and float32 lists and arrays, the second for
+# all other numbers.
+CREATE_SCORE_MACRO = """
+CREATE OR REPLACE TEMP MACRO {name}
+    (class_probs FLOAT[]) AS {function}(class_probs),
+    (class_probs DOUBLE[]) AS {function}(class_probs)
+"""
+
+# Values that are not lists of numbers stay with the aggregate that has the macro's name.
+OR_AGGREGATE = ", (value) AS system.main.{name}(value)"

@@ -151,3 +151,52 @@ COMMENT ON COLUMN labeling_candidates.uncertainty IS 'The score mapped to 0..1, 
 COMMENT ON COLUMN labeling_candidates.prediction_count IS 'How many predictions the score is the mean of';
 COMMENT ON COLUMN labeling_candidates.predicted_class IS 'The class with the highest mean probability; of objects the most frequent class';
 COMMENT ON COLUMN labeling_candidates.run_id IS 'Dagster run that ranked the images';
+
+-- A prediction's file is the one with rows whose first position is the last before it. An ASOF join
+-- finds it by order: a join on a range would compare every prediction with every file.
+CREATE VIEW IF NOT EXISTS candidate_lineage AS
+SELECT
+    c.prediction_set,
+    c.acquisition_function,
+    c.rank,
+    c.image_id,
+    i.uri,
+    c.score,
+    c.uncertainty,
+    c.predicted_class,
+    s.entropy,
+    s.least_confidence,
+    s.margin,
+    s.variance,
+    s.mean_object_score,
+    c.prediction_count,
+    p.prediction_index,
+    p.class_probs,
+    p.score AS prediction_score,
+    p.category,
+    f.source,
+    f.source_sha256,
+    p.prediction_index - f.first_prediction_index + 1 AS row_number,
+    d.model,
+    d.class_names,
+    d.source AS prediction_set_source,
+    d.source_sha256 AS prediction_set_sha256,
+    d.run_id AS prediction_run_id,
+    d.ingested_at,
+    c.run_id AS ranking_run_id
+FROM labeling_candidates c
+LEFT JOIN images i ON c.image_id = i.image_id
+LEFT JOIN image_scores s ON c.prediction_set = s.prediction_set AND c.image_id = s.image_id
+LEFT JOIN prediction_sets d ON c.prediction_set = d.prediction_set
+LEFT JOIN predictions p ON c.prediction_set = p.prediction_set AND c.image_id = p.image_id
+ASOF LEFT JOIN (FROM prediction_sources WHERE row_count > 0) f
+    ON p.prediction_set = f.prediction_set AND p.prediction_index >= f.first_prediction_index;
+COMMENT ON VIEW candidate_lineage IS 'Where each candidate comes from: a row for each of its predictions, one without where it has none';
+COMMENT ON COLUMN candidate_lineage.score IS 'The score the candidate was ranked by';
+COMMENT ON COLUMN candidate_lineage.entropy IS 'The image''s score now, as are the next four: another one than at ranking if it was scored again since, null if it was not';
+COMMENT ON COLUMN candidate_lineage.prediction_score IS 'The detector''s own score, for objects';
+COMMENT ON COLUMN candidate_lineage.source IS 'The file the prediction is in';
+COMMENT ON COLUMN candidate_lineage.source_sha256 IS 'SHA-256 of that file''s content';
+COMMENT ON COLUMN candidate_lineage.row_number IS 'Which row of the file, from 1; a header and blank lines do not count';
+COMMENT ON COLUMN candidate_lineage.prediction_run_id IS 'Dagster run that read the predictions';
+COMMENT ON COLUMN candidate_lineage.ranking_run_id IS 'Dagster run that ranked the images';

@@ -1,0 +1,256 @@
+"""Why an image is a labeling candidate, or why not, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from dagster_active_learning.acquisition.functions import (
+    ACQUISITION_FUNCTIONS,
+    AcquisitionFunction,
+)
+from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.store import (
+    ImageRecord,
+    PoolStore,
+    PredictionSet,
+    chosen_prediction_set,
+    existing_pool,
+    image_record,
+)
+from dagster_active_learning.store.lookup import Database
+
+CLASSES_SHOWN = 3
+ROWS_SHOWN = 20
+
+
+def explain_candidate(
+    database: Database,
+    image_id: str,
+    *,
+    pool: str,
+    prediction_set: str | None = None,
+    acquisition_function: str | None = None,
+) -> str:
+    """The chain from an image's rank to the rows of the files its predictions are in.
+
+    Ids, names and paths are shown as Python writes them, with quotes and escapes, so that a line
+    break or a control character in one cannot pass for text of this report.
+
+    Args:
+        database: An open connection, which is left as it is, or the path of the database.
+        image_id: The image.
+        pool: The pool's name.
+        prediction_set: Name of the prediction set; a pool with only one needs no name.
+        acquisition_function: Explain only the rank under this function; under all without it.
+
+    Returns:
+        Text of several lines, to be printed: ranks, scores and formulas, or why the image is no
+        candidate; each prediction with its likeliest classes, file, SHA-256 and row in the file;
+        rows in quarantine with the reasons; the model and the Dagster runs.
+
+    Raises:
+        PoolStateError: If the database does not have the pool, or the pool not the prediction set
+            or anything about the image.
+        ValueError: If there is no such acquisition function.
+
+    Example:
+        >>> with duckdb.connect("labeling.duckdb", read_only=True) as connection:
+        ...     print(explain_candidate(connection, "7", pool="digits"))  # doctest: +SKIP
+    """
+    if acquisition_function is not None and acquisition_function not in ACQUISITION_FUNCTIONS:
+        raise ValueError(
+            f"acquisition_function is {acquisition_function!r}, expected one of "
+            f"{', '.join(ACQUISITION_FUNCTIONS)}"
+        )
+    with existing_pool(database, pool) as store:
+        stored = store.prediction_set(chosen_prediction_set(store, prediction_set))
+        record = image_record(store, stored.prediction_set, image_id)
+        has_manifest = store.image_counts()[0] > 0
+        if not _is_known(record):
+            raise PoolStateError(
+                f"image {image_id!r} is not in pool {pool!r}: prediction set "
+                f"{stored.prediction_set!r} has no row about it"
+                + (", nor has the manifest" if has_manifest else "")
+            )
+        sections = [
+            _image(store, stored, record, image_id, has_manifest=has_manifest),
+            _ranks(store, record, acquisition_function, has_manifest=has_manifest),
+            _predictions(stored, record),
+            _quarantined(record),
+            _origin(stored),
+        ]
+    return "\n".join(line for section in sections for line in section)
+
+
+def _is_known(record: ImageRecord) -> bool:
+    ranked = any(ranking["rank"] is not None for ranking in record.rankings.values())
+    return bool(
+        record.manifest or record.predictions or record.quarantined or record.is_empty or ranked
+    )
+
+
+def _image(
+    store: PoolStore,
+    stored: PredictionSet,
+    record: ImageRecord,
+    image_id: str,
+    *,
+    has_manifest: bool,
+) -> Iterator[str]:
+    yield f"image {image_id!r} of pool {store.pool!r}, prediction set {stored.prediction_set!r}"
+    if record.manifest is not None:
+        uri, label = record.manifest["uri"], record.manifest["label"]
+        labeled = "labeled" if record.manifest["labeled"] else "not labeled"
+        as_what = f" as {label!r}" if label is not None else ""
+        yield f"  file: {'not given' if uri is None else repr(uri)}, {labeled}{as_what}"
+    elif has_manifest:
+        yield "  not in the pool's manifest"
+
+
+def _ranks(
+    store: PoolStore, record: ImageRecord, only: str | None, *, has_manifest: bool
+) -> Iterator[str]:
+    names = [only] if only else [name for name in ACQUISITION_FUNCTIONS if name in record.rankings]
+    if not names:
+        yield (
+            "ranks: no candidates yet, or no image could be one: materialize "
+            f"{store.pool}/labeling_candidates"
+        )
+    for name in names:
+        function, ranking = ACQUISITION_FUNCTIONS[name], record.rankings.get(name)
+        if ranking is not None and ranking["rank"] is not None:
+            yield from _rank(store, record, function, ranking)
+        else:
+            why = _why_no_candidate(store, record, function, ranking, has_manifest=has_manifest)
+            yield f"{name}: no candidate: {why}"
+
+
+def _rank(
+    store: PoolStore, record: ImageRecord, function: AcquisitionFunction, ranking: dict[str, Any]
+) -> Iterator[str]:
+    yield f"{function.name}: rank {ranking['rank']:,} of {ranking['candidates']:,} candidates"
+    score, uncertainty = ranking["score"], ranking["uncertainty"]
+    if score is None:
+        yield "  no score: the image has no predictions"
+    else:
+        yield f"  score {_number(score)} ({function.unit}), uncertainty {_number(uncertainty)}"
+    yield (
+        f"  formula {function.formula}, for each prediction; the {function.label_first} scores "
+        "are labeled first"
+    )
+    if ranking["predicted_class"] is not None:
+        yield f"  predicted class {ranking['predicted_class']!r}"
+    yield f"  ranked by Dagster run {ranking['run_id']}"
+    again = f"materialize {store.pool}/labeling_candidates/{function.name} again"
+    if record.manifest is not None and record.manifest["labeled"]:
+        yield f"  labeled since then: {again}"
+    if record.scores is None:
+        yield (
+            f"  this rank is older than the predictions: materialize {store.pool}/image_scores, "
+            f"then {again}"
+        )
+    elif record.scores[function.name] != score:
+        now = record.scores[function.name]
+        yield f"  this rank is old, the score is {_number(now)} now: {again}"
+
+
+def _why_no_candidate(  # noqa: PLR0911 - a table
+    store: PoolStore,
+    record: ImageRecord,
+    function: AcquisitionFunction,
+    ranking: dict[str, Any] | None,
+    *,
+    has_manifest: bool,
+) -> str:
+    if record.manifest is None and has_manifest:
+        return "the image is not in the pool's manifest"
+    if record.manifest is not None and record.manifest["labeled"]:
+        return "the image is labeled"
+    if record.scores is None:
+        if record.predictions or record.is_empty or not record.quarantined:
+            return f"the image has no scores yet: materialize {store.pool}/image_scores"
+        return "all rows about the image are in quarantine"
+    score, count = record.scores[function.name], record.scores["prediction_count"]
+    if score is None and count:
+        return (
+            "a prediction about a whole image has no object score"
+            if function.level == "object"
+            else "its predictions have no class probabilities"
+        )
+    if ranking is None:
+        return (
+            "nothing is ranked by this function: materialize "
+            f"{store.pool}/labeling_candidates/{function.name}"
+        )
+    listed = f"the list of {ranking['candidates']:,}"
+    if not count:
+        in_quarantine = " but rows in quarantine" if record.quarantined else ""
+        return (
+            f"the image has no predictions{in_quarantine}; images_without_predictions left it "
+            f"out or put it behind {listed}"
+        )
+    last = ranking["last_score"]
+    if score == last:
+        return (
+            f"its score of {_number(score)} ({function.unit}) is that of the last in {listed}, and "
+            "equal scores are ordered by a seeded hash of the id"
+        )
+    if last is None or (score > last) == (function.label_first == "highest"):
+        return (
+            f"its score of {_number(score)} ({function.unit}) is newer than {listed}: materialize "
+            f"{store.pool}/labeling_candidates/{function.name} again"
+        )
+    return (
+        f"its score of {_number(score)} ({function.unit}) is behind {listed}, in which "
+        f"{_number(last)} is the last"
+    )
+
+
+def _predictions(stored: PredictionSet, record: ImageRecord) -> Iterator[str]:
+    if not record.predictions:
+        why = ": the model found no object in the image" if record.is_empty else ""
+        yield f"predictions: none{why}"
+        return
+    yield f"predictions: {len(record.predictions):,}"
+    for row in record.predictions[:ROWS_SHOWN]:
+        said = [
+            *([f"category {row['category']!r}"] if row["category"] is not None else []),
+            *([f"score {_number(row['score'])}"] if row["score"] is not None else []),
+            *(_likeliest(row["class_probs"], stored.class_names) if row["class_probs"] else []),
+        ]
+        yield f"  {', '.join(said)}"
+        yield f"    row {row['row_number']:,} of {row['source']!r}, SHA-256 {row['source_sha256']}"
+    yield from _more(record.predictions)
+
+
+def _likeliest(class_probs: list[float], class_names: list[str]) -> Iterator[str]:
+    order = sorted(range(len(class_probs)), key=lambda index: (-class_probs[index], index))
+    for index in order[:CLASSES_SHOWN]:
+        yield f"{class_names[index]!r} {_number(class_probs[index])}"
+    if len(order) > CLASSES_SHOWN:
+        yield f"{len(order) - CLASSES_SHOWN:,} more"
+
+
+def _quarantined(record: ImageRecord) -> Iterator[str]:
+    if record.quarantined:
+        yield f"rows in quarantine: {len(record.quarantined):,}"
+    for row in record.quarantined[:ROWS_SHOWN]:
+        yield f"  row {row['row_number']:,} of {row['source']!r}: {row['reason']}"
+    yield from _more(record.quarantined)
+
+
+def _more(rows: list[Any]) -> Iterator[str]:
+    if len(rows) > ROWS_SHOWN:
+        yield f"  and {len(rows) - ROWS_SHOWN:,} more"
+
+
+def _origin(stored: PredictionSet) -> Iterator[str]:
+    model = "not given" if stored.model is None else repr(stored.model)
+    yield f"model: {model}"
+    yield f"source: {stored.source!r}, SHA-256 {stored.source_sha256}"
+    yield f"  read by Dagster run {stored.run_id}"
+
+
+def _number(value: float | None) -> str:
+    return "null" if value is None else f"{value:.6g}"
