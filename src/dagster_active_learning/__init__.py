@@ -20,7 +20,10 @@ if TYPE_CHECKING:
         AcquisitionFunction as AcquisitionFunction,
     )
     from dagster_active_learning.acquisition.scoring import score_images as score_images
-    from dagster_active_learning.assets import (
+    from dagster_active_learning.component import (
+        ActiveLearningComponent as ActiveLearningComponent,
+    )
+    from dagster_active_learning.definitions import (
         active_learning_definitions as active_learning_definitions,
     )
     from dagster_active_learning.readers import read_predictions as read_predictions
@@ -42,11 +45,12 @@ __version__ = version("dagster-active-learning")
 _MODULES = {
     "ACQUISITION_FUNCTIONS": "acquisition.functions",
     "AcquisitionFunction": "acquisition.functions",
+    "ActiveLearningComponent": "component",
     "PoolImages": "sources",
     "PredictionAsset": "sources",
     "PredictionFiles": "sources",
     "PredictionQuery": "sources",
-    "active_learning_definitions": "assets",
+    "active_learning_definitions": "definitions",
     "read_predictions": "readers",
     "score_images": "acquisition.scoring",
 }
@@ -54,6 +58,7 @@ _MODULES = {
 __all__ = [
     "ACQUISITION_FUNCTIONS",
     "AcquisitionFunction",
+    "ActiveLearningComponent",
     "PoolImages",
     "PredictionAsset",
     "PredictionFiles",
@@ -64,6 +69,12 @@ __all__ = [
 ]
 
 DagsterLibraryRegistry.register("dagster-active-learning", __version__, is_dagster_package=False)
+
+
+def __dir__() -> list[str]:
+    # dg loads each name it finds here to see whether it is a component. The other public names stay
+    # out: they would make every dg command load Numba, polars and DuckDB.
+    return [*globals(), "ActiveLearningComponent"]
 
 
 def __getattr__(name: str) -> Any:
