@@ -130,7 +130,9 @@ class PoolAssets:
         with self._store(context) as store:
             self._require_images(store)
             for name in names:
-                value = partition_value(upstream, name, len(names)) if partitioned else upstream
+                value = upstream
+                if partitioned and self._source.upstream is not None:
+                    value = partition_value(upstream, name, len(names))
                 stored = flow.ingest_predictions(
                     store,
                     self._source.open(value, store.connection, name if partitioned else None),

@@ -114,8 +114,10 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
     ] = "classification"
     acquisition_functions: Annotated[
         Sequence[str] | None,
-        dg.Resolver.default(
+        dg.Resolver(
+            resolve_text,
             model_field_type=list[FunctionName] | None,
+            inject_before_resolve=False,
             description="The functions to rank by; by default all that the task has.",
             examples=[["entropy", "margin"]],
         ),

@@ -140,8 +140,10 @@ class PredictionQueryModel(TableModel):
     deps: list[str] = Field([], description="Keys of the assets that write what the query reads.")
 
 
-def _kind_of_source(value: Any) -> str:
-    names = value if isinstance(value, dict) else vars(value)
+def _kind_of_source(value: Any) -> str | None:
+    names = value if isinstance(value, dict) else getattr(value, "__dict__", None)
+    if names is None:
+        return None  # Text, which is a template or wrong.
     return next((name for name in ("asset", "query") if name in names), "files")
 
 
@@ -206,7 +208,7 @@ def resolve_text(context: dg.ResolutionContext, value: Any) -> Any:
     resolved = context.resolve_value(value, as_type=object)
     if resolved is None:
         raise ValueError(f"the template {value!r} gives nothing, expected text")
-    return str(resolved)
+    return resolved if isinstance(resolved, list) else str(resolved)
 
 
 def resolve_predictions(context: dg.ResolutionContext, model: Any) -> PredictionSource:
