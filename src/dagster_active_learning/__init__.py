@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dagster_active_learning.sources import (
         PredictionQuery as PredictionQuery,
     )
+    from dagster_active_learning.specs import PoolAsset as PoolAsset
 
 __version__ = version("dagster-active-learning")
 
@@ -46,6 +47,7 @@ _MODULES = {
     "ACQUISITION_FUNCTIONS": "acquisition.functions",
     "AcquisitionFunction": "acquisition.functions",
     "ActiveLearningComponent": "component",
+    "PoolAsset": "specs",
     "PoolImages": "sources",
     "PredictionAsset": "sources",
     "PredictionFiles": "sources",
@@ -59,6 +61,7 @@ __all__ = [
     "ACQUISITION_FUNCTIONS",
     "AcquisitionFunction",
     "ActiveLearningComponent",
+    "PoolAsset",
     "PoolImages",
     "PredictionAsset",
     "PredictionFiles",

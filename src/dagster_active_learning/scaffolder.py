@@ -15,9 +15,9 @@ attributes:
   # Prefix of the asset keys, and name of the DuckDB schema.
   pool: {pool}
 
-  # Paths are relative to this file's folder; {{{{ context.project_root }}}} is the project's.
+  # Paths are relative to this file's folder, where they do not begin with the project's.
   predictions:
-    path: predictions/*.parquet
+    path: "{{{{ context.project_root }}}}/predictions/*.parquet"
     # parquet, csv, jsonl, npy, npz; for objects also coco, yolo, kitti, rvc, lightly,
     # megadetector, open_images
     format: parquet
