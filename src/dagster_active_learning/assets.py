@@ -283,8 +283,9 @@ class PoolAssets:
     def _require_images(self, store: "PoolStore") -> None:
         from dagster_active_learning.errors import PoolStateError
 
-        if self._manifest is not None and not store.image_counts()[0]:
+        spec = self._specs.images
+        if self._manifest is not None and spec is not None and not store.image_counts()[0]:
             raise PoolStateError(
                 f"pool {self._pool!r} has a manifest, {self._manifest.path}, but no image of it is "
-                f"in the database: materialize {self._pool}/images first"
+                f"in the database: materialize {spec.key.to_user_string()} first"
             )
