@@ -119,7 +119,7 @@ def test_group_kinds_and_versions_are_set():
         ({"aggregation": "median"}, "aggregation is 'median', expected one of 'mean'"),
         ({"score_only": "yes"}, "score_only is 'yes', expected one of 'binary'"),
         ({"images_without_predictions": "no"}, "expected one of 'last', 'first', 'exclude', None"),
-        ({"limit": 0}, "limit is 0, expected at least 1"),
+        ({"limit": 0}, "limit is 0, expected an integer of at least 1"),
         ({"seed": 2**63}, "expected an integer of 64 bits"),
         ({"acquisition_functions": []}, "expected different ones of entropy"),
         ({"acquisition_functions": ["margin", "margin"]}, "expected different ones of entropy"),

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
         AcquisitionFunction as AcquisitionFunction,
     )
     from dagster_active_learning.acquisition.scoring import score_images as score_images
-    from dagster_active_learning.assets import (
+    from dagster_active_learning.component import (
+        ActiveLearningComponent as ActiveLearningComponent,
+    )
+    from dagster_active_learning.definitions import (
         active_learning_definitions as active_learning_definitions,
     )
     from dagster_active_learning.interop.candidates import load_candidates as load_candidates
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from dagster_active_learning.sources import (
         PredictionQuery as PredictionQuery,
     )
+    from dagster_active_learning.specs import PoolAsset as PoolAsset
 
 __version__ = version("dagster-active-learning")
 
@@ -51,13 +55,15 @@ _MODULES = {
     "ACQUISITION_FUNCTIONS": "acquisition.functions",
     "AcquisitionFunction": "acquisition.functions",
     "AcquisitionNamespace": "interop.polars_namespace",
+    "ActiveLearningComponent": "component",
+    "PoolAsset": "specs",
     "PoolImages": "sources",
     "PredictionAsset": "sources",
     "PredictionFiles": "sources",
     "PredictionQuery": "sources",
-    "active_learning_definitions": "assets",
     "explain_candidate": "interop.explanation",
     "load_candidates": "interop.candidates",
+    "active_learning_definitions": "definitions",
     "read_predictions": "readers",
     "register_functions": "interop.duckdb_functions",
     "score_images": "acquisition.scoring",
@@ -67,6 +73,8 @@ __all__ = [
     "ACQUISITION_FUNCTIONS",
     "AcquisitionFunction",
     "AcquisitionNamespace",
+    "ActiveLearningComponent",
+    "PoolAsset",
     "PoolImages",
     "PredictionAsset",
     "PredictionFiles",
@@ -80,6 +88,12 @@ __all__ = [
 ]
 
 DagsterLibraryRegistry.register("dagster-active-learning", __version__, is_dagster_package=False)
+
+
+def __dir__() -> list[str]:
+    # dg loads each name it finds here to see whether it is a component. The other public names stay
+    # out: they would make every dg command load Numba, polars and DuckDB.
+    return [*globals(), "ActiveLearningComponent"]
 
 
 def __getattr__(name: str) -> Any:

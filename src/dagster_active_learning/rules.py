@@ -58,3 +58,15 @@ class Rules:
     def objects(self) -> bool:
         """Whether a prediction is one object in an image."""
         return self.task != "classification"
+
+
+def check_limit(limit: int) -> None:
+    """Raise ValueError unless a ranking can have at most ``limit`` images."""
+    if not isinstance(limit, int) or limit < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"limit is {limit!r}, expected an integer of at least 1")
+
+
+def check_seed(seed: int) -> None:
+    """Raise ValueError unless ``seed`` can be the seed of the order of equal scores."""
+    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"seed is {seed!r}, expected an integer of 64 bits")

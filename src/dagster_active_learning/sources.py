@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from os import PathLike
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from dagster_active_learning.partitions import check_path, partition_path
 from dagster_active_learning.readers import find_files, read_predictions, reader_options
 from dagster_active_learning.readers.options import TableOptions, check_choice
 
@@ -48,13 +50,22 @@ class PredictionSource(ABC):
         self.deps: Sequence[CoercibleToAssetDep] = tuple(deps)
         self.upstream: dg.AssetKey | None = None
 
+    def check_partitions(self, *, partitioned: bool) -> None:  # noqa: B027 - most take any
+        """Raise ValueError unless it can be the source of a pool with or without partitions."""
+
     @abstractmethod
-    def open(self, value: Any, connection: duckdb.DuckDBPyConnection) -> PredictionStream:
+    def open(
+        self,
+        value: Any,
+        connection: duckdb.DuckDBPyConnection,
+        partition_key: str | None = None,
+    ) -> PredictionStream:
         """Start reading.
 
         Args:
             value: What the asset ``upstream`` returned; None where there is none.
             connection: An open connection to the pool's database.
+            partition_key: Which partition's predictions to read; None where the pool has none.
 
         Raises:
             PredictionReadError: If the source is not what it was said to be.
@@ -69,12 +80,14 @@ class PredictionFiles(PredictionSource):
     """Prediction files of one format.
 
     Args:
-        path: A file, or a glob such as ``"predictions/*.parquet"``.
-        format: ``"parquet"``, ``"csv"``, ``"jsonl"``, ``"npy"`` or ``"npz"``.
+        path: A file, or a glob such as ``"predictions/*.parquet"``; for yolo, kitti and lightly
+            also the folder of the files. In a pool with partitions ``{partition_key}`` stands in it
+            for the partition key, as in ``"predictions/{partition_key}.parquet"``.
+        format: One of ``FORMATS``, for example ``"parquet"``, ``"csv"`` or ``"coco"``.
         model: The model that made the predictions, for lineage.
         deps: Assets that write the files.
         options: The options of the format, for example ``class_column_prefix="prob_"``; see
-            ``TableOptions`` (parquet, csv, jsonl), ``NpyOptions`` and ``NpzOptions``.
+            ``read_predictions``.
 
     Raises:
         ValueError: If the format or an option is unknown.
@@ -95,9 +108,19 @@ class PredictionFiles(PredictionSource):
         self._options = options
         self._checked = reader_options(format, options)
 
-    def open(self, value: Any, connection: duckdb.DuckDBPyConnection) -> PredictionStream:  # noqa: ARG002
-        """Open the files; both arguments are for other sources."""
-        return read_predictions(self.path, format=self.format, **self._options)
+    def check_partitions(self, *, partitioned: bool) -> None:
+        """The path names the partition where there is one."""
+        check_path(self.path, partitioned=partitioned)
+
+    def open(
+        self,
+        value: Any,  # noqa: ARG002
+        connection: duckdb.DuckDBPyConnection,  # noqa: ARG002
+        partition_key: str | None = None,
+    ) -> PredictionStream:
+        """Open the files; value and connection are for other sources."""
+        path = self.path if partition_key is None else partition_path(self.path, partition_key)
+        return read_predictions(path, format=self.format, **self._options)
 
     def settings(self) -> str:
         """Format and options; not the path, for the same content elsewhere is the same input."""
@@ -123,8 +146,13 @@ class PredictionAsset(PredictionSource):
         self.upstream = dg.AssetKey.from_coercible(key)
         self._options = _table_options(options)
 
-    def open(self, value: Any, connection: duckdb.DuckDBPyConnection) -> PredictionStream:  # noqa: ARG002
-        """Read the asset's value."""
+    def open(
+        self,
+        value: Any,
+        connection: duckdb.DuckDBPyConnection,  # noqa: ARG002
+        partition_key: str | None = None,  # noqa: ARG002
+    ) -> PredictionStream:
+        """Read the asset's value, which is that of the partition."""
         from dagster_active_learning.readers.arrow import read_table
 
         name = f"asset {self.upstream.to_user_string() if self.upstream else ''}"
@@ -140,7 +168,8 @@ class PredictionQuery(PredictionSource):
 
     Args:
         query: A query, or ``"FROM schema.table"`` for a table or view. The order of its rows is
-            the order of the predictions: give an ``ORDER BY`` where an image has several.
+            the order of the predictions: give an ``ORDER BY`` where an image has several. In a pool
+            with partitions ``$partition_key`` is bound to the partition key.
         model: The model that made the predictions, for lineage.
         deps: Assets that write what the query reads.
         options: Which columns hold what; see ``TableOptions``.
@@ -161,7 +190,24 @@ class PredictionQuery(PredictionSource):
         self.query = query
         self._options = _table_options(options)
 
-    def open(self, value: Any, connection: duckdb.DuckDBPyConnection) -> PredictionStream:  # noqa: ARG002
+    def check_partitions(self, *, partitioned: bool) -> None:
+        """Only a pool with partitions has a partition key to bind."""
+        if self._binds_partition_key and not partitioned:
+            raise ValueError(
+                f"predictions have the query {self.query!r}, but the pool has no partitions: set "
+                "partitions_def, or leave $partition_key out"
+            )
+
+    @property
+    def _binds_partition_key(self) -> bool:
+        return re.search(r"\$partition_key\b", self.query) is not None
+
+    def open(
+        self,
+        value: Any,  # noqa: ARG002
+        connection: duckdb.DuckDBPyConnection,
+        partition_key: str | None = None,
+    ) -> PredictionStream:
         """Run the query in a cursor of its own, beside the transaction that stores its rows."""
         import duckdb
 
@@ -169,7 +215,9 @@ class PredictionQuery(PredictionSource):
         from dagster_active_learning.readers.arrow import read_table
 
         try:
-            relation = connection.cursor().sql(self.query)
+            # DuckDB refuses values that the query does not name.
+            values = {"partition_key": partition_key} if self._binds_partition_key else {}
+            relation = connection.cursor().sql(self.query, params=values)
             return read_table(relation, name=f"query {self.query}", options=self._options)
         except (duckdb.Error, OSError) as error:
             raise PredictionReadError(f"the query {self.query!r} fails: {error}") from error

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from reference import prediction_scores
 
 PROJECT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+COMPONENT = "dagster_active_learning.ActiveLearningComponent"
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +114,32 @@ def test_the_classifier_has_learned_something(output, data_folder):
 def test_dagster_and_dg_accept_the_definitions(environment):
     assert "validation" in run(["dagster", "definitions", "validate"], environment).lower()
     pipelines = PROJECT / "pipelines"
+    assert "validated successfully" in run(["dg", "check", "yaml"], environment, pipelines)
     assert "loaded successfully" in run(["dg", "check", "defs"], environment, pipelines)
     listed = run(["dg", "list", "defs", "--json"], environment, pipelines)
     for key in ("predictions", "image_scores", "labeling_candidates/margin", "labeling_batch"):
         assert f'"digits/{key}"' in listed
+
+
+def test_dg_lists_and_describes_the_component(environment):
+    pipelines = PROJECT / "pipelines"
+    listed = json.loads(run(["dg", "list", "components", "--json"], environment, pipelines))
+    summaries = {item["key"]: item["summary"] for item in listed["items"]}
+    assert "labeling candidates" in summaries[COMPONENT]
+    about = run(["dg", "utils", "inspect-component", COMPONENT], environment, pipelines)
+    assert "How many images each ranking has at the most" in about
+    assert "every column whose name starts with this is a class" in about
+
+
+def test_dg_scaffolds_a_pool_beside_the_others(environment, tmp_path):
+    pipelines = tmp_path / "pipelines"
+    shutil.copytree(
+        PROJECT / "pipelines", pipelines, ignore=shutil.ignore_patterns("data", "__pycache__")
+    )
+    run(["dg", "scaffold", "defs", COMPONENT, "street_signs"], environment, pipelines)
+    assert "loaded successfully" in run(["dg", "check", "defs"], environment, pipelines)
+    listed = run(["dg", "list", "defs", "--json"], environment, pipelines)
+    assert '"street_signs/labeling_candidates/margin"' in listed
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ def find_files(path: str | PathLike[str], files_in_folder: str | None = None) ->
     """
     named = Path(path)
     if named.is_dir() and files_in_folder is not None:
-        named = named / files_in_folder
+        named = Path(glob.escape(str(named)), files_in_folder)
     files = (
         [named]
         if named.exists()

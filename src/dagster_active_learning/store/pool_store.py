@@ -325,7 +325,7 @@ class PoolStore:
         values = {"prediction_set": prediction_set, "in_manifest": in_manifest}
         highest = function.label_first == "highest"
         words = {
-            "score": _quoted(function.name),
+            "score": quoted(function.name),
             "direction": "DESC" if highest else "ASC",
             "as_good_as": ">=" if highest else "<=",
         }

@@ -17,7 +17,6 @@ from sklearn.preprocessing import StandardScaler
 from labeling.defs.digit_scenes.scene_files import FIRST_DIGIT, FOLDER, MANIFEST, scene_files
 
 DETECTIONS = FOLDER / "detections.jsonl"
-MODEL = "connected components and logistic regression"
 CLASS_NAMES = [str(digit) for digit in range(10)]
 DARK = 60
 SMALLEST_SIDE = 4

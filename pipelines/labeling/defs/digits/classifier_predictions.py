@@ -15,7 +15,6 @@ from sklearn.preprocessing import StandardScaler
 from labeling.defs.digits.image_files import FOLDER, MANIFEST, image_files
 
 PREDICTIONS = FOLDER / "predictions.parquet"
-MODEL = "logistic regression on 50 labels"
 
 
 @dg.asset(

@@ -1,0 +1,324 @@
+"""The component of a pool: its settings, in YAML or Python, and what a subclass may change."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from typing import Annotated, Any
+
+import dagster as dg
+from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
+from pydantic import BaseModel
+
+from dagster_active_learning.acquisition.functions import (
+    ACQUISITION_FUNCTIONS,
+    AcquisitionFunction,
+)
+from dagster_active_learning.assets import PoolAssets
+from dagster_active_learning.config import (
+    FunctionName,
+    ManifestModel,
+    PartitionsModel,
+    PredictionsModel,
+    resolve_images,
+    resolve_partitions_def,
+    resolve_predictions,
+    resolve_text,
+)
+from dagster_active_learning.partitions import check_partitions_def
+from dagster_active_learning.rules import (
+    Aggregation,
+    ImagesWithoutPredictions,
+    Inputs,
+    Rules,
+    ScoreOnly,
+    Task,
+    check_limit,
+    check_seed,
+)
+from dagster_active_learning.scaffolder import ActiveLearningScaffolder
+from dagster_active_learning.sources import PoolImages, PredictionSource
+from dagster_active_learning.specs import PoolAsset
+
+
+def _translation_variables(asset: PoolAsset) -> dict[str, str | None]:
+    return {
+        "pool": asset.pool,
+        "table": asset.table,
+        "acquisition_function": asset.acquisition_function,
+    }
+
+
+@dg.scaffold_with(ActiveLearningScaffolder)
+@dataclass(kw_only=True)
+class ActiveLearningComponent(dg.Component, dg.Resolvable):
+    """Rank the images of a pool by what a model is least sure about, as labeling candidates.
+
+    A model's predictions are read into DuckDB (``<pool>/predictions``), every image gets its score
+    under each acquisition function (``<pool>/image_scores``), and the images without a label are
+    ranked (``<pool>/labeling_candidates/<function>``). The database is that of the project's own
+    ``dagster_duckdb.DuckDBResource`` under the resource key ``duckdb``.
+
+    Paths in YAML are relative to the folder of the YAML file; ``{{ context.project_root }}`` is the
+    project's. The arguments are those of ``active_learning_definitions``.
+
+    Raises:
+        ValueError: If a setting has a value that cannot be used.
+    """
+
+    pool: Annotated[
+        str,
+        dg.Resolver(
+            resolve_text,
+            model_field_type=str,
+            inject_before_resolve=False,
+            description=(
+                "Name of the pool: letters, digits and underscores. It is the prefix of the asset "
+                "keys and the name of the DuckDB schema."
+            ),
+            examples=["street_signs"],
+        ),
+    ]
+    predictions: Annotated[
+        PredictionSource,
+        dg.Resolver(
+            resolve_predictions,
+            model_field_type=PredictionsModel,  # pyright: ignore[reportArgumentType]
+            description=(
+                "Where the predictions come from: files (`path` and `format`), what an upstream "
+                "asset returns (`asset`), or a DuckDB query (`query`)."
+            ),
+            examples=[{"path": "predictions/*.parquet", "format": "parquet"}],
+        ),
+    ]
+    images: Annotated[
+        PoolImages | str | PathLike[str] | None,
+        dg.Resolver(
+            resolve_images,
+            model_field_type=ManifestModel | str | None,
+            inject_before_resolve=False,
+            description=(
+                "The pool's manifest, a path or an object: which images there are, and which of "
+                "them are labeled and so never candidates. Without it the images are those that "
+                "have predictions."
+            ),
+            examples=["manifest.csv", {"path": "images", "image_id": "stem"}],
+        ),
+    ] = None
+    task: Annotated[
+        Task,
+        dg.Resolver.default(
+            description="Whether a prediction is about an image or about one object in it."
+        ),
+    ] = "classification"
+    acquisition_functions: Annotated[
+        Sequence[str] | None,
+        dg.Resolver(
+            resolve_text,
+            model_field_type=list[FunctionName] | None,
+            inject_before_resolve=False,
+            description="The functions to rank by; by default all that the task has.",
+            examples=[["entropy", "margin"]],
+        ),
+    ] = None
+    limit: Annotated[
+        int,
+        dg.Resolver.default(
+            description="How many images each ranking has at the most; run config can override it."
+        ),
+    ] = 1000
+    seed: Annotated[
+        int,
+        dg.Resolver.default(
+            description=(
+                "Decides the order of images with equal scores; run config can override it."
+            )
+        ),
+    ] = 0
+    inputs: Annotated[
+        Inputs,
+        dg.Resolver.default(
+            description=(
+                "What the class probabilities are in the source: probabilities of classes that "
+                "exclude each other, logits, or independent probabilities, one sigmoid a class."
+            )
+        ),
+    ] = "probabilities"
+    aggregation: Annotated[
+        Aggregation,
+        dg.Resolver.default(
+            description="What an image's score is of the scores of its predictions."
+        ),
+    ] = "mean"
+    score_only: Annotated[
+        ScoreOnly | None,
+        dg.Resolver.default(
+            description=(
+                "`binary` declares the score s of an object without class probabilities to be a "
+                "probability of two classes, [s, 1-s]. Without it only the mean object score is "
+                "computed for such objects."
+            )
+        ),
+    ] = None
+    images_without_predictions: Annotated[
+        ImagesWithoutPredictions | None,
+        dg.Resolver.default(
+            description=(
+                "Where images without predictions rank under every function. By default last, but "
+                "by their score of 0, and so first, under the mean object score."
+            )
+        ),
+    ] = None
+    group_name: Annotated[
+        str | None,
+        dg.Resolver(
+            resolve_text,
+            model_field_type=str | None,
+            inject_before_resolve=False,
+            description="Group of the assets in the UI, by default the pool.",
+        ),
+    ] = None
+    partitions_def: Annotated[
+        dg.PartitionsDefinition | None,
+        dg.Resolver(
+            resolve_partitions_def,
+            model_field_type=PartitionsModel | None,
+            description=(
+                "Partitions of one dimension: each partition key is a prediction set. The path of "
+                "prediction files then has `{partition_key}`; a query may use `$partition_key`."
+            ),
+            examples=[{"type": "dynamic", "name": "street_sign_predictions"}],
+        ),
+    ] = None
+    translation: Annotated[
+        Annotated[
+            TranslationFn[PoolAsset],
+            TranslationFnResolver[PoolAsset](_translation_variables),
+        ]
+        | None,
+        dg.Resolver.default(
+            description=(
+                "What to change of the assets: keys, groups, owners, tags and more. Templates may "
+                "use `spec` (the asset as it would be), `pool`, `table` and `acquisition_function`."
+            ),
+            examples=[{"owners": ["team:vision"], "tags": {"table": "{{ table }}"}}],
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        # The first word of each error is the setting it is about: see `resolve_from_model`.
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.pool):
+            raise ValueError(f"pool is {self.pool!r}, expected letters, digits and underscores")
+        if not isinstance(self.predictions, PredictionSource):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(
+                f"predictions is {self.predictions!r}, expected PredictionFiles, PredictionAsset "
+                "or PredictionQuery"
+            )
+        check_limit(self.limit)
+        check_seed(self.seed)
+        check_partitions_def(self.partitions_def)
+        self.predictions.check_partitions(partitioned=self.partitions_def is not None)
+        # Checked where they are made, and used as they are then.
+        _ = self.rules, self.functions, self.manifest
+
+    @classmethod
+    def resolve_from_model(
+        cls, context: dg.ResolutionContext, model: BaseModel
+    ) -> "ActiveLearningComponent":
+        """Make the component from its YAML; an error names the line of the setting."""
+        try:
+            return super().resolve_from_model(context, model)
+        except ValueError as error:
+            setting = str(error).partition(" ")[0]
+            place = context.at_path(setting) if setting in type(model).model_fields else context
+            raise place.build_resolve_fn_exc([str(error)], setting, model) from None
+
+    @classmethod
+    def get_spec(cls) -> dg.ComponentTypeSpec:
+        """What `dg` lists about the component."""
+        return dg.ComponentTypeSpec(
+            tags=["active-learning", "computer-vision", "duckdb"], produces=["asset"]
+        )
+
+    @cached_property
+    def rules(self) -> Rules:
+        """How predictions are read, scored and ranked."""
+        return Rules(
+            task=self.task,
+            inputs=self.inputs,
+            aggregation=self.aggregation,
+            score_only=self.score_only,
+            images_without_predictions=self.images_without_predictions,
+        )
+
+    @cached_property
+    def functions(self) -> Sequence[AcquisitionFunction]:
+        """The acquisition functions to rank by."""
+        names = self.acquisition_functions
+        possible = {
+            function.name: function
+            for function in ACQUISITION_FUNCTIONS.values()
+            if self.rules.objects or function.level == "image"
+        }
+        if names is None:
+            return list(possible.values())
+        if not names or len(set(names)) != len(names) or not possible.keys() >= set(names):
+            raise ValueError(
+                f"acquisition_functions is {list(names)!r}, expected different ones of "
+                f"{', '.join(possible)} for the task {self.task!r}"
+            )
+        return [possible[name] for name in names]
+
+    @cached_property
+    def manifest(self) -> PoolImages | None:
+        """The pool's manifest, if it has one."""
+        images = self.images
+        return PoolImages(images) if isinstance(images, (str, PathLike)) else images
+
+    def get_asset_spec(self, spec: dg.AssetSpec, asset: PoolAsset) -> dg.AssetSpec:
+        """The spec of one of the pool's assets; override it to change keys, groups, tags, ….
+
+        Other assets of the pool depend on the key that is returned.
+
+        Args:
+            spec: The spec as the settings say, with the translation not yet applied.
+            asset: Which asset of the pool it is.
+
+        Example:
+            >>> class OwnedPool(ActiveLearningComponent):
+            ...     def get_asset_spec(self, spec, asset):
+            ...         spec = super().get_asset_spec(spec, asset)
+            ...         return spec.merge_attributes(tags={"table": asset.table})
+        """
+        return self.translation(spec, asset) if self.translation else spec
+
+    def execute(
+        self,
+        context: dg.AssetExecutionContext,  # noqa: ARG002 - for those who override it
+        materialize: Callable[[], Iterator[dg.MaterializeResult[Any]]],
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        """Materialize the assets of one step; override it to do something before or after.
+
+        In a pool with partitions the results have no metadata of their own: it is added to the
+        context for each partition.
+
+        Args:
+            context: The context of the step; ``context.selected_asset_keys`` are its assets.
+            materialize: Does the work, and yields a result for each asset.
+
+        Example:
+            >>> class PatientPool(ActiveLearningComponent):
+            ...     def execute(self, context, materialize):
+            ...         context.log.info("the database is ours for a while")
+            ...         yield from super().execute(context, materialize)
+        """
+        yield from materialize()
+
+    def definitions(self) -> dg.Definitions:
+        """The pool's assets, to be merged with the resources."""
+        return dg.Definitions(assets=PoolAssets(self).build())
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
+        """The pool's assets; resources are the project's."""
+        return self.definitions()

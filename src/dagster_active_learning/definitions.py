@@ -1,0 +1,100 @@
+"""A pool's definitions from Python, with every setting an argument."""
+
+from collections.abc import Sequence
+from os import PathLike
+
+import dagster as dg
+
+from dagster_active_learning.component import ActiveLearningComponent
+from dagster_active_learning.rules import (
+    Aggregation,
+    ImagesWithoutPredictions,
+    Inputs,
+    ScoreOnly,
+    Task,
+)
+from dagster_active_learning.sources import PoolImages, PredictionSource
+
+
+def active_learning_definitions(
+    *,
+    pool: str,
+    predictions: PredictionSource,
+    images: PoolImages | str | PathLike[str] | None = None,
+    task: Task = "classification",
+    acquisition_functions: Sequence[str] | None = None,
+    limit: int = 1000,
+    seed: int = 0,
+    inputs: Inputs = "probabilities",
+    aggregation: Aggregation = "mean",
+    score_only: ScoreOnly | None = None,
+    images_without_predictions: ImagesWithoutPredictions | None = None,
+    group_name: str | None = None,
+    partitions_def: dg.PartitionsDefinition | None = None,
+) -> dg.Definitions:
+    """The assets of one pool of images.
+
+    ``<pool>/predictions`` reads the predictions into DuckDB, ``<pool>/image_scores`` computes every
+    acquisition function for every image, and ``<pool>/labeling_candidates/<function>`` ranks the
+    images that have no label yet. With ``images``, ``<pool>/images`` reads the pool's manifest.
+    The tables are in the schema named after the pool, in the database of the ``DuckDBResource``
+    under the resource key ``duckdb``, which the definitions do not bring along.
+
+    Args:
+        pool: Name of the pool: letters, digits and underscores. It is the prefix of the asset keys
+            and the name of the DuckDB schema.
+        predictions: ``PredictionFiles``, ``PredictionAsset`` or ``PredictionQuery``.
+        images: The pool's manifest, a path or ``PoolImages``: which images there are, and which of
+            them are labeled and so never candidates. Predictions for other images go to
+            quarantine. Without it the images are those that have predictions.
+        task: ``"classification"``, ``"detection"`` or ``"segmentation"``: whether a prediction is
+            about an image or about one object in it.
+        acquisition_functions: Names of the functions to rank by; by default all that the task has.
+        limit: How many images each ranking has at the most; run config can override it.
+        seed: Decides the order of images with equal scores; run config can override it.
+        inputs: What the class probabilities are in the source: ``"probabilities"`` of classes that
+            exclude each other, ``"logits"``, or ``"independent"`` probabilities, one sigmoid a
+            class.
+        aggregation: What an image's score is of those of its predictions: ``"mean"``, ``"max"``,
+            ``"min"`` or ``"sum"``.
+        score_only: ``"binary"`` declares the score s of an object without class probabilities to
+            be a probability of two classes, [s, 1-s]. Without it only the mean object score is
+            computed for such objects.
+        images_without_predictions: ``"last"``, ``"first"`` or ``"exclude"``: where images without
+            predictions rank under every function. By default last, but by their score of 0, and
+            so first, under the mean object score.
+        group_name: Group of the assets in the UI, by default the pool.
+        partitions_def: Partitions of one dimension, static, dynamic or of time, where the pool has
+            a prediction set for each partition key. The manifest has no partitions.
+
+    Returns:
+        Definitions with the assets, to be merged with the resources.
+
+    Raises:
+        ValueError: If an argument has a value that cannot be used.
+
+    Example:
+        >>> dg.Definitions.merge(
+        ...     active_learning_definitions(
+        ...         pool="street_signs",
+        ...         predictions=PredictionFiles("predictions/*.parquet", "parquet"),
+        ...     ),
+        ...     dg.Definitions(resources={"duckdb": DuckDBResource(database="pool.duckdb")}),
+        ... )  # doctest: +SKIP
+    """
+    component = ActiveLearningComponent(
+        pool=pool,
+        predictions=predictions,
+        images=images,
+        task=task,
+        acquisition_functions=acquisition_functions,
+        limit=limit,
+        seed=seed,
+        inputs=inputs,
+        aggregation=aggregation,
+        score_only=score_only,
+        images_without_predictions=images_without_predictions,
+        group_name=group_name,
+        partitions_def=partitions_def,
+    )
+    return component.definitions()

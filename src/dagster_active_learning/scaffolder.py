@@ -1,0 +1,107 @@
+"""What `dg scaffold defs dagster_active_learning.ActiveLearningComponent` writes."""
+
+import json
+import re
+
+import dagster as dg
+from dagster.components import scaffold_component
+from pydantic import BaseModel, Field
+
+DEFS_YAML = """\
+type: {type_name}
+
+# The database is that of the project's DuckDBResource, under the resource key "duckdb".
+attributes:
+  # Prefix of the asset keys, and name of the DuckDB schema.
+  pool: {pool}
+
+  # Paths are relative to this file's folder, where they do not begin with the project's.
+  predictions:
+    path: "{{{{ context.project_root }}}}/predictions/*.parquet"
+    # parquet, csv, jsonl, npy, npz; for objects also coco, yolo, kitti, rvc, lightly,
+    # megadetector, open_images
+    format: parquet
+    # class_column_prefix: prob_      # one column a class, where there is no list class_probs
+    # model: resnet50 of May          # for lineage
+    # deps: [ml/predict]              # assets that write the files
+  # Or what an asset returns, or what a DuckDB query returns:
+  # predictions:
+  #   asset: ml/predictions
+  # predictions:
+  #   query: FROM ml.predictions
+
+  # Which images there are, and which of them are labeled and so never candidates.
+  # images: manifest.csv
+
+  # task: detection                   # classification by default; or segmentation
+  # acquisition_functions: [entropy, margin]
+  # limit: 1000                       # images in each ranking
+  # seed: 0                           # order of images with equal scores
+  # inputs: logits                    # probabilities by default; or independent
+  # aggregation: max                  # mean by default; or min, sum
+  # score_only: binary                # a lone score is a probability of two classes
+  # images_without_predictions: last  # or first, exclude
+
+  # Each partition key is a prediction set; put {{partition_key}} in the path of the files.
+  # partitions_def:
+  #   type: dynamic
+  #   name: {pool}_predictions
+
+  # group_name: labeling
+  # translation:
+  #   owners: ["team:vision"]
+  #   tags:
+  #     table: "{{{{ table }}}}"
+"""
+
+
+RESOURCES = """\
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+
+@dg.definitions
+def resources() -> dg.Definitions:
+    return dg.Definitions(resources={{"duckdb": DuckDBResource(database={database})}})
+"""
+
+
+class ScaffoldParams(BaseModel):
+    """What `dg scaffold` takes beside the name."""
+
+    database: str | None = Field(
+        None,
+        description=(
+            "Path of a DuckDB database, which need not exist: writes resources.py beside the "
+            'component, with the resource "duckdb", for a project that has none yet.'
+        ),
+    )
+
+
+class ActiveLearningScaffolder(dg.Scaffolder[ScaffoldParams]):
+    """Writes a YAML file that can be loaded as it is, with every setting in a comment."""
+
+    @classmethod
+    def get_scaffold_params(cls) -> type[ScaffoldParams]:
+        """The parameters."""
+        return ScaffoldParams
+
+    def scaffold(self, request: dg.ScaffoldRequest[ScaffoldParams]) -> None:
+        """Write or append the YAML file; in Python, the function that makes the component.
+
+        Raises:
+            FileExistsError: If the resource is wanted, but there is a ``resources.py``.
+        """
+        if request.params.database is not None:
+            resources = request.target_path.parent / "resources.py"
+            with resources.open("x", encoding="utf-8") as out:
+                out.write(RESOURCES.format(database=json.dumps(request.params.database)))
+        if request.scaffold_format == "python":
+            scaffold_component(request)
+            return
+        file = request.target_path if request.append else request.target_path / "defs.yaml"
+        name = file.parent.name
+        pool = re.sub(r"[^A-Za-z0-9_]", "_", name if name[:1].isalpha() else f"pool_{name}")
+        text = DEFS_YAML.format(type_name=request.type_name, pool=pool)
+        with file.open("a" if request.append else "w", encoding="utf-8") as out:
+            out.write(f"---\n{text}" if request.append else text)
