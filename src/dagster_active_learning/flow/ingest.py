@@ -111,8 +111,11 @@ def ingest_predictions(
             source=stream.name,
             source_sha256=combined_sha256(list(hashes.values())),
             class_names=_class_names(stream, n_classes),
+            prediction_count=images.row_count - moved,
             image_count=images.run_count if images.ascending and not moved else None,
             image_run_count=images.run_count,
+            quarantined_count=quarantine.row_count + moved,
+            may_have_lone_scores=rules.objects,
             bbox_unit=stream.bbox_unit,
             value_type=stream.value_type,
             run_id=run_id,
@@ -157,19 +160,22 @@ class _SourceRows:
 
 
 class _ImageRuns:
-    """Counts runs of predictions about one image.
+    """Counts predictions, and runs of them about one image.
 
     Attributes:
-        run_count: How many there are.
+        row_count: How many predictions there are.
+        run_count: How many runs.
         ascending: Whether ids never decrease; then each image has one run.
     """
 
     def __init__(self) -> None:
+        self.row_count = 0
         self.run_count = 0
         self.ascending = True
         self._last = pa.array([], pa.string())
 
     def count(self, image_ids: pa.ChunkedArray) -> None:
+        self.row_count += len(image_ids)
         ids = pa.concat_arrays([self._last, *image_ids.chunks])
         before, after = ids[:-1], ids[1:]
         if not len(self._last):

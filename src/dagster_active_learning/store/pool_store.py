@@ -199,16 +199,20 @@ class PoolStore:
         source: str,
         source_sha256: str,
         class_names: list[str] | None,
+        prediction_count: int,
         image_count: int | None,
         image_run_count: int,
+        quarantined_count: int,
+        may_have_lone_scores: bool,
         bbox_unit: str | None,
         value_type: pa.DataType,
         run_id: str,
     ) -> PredictionSet:
-        """Record the prediction set whose rows have been stored, with the counts of its rows.
+        """Record the prediction set whose rows have been stored.
 
         Without ``class_names`` they are the categories of its objects; without ``image_count``
-        the different ids are counted.
+        the different ids are counted. ``may_have_lone_scores`` says whether there can be rows
+        without class probabilities.
         """
         self._connection.execute(
             queries.INSERT_PREDICTION_SET,
@@ -218,8 +222,11 @@ class PoolStore:
                 "source": source,
                 "source_sha256": source_sha256,
                 "class_names": class_names,
+                "prediction_count": prediction_count,
                 "image_count": image_count,
                 "image_run_count": image_run_count,
+                "quarantined_count": quarantined_count,
+                "may_have_lone_scores": may_have_lone_scores,
                 "bbox_unit": bbox_unit,
                 "value_type": "DOUBLE[]" if value_type == pa.float64() else "FLOAT[]",
                 "run_id": run_id,

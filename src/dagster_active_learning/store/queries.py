@@ -85,15 +85,16 @@ SELECT $prediction_set, $model, $source, $source_sha256, coalesce(
         (SELECT coalesce(list(DISTINCT category ORDER BY category), [])
             FROM predictions WHERE prediction_set = $prediction_set AND category IS NOT NULL)
     ),
-    (SELECT count(*) FROM predictions WHERE prediction_set = $prediction_set),
+    $prediction_count,
     coalesce(
         $image_count,
         (SELECT count(DISTINCT image_id) FROM predictions WHERE prediction_set = $prediction_set)
     ),
-    $image_run_count,
-    (SELECT count(*) FROM quarantined_predictions WHERE prediction_set = $prediction_set),
-    (SELECT count(*) FROM predictions
-        WHERE prediction_set = $prediction_set AND class_probs IS NULL),
+    $image_run_count, $quarantined_count,
+    CASE WHEN $may_have_lone_scores THEN (
+        SELECT count(*) FROM predictions
+        WHERE prediction_set = $prediction_set AND class_probs IS NULL
+    ) ELSE 0 END,
     $bbox_unit, $value_type, $run_id, now()
 """
 
