@@ -1,0 +1,46 @@
+"""What a contact sheet is told about an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """An object in an image.
+
+    Attributes:
+        bbox: x and y of the top left corner, width and height, in the tile's ``bbox_unit``.
+        label: The object's class, where the model names one.
+        score: The detector's own score, where it gives one.
+    """
+
+    bbox: tuple[float, float, float, float]
+    label: str | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """An image with what is written under it and drawn on it.
+
+    Attributes:
+        rank: Place in the queue, from 1.
+        image_id: The image's id.
+        uri: Where the image file is: a path (a relative one starts at the working directory), a
+            file:// URI, or a URI of any file system that fsspec knows.
+        score: The image's score in the acquisition function's own unit.
+        predicted_class: The class the model gives the image.
+        boxes: The objects in it.
+        bbox_unit: What boxes are measured in: pixels, or relative to the image's width and height;
+            both of the image as it is stored, before it is turned as its EXIF orientation says.
+    """
+
+    rank: int
+    image_id: str
+    uri: str | None
+    score: float | None = None
+    predicted_class: str | None = None
+    boxes: tuple[Box, ...] = ()
+    bbox_unit: Literal["pixel", "relative"] = "pixel"

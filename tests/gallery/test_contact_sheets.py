@@ -1,0 +1,273 @@
+"""A sheet shows what it is given, stays below its limit, and nothing about an image stops it."""
+
+import os
+import time
+from io import BytesIO
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dagster_active_learning.gallery import Box, Tile, contact_sheet, contact_sheets, image_files
+from dagster_active_learning.gallery.contact_sheets import MAX_TILES, MIN_BYTES
+from dagster_active_learning.gallery.objects import MAX_OBJECTS, OBJECT_COLORS
+
+# Where the picture of the first tile is, and the size of its room.
+LEFT, TOP = 12, 12
+STAGE = (156, 117)
+STAGE_COLOR = (230, 231, 234)
+FIRST_COLOR, SECOND_COLOR = OBJECT_COLORS[:2]
+
+
+def sheet(*tiles, max_bytes=45_000) -> np.ndarray:
+    """The pixels of a sheet, (height, width, 3)."""
+    content = contact_sheet(tiles, max_bytes=max_bytes)
+    assert len(content) <= max_bytes
+    with Image.open(BytesIO(content)) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"), int)
+
+
+def stage(pixels) -> np.ndarray:
+    return pixels[TOP : TOP + STAGE[1], LEFT : LEFT + STAGE[0]]
+
+
+def near(pixels, color, distance=12) -> np.ndarray:
+    return np.abs(pixels - color).max(axis=-1) <= distance
+
+
+def saved(folder, image, name="image.png", **options) -> str:
+    image.save(folder / name, **options)
+    return str(folder / name)
+
+
+def tile(uri, **values) -> Tile:
+    return Tile(**{"rank": 1, "image_id": "image", "uri": uri, **values})
+
+
+def test_a_tiny_image_is_enlarged_pixel_by_pixel(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    pixels = stage(sheet(tile(saved(tmp_path, Image.fromarray(values)))))
+    # 14 times as large is as large as it can be, in the middle.
+    shown = pixels[2 : 2 + 112, 22 : 22 + 112].reshape(8, 14, 8, 14, 3)
+    # Nearly exact: Pillow searches a palette for near colors.
+    assert np.abs(shown - values[:, None, :, None, None]).max() <= 8
+    assert (pixels[5:, 1:21] == STAGE_COLOR).all()
+
+
+def test_a_photo_fills_its_room(tmp_path):
+    pixels = stage(sheet(tile(saved(tmp_path, Image.new("RGB", (2000, 1500), (40, 90, 160))))))
+    assert near(pixels[3:, 3:-3], (40, 90, 160)).all()
+
+
+def test_boxes_are_drawn_where_the_objects_are(tmp_path):
+    uri = saved(tmp_path, Image.new("RGB", (312, 234), "white"))
+    boxes = (
+        Box(bbox=(60, 80, 100, 60)),
+        Box(bbox=(200, 20, 40, 180), label="a class with a long name"),
+    )
+    for unit, scale in (("pixel", (1, 1, 1, 1)), ("relative", (312, 234, 312, 234))):
+        scaled = tuple(
+            Box(bbox=tuple(np.divide(box.bbox, scale)), label=box.label) for box in boxes
+        )
+        pixels = stage(sheet(tile(uri, boxes=scaled, bbox_unit=unit)))
+        for color, (x, y, width, height) in (
+            (FIRST_COLOR, boxes[0].bbox),
+            (SECOND_COLOR, boxes[1].bbox),
+        ):
+            rows, columns = np.nonzero(near(pixels, color))
+            found = (columns.min(), rows.min(), columns.max(), rows.max())
+            expected = (x / 2, y / 2, (x + width) / 2, (y + height) / 2)
+            assert np.abs(np.subtract(found, expected)).max() <= 1.5
+        # A box is a frame: inside it the image is seen.
+        assert near(pixels[45:65, 35:75], (255, 255, 255)).all()
+
+
+@pytest.mark.parametrize(
+    ("bbox", "drawn"),
+    [
+        ((-50, -50, 100, 100), True),
+        ((250, 200, 1e9, 1e9), True),
+        ((400, 0, 50, 50), False),
+        ((0, -60, 50, 50), False),
+        ((10, 10, 0, 50), False),
+        ((float("nan"), 0, 50, 50), False),
+    ],
+)
+def test_boxes_do_not_leave_the_picture(tmp_path, bbox, drawn):
+    uri = saved(tmp_path, Image.new("RGB", (300, 300), "white"))
+    without = sheet(tile(uri))
+    pixels = sheet(tile(uri, boxes=(Box(bbox=bbox),)))
+    assert near(pixels, FIRST_COLOR).any() == drawn
+    outside = np.ones(pixels.shape[:2], bool)
+    # The picture is as high as its room and stands in the middle of it.
+    outside[TOP : TOP + 117, LEFT + 19 : LEFT + 19 + 118] = False
+    assert near(pixels, without, 8)[outside].all()
+
+
+def test_class_and_score_of_a_box_are_written_where_there_is_room(tmp_path):
+    uri = saved(tmp_path, Image.new("RGB", (312, 234), "white"))
+
+    def colored(width, **values):
+        pixels = stage(sheet(tile(uri, boxes=(Box(bbox=(40, 60, width, 100), **values),))))
+        return near(pixels, FIRST_COLOR).sum()
+
+    frame = colored(220)
+    whole, name, score = (
+        colored(220, label="zebra", score=0.5) - frame,
+        colored(220, label="zebra") - frame,
+        colored(220, score=0.5) - frame,
+    )
+    assert whole > name > 100
+    assert whole > score > 100
+    assert colored(60, label="zebra", score=0.5) - colored(60) == pytest.approx(score, abs=30)
+    assert colored(10, label="zebra", score=0.5) == colored(10)
+
+
+def test_of_very_many_boxes_the_first_are_drawn(tmp_path):
+    uri = saved(tmp_path, Image.new("RGB", (312, 234), "white"))
+    many = tuple(Box(bbox=(10, 10, 40, 40)) for _ in range(MAX_OBJECTS))
+    last = Box(bbox=(200, 100, 60, 60), label="last")
+    assert not near(stage(sheet(tile(uri, boxes=(*many, last)))), SECOND_COLOR).any()
+    assert near(stage(sheet(tile(uri, boxes=(*many[1:], last)))), SECOND_COLOR).any()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"rank": 2}, {"predicted_class": "b"}, {"predicted_class": None}, {"score": 0.5}, {"score": None}, {"image_id": "other"}],
+)  # fmt: skip
+def test_what_is_known_about_an_image_is_written_under_it(tmp_path, change):
+    uri = saved(tmp_path, Image.new("RGB", (40, 30), "white"))
+    given = {"rank": 1, "image_id": "image", "predicted_class": "a", "score": 0.25}
+    one, other = (sheet(tile(uri, **values)) for values in (given, given | change))
+    rows, columns = np.nonzero((one != other).any(axis=-1))
+    assert rows.size
+    assert TOP + STAGE[1] <= rows.min() <= rows.max() < TOP + STAGE[1] + 45
+    assert LEFT <= columns.min() <= columns.max() < LEFT + STAGE[0]
+
+
+HOSTILE = [
+    "", "\n" * 50, "x" * 10_000, "\U0001f984" * 500, "\u202egnp.exe", "a\0b", "\ud800", "<script>", "$\\frac{1}{0}$",
+    "q" + "\u0301" * 5000, "שלום", "ﷺ" * 100, "\u2029",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=lambda name: ascii(name[:9]))
+def test_names_do_not_leave_their_tile(tmp_path, name):
+    uri = saved(tmp_path, Image.new("RGB", (40, 30), "white"))
+    boxes = (Box(bbox=(0, 0, 40, 30), label=name, score=0.5),)
+    pixels = sheet(tile(uri, image_id=name, predicted_class=name, boxes=boxes))
+    plain = sheet(tile(uri))
+    rows, columns = np.nonzero((np.abs(pixels - plain) > 8).any(axis=-1))
+    assert LEFT <= columns.min() <= columns.max() < LEFT + STAGE[0]
+    assert TOP <= rows.min() <= rows.max() < TOP + STAGE[1] + 42
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Images of all sorts, and what only looks like one."""
+    folder = tmp_path_factory.mktemp("images")
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    saved(folder, Image.fromarray(noise), "noise.png")
+    saved(folder, Image.fromarray(noise[:8, :8, 0]), "tiny.png")
+    saved(folder, Image.new("RGB", (1, 1), "red"), "one.png")
+    saved(folder, Image.new("RGB", (1, 5000), "red"), "thin.png")
+    saved(folder, Image.fromarray(noise).convert("CMYK"), "cmyk.jpg")
+    saved(folder, Image.fromarray(noise).convert("RGBA"), "alpha.webp")
+    (folder / "cut.png").write_bytes((folder / "noise.png").read_bytes()[:5000])
+    (folder / "text.png").write_text("no image")
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    names = sorted(os.listdir(folder))
+    return [*(str(folder / name) for name in names), str(folder / "missing.png"), "x://y", "", None]
+
+
+numbers = st.none() | st.floats() | st.floats(0, 1)
+names = st.none() | st.sampled_from(HOSTILE) | st.text(max_size=30)
+
+
+@st.composite
+def any_tile(draw, files):
+    box = st.builds(
+        Box,
+        bbox=st.tuples(*[st.floats() | st.floats(-100, 500)] * 4),
+        label=names,
+        score=numbers,
+    )
+    return Tile(
+        rank=draw(st.integers(1, 10**12)),
+        image_id=draw(st.sampled_from(HOSTILE) | st.text()),
+        uri=draw(st.sampled_from(files)),
+        score=draw(numbers),
+        predicted_class=draw(names),
+        boxes=tuple(draw(st.lists(box, max_size=5))),
+        bbox_unit=draw(st.sampled_from(["pixel", "relative"])),
+    )
+
+
+@given(data=st.data(), max_bytes=st.sampled_from([MIN_BYTES, 20_000, 45_000]))
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_tiles_are_a_valid_png_below_the_limit(files, data, max_bytes):
+    tiles = data.draw(st.lists(any_tile(files), max_size=14))
+    content = contact_sheet(tiles, max_bytes=max_bytes)
+    assert len(content) <= max_bytes
+    with Image.open(BytesIO(content)) as image:
+        image.load()
+        assert image.format == "PNG"
+        assert image.width <= 1000
+
+
+@pytest.mark.parametrize("uri", ["missing.png", "text.png", "cut.png", "folder.png", "pipe.png"])
+def test_an_image_that_cannot_be_shown_says_so_in_its_place(files, uri):
+    path = next(file for file in files if file and file.endswith(uri))
+    pixels = stage(sheet(tile(path)))
+    assert near(pixels, (150, 60, 48), 30).sum() > 100, "the reason, in letters"
+    assert near(pixels, STAGE_COLOR, 4).mean() > 0.7
+
+
+def test_noise_gets_fewer_colors_then_less_room_then_fewer_tiles(files):
+    tiles = [tile(files[[os.path.basename(f or "") for f in files].index("noise.png")])] * 24
+    sizes = {}
+    for max_bytes in (1_000_000, 250_000, 120_000, 45_000, MIN_BYTES):
+        pixels = sheet(*tiles, max_bytes=max_bytes)
+        sizes[max_bytes] = pixels.shape[:2]
+    assert sizes[1_000_000] == sizes[250_000] == (684, 1000)
+    areas = [height * width for height, width in sizes.values()]
+    assert areas == sorted(areas, reverse=True)
+    assert areas[-1] < areas[0] / 4
+
+
+def test_tiles_beyond_the_most_are_not_read(tmp_path):
+    uri = saved(tmp_path, Image.new("L", (8, 8)))
+    pipe = tmp_path / "x"
+    full, more = (
+        sheet(*[tile(uri)] * MAX_TILES, *[tile(str(pipe))] * count) for count in (0, 100_000)
+    )
+    assert more.shape[0] == full.shape[0] + 16, "a line that says how many there are"
+
+
+def test_no_tiles_are_a_sheet_that_says_so():
+    assert len(np.unique(sheet().reshape(-1, 3), axis=0)) > 2
+
+
+def test_files_that_take_too_long_are_left(files, monkeypatch):
+    monkeypatch.setattr(image_files, "_read", lambda _: time.sleep(3))
+    monkeypatch.setattr(contact_sheets, "READ_SECONDS", 0.2)
+    started = time.monotonic()
+    pixels = stage(sheet(*[tile("s3://bucket/image.png")] * 10))
+    assert time.monotonic() - started < 2.5
+    assert near(pixels, (150, 60, 48), 30).any()
+
+
+def test_the_same_tiles_are_the_same_bytes(files):
+    tiles = [tile(file, score=0.5, boxes=(Box(bbox=(1, 1, 50, 50), label="a"),)) for file in files]
+    assert contact_sheet(tiles, max_bytes=45_000) == contact_sheet(tiles, max_bytes=45_000)
+
+
+def test_a_limit_that_no_sheet_can_keep_is_refused():
+    with pytest.raises(ValueError, match="max_bytes is 100, expected at least"):
+        contact_sheet([], max_bytes=100)
