@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dagster_active_learning import PoolImages, read_predictions
@@ -60,7 +62,15 @@ def test_labeled_is_true_or_false_in_the_usual_words(tmp_path, text, labeled):
         ("m.csv", "image_id,labeled,labeled\nx,true,false\n", "more than one column 'labeled'"),
         ("m.csv", "id\nx\n", "no column 'image_id'"),
         ("m.csv", "image_id,labeled\nx,true\ny,maybe\n", "row 2: labeled is 'maybe', expected true or false"),
-        ("m.csv", "image_id,width\nx,wide\n", "row 1: width is 'wide', expected Int32"),
+        ("m.csv", "image_id,width\nx,wide\n", "row 1: width is 'wide', expected a number of pixels"),
+        ("m.csv", "image_id,width\nx,-3\n", "row 1: width is '-3', expected a number of pixels"),
+        ("m.csv", "image_id\n", "holds no images: expected at least one row"),
+        ("m.csv", "image_id, labeled\nx,true\n", "has the column ' labeled': expected 'labeled'"),
+        ("m.jsonl", '{"image_id": "x", "width": 3.7}', "row 1: width is 3.7, expected a number of"),
+        ("m.jsonl", '{"image_id": {"a": 1}}', "image_id is of the type Struct"),
+        ("m.jsonl", '{"image_id": true}', "image_id is of the type Boolean"),
+        ("m.jsonl", '{"image_id": [1]}', "image_id is of the type List"),
+        ("m.jsonl", '{"image_id": 1.0}', "image_id is of the type Float64"),
         ("m.csv", "image_id,width\nx,1\n,2\n", "row 2: the image has no image_id"),
         ("m.csv", "image_id\nx\ny\nx\n", "row 3: image_id 'x' stands in row 1 already"),
         ("m.jsonl", "{", "not a readable jsonl manifest"),
@@ -304,3 +314,12 @@ def test_the_manifest_knows_the_real_images_without_a_detection(real_predictions
     found = {image for batch in stream for image in batch.column("image_id").to_pylist()}
     assert images.num_rows == 100
     assert len(found & set(images["image_id"].to_pylist())) == 98
+
+
+@pytest.mark.parametrize(
+    "ids", [pa.array([b"\xff"]), pa.array([1.5]), pa.array([["a"]])], ids=["bytes", "float", "list"]
+)
+def test_parquet_ids_that_are_no_text_are_an_error_that_names_the_type(tmp_path, ids):
+    pq.write_table(pa.table({"image_id": ids}), tmp_path / "m.parquet")
+    with pytest.raises(PredictionReadError, match=r"m.parquet: the column image_id is of the type"):
+        PoolImages(tmp_path / "m.parquet").read()

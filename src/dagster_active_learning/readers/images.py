@@ -216,10 +216,17 @@ def _table_images(path: Path, format: str) -> pl.DataFrame:
         found = _read(path, format)
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PredictionReadError(f"{path} is not a readable {format} manifest: {error}") from error
+    blanks = [name for name in found.columns if name not in _COLUMNS and name.strip() in _COLUMNS]
+    if blanks:
+        raise PredictionReadError(
+            f"{path} has the column {blanks[0]!r}: expected {blanks[0].strip()!r} without blanks"
+        )
     if "image_id" not in found.columns:
         raise PredictionReadError(
             f"{path} has no column 'image_id': its columns are {describe_names(found.columns)}"
         )
+    if not found.height:
+        raise PredictionReadError(f"{path} holds no images: expected at least one row")
     images = pl.DataFrame(
         [
             _typed(path, found[name], kind)
@@ -266,6 +273,13 @@ def _read_csv(path: Path) -> pl.DataFrame:
 
 
 def _typed(path: Path, column: pl.Series, kind: pl.DataType) -> pl.Series:
+    text_types = (pl.String(), pl.Categorical(), pl.Null())
+    is_text = isinstance(column.dtype, pl.Enum) or column.dtype in text_types
+    if column.name in ("image_id", "uri") and not (is_text or column.dtype.is_integer()):
+        raise PredictionReadError(
+            f"{path}: the column {column.name} is of the type {column.dtype}, row 1 is "
+            f"{column[0]!r}; expected text or whole numbers"
+        )
     if kind == pl.Boolean() and column.dtype != pl.Boolean():
         text = column.cast(pl.String).str.strip_chars().str.to_lowercase()
         typed = (
@@ -280,15 +294,31 @@ def _typed(path: Path, column: pl.Series, kind: pl.DataType) -> pl.Series:
             .alias(column.name)
         )
     else:
-        typed = column.cast(kind, strict=False)
+        typed = _cast(column, kind)
     wrong = (typed.is_null() & column.is_not_null()).arg_true()
     if len(wrong):
-        expected = "true or false" if kind == pl.Boolean() else str(kind)
+        expected = "true or false" if kind == pl.Boolean() else "a number of pixels"
+        expected = "text" if kind == pl.String() else expected
         raise PredictionReadError(
             f"{path}, row {wrong[0] + 1}: {column.name} is {column[wrong[0]]!r}, "
             f"expected {expected}"
         )
     return typed
+
+
+def _cast(column: pl.Series, kind: pl.DataType) -> pl.Series:
+    """The values as another type, null where they are none of it."""
+    try:
+        typed = column.cast(kind, strict=False)
+    except pl.exceptions.PolarsError:
+        return pl.Series(column.name, [None] * len(column), kind)
+    if kind != pl.Int32():
+        return typed
+    # Not 3.7 pixels, nor minus three.
+    wrong = typed < 0
+    if column.dtype.is_numeric():
+        wrong |= typed != column
+    return typed.set(wrong.fill_null(value=False), None)
 
 
 def _check_ids(path: Path, image_id: pl.Series) -> None:
