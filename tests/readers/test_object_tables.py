@@ -184,7 +184,7 @@ BAD_TEXTS = [
     ("csv", b'0.5,c\xe4t,"[1, 2, 3, 4]"', Reason.UNKNOWN_CATEGORY),
     ("csv", '0.5,cat,"[1, 2, 3, x]"', Reason.BBOX_NOT_FOUR_NUMBERS),
     ("csv", '0.5,cat,""', Reason.BBOX_NOT_FOUR_NUMBERS),
-    ("csv", '0.5,cat,"[1, 2, 3', Reason.BBOX_NOT_FOUR_NUMBERS),
+    ("csv", '0.5,cat,"[1, 2, 3"', Reason.BBOX_NOT_FOUR_NUMBERS),
     ("csv", "0.5,cat", Reason.WRONG_FIELD_COUNT),
     ("csv", "0.5,cat,1,2,3,4", Reason.WRONG_FIELD_COUNT),
     ("jsonl", '"0.5", "cat", [1, 2, 3, 4]', Reason.SCORE_NOT_NUMBER),

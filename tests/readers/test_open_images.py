@@ -99,6 +99,8 @@ BROKEN_FILES = {
     "another name for the score": (f"{HEADER}\n{GOOD}\n".replace("Conf", "Score"), "no column 'Conf'"),
     "a name in another case": (f"{HEADER}\n{GOOD}\n".replace("XMin", "xmin"), "no column 'XMin'"),
     "a column twice": (f"{HEADER},Conf\n{GOOD},1\n", "more than one column 'Conf'"),
+    "a quote that is not closed": (f"{HEADER},Note\n{GOOD},x\n{GOOD},\"late\n" + f"{GOOD},x\n" * 9, "a quote opened in row 2 is not closed"),
+    "cut in the middle of a quoted field": (f'{HEADER}\n{GOOD}\na1,"/m/0', "a quote opened in row 2 is not closed"),
     "another encoding": (f"{HEADER}\n{GOOD}\n".encode("utf-16"), "p.csv"),
 }  # fmt: skip
 

@@ -195,7 +195,7 @@ def test_blank_lines_are_no_rows(tmp_path, format, suffix):
     }[format]
     options = {"class_columns": ["x", "y"]} if format == "csv" else {}
     rows = rows_of(write_text(tmp_path, f"p.{suffix}", text), format=format, **options)
-    assert [(row["row_number"], row["image_id"]) for row in rows] == [(1, "a"), (2, None)]
+    assert [(row["row_number"], row["reason"] is None) for row in rows] == [(1, True), (2, False)]
 
 
 # Rows that cannot be read as a prediction: format, text of the row, reason.
