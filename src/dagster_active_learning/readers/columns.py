@@ -76,15 +76,16 @@ def read_class_lists(column: pa.Array, value_type: pa.DataType) -> tuple[pa.Arra
 def read_scores(column: pa.Array, transform: str | None) -> tuple[pa.Array, dict[int, str]]:
     """The detector's own scores as probabilities; their range is judged later."""
     numbers = _as_numbers(column, pa.float64())
+    missing = numbers.is_null().to_numpy(zero_copy_only=False)
     reasons: dict[int, str] = {
         row: Reason.SCORE_NOT_NUMBER if column[row].is_valid else Reason.SCORE_NULL
-        for row in _rows_where(numbers.is_null())
+        for row in np.flatnonzero(missing).tolist()
     }
-    # Before the sigmoid, which makes 1 of infinity.
-    for row in _rows_where(pc.fill_null(pc.invert(pc.is_finite(numbers)), fill_value=False)):
-        reasons[row] = Reason.SCORE_NOT_FINITE
-    transformed = transform_scores(numbers.to_numpy(zero_copy_only=False), transform)
-    return pa.array(transformed, mask=np.array(numbers.is_null())), reasons
+    scores = transform_scores(numbers.to_numpy(zero_copy_only=False), transform)
+    not_finite = np.flatnonzero(~missing & ~np.isfinite(scores)).tolist()
+    return pa.array(scores, mask=missing), reasons | dict.fromkeys(
+        not_finite, Reason.SCORE_NOT_FINITE
+    )
 
 
 def read_categories(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
