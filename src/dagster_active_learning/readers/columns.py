@@ -88,11 +88,19 @@ def read_scores(column: pa.Array, transform: str | None) -> tuple[pa.Array, dict
     )
 
 
-def read_categories(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
-    """Names of classes as text; a row may do without one, but not with one that is not UTF-8."""
+def read_categories(
+    column: pa.Array, known: Sequence[str] | None
+) -> tuple[pa.Array, dict[int, str]]:
+    """Names of classes as text: any where ``known`` is None, else one of them.
+
+    A row may do without one, but not with one that is not UTF-8.
+    """
     names = _as_text(column)
-    undecoded = pc.and_(names.is_null(), column.is_valid())
-    return names, dict.fromkeys(_rows_where(undecoded), Reason.UNKNOWN_CATEGORY)
+    unknown = pc.and_(names.is_null(), column.is_valid())
+    if known is not None:
+        others = pc.invert(pc.is_in(names, pa.array(known, pa.string())))
+        unknown = pc.or_(unknown, pc.and_(names.is_valid(), others))
+    return names, dict.fromkeys(_rows_where(unknown), Reason.UNKNOWN_CATEGORY)
 
 
 def read_boxes(columns: Sequence[pa.Array]) -> tuple[pa.Array, dict[int, str]]:

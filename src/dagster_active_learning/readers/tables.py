@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,7 @@ class Layout:
 
     ``class_columns`` is empty where the class probabilities are the list column ``class_probs``,
     which is None where the source has none; ``bbox`` is one list column or four of numbers.
+    ``categories`` are the names a category may have, or None where it may have any.
     """
 
     image_id: str
@@ -65,20 +67,22 @@ class Layout:
     value_type: pa.DataType
     score: str | None
     category: str | None
+    categories: tuple[str, ...] | None
     bbox: tuple[str, ...]
-    score_transform: str | None = None
+    score_transform: str | None
+
+    @property
+    def probabilities(self) -> tuple[str, ...]:
+        """The names of the columns with class probabilities."""
+        if self.class_probs is None:
+            return self.class_columns
+        return (self.class_probs,)
 
     @property
     def columns(self) -> list[str]:
         """The names of the columns that are read."""
-        optional = (self.class_probs, self.score, self.category)
-        names = [
-            self.image_id,
-            *self.class_columns,
-            *[name for name in optional if name is not None],
-            *self.bbox,
-        ]
-        return list(dict.fromkeys(names))
+        others = [name for name in (self.score, self.category) if name is not None]
+        return list(dict.fromkeys([self.image_id, *self.probabilities, *others, *self.bbox]))
 
 
 def table_part(
@@ -174,6 +178,7 @@ def find_columns(
         value_type=pa.float64() if pa.float64() in value_types else pa.float32(),
         score=options.score_column,
         category=options.category_column,
+        categories=tuple(given) if given else None,
         bbox=tuple(bbox),
         score_transform=options.score_transform,
     )
@@ -204,6 +209,7 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
     columns = batch.columns
     found: dict[str, pa.Array] = {}
     found["image_id"], reasons = read_image_ids(columns.column(layout.image_id))
+    broken: dict[int, str] = {}
     if layout.class_columns:
         found["class_probs"], broken = read_class_columns(
             [columns.column(name) for name in layout.class_columns], layout.value_type
@@ -212,17 +218,20 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
         found["class_probs"], broken = read_class_lists(
             columns.column(layout.class_probs), layout.value_type
         )
-    else:
-        broken: dict[int, str] = {}
     if layout.score is not None:
         found["score"], wrong = read_scores(columns.column(layout.score), layout.score_transform)
-        # Where a detector gives a score, a row may do without class probabilities.
-        broken = {row: why for row, why in broken.items() if why != Reason.CLASS_PROBS_NULL} | wrong
-        if layout.class_probs is not None:
-            without = columns.column(layout.class_probs).is_null()
-            found["class_probs"] = pc.if_else(without, None, found["class_probs"])
+        # Where a detector gives scores, a row needs one of the two: class probabilities or a score.
+        without = _without_class_probs(columns, layout)
+        broken = {row: why for row, why in broken.items() if not without[row]}
+        broken |= {
+            row: why for row, why in wrong.items() if why != Reason.SCORE_NULL or without[row]
+        }
+        if "class_probs" in found and without.any():
+            found["class_probs"] = pc.if_else(pa.array(without), None, found["class_probs"])
     if layout.category is not None:
-        found["category"], wrong = read_categories(columns.column(layout.category))
+        found["category"], wrong = read_categories(
+            columns.column(layout.category), layout.categories
+        )
         broken = wrong | broken
     if layout.bbox:
         found["bbox"], wrong = read_boxes([columns.column(name) for name in layout.bbox])
@@ -232,11 +241,10 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
     if not reasons and not batch.rejected:
         return prediction_batch(len(columns), **found, row_number=pa.array(batch.row_numbers))
 
-    broken_rows = sorted(reasons)
     # Value by value: Arrow takes no rows from the text columns of polars, which are views.
     raw = {
-        row: {name: columns.column(name)[row].as_py() for name in layout.columns}
-        for row in broken_rows
+        row: {name: _shown(columns.column(name)[row].as_py()) for name in layout.columns}
+        for row in sorted(reasons)
     }
     whole = prediction_batch(
         len(columns),
@@ -249,6 +257,19 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
         ),
     )
     return with_rejected(whole, batch.rejected)
+
+
+def _without_class_probs(columns: pa.RecordBatch, layout: Layout) -> npt.NDArray[np.bool_]:
+    """Which rows have no class probability at all."""
+    without = np.ones(len(columns), dtype=np.bool_)
+    for name in layout.probabilities:
+        without &= columns.column(name).is_null().to_numpy(zero_copy_only=False)
+    return without
+
+
+def _shown(value: Any) -> Any:
+    r"""A value for the quarantine table: text where it is bytes, as ``\xff`` what is not UTF-8."""
+    return value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else value
 
 
 def _class_columns(names: Sequence[str], options: TableOptions) -> dict[str, str]:
