@@ -57,13 +57,15 @@ def test_labeled_is_true_or_false_in_the_usual_words(tmp_path, text, labeled):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("m.csv", "", "not a readable csv manifest"),
+        ("m.csv", "", "not a readable UTF-8 CSV file"),
         ("m.csv", "image_id,labeled\nx,true\ny\n", "Expected 2 columns, got 1"),
         ("m.csv", "image_id,labeled,labeled\nx,true,false\n", "more than one column 'labeled'"),
         ("m.csv", "id\nx\n", "no column 'image_id'"),
         ("m.csv", "image_id,labeled\nx,true\ny,maybe\n", "row 2: labeled is 'maybe', expected true or false"),
         ("m.csv", "image_id,width\nx,wide\n", "row 1: width is 'wide', expected a number of pixels"),
         ("m.csv", "image_id,width\nx,-3\n", "row 1: width is '-3', expected a number of pixels"),
+        ("m.csv", 'image_id,uri\na,u\nb,"u\nc,u\n', "quote"),
+        ("m.csv", 'image_id,uri\na,u\nb,"u', "quote"),
         ("m.csv", "image_id\n", "holds no images: expected at least one row"),
         ("m.csv", "image_id, labeled\nx,true\n", "has the column ' labeled': expected 'labeled'"),
         ("m.jsonl", '{"image_id": "x", "width": 3.7}', "row 1: width is 3.7, expected a number of"),

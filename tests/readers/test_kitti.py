@@ -100,9 +100,43 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path, batch_rows):
     ]
 
 
-def test_a_folder_without_files_is_an_error_that_names_it(tmp_path):
-    with pytest.raises(PredictionReadError, match=f"{tmp_path} does not exist"):
-        rows_of(tmp_path)
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [("empty", "empty holds no *.txt files: expected"), ("none", "none does not exist: expected")],
+)
+def test_a_folder_without_files_is_an_error_that_names_it(tmp_path, folder, words):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "000007.csv").write_text(line())
+    with pytest.raises(PredictionReadError) as error:
+        rows_of(tmp_path / folder)
+    assert f"{tmp_path}/{words}" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["run[1]", "[", "r*n", "a?", "[!x]", "**"])
+def test_a_folder_may_have_the_characters_of_a_glob_in_its_name(tmp_path, name):
+    for folder in (name, "run1", "rn", "ab", "y"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, line(), f"in {folder}.txt")
+    assert [row["image_id"] for row in rows_of(tmp_path / name)] == [f"in {name}"]
+
+
+@pytest.mark.parametrize(
+    ("type", "class_names", "reason"),
+    [
+        ("Car", ["Car", "Van"], None),
+        ("Van", ["Car", "Van"], None),
+        ("car", ["Car", "Van"], Reason.UNKNOWN_CATEGORY),
+        ("DontCare", ["Car", "Van"], Reason.UNKNOWN_CATEGORY),
+        ("DontCare", ["Car", "DontCare"], None),
+        ("Spaceship", None, None),
+    ],
+)
+def test_a_type_must_be_one_of_the_classes_where_they_are_given(
+    tmp_path, type, class_names, reason
+):
+    (row,) = rows_of(write(tmp_path, line(type)), class_names=class_names)
+    assert (row["reason"], row["image_id"]) == (reason, "000007")
+    assert row["category"] == (None if reason else type)
 
 
 def test_lines_in_another_encoding_are_rejected(tmp_path):

@@ -244,7 +244,7 @@ def test_without_a_schema_the_error_says_where_it_was_expected(tmp_path):
 @pytest.mark.parametrize(
     ("prepare", "words"),
     [
-        (lambda folder: folder, "does not exist"),
+        (lambda folder: folder, "holds no *.json files"),
         (lambda folder: write_task(folder, {}), "holds no predictions"),
         (lambda folder: write_task(folder / "x.json", {}).parent, "is a folder"),
     ],

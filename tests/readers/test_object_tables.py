@@ -177,6 +177,74 @@ def test_a_broken_object_keeps_its_place_with_a_reason(tmp_path, format, changed
     assert rows[1]["raw"]
 
 
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    ("categories", "class_names", "unknown"),
+    [
+        (["cat", "dog", "cow"], ["cat", "dog"], [False, False, True]),
+        (["cat", "Cat", None], ["cat", "dog"], [False, True, False]),
+        ([1, 2, 3], ["1", "3"], [False, True, False]),
+        (["cat", "dog", "cow"], None, [False] * 3),
+    ],
+)
+def test_a_category_must_be_one_of_the_classes_where_they_are_given(
+    tmp_path, format, categories, class_names, unknown
+):
+    rows = [{"image_id": "a", "score": 0.5, "category": one} for one in categories]
+    options = OBJECTS | {"class_names": class_names}
+    found = rows_of(write(tmp_path, format, rows), format, **options)
+    assert [row["reason"] == Reason.UNKNOWN_CATEGORY for row in found] == unknown
+    assert [row["image_id"] for row in found] == ["a"] * 3
+    assert [str(one) in row["raw"] for one, row in zip(categories, found, strict=True) if row["raw"]] == [True] * sum(unknown)  # fmt: skip
+
+
+# Rows of a table with both, by class probabilities and score, and the reason of each of them.
+MIXTURES = [
+    ([([0.5, 0.5], None), (None, 0.5), ([0.25, 0.75], 0.25)], [None] * 3),
+    ([(None, 0.5), ([0.5, 0.5], None), (None, None)], [None, None, Reason.SCORE_NULL]),
+    ([([0.5, 0.5], math.nan), (None, 0.5), (None, math.nan)], [Reason.SCORE_NOT_FINITE, None, Reason.SCORE_NOT_FINITE]),
+]  # fmt: skip
+# In columns: a list in CSV is text, and has no null in it.
+MIXTURES_IN_COLUMNS = [
+    *MIXTURES,
+    ([([0.5, None], 0.5), ([0.5, 0.5], None), ([None, 0.5], None)], [Reason.PROBABILITY_NULL, None, Reason.PROBABILITY_NULL]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    ("wide", "values", "reasons"),
+    [(False, *one) for one in MIXTURES] + [(True, *one) for one in MIXTURES_IN_COLUMNS],
+)
+def test_a_row_needs_class_probabilities_or_a_score(tmp_path, format, wide, values, reasons):
+    rows = [
+        {"image_id": f"i{row}", "score": score, "bbox": [1.0, 2.0, 3.0, 4.0]}
+        | (dict(zip(("p_x", "p_y"), probs or (None, None), strict=True)) if wide else {})
+        | ({} if wide else {"class_probs": probs})
+        for row, (probs, score) in enumerate(values)
+    ]
+    options = {"score_column": "score", "bbox_column": "bbox"}
+    options |= {"class_column_prefix": "p_"} if wide else {}
+    found = rows_of(write(tmp_path, format, rows), format, **options)
+    assert [row["reason"] for row in found] == reasons
+    assert [row["image_id"] for row in found] == [row["image_id"] for row in rows]
+    good = [position for position, reason in enumerate(reasons) if reason is None]
+    assert [(found[row]["class_probs"], found[row]["score"]) for row in good] == [
+        values[row] for row in good
+    ]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_broken_box_beside_class_probabilities_without_a_score_is_not_lost(tmp_path, format):
+    rows = [
+        {"image_id": "a", "score": None, "class_probs": [0.5, 0.5], "bbox": [1.0, 2.0, 3.0]},
+        {"image_id": "b", "score": 0.5, "class_probs": None, "bbox": [1.0, 2.0, 3.0, 4.0]},
+    ]
+    options = {"score_column": "score", "bbox_column": "bbox"}
+    found = rows_of(write(tmp_path, format, rows), format, **options)
+    assert [row["reason"] for row in found] == [Reason.BBOX_NOT_FOUR_NUMBERS, None]
+
+
 # What only one format can hold: the text of a row's score, category and box.
 BAD_TEXTS = [
     ("csv", 'high,cat,"[1, 2, 3, 4]"', Reason.SCORE_NOT_NUMBER),
@@ -184,7 +252,7 @@ BAD_TEXTS = [
     ("csv", b'0.5,c\xe4t,"[1, 2, 3, 4]"', Reason.UNKNOWN_CATEGORY),
     ("csv", '0.5,cat,"[1, 2, 3, x]"', Reason.BBOX_NOT_FOUR_NUMBERS),
     ("csv", '0.5,cat,""', Reason.BBOX_NOT_FOUR_NUMBERS),
-    ("csv", '0.5,cat,"[1, 2, 3', Reason.BBOX_NOT_FOUR_NUMBERS),
+    ("csv", '0.5,cat,"[1, 2, 3"', Reason.BBOX_NOT_FOUR_NUMBERS),
     ("csv", "0.5,cat", Reason.WRONG_FIELD_COUNT),
     ("csv", "0.5,cat,1,2,3,4", Reason.WRONG_FIELD_COUNT),
     ("jsonl", '"0.5", "cat", [1, 2, 3, 4]', Reason.SCORE_NOT_NUMBER),
@@ -218,6 +286,9 @@ def test_text_that_is_no_object_costs_its_row(tmp_path, format, text, reason):
     rows = rows_of(tmp_path / "p", format, **LIST)
     assert [row["reason"] for row in rows] == [None, None, reason]
     assert [row["bbox"] for row in rows[:2]] == [[1.0, 2.0, 3.0, 4.0]] * 2
+    # Else an image whose objects are all broken would look like one without objects.
+    assert rows[2]["image_id"] == (None if reason == Reason.UNREADABLE_LINE else "a")
+    assert "b'" not in rows[2]["raw"]
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,21 @@ def test_a_row_that_is_no_object_keeps_its_place_with_a_reason(tmp_path, row, re
     assert rows[1]["raw"]
 
 
+@pytest.mark.parametrize(
+    ("class_names", "reasons"),
+    [
+        (["/m/1", "/m/01g317"], [None, Reason.UNKNOWN_CATEGORY, None]),
+        (["/m/2"], [Reason.UNKNOWN_CATEGORY, None, Reason.UNKNOWN_CATEGORY]),
+        (None, [None, None, None]),
+    ],
+)
+def test_a_name_must_be_one_of_the_classes_where_they_are_given(tmp_path, class_names, reasons):
+    lines = [GOOD, GOOD.replace("/m/01g317", "/m/2"), GOOD]
+    rows = rows_of(write(tmp_path, "\n".join([HEADER, *lines])), class_names=class_names)
+    assert [row["reason"] for row in rows] == reasons
+    assert [row["image_id"] for row in rows] == ["a1"] * 3
+
+
 def test_columns_that_are_not_read_may_hold_anything(tmp_path, monkeypatch):
     monkeypatch.setattr(csv, "BLOCK_BYTES", 256)
     lines = [f"{GOOD},{1 if row < 50 else 'text'}" for row in range(100)]
@@ -99,6 +114,8 @@ BROKEN_FILES = {
     "another name for the score": (f"{HEADER}\n{GOOD}\n".replace("Conf", "Score"), "no column 'Conf'"),
     "a name in another case": (f"{HEADER}\n{GOOD}\n".replace("XMin", "xmin"), "no column 'XMin'"),
     "a column twice": (f"{HEADER},Conf\n{GOOD},1\n", "more than one column 'Conf'"),
+    "a quote that is not closed": (f"{HEADER},Note\n{GOOD},x\n{GOOD},\"late\n" + f"{GOOD},x\n" * 9, "a quote opened in row 2 is not closed"),
+    "cut in the middle of a quoted field": (f'{HEADER}\n{GOOD}\na1,"/m/0', "a quote opened in row 2 is not closed"),
     "another encoding": (f"{HEADER}\n{GOOD}\n".encode("utf-16"), "p.csv"),
 }  # fmt: skip
 

@@ -195,7 +195,7 @@ def test_blank_lines_are_no_rows(tmp_path, format, suffix):
     }[format]
     options = {"class_columns": ["x", "y"]} if format == "csv" else {}
     rows = rows_of(write_text(tmp_path, f"p.{suffix}", text), format=format, **options)
-    assert [(row["row_number"], row["image_id"]) for row in rows] == [(1, "a"), (2, None)]
+    assert [(row["row_number"], row["reason"] is None) for row in rows] == [(1, True), (2, False)]
 
 
 # Rows that cannot be read as a prediction: format, text of the row, reason.
@@ -245,6 +245,48 @@ def test_a_row_that_is_no_prediction_keeps_its_place_with_a_reason(tmp_path, for
     assert [one["reason"] for one in rows] == [None, reason, None]
     assert rows[1]["raw"]
     assert [one["raw"] for one in (rows[0], rows[2])] == [None, None]
+
+
+# A row of JSON Lines whose class probabilities cannot be read, and the id that can.
+IDS_OF_UNREADABLE_ROWS = [
+    ('{"image_id": "x", "class_probs": [0.5, "0.5"]}', "x"),
+    ('{"image_id": 7, "class_probs": 0.5}', "7"),
+    ('{"image_id": "", "class_probs": 0.5}', None),
+    ('{"image_id": null, "class_probs": 0.5}', None),
+    ('{"image_id": true, "class_probs": [0.5, 0.5]}', None),
+    ('{"image_id": "\\ud800", "class_probs": 0.5}', None),
+    ('{"class_probs": 0.5}', None),
+    ('{"image_id": "x", "class_probs": [0.5', None),
+]
+
+
+@pytest.mark.parametrize(("row", "image_id"), IDS_OF_UNREADABLE_ROWS)
+def test_a_row_that_is_no_prediction_keeps_the_id_that_can_be_read(tmp_path, row, image_id):
+    good = '{"image_id": "a", "class_probs": [0.5, 0.5]}'
+    rows = rows_of(write_text(tmp_path, "p.jsonl", f"{good}\n{row}\n{good}"), format="jsonl")
+    assert [one["image_id"] for one in rows] == ["a", image_id, "a"]
+    assert [one["reason"] is None for one in rows] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("row", "raw"),
+    [
+        ("c,0.5,abc", {"image_id": "c", "x": "0.5", "y": "abc"}),
+        ("ä,0.5,", {"image_id": "ä", "x": "0.5", "y": None}),
+        (b"\xff\xfe,0.5,1", {"image_id": "\\xff\\xfe", "x": "0.5", "y": "1"}),
+    ],
+)
+def test_the_quarantine_shows_the_text_of_a_csv_row(tmp_path, row, raw):
+    text = b"image_id,x,y\na,0.5,0.5\n" + (row if isinstance(row, bytes) else row.encode())
+    rows = rows_of(write_text(tmp_path, "p.csv", text), format="csv", class_columns=["x", "y"])
+    assert json.loads(rows[1]["raw"]) == raw
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8"])
+def test_json_lines_are_utf_8_with_or_without_a_mark(tmp_path, encoding):
+    lines = '{"image_id": "ä", "class_probs": [0.5, 0.5]}\n' * 4
+    rows = rows_of(write_text(tmp_path, "p.jsonl", lines.encode(encoding)), format="jsonl")
+    assert [(row["image_id"], row["reason"]) for row in rows] == [("ä", None)] * 4
 
 
 @pytest.mark.parametrize(
@@ -320,6 +362,13 @@ BROKEN_FILES = {
         {"format": "parquet"}, "class_names",
     ),
     "empty jsonl": (lambda f: write_text(f, "p.jsonl", ""), {"format": "jsonl"}, "holds no predictions"),
+    **{
+        f"jsonl in {encoding}": (
+            lambda f, encoding=encoding: write_text(f, "p.jsonl", list_json(f).read_text().encode(encoding)),
+            {"format": "jsonl"}, "expected UTF-8 text",
+        )
+        for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")
+    },
     "jsonl without an object": (lambda f: write_text(f, "p.jsonl", "1\n2\n"), {"format": "jsonl"}, "holds no predictions"),
     "jsonl without the key": (lambda f: write_text(f, "p.jsonl", '{"image_id": "a"}'), {"format": "jsonl"}, "no column 'class_probs'"),
     "gzip cut in the middle": (

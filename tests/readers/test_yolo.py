@@ -166,7 +166,7 @@ def test_an_empty_file_is_an_image_without_objects_and_fits_to_any_other(
 
 
 BROKEN_FOLDERS = {
-    "without files": ({}, {}, "does not exist"),
+    "without files": ({}, {}, "holds no *.txt files"),
     "classes without their names": ({"a": "0.5 cat"}, {}, "needs the option class_names"),
     "classes of images beside objects": (
         {"a": "0 0.5 0.5 0.25 0.5 0.9", "b": "0.5 cat"}, {"class_names": NAMES}, "must have the same classes",

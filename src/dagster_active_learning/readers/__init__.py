@@ -122,16 +122,16 @@ def find_files(path: str | PathLike[str], files_in_folder: str | None = None) ->
         PredictionReadError: If there is none, or one is a folder, a pipe or a device.
     """
     named = Path(path)
-    if named.is_dir() and files_in_folder is not None:
-        named = Path(glob.escape(str(named)), files_in_folder)
-    files = (
-        [named]
-        if named.exists()
-        else [Path(one) for one in sorted(glob.glob(str(named), recursive=True))]
-    )
+    folder = named.is_dir() and files_in_folder is not None
+    if named.exists() and not folder:
+        files = [named]
+    else:
+        pattern = f"{glob.escape(str(named))}/{files_in_folder}" if folder else str(named)
+        files = [Path(one) for one in sorted(glob.glob(pattern, recursive=True))]
     if not files:
+        found = f"holds no {files_in_folder} files" if folder else "does not exist"
         raise PredictionReadError(
-            f"{path} does not exist: expected a file, or a glob that matches at least one"
+            f"{path} {found}: expected a file, or a glob that matches at least one"
         )
     for file in files:
         if not stat.S_ISREG(file.stat().st_mode):

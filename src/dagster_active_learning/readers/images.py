@@ -11,9 +11,9 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-from pyarrow import csv
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.readers.csv import column_names, read_columns
 from dagster_active_learning.readers.stream import describe_names
 
 _COLUMNS: Mapping[str, pl.DataType] = MappingProxyType(
@@ -216,11 +216,6 @@ def _table_images(path: Path, format: str) -> pl.DataFrame:
         found = _read(path, format)
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PredictionReadError(f"{path} is not a readable {format} manifest: {error}") from error
-    blanks = [name for name in found.columns if name not in _COLUMNS and name.strip() in _COLUMNS]
-    if blanks:
-        raise PredictionReadError(
-            f"{path} has the column {blanks[0]!r}: expected {blanks[0].strip()!r} without blanks"
-        )
     if "image_id" not in found.columns:
         raise PredictionReadError(
             f"{path} has no column 'image_id': its columns are {describe_names(found.columns)}"
@@ -249,27 +244,19 @@ def _read(path: Path, format: str) -> pl.DataFrame:
 
 def _read_csv(path: Path) -> pl.DataFrame:
     """The columns of a manifest as text: 007 is an id, not the number 7."""
-    with csv.open_csv(path) as opened:
-        header = opened.schema.names
+    header = column_names(path)
     columns = [name for name in header if name in _COLUMNS]
     repeated = [name for name in columns if columns.count(name) > 1]
     if repeated:
         raise PredictionReadError(f"{path} has more than one column {repeated[0]!r}")
+    blanks = [name for name in header if name not in _COLUMNS and name.strip() in _COLUMNS]
+    if blanks:
+        raise PredictionReadError(
+            f"{path} has the column {blanks[0]!r}: expected {blanks[0].strip()!r} without blanks"
+        )
     if "image_id" not in columns:
         return pl.DataFrame(schema=header)
-    # A row that is too short would lose its label: pyarrow refuses it.
-    table = csv.read_csv(
-        path,
-        parse_options=csv.ParseOptions(newlines_in_values=True),
-        convert_options=csv.ConvertOptions(
-            include_columns=columns,
-            column_types=dict.fromkeys(columns, pa.string()),
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
-    )
-    return pl.DataFrame(table)
+    return pl.DataFrame(read_columns(path, columns))
 
 
 def _typed(path: Path, column: pl.Series, kind: pl.DataType) -> pl.Series:

@@ -52,7 +52,8 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     names = dict.fromkeys(name for row in rows if row is not None for name in row)
     if not names:
         raise PredictionReadError(
-            f"{path} holds no predictions: expected a JSON object on at least one line"
+            f"{path} holds no predictions: expected UTF-8 text with a JSON object on at least one "
+            "line"
         )
     kind = pa.float64() if options.one_column_a_class else pa.list_(pa.float64())
     kinds = dict.fromkeys(names, kind) | _object_columns(options)
@@ -97,7 +98,8 @@ def _open(path: Path) -> BinaryIO:
 def _parse(line: bytes) -> dict[str, Any] | None:
     """The line's object, or None where it holds none."""
     try:
-        row = json.loads(line)
+        # From bytes, json would guess an encoding for each line: UTF-16 too, by its zeros.
+        row = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
@@ -112,7 +114,10 @@ def _table_batch(lines: Sequence[bytes], first_row: int, layout: Layout) -> Tabl
         reason = Reason.UNREADABLE_LINE if row is None else _wrong_type(row, layout)
         if row is None or reason is not None:
             text = line.decode("utf-8", errors="backslashreplace").rstrip("\r\n")
-            rejected.append(RejectedRow(row_number, reason or Reason.UNREADABLE_LINE, text))
+            image_id = None if row is None else _image_id(row.get(layout.image_id))
+            rejected.append(
+                RejectedRow(row_number, reason or Reason.UNREADABLE_LINE, text, image_id)
+            )
         else:
             rows.append(row)
             row_numbers.append(row_number)
@@ -141,11 +146,16 @@ def _column(rows: Sequence[dict[str, Any]], name: str, layout: Layout) -> pa.Arr
 def _wrong_type(row: dict[str, Any], layout: Layout) -> str | None:
     """Why a row's values do not fit the columns, or None; nulls are judged later."""
     image_id = row.get(layout.image_id)
-    if image_id is not None and type(image_id) not in (str, int):
-        return Reason.IMAGE_ID_NOT_TEXT
-    if type(image_id) is str and not _is_utf8(image_id):
-        return Reason.IMAGE_ID_NOT_UTF8
+    if image_id is not None and image_id != "" and _image_id(image_id) is None:
+        return Reason.IMAGE_ID_NOT_UTF8 if type(image_id) is str else Reason.IMAGE_ID_NOT_TEXT
     return _wrong_score(row, layout) or _wrong_probabilities(row, layout) or _wrong_box(row, layout)
+
+
+def _image_id(value: object) -> str | None:
+    """The id as text, or None if it is none."""
+    if type(value) is int:
+        return str(value)
+    return value if type(value) is str and value and _is_utf8(value) else None
 
 
 def _wrong_score(row: dict[str, Any], layout: Layout) -> str | None:
@@ -162,9 +172,12 @@ def _wrong_score(row: dict[str, Any], layout: Layout) -> str | None:
 
 def _wrong_box(row: dict[str, Any], layout: Layout) -> str | None:
     """Why the box of an object does not fit its columns, or None."""
-    judged_first = [layout.image_id] if layout.score is None else [layout.image_id, layout.score]
     box = [row.get(name) for name in layout.bbox]
-    if all(one is None for one in box) or any(row.get(name) is None for name in judged_first):
+    if all(one is None for one in box):
+        return None
+    # What is missing is judged later, but it is worse than a broken box.
+    scored = [*layout.probabilities, *([] if layout.score is None else [layout.score])]
+    if row.get(layout.image_id) is None or all(row.get(name) is None for name in scored):
         return None
     fits = as_box(box[0] if len(box) == 1 else box) is not None
     return None if fits else Reason.BBOX_NOT_FOUR_NUMBERS

@@ -7,7 +7,7 @@ has no bounds, so most detectors need the option ``score_transform``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dagster_active_learning.readers.objects import (
@@ -37,14 +37,15 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
     """Open the file of one image; image_id is the file's name without its suffix.
 
     Rows are the lines that are not blank, counted from 1. Every type is kept as the category it
-    names, ``DontCare`` too. A file without lines says that no object was found.
+    names, ``DontCare`` too, as long as it is one of ``class_names``, where they are given. A file
+    without lines says that no object was found.
     """
 
     def read() -> Iterator[Found]:
         empty = True
         for row_number, line in numbered_lines(path):
             empty = False
-            found = _object(path.stem, row_number, line)
+            found = _object(path.stem, row_number, line, options.class_names)
             yield (
                 RejectedRow(row_number, found, raw_line(line), path.stem)
                 if isinstance(found, Reason)
@@ -64,7 +65,7 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
 
 
 def _object(  # noqa: PLR0911 - a table
-    image_id: str, row_number: int, line: bytes
+    image_id: str, row_number: int, line: bytes, class_names: Sequence[str] | None
 ) -> DetectedObject | Reason:
     """The object of a line, or why there is none."""
     fields = line.split()
@@ -73,7 +74,7 @@ def _object(  # noqa: PLR0911 - a table
     if len(fields) != COLUMNS:
         return Reason.UNREADABLE_OBJECT
     category = as_name(fields[0])
-    if category is None:
+    if category is None or (class_names is not None and category not in class_names):
         return Reason.UNKNOWN_CATEGORY
     score = as_score(fields[-1])
     if isinstance(score, Reason):

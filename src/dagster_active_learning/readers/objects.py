@@ -101,12 +101,15 @@ def object_part(
 def transform_scores(
     scores: npt.NDArray[np.float64], transform: str | None
 ) -> npt.NDArray[np.float64]:
-    """Scores as probabilities, as ``score_transform`` declares."""
+    """Scores as probabilities, as ``score_transform`` declares.
+
+    What is NaN or infinite stays so, and is no score: the sigmoid would make 1 of infinity.
+    """
     if transform == "percent":
         return scores / 100
     if transform == "sigmoid":
         with np.errstate(over="ignore"):
-            return 1 / (1 + np.exp(-scores))
+            return np.where(np.isfinite(scores), 1 / (1 + np.exp(-scores)), scores)
     return scores
 
 
@@ -183,5 +186,7 @@ def _batch(found: Sequence[Found], transform: str | None) -> pa.RecordBatch:
 
 
 def _why_unscored(one: DetectedObject) -> Reason | None:
-    """Why an object cannot be scored: it has neither a score nor class probabilities."""
-    return Reason.SCORE_NULL if one.score is None and one.class_probs is None else None
+    """Why an object cannot be scored; whether its numbers are probabilities is judged later."""
+    if one.score is None:
+        return Reason.SCORE_NULL if one.class_probs is None else None
+    return None if math.isfinite(one.score) else Reason.SCORE_NOT_FINITE

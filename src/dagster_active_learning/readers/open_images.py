@@ -21,10 +21,11 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
     """Open one CSV file with the columns ImageID, LabelName, Conf, XMin, XMax, YMin and YMax.
 
     They are found by these names, in any order; other columns are not read. Boxes are relative to
-    the image's size. Rows are counted from 1, without the header and blank lines.
+    the image's size. Rows are counted from 1, without the header and blank lines. Where
+    ``class_names`` are given, LabelName must be one of them.
 
     Raises:
-        PredictionReadError: If it is empty, is not CSV or lacks a column.
+        PredictionReadError: As ``csv.open_file``.
     """
     part = csv.open_file(
         path,

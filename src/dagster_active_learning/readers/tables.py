@@ -13,18 +13,24 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.readers.objects import transform_scores
+from dagster_active_learning.readers.columns import (
+    is_text,
+    read_boxes,
+    read_categories,
+    read_class_columns,
+    read_class_lists,
+    read_image_ids,
+    read_scores,
+)
 from dagster_active_learning.readers.options import TableOptions, check_names
 from dagster_active_learning.readers.reasons import Reason
 from dagster_active_learning.readers.stream import (
     PredictionPart,
     RejectedRow,
-    boxes_array,
     describe_names,
     prediction_batch,
     raw_text,
@@ -50,6 +56,7 @@ class Layout:
 
     ``class_columns`` is empty where the class probabilities are the list column ``class_probs``,
     which is None where the source has none; ``bbox`` is one list column or four of numbers.
+    ``categories`` are the names a category may have, or None where it may have any.
     """
 
     image_id: str
@@ -60,20 +67,22 @@ class Layout:
     value_type: pa.DataType
     score: str | None
     category: str | None
+    categories: tuple[str, ...] | None
     bbox: tuple[str, ...]
-    score_transform: str | None = None
+    score_transform: str | None
+
+    @property
+    def probabilities(self) -> tuple[str, ...]:
+        """The names of the columns with class probabilities."""
+        if self.class_probs is None:
+            return self.class_columns
+        return (self.class_probs,)
 
     @property
     def columns(self) -> list[str]:
         """The names of the columns that are read."""
-        optional = (self.class_probs, self.score, self.category)
-        names = [
-            self.image_id,
-            *self.class_columns,
-            *[name for name in optional if name is not None],
-            *self.bbox,
-        ]
-        return list(dict.fromkeys(names))
+        others = [name for name in (self.score, self.category) if name is not None]
+        return list(dict.fromkeys([self.image_id, *self.probabilities, *others, *self.bbox]))
 
 
 def table_part(
@@ -169,6 +178,7 @@ def find_columns(
         value_type=pa.float64() if pa.float64() in value_types else pa.float32(),
         score=options.score_column,
         category=options.category_column,
+        categories=tuple(given) if given else None,
         bbox=tuple(bbox),
         score_transform=options.score_transform,
     )
@@ -198,36 +208,43 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
     """Rows of a table as canonical columns, the rejected ones in their places."""
     columns = batch.columns
     found: dict[str, pa.Array] = {}
-    found["image_id"], reasons = _image_ids(columns.column(layout.image_id))
+    found["image_id"], reasons = read_image_ids(columns.column(layout.image_id))
+    broken: dict[int, str] = {}
     if layout.class_columns:
-        found["class_probs"], broken = _from_class_columns(columns, layout)
+        found["class_probs"], broken = read_class_columns(
+            [columns.column(name) for name in layout.class_columns], layout.value_type
+        )
     elif layout.class_probs is not None:
-        found["class_probs"], broken = _from_list_column(columns.column(layout.class_probs), layout)
-    else:
-        broken: dict[int, str] = {}
+        found["class_probs"], broken = read_class_lists(
+            columns.column(layout.class_probs), layout.value_type
+        )
     if layout.score is not None:
-        found["score"], wrong = _scores(columns.column(layout.score), layout.score_transform)
-        # Where a detector gives a score, a row may do without class probabilities.
-        broken = {row: why for row, why in broken.items() if why != Reason.CLASS_PROBS_NULL} | wrong
-        if layout.class_probs is not None:
-            without = columns.column(layout.class_probs).is_null()
-            found["class_probs"] = pc.if_else(without, None, found["class_probs"])
+        found["score"], wrong = read_scores(columns.column(layout.score), layout.score_transform)
+        # Where a detector gives scores, a row needs one of the two: class probabilities or a score.
+        without = _without_class_probs(columns, layout)
+        broken = {row: why for row, why in broken.items() if not without[row]}
+        broken |= {
+            row: why for row, why in wrong.items() if why != Reason.SCORE_NULL or without[row]
+        }
+        if "class_probs" in found and without.any():
+            found["class_probs"] = pc.if_else(pa.array(without), None, found["class_probs"])
     if layout.category is not None:
-        found["category"], wrong = _categories(columns.column(layout.category))
+        found["category"], wrong = read_categories(
+            columns.column(layout.category), layout.categories
+        )
         broken = wrong | broken
     if layout.bbox:
-        found["bbox"], wrong = _boxes(columns, layout.bbox)
+        found["bbox"], wrong = read_boxes([columns.column(name) for name in layout.bbox])
         broken = wrong | broken
     for row, reason in broken.items():
         reasons.setdefault(row, reason)
     if not reasons and not batch.rejected:
         return prediction_batch(len(columns), **found, row_number=pa.array(batch.row_numbers))
 
-    broken_rows = sorted(reasons)
     # Value by value: Arrow takes no rows from the text columns of polars, which are views.
     raw = {
-        row: {name: columns.column(name)[row].as_py() for name in layout.columns}
-        for row in broken_rows
+        row: {name: _shown(columns.column(name)[row].as_py()) for name in layout.columns}
+        for row in sorted(reasons)
     }
     whole = prediction_batch(
         len(columns),
@@ -240,6 +257,19 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
         ),
     )
     return with_rejected(whole, batch.rejected)
+
+
+def _without_class_probs(columns: pa.RecordBatch, layout: Layout) -> npt.NDArray[np.bool_]:
+    """Which rows have no class probability at all."""
+    without = np.ones(len(columns), dtype=np.bool_)
+    for name in layout.probabilities:
+        without &= columns.column(name).is_null().to_numpy(zero_copy_only=False)
+    return without
+
+
+def _shown(value: Any) -> Any:
+    r"""A value for the quarantine table: text where it is bytes, as ``\xff`` what is not UTF-8."""
+    return value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else value
 
 
 def _class_columns(names: Sequence[str], options: TableOptions) -> dict[str, str]:
@@ -269,7 +299,7 @@ def _class_columns(names: Sequence[str], options: TableOptions) -> dict[str, str
 
 def _check_id_column(source: str, column: pa.Field) -> None:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+    if not (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
         raise PredictionReadError(
             f"{source}: column {column.name!r} is of type {column.type}, expected image ids: text "
             "or integers"
@@ -281,7 +311,7 @@ def _value_type(source: str, column: pa.Field, *, in_list: bool) -> pa.DataType:
     kind = column.type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if _is_text(kind) or pa.types.is_null(kind):
+    if is_text(kind) or pa.types.is_null(kind):
         return pa.float64()
     if _is_list(kind) == in_list:
         number = kind.value_type if in_list else kind
@@ -292,7 +322,7 @@ def _value_type(source: str, column: pa.Field, *, in_list: bool) -> pa.DataType:
             or pa.types.is_integer(number)
             or pa.types.is_decimal(number)
             or pa.types.is_null(number)
-            or _is_text(number)
+            or is_text(number)
         ):
             return pa.float64()
     expected = "a list of class probabilities" if in_list else "one class probability a row"
@@ -316,7 +346,7 @@ def _check_object_columns(source: str, schema: pa.Schema, options: TableOptions)
             continue
         kind = schema.field(name).type
         values = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (_is_text(values) or pa.types.is_null(values) or fits(values)):
+        if not (is_text(values) or pa.types.is_null(values) or fits(values)):
             raise PredictionReadError(
                 f"{source}: column {name!r} is of type {kind}, expected {expected}"
             )
@@ -330,7 +360,7 @@ def _is_list_of_numbers(kind: pa.DataType) -> bool:
     if not _is_list(kind):
         return False
     value = kind.value_type
-    return _is_number(value) or _is_text(value) or pa.types.is_null(value)
+    return _is_number(value) or is_text(value) or pa.types.is_null(value)
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -341,184 +371,3 @@ def _is_list(kind: pa.DataType) -> bool:
         or pa.types.is_list_view(kind)
         or pa.types.is_large_list_view(kind)
     )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_binary_view(kind)
-    )
-
-
-def _image_ids(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
-    """Ids as text, and the reasons of the rows that have none; empty text counts as null."""
-    image_id = _as_text(column)
-    reasons: dict[int, str] = {}
-    for row in _rows_where(pc.fill_null(pc.equal(image_id, ""), fill_value=True)):
-        undecoded = not image_id[row].is_valid and column[row].is_valid
-        reasons[row] = Reason.IMAGE_ID_NOT_UTF8 if undecoded else Reason.IMAGE_ID_NULL
-    return image_id, reasons
-
-
-def _rows_where(condition: pa.Array) -> list[int]:
-    return np.flatnonzero(condition.to_numpy(zero_copy_only=False)).tolist()
-
-
-def _as_text(values: pa.Array) -> pa.Array:
-    """Values as text; bytes that are not UTF-8 become null."""
-    values = _without_dictionary(values)
-    try:
-        return values.cast(pa.string())
-    except (pa.ArrowInvalid, UnicodeDecodeError):
-        # One value that is not UTF-8 must not cost the others: decode them one by one.
-        return pa.array([_decode(value) for value in values.to_pylist()], pa.string())
-
-
-def _scores(column: pa.Array, transform: str | None) -> tuple[pa.Array, dict[int, str]]:
-    """The detector's own scores as probabilities; their range is judged later."""
-    numbers = _as_numbers(column, pa.float64())
-    reasons: dict[int, str] = {
-        row: Reason.SCORE_NOT_NUMBER if column[row].is_valid else Reason.SCORE_NULL
-        for row in _rows_where(numbers.is_null())
-    }
-    # Before the sigmoid, which makes 1 of infinity.
-    for row in _rows_where(pc.fill_null(pc.invert(pc.is_finite(numbers)), fill_value=False)):
-        reasons[row] = Reason.SCORE_NOT_FINITE
-    transformed = transform_scores(numbers.to_numpy(zero_copy_only=False), transform)
-    return pa.array(transformed, mask=np.array(numbers.is_null())), reasons
-
-
-def _categories(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
-    """Names of classes as text; a row may do without one, but not with one that is not UTF-8."""
-    names = _as_text(column)
-    undecoded = pc.and_(names.is_null(), column.is_valid())
-    return names, dict.fromkeys(_rows_where(undecoded), Reason.UNKNOWN_CATEGORY)
-
-
-def _without_dictionary(column: pa.Array) -> pa.Array:
-    """The column's values themselves; polars has its categories as views, Arrow takes none."""
-    if not pa.types.is_dictionary(column.type):
-        return column
-    names = column.dictionary
-    if pa.types.is_string_view(names.type):
-        names = names.cast(pa.string())
-    return pa.DictionaryArray.from_arrays(column.indices, names).dictionary_decode()
-
-
-def _boxes(columns: pa.RecordBatch, names: Sequence[str]) -> tuple[pa.Array, dict[int, str]]:
-    """Boxes from one list column, or from the four columns x, y, width and height.
-
-    A row may do without a box, but not with a broken one.
-    """
-    if len(names) == 1:
-        boxes, missing = _from_box_column(columns.column(names[0]))
-    else:
-        boxes, missing = _from_box_columns([columns.column(name) for name in names])
-    broken = ~missing & ~np.isfinite(boxes).all(axis=1)
-    reasons: dict[int, str] = dict.fromkeys(
-        np.flatnonzero(broken).tolist(), Reason.BBOX_NOT_FOUR_NUMBERS
-    )
-    return boxes_array(boxes, ~missing & ~broken), reasons
-
-
-def _from_box_column(
-    column: pa.Array,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Boxes ``(n, 4)``, NaN where there are no four numbers, and which rows are null."""
-    column = _without_dictionary(column)
-    if _is_text(column.type):
-        column = _split_text(column)
-    if pa.types.is_null(column.type):
-        column = column.cast(pa.list_(pa.float64()))
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    numbers = _as_numbers(pc.list_flatten(column), pa.float64()).to_numpy(zero_copy_only=False)
-    boxes = np.full((len(column), 4), np.nan)
-    starts = np.cumsum(lengths) - lengths
-    boxes[lengths == 4] = numbers[starts[lengths == 4, None] + np.arange(4)]
-    return boxes, column.is_null().to_numpy(zero_copy_only=False)
-
-
-def _from_box_columns(
-    columns: Sequence[pa.Array],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Boxes ``(n, 4)``, NaN where there is no number, and which rows are null in all columns."""
-    numbers = [_as_numbers(column, pa.float64()) for column in columns]
-    boxes = np.column_stack([one.to_numpy(zero_copy_only=False) for one in numbers])
-    missing = [column.is_null().to_numpy(zero_copy_only=False) for column in columns]
-    return boxes, np.all(missing, axis=0)
-
-
-def _decode(value: bytes | None) -> str | None:
-    try:
-        return None if value is None else value.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _from_class_columns(columns: pa.RecordBatch, layout: Layout) -> tuple[pa.Array, dict[int, str]]:
-    """One column a class, as a list column of the same rows."""
-    reasons: dict[int, str] = {}
-    matrix = np.empty(
-        (columns.num_rows, len(layout.class_columns)), dtype=layout.value_type.to_pandas_dtype()
-    )
-    for position, name in enumerate(layout.class_columns):
-        source = columns.column(name)
-        numbers = _as_numbers(source, layout.value_type)
-        if numbers.null_count:
-            for row in _rows_where(numbers.is_null()):
-                reasons.setdefault(row, _null_reason(source[row]))
-        matrix[:, position] = numbers.to_numpy(zero_copy_only=False)
-    offsets = np.arange(columns.num_rows + 1, dtype=np.int32) * matrix.shape[1]
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(matrix.ravel())), reasons
-
-
-def _from_list_column(column: pa.Array, layout: Layout) -> tuple[pa.Array, dict[int, str]]:
-    """A list column of any kind, or text that holds a list, as a list column of numbers."""
-    reasons: dict[int, str] = {}
-    column = _without_dictionary(column)
-    if _is_text(column.type):
-        column = _split_text(column)
-    if pa.types.is_null(column.type):
-        column = column.cast(pa.list_(layout.value_type))
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    for row in np.flatnonzero(lengths == 0).tolist():
-        reasons[row] = Reason.CLASS_PROBS_EMPTY if column[row].is_valid else Reason.CLASS_PROBS_NULL
-    values = pc.list_flatten(column)
-    numbers = _as_numbers(values, layout.value_type)
-    offsets = np.zeros(len(column) + 1, dtype=np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    if numbers.null_count:
-        positions = _rows_where(numbers.is_null())
-        rows_of = np.searchsorted(offsets, positions, side="right") - 1
-        for row, position in zip(rows_of.tolist(), positions, strict=True):
-            reasons.setdefault(row, _null_reason(values[position]))
-    return pa.ListArray.from_arrays(pa.array(offsets), numbers), reasons
-
-
-def _null_reason(value: pa.Scalar) -> str:
-    return Reason.PROBABILITY_NOT_NUMBER if value.is_valid else Reason.PROBABILITY_NULL
-
-
-def _as_numbers(values: pa.Array, value_type: pa.DataType) -> pa.Array:
-    """Numbers in the wanted precision; text that is no number becomes null."""
-    values = _without_dictionary(values)
-    if _is_text(values.type):
-        text: Any = pl.from_arrow(_as_text(values))
-        return text.str.strip_chars().cast(pl.Float64, strict=False).to_arrow()
-    return values.cast(value_type, safe=False)
-
-
-def _split_text(column: pa.Array) -> pa.Array:
-    """Text such as ``[0.1, 0.9]`` or ``0.1 0.9``, as NumPy and pandas write lists into CSV."""
-    text: Any = pl.from_arrow(_as_text(column))
-    inner = text.str.strip_chars(" \t\r\n[]()").str.replace_all(r"[\s,;]+", " ")
-    parts = pl.DataFrame({"inner": inner}).select(
-        pl.when(pl.col("inner") == "")
-        .then(pl.lit([], dtype=pl.List(pl.String)))
-        .otherwise(pl.col("inner").str.split(" "))
-    )
-    return parts.to_series().to_arrow()

@@ -1,0 +1,214 @@
+"""Columns of a table as canonical columns, and why some of their rows hold no such value.
+
+Each function takes columns of any type that can hold what it wants and gives one array, and the
+``Reason`` of every row (by position in the batch) that does not hold it. Nothing here goes row by
+row but over those rows.
+"""
+
+# The functions of pyarrow.compute are made when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagster_active_learning.readers.objects import transform_scores
+from dagster_active_learning.readers.reasons import Reason
+from dagster_active_learning.readers.stream import boxes_array
+
+
+def read_image_ids(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
+    """Ids as text, and the reasons of the rows that have none; empty text counts as null."""
+    image_id = _as_text(column)
+    reasons: dict[int, str] = {}
+    for row in _rows_where(pc.fill_null(pc.equal(image_id, ""), fill_value=True)):
+        undecoded = not image_id[row].is_valid and column[row].is_valid
+        reasons[row] = Reason.IMAGE_ID_NOT_UTF8 if undecoded else Reason.IMAGE_ID_NULL
+    return image_id, reasons
+
+
+def read_class_columns(
+    columns: Sequence[pa.Array], value_type: pa.DataType
+) -> tuple[pa.Array, dict[int, str]]:
+    """One column a class, as a list column of the same rows."""
+    reasons: dict[int, str] = {}
+    matrix = np.empty((len(columns[0]), len(columns)), dtype=value_type.to_pandas_dtype())
+    for position, source in enumerate(columns):
+        numbers = _as_numbers(source, value_type)
+        if numbers.null_count:
+            for row in _rows_where(numbers.is_null()):
+                reasons.setdefault(row, _null_reason(source[row]))
+        matrix[:, position] = numbers.to_numpy(zero_copy_only=False)
+    offsets = np.arange(len(matrix) + 1, dtype=np.int32) * matrix.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(matrix.ravel())), reasons
+
+
+def read_class_lists(column: pa.Array, value_type: pa.DataType) -> tuple[pa.Array, dict[int, str]]:
+    """A list column of any kind, or text that holds a list, as a list column of numbers."""
+    reasons: dict[int, str] = {}
+    column = _without_dictionary(column)
+    if is_text(column.type):
+        column = _split_text(column)
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.list_(value_type))
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    for row in np.flatnonzero(lengths == 0).tolist():
+        reasons[row] = Reason.CLASS_PROBS_EMPTY if column[row].is_valid else Reason.CLASS_PROBS_NULL
+    values = pc.list_flatten(column)
+    numbers = _as_numbers(values, value_type)
+    offsets = np.zeros(len(column) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    if numbers.null_count:
+        positions = _rows_where(numbers.is_null())
+        rows_of = np.searchsorted(offsets, positions, side="right") - 1
+        for row, position in zip(rows_of.tolist(), positions, strict=True):
+            reasons.setdefault(row, _null_reason(values[position]))
+    return pa.ListArray.from_arrays(pa.array(offsets), numbers), reasons
+
+
+def read_scores(column: pa.Array, transform: str | None) -> tuple[pa.Array, dict[int, str]]:
+    """The detector's own scores as probabilities; their range is judged later."""
+    numbers = _as_numbers(column, pa.float64())
+    missing = numbers.is_null().to_numpy(zero_copy_only=False)
+    reasons: dict[int, str] = {
+        row: Reason.SCORE_NOT_NUMBER if column[row].is_valid else Reason.SCORE_NULL
+        for row in np.flatnonzero(missing).tolist()
+    }
+    scores = transform_scores(numbers.to_numpy(zero_copy_only=False), transform)
+    not_finite = np.flatnonzero(~missing & ~np.isfinite(scores)).tolist()
+    return pa.array(scores, mask=missing), reasons | dict.fromkeys(
+        not_finite, Reason.SCORE_NOT_FINITE
+    )
+
+
+def read_categories(
+    column: pa.Array, known: Sequence[str] | None
+) -> tuple[pa.Array, dict[int, str]]:
+    """Names of classes as text: any where ``known`` is None, else one of them.
+
+    A row may do without one, but not with one that is not UTF-8.
+    """
+    names = _as_text(column)
+    unknown = pc.and_(names.is_null(), column.is_valid())
+    if known is not None:
+        others = pc.invert(pc.is_in(names, pa.array(known, pa.string())))
+        unknown = pc.or_(unknown, pc.and_(names.is_valid(), others))
+    return names, dict.fromkeys(_rows_where(unknown), Reason.UNKNOWN_CATEGORY)
+
+
+def read_boxes(columns: Sequence[pa.Array]) -> tuple[pa.Array, dict[int, str]]:
+    """Boxes from one list column, or from the four columns x, y, width and height.
+
+    A row may do without a box, but not with a broken one.
+    """
+    if len(columns) == 1:
+        boxes, missing = _from_box_column(columns[0])
+    else:
+        boxes, missing = _from_box_columns(columns)
+    broken = ~missing & ~np.isfinite(boxes).all(axis=1)
+    reasons: dict[int, str] = dict.fromkeys(
+        np.flatnonzero(broken).tolist(), Reason.BBOX_NOT_FOUR_NUMBERS
+    )
+    return boxes_array(boxes, ~missing & ~broken), reasons
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds text, or bytes that may be text."""
+    return (
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+    )
+
+
+def _from_box_column(
+    column: pa.Array,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Boxes ``(n, 4)``, NaN where there are no four numbers, and which rows are null."""
+    column = _without_dictionary(column)
+    if is_text(column.type):
+        column = _split_text(column)
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.list_(pa.float64()))
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    numbers = _as_numbers(pc.list_flatten(column), pa.float64()).to_numpy(zero_copy_only=False)
+    boxes = np.full((len(column), 4), np.nan)
+    starts = np.cumsum(lengths) - lengths
+    boxes[lengths == 4] = numbers[starts[lengths == 4, None] + np.arange(4)]
+    return boxes, column.is_null().to_numpy(zero_copy_only=False)
+
+
+def _from_box_columns(
+    columns: Sequence[pa.Array],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Boxes ``(n, 4)``, NaN where there is no number, and which rows are null in all columns."""
+    numbers = [_as_numbers(column, pa.float64()) for column in columns]
+    boxes = np.column_stack([one.to_numpy(zero_copy_only=False) for one in numbers])
+    missing = [column.is_null().to_numpy(zero_copy_only=False) for column in columns]
+    return boxes, np.all(missing, axis=0)
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    """Values as text; bytes that are not UTF-8 become null."""
+    values = _without_dictionary(values)
+    try:
+        return values.cast(pa.string())
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        # One value that is not UTF-8 must not cost the others: decode them one by one.
+        return pa.array([_decode(value) for value in values.to_pylist()], pa.string())
+
+
+def _decode(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _as_numbers(values: pa.Array, value_type: pa.DataType) -> pa.Array:
+    """Numbers in the wanted precision; text that is no number becomes null."""
+    values = _without_dictionary(values)
+    if is_text(values.type):
+        text: Any = pl.from_arrow(_as_text(values))
+        return text.str.strip_chars().cast(pl.Float64, strict=False).to_arrow()
+    return values.cast(value_type, safe=False)
+
+
+def _split_text(column: pa.Array) -> pa.Array:
+    """Text such as ``[0.1, 0.9]`` or ``0.1 0.9``, as NumPy and pandas write lists into CSV."""
+    text: Any = pl.from_arrow(_as_text(column))
+    inner = text.str.strip_chars(" \t\r\n[]()").str.replace_all(r"[\s,;]+", " ")
+    parts = pl.DataFrame({"inner": inner}).select(
+        pl.when(pl.col("inner") == "")
+        .then(pl.lit([], dtype=pl.List(pl.String)))
+        .otherwise(pl.col("inner").str.split(" "))
+    )
+    return parts.to_series().to_arrow()
+
+
+def _without_dictionary(column: pa.Array) -> pa.Array:
+    """The column's values themselves; polars has its categories as views, Arrow takes none."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    names = column.dictionary
+    if pa.types.is_string_view(names.type):
+        names = names.cast(pa.string())
+    return pa.DictionaryArray.from_arrays(column.indices, names).dictionary_decode()
+
+
+def _rows_where(condition: pa.Array) -> list[int]:
+    return np.flatnonzero(condition.to_numpy(zero_copy_only=False)).tolist()
+
+
+def _null_reason(value: pa.Scalar) -> str:
+    return Reason.PROBABILITY_NOT_NUMBER if value.is_valid else Reason.PROBABILITY_NULL
