@@ -214,6 +214,13 @@ class PoolStore:
         the different ids are counted. ``may_have_lone_scores`` says whether there can be rows
         without class probabilities.
         """
+        # A subquery would run also where its value is not asked for.
+        values = {"prediction_set": prediction_set}
+        if image_count is None:
+            image_count = self._rows(queries.IMAGE_COUNT, **values)[0][0]
+        score_only_count = 0
+        if may_have_lone_scores:
+            score_only_count = self._rows(queries.SCORE_ONLY_COUNT, **values)[0][0]
         self._connection.execute(
             queries.INSERT_PREDICTION_SET,
             {
@@ -226,7 +233,7 @@ class PoolStore:
                 "image_count": image_count,
                 "image_run_count": image_run_count,
                 "quarantined_count": quarantined_count,
-                "may_have_lone_scores": may_have_lone_scores,
+                "score_only_count": score_only_count,
                 "bbox_unit": bbox_unit,
                 "value_type": "DOUBLE[]" if value_type == pa.float64() else "FLOAT[]",
                 "run_id": run_id,
@@ -290,10 +297,13 @@ class PoolStore:
 
         Those are images of the manifest, or without one images in which the model found nothing.
         """
-        self._connection.execute(
-            queries.INSERT_IMAGES_WITHOUT_PREDICTIONS,
-            {"prediction_set": prediction_set, "in_manifest": in_manifest, "objects": objects},
-        )
+        values = {"prediction_set": prediction_set}
+        # DuckDB would hash the ids of all scores also where there is no image to look for.
+        if in_manifest or self._rows(queries.HAS_EMPTY_IMAGES, **values)[0][0]:
+            self._connection.execute(
+                queries.INSERT_IMAGES_WITHOUT_PREDICTIONS,
+                {**values, "in_manifest": in_manifest, "objects": objects},
+            )
 
     def has_scores(self, prediction_set: str) -> bool:
         """Whether a prediction set has been scored."""

@@ -78,6 +78,14 @@ DELETE FROM predictions
 WHERE prediction_set = $prediction_set AND image_id NOT IN (SELECT image_id FROM images)
 """
 
+IMAGE_COUNT = """
+SELECT count(DISTINCT image_id) FROM predictions WHERE prediction_set = $prediction_set
+"""
+
+SCORE_ONLY_COUNT = """
+SELECT count(*) FROM predictions WHERE prediction_set = $prediction_set AND class_probs IS NULL
+"""
+
 INSERT_PREDICTION_SET = """
 INSERT INTO prediction_sets
 SELECT $prediction_set, $model, $source, $source_sha256, coalesce(
@@ -85,16 +93,7 @@ SELECT $prediction_set, $model, $source, $source_sha256, coalesce(
         (SELECT coalesce(list(DISTINCT category ORDER BY category), [])
             FROM predictions WHERE prediction_set = $prediction_set AND category IS NOT NULL)
     ),
-    $prediction_count,
-    coalesce(
-        $image_count,
-        (SELECT count(DISTINCT image_id) FROM predictions WHERE prediction_set = $prediction_set)
-    ),
-    $image_run_count, $quarantined_count,
-    CASE WHEN $may_have_lone_scores THEN (
-        SELECT count(*) FROM predictions
-        WHERE prediction_set = $prediction_set AND class_probs IS NULL
-    ) ELSE 0 END,
+    $prediction_count, $image_count, $image_run_count, $quarantined_count, $score_only_count,
     $bbox_unit, $value_type, $run_id, now()
 """
 
@@ -155,6 +154,8 @@ FROM (
 WHERE i.image_id NOT IN (SELECT image_id FROM image_scores WHERE prediction_set = $prediction_set)
 ORDER BY i.image_id
 """
+
+HAS_EMPTY_IMAGES = "SELECT EXISTS (FROM empty_images WHERE prediction_set = $prediction_set)"
 
 HAS_SCORES = "SELECT EXISTS (FROM image_scores WHERE prediction_set = $prediction_set)"
 
