@@ -26,6 +26,8 @@ ClassProbs: TypeAlias = "npt.NDArray[np.floating[Any]] | pl.Series | pa.Array | 
 
 Column: TypeAlias = "npt.NDArray[Any] | pl.Series | pa.Array | pa.ChunkedArray | list[Any]"
 
+_ROWS_AT_A_TIME = 1 << 16
+
 _EXPECTED = {
     Validity.NOT_FINITE: "finite numbers",
     Validity.NEGATIVE: f"at least 0 (within {PROBABILITY_TOLERANCE})",
@@ -74,29 +76,46 @@ def score_images(
         raise TypeError("score_images needs class_probs, or scores of a detector without them")
     if scores is not None and image_ids is None:
         raise ValueError("scores are averaged over the objects of an image: image_ids are missing")
-    if class_probs is not None:
-        matrix = class_prob_matrix(class_probs)
-        per_prediction, validity = score_class_probs(matrix, objects=image_ids is not None)
-        _check(matrix, validity)
-    else:
-        per_prediction = np.full((len(ACQUISITION_FUNCTIONS), len(_arrow(scores))), np.nan)
-    n_predictions = per_prediction.shape[1]
-    if scores is not None:
-        own = _object_scores(scores)
+    matrix = None if class_probs is None else class_prob_matrix(class_probs)
+    own = None if scores is None else _object_scores(scores)
+    n_predictions = len(own) if matrix is None else len(matrix)  # pyright: ignore[reportArgumentType]
+    if own is not None:
         _check_length("scores", len(own), n_predictions)
-        per_prediction[-1] = own
+    if image_ids is None and matrix is not None:
+        per_image, validity = score_class_probs(matrix)
+        _check(matrix, validity)
+        frame = _image_frame(pl.lit(1, pl.Int64), per_image)
+        return frame.select(pl.row_index("image_id"), pl.all())
 
-    if image_ids is None:
-        ids = pl.Series("image_id", np.arange(n_predictions))
-        counts = np.ones(n_predictions, dtype=np.int64)
-        means = image_frame(counts, per_prediction)
-    else:
-        ids, image_index = _image_index(image_ids, n_predictions)
-        totals = np.zeros((len(ids), len(ACQUISITION_FUNCTIONS)))
-        counts = np.zeros(len(ids), dtype=np.int64)
-        add_by_image(per_prediction, image_index, totals, counts)
-        means = image_frame(counts, (totals / counts[:, None]).T).fill_nan(None)
-    return means.select(ids, pl.all())
+    ids, image_index = _image_index(image_ids, n_predictions)
+    totals = np.zeros((len(ids), len(ACQUISITION_FUNCTIONS)))
+    counts = np.zeros(len(ids), dtype=np.int64)
+    # A few rows at a time, whose scores then stay in the processor's cache.
+    for start in range(0, n_predictions, _ROWS_AT_A_TIME):
+        rows = slice(start, min(start + _ROWS_AT_A_TIME, n_predictions))
+        if matrix is None:
+            per_object = np.full((len(ACQUISITION_FUNCTIONS), rows.stop - rows.start), np.nan)
+        else:
+            per_object, validity = score_class_probs(matrix[rows], objects=True)
+            _check(matrix[rows], validity, start)
+        if own is not None:
+            per_object[-1] = own[rows]
+        add_by_image(per_object, image_index[rows], totals, counts)
+    frame = _image_frame(counts, (totals / counts[:, None]).T).fill_nan(None)
+    return frame.select(ids, pl.all())
+
+
+def _image_frame(
+    counts: npt.NDArray[np.int64] | pl.Expr, scores: npt.NDArray[np.float64]
+) -> pl.DataFrame:
+    """Scores ``(4, n_images)`` or, of objects, ``(5, n_images)`` as columns, behind the counts."""
+    given = dict(zip(ACQUISITION_FUNCTIONS, scores, strict=False))
+    without = [name for name in ACQUISITION_FUNCTIONS if name not in given]
+    return pl.DataFrame(given).select(
+        (counts if isinstance(counts, pl.Expr) else pl.Series(counts)).alias("prediction_count"),
+        pl.all(),
+        *[pl.lit(None, pl.Float64).alias(name) for name in without],
+    )
 
 
 def prediction_scores(
@@ -175,15 +194,6 @@ def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return powers / powers.sum(axis=1, keepdims=True)
 
 
-def image_frame(counts: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) -> pl.DataFrame:
-    """Scores ``(4, n_images)`` or, of objects, ``(5, n_images)`` as columns, behind the counts."""
-    columns = {name: pl.lit(None, pl.Float64) for name in ACQUISITION_FUNCTIONS}
-    given = dict(zip(columns, scores, strict=False))
-    return pl.DataFrame({"prediction_count": counts, **given}).with_columns(
-        **{name: null for name, null in columns.items() if name not in given}
-    )
-
-
 def class_prob_matrix(class_probs: ClassProbs) -> npt.NDArray[Any]:
     """Class probabilities as the kernels take them: ``(n_predictions, n_classes)``, contiguous.
 
@@ -244,7 +254,7 @@ def _matrix_of_lists(column: pa.Array) -> npt.NDArray[Any]:
     return values.to_numpy(zero_copy_only=False).reshape(len(column), n_classes)
 
 
-def _check(matrix: npt.NDArray[Any], validity: npt.NDArray[np.uint8]) -> None:
+def _check(matrix: npt.NDArray[Any], validity: npt.NDArray[np.uint8], rows_before: int = 0) -> None:
     if not validity.any():
         return
     row = int(np.flatnonzero(validity)[0])
@@ -252,7 +262,8 @@ def _check(matrix: npt.NDArray[Any], validity: npt.NDArray[np.uint8]) -> None:
     shown = np.array2string(matrix[row], threshold=10)
     total = matrix[row].sum(dtype=np.float64)
     raise ValueError(
-        f"class_probs: row {row} is {shown}, which sums to {total:.6g}; expected {expected}"
+        f"class_probs: row {rows_before + row} is {shown}, which sums to {total:.6g}; "
+        f"expected {expected}"
     )
 
 
@@ -261,7 +272,9 @@ def _check_length(name: str, length: int, expected: int) -> None:
         raise ValueError(f"{name} has {length} rows, expected {expected} as in class_probs")
 
 
-def _image_index(image_ids: Column, n_predictions: int) -> tuple[pl.Series, npt.NDArray[np.int64]]:
+def _image_index(
+    image_ids: Column | None, n_predictions: int
+) -> tuple[pl.Series, npt.NDArray[np.int64]]:
     """The different ids in order of first appearance, and each prediction's place among them."""
     column = _arrow(image_ids)
     _check_length("image_ids", len(column), n_predictions)
