@@ -124,6 +124,10 @@ def test_group_kinds_and_versions_are_set():
         ({"acquisition_functions": []}, "expected different ones of entropy"),
         ({"acquisition_functions": ["margin", "margin"]}, "expected different ones of entropy"),
         ({"acquisition_functions": ["mean_object_score"]}, "for the task 'classification'"),
+        (
+            {"predictions": PredictionFiles("p.json", "rvc"), "inputs": "independent"},
+            "inputs is 'independent', but what class probabilities of the format 'rvc' leave over",
+        ),
         ({"images": "manifest.txt"}, "expected one of csv, jsonl, parquet"),
     ],
 )

@@ -219,6 +219,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         check_seed(self.seed)
         check_partitions_def(self.partitions_def)
         self.predictions.check_partitions(partitioned=self.partitions_def is not None)
+        self.predictions.check_inputs(self.inputs)
         # Checked where they are made, and used as they are then.
         _ = self.rules, self.functions, self.manifest
 

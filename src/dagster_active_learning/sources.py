@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dagster_active_learning.partitions import check_path, partition_path
-from dagster_active_learning.readers import find_files, read_predictions, reader_options
+from dagster_active_learning.readers import (
+    FORMATS,
+    find_files,
+    read_predictions,
+    reader_options,
+)
 from dagster_active_learning.readers.options import TableOptions, check_choice
 
 if TYPE_CHECKING:
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.assets.definition.asset_dep import CoercibleToAssetDep
 
     from dagster_active_learning.readers.stream import PredictionStream
+    from dagster_active_learning.rules import Inputs
 
 MANIFEST_FORMATS = {
     ".csv": "csv",
@@ -52,6 +58,9 @@ class PredictionSource(ABC):
 
     def check_partitions(self, *, partitioned: bool) -> None:  # noqa: B027 - most take any
         """Raise ValueError unless it can be the source of a pool with or without partitions."""
+
+    def check_inputs(self, inputs: Inputs) -> None:  # noqa: B027 - most hold any
+        """Raise ValueError unless its class probabilities can be such inputs."""
 
     @abstractmethod
     def open(
@@ -111,6 +120,14 @@ class PredictionFiles(PredictionSource):
     def check_partitions(self, *, partitioned: bool) -> None:
         """The path names the partition where there is one."""
         check_path(self.path, partitioned=partitioned)
+
+    def check_inputs(self, inputs: Inputs) -> None:
+        """A format with a background class has probabilities."""
+        if FORMATS[self.format].has_background and inputs != "probabilities":
+            raise ValueError(
+                f"inputs is {inputs!r}, but what class probabilities of the format "
+                f"{self.format!r} leave over to 1 is the background: expected 'probabilities'"
+            )
 
     def open(
         self,

@@ -35,10 +35,18 @@ ReaderOptions = TableOptions | NpyOptions | NpzOptions | ObjectOptions
 
 @dataclass(frozen=True)
 class Format:
-    """A format: the options its reader understands, and its files where a folder is given."""
+    """A format.
+
+    Attributes:
+        options: The options its reader understands.
+        files_in_folder: Its files where a folder is given.
+        has_background: Whether its reader adds a class for what the class probabilities leave over
+            to 1, so that they can only be probabilities of classes that exclude each other.
+    """
 
     options: type[ReaderOptions]
     files_in_folder: str | None = None
+    has_background: bool = False
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
@@ -53,7 +61,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "npz": Format(NpzOptions),
         "open_images": Format(ObjectOptions),
         "parquet": Format(TableOptions),
-        "rvc": Format(RvcOptions),
+        "rvc": Format(RvcOptions, has_background=True),
         "yolo": Format(YoloOptions, files_in_folder="*.txt"),
     }
 )

@@ -29,7 +29,8 @@ class TableOptions:
             the rest of the column's name is the class name.
         class_column_pattern: Every column whose whole name matches this regular expression is a
             class, in table order; the first group, where there is one, is the class name.
-        class_names: Class names in class order, where the source does not carry them.
+        class_names: Class names in class order, where the source does not carry them. An object
+            of another class goes to quarantine.
         score_column: For objects in images: column with the detector's own score. With it the
             table may do without class probabilities.
         category_column: For objects: column with the name of the class the detector decided for.
@@ -143,7 +144,8 @@ class ObjectOptions:
     """Options that every format of objects has.
 
     Attributes:
-        class_names: Class names in class order, where the source does not carry them.
+        class_names: Class names in class order, where the source does not carry them. An object
+            of another class goes to quarantine.
         score_transform: How a score that is not a probability becomes one: ``"sigmoid"`` for
             logits, ``"percent"`` for a scale of 0..100. Without it scores must be in 0..1.
 
