@@ -7,7 +7,7 @@ import dagster as dg
 
 DATA_FOLDER = Path(
     os.environ.get("LABELING_DATA_FOLDER", Path(__file__).resolve().parents[1] / "data")
-)
+).absolute()
 DATABASE = DATA_FOLDER / "labeling.duckdb"
 
 

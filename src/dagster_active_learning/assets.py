@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dagster_active_learning.acquisition.functions import AcquisitionFunction
+from dagster_active_learning.candidate_metadata import CandidateMetadata, CandidatePictures
 from dagster_active_learning.metadata import (
     Metadata,
-    candidate_metadata,
     column_lineage,
     lineage_metadata,
     prediction_metadata,
@@ -23,13 +23,14 @@ from dagster_active_learning.specs import PoolSpecs
 
 if TYPE_CHECKING:
     from dagster_active_learning.component import ActiveLearningComponent
+    from dagster_active_learning.exports import CandidateFiles
     from dagster_active_learning.sources import PoolImages
-    from dagster_active_learning.store import PoolStore
+    from dagster_active_learning.store import PoolStore, PredictionSet
 
 RESOURCE = "duckdb"
 """Key of the user's DuckDBResource, and name of the Dagster pool that limits its writers."""
 
-PREVIEW_RANKS = 10
+LINEAGE_CHARACTERS = 1_000
 
 Results = Iterator[dg.MaterializeResult[Any]]
 
@@ -75,6 +76,11 @@ class PoolAssets:
                 },
             ),
         ]
+        if component.candidate_files is not None and specs.exported_candidates is not None:
+            write = partial(
+                self._exported_candidates, component.candidate_files, specs.exported_candidates.key
+            )
+            assets.append(self._step("exported_candidates", [specs.exported_candidates], write))
         if self._manifest is not None and specs.images is not None:
             read = partial(self._images, self._manifest)
             assets.insert(0, self._step("images", [specs.images], read))
@@ -148,7 +154,11 @@ class PoolAssets:
                         f"{stored.quarantined_count:,} rows cannot be scored; they are in "
                         f"{self._pool}.quarantined_predictions with the reason"
                     )
-                done[name] = prediction_metadata(store, stored), stored.source_sha256
+                metadata = {
+                    **prediction_metadata(store, stored),
+                    **self._prediction_lineage(stored),
+                }
+                done[name] = metadata, stored.source_sha256
         yield materialized(context, self._specs.predictions.key, done)
 
     def _image_scores(self, context: dg.AssetExecutionContext) -> Results:
@@ -174,7 +184,14 @@ class PoolAssets:
                     **column_lineage(
                         {
                             "image_id": [(predictions, "image_id")],
-                            **{function: [(predictions, "class_probs")] for function in scored},
+                            **{
+                                function: [
+                                    (predictions, column)
+                                    for column in ("class_probs", "score")
+                                    if column == "class_probs" or function == "mean_object_score"
+                                ]
+                                for function in scored
+                            },
                         }
                     ),
                     **unscored_metadata(stored, self._rules),
@@ -193,18 +210,17 @@ class PoolAssets:
             for function in self._component.functions
             if self._specs.candidates[function.name].key in context.selected_asset_keys
         ]
-        done: dict[str, dict[str, tuple[Metadata, str | None]]] = {
-            function.name: {} for function in selected
-        }
+        ranked: dict[str, dict[str, tuple[Metadata, CandidatePictures, str]]] = {}
         with self._store(context) as store:
             self._require_images(store)
             for name in prediction_sets(context):
-                ranked = self._rank(context, store, name, selected)
-                for function, result in ranked.items():
-                    done[function][name] = result
+                ranked[name] = self._rank(context, store, name, selected)
         for function in selected:
-            key = self._specs.candidates[function.name].key
-            yield materialized(context, key, done[function.name])
+            done: dict[str, tuple[Metadata, str | None]] = {}
+            for name, results in ranked.items():
+                metadata, pictures, sha256 = results[function.name]
+                done[name] = pictures.drawn(metadata), sha256
+            yield materialized(context, self._specs.candidates[function.name].key, done)
 
     def _rank(
         self,
@@ -212,12 +228,20 @@ class PoolAssets:
         store: "PoolStore",
         prediction_set: str,
         functions: Sequence[AcquisitionFunction],
-    ) -> dict[str, tuple[Metadata, str]]:
-        """Rank the images under functions; returns each one's metadata and its ranking's hash."""
+    ) -> dict[str, tuple[Metadata, CandidatePictures, str]]:
+        """Rank the images under functions: each one's metadata, pictures and ranking's hash."""
         from dagster_active_learning import flow
 
         config = context.op_execution_context.op_config
         stored = store.prediction_set(prediction_set)
+        about = CandidateMetadata(
+            store,
+            prediction_set,
+            functions,
+            rules=self._rules,
+            partitioned=self._component.partitions_def is not None,
+            manifest=self._manifest.path if self._manifest else None,
+        )
         rankings = flow.rank_candidates(
             store,
             prediction_set,
@@ -228,26 +252,50 @@ class PoolAssets:
             seed=config["seed"],
             run_id=context.run.run_id,
         )
-        previews = store.candidates(prediction_set, list(rankings), PREVIEW_RANKS).partition_by(
-            "acquisition_function", as_dict=True, include_key=False
-        )
-        results: dict[str, tuple[Metadata, str]] = {}
+        said = about.of(rankings)
+        results: dict[str, tuple[Metadata, CandidatePictures, str]] = {}
         for function in functions:
             ranking = rankings[function.name]
             context.log.info(
                 f"{function.name}: {ranking.candidate_count:,} candidates of "
                 f"{ranking.image_count:,} images without a label"
             )
-            preview = previews.get((function.name,))
+            metadata, pictures = said[function.name]
             metadata = {
-                **candidate_metadata(store, stored, function, ranking, preview),
+                **metadata,
                 **self._candidate_lineage(function),
                 **unscored_metadata(stored, self._rules, function),
                 "limit": config["limit"],
                 "seed": config["seed"],
             }
-            results[function.name] = metadata, ranking.sha256
+            results[function.name] = metadata, pictures, ranking.sha256
         return results
+
+    def _exported_candidates(
+        self, files: "CandidateFiles", key: dg.AssetKey, context: dg.AssetExecutionContext
+    ) -> Results:
+        done: dict[str, tuple[Metadata, str | None]] = {}
+        with self._store(context) as store:
+            for name in prediction_sets(context):
+                metadata = files.write(store, name)
+                context.log.info(f"{metadata['dagster/row_count']:,} candidates written")
+                done[name] = metadata, None
+        yield materialized(context, key, done)
+
+    def _prediction_lineage(self, stored: "PredictionSet") -> Metadata:
+        upstream = self._source.upstream
+        if upstream is None:
+            return {}
+        has_class_probs = stored.score_only_count < stored.prediction_count
+        return column_lineage(
+            {
+                column: [(upstream, name) for name in names]
+                for column, names in self._source.origins(stored.class_names).items()
+                # A thousand columns of classes would not fit into an event.
+                if (column != "class_probs" or has_class_probs)
+                and sum(map(len, names)) <= LINEAGE_CHARACTERS
+            }
+        )
 
     def _candidate_lineage(self, function: AcquisitionFunction) -> Metadata:
         scores = self._specs.image_scores.key

@@ -1,7 +1,7 @@
 """The component of a pool: its settings, in YAML or Python, and what a subclass may change."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -21,11 +21,13 @@ from dagster_active_learning.config import (
     ManifestModel,
     PartitionsModel,
     PredictionsModel,
+    resolve_export,
     resolve_images,
     resolve_partitions_def,
     resolve_predictions,
     resolve_text,
 )
+from dagster_active_learning.exports import CandidateFiles, ExportPaths
 from dagster_active_learning.partitions import check_partitions_def
 from dagster_active_learning.rules import (
     Aggregation,
@@ -57,7 +59,8 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
 
     A model's predictions are read into DuckDB (``<pool>/predictions``), every image gets its score
     under each acquisition function (``<pool>/image_scores``), and the images without a label are
-    ranked (``<pool>/labeling_candidates/<function>``). The database is that of the project's own
+    ranked (``<pool>/labeling_candidates/<function>``) and, with ``export``, written to files
+    (``<pool>/exported_candidates``). The database is that of the project's own
     ``dagster_duckdb.DuckDBResource`` under the resource key ``duckdb``.
 
     Paths in YAML are relative to the folder of the YAML file; ``{{ context.project_root }}`` is the
@@ -191,6 +194,20 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             examples=[{"type": "dynamic", "name": "street_sign_predictions"}],
         ),
     ] = None
+    export: Annotated[
+        ExportPaths | None,
+        dg.Resolver(
+            resolve_export,
+            model_field_type=str | list[str] | None,
+            inject_before_resolve=False,
+            description=(
+                "Files that the candidates are written to by the asset exported_candidates, "
+                "`.parquet` or `.csv` or one of each, relative to the folder of this YAML file. In "
+                "a pool with partitions `{partition_key}` stands for the partition key."
+            ),
+            examples=["candidates.csv", ["candidates.parquet", "candidates.csv"]],
+        ),
+    ] = None
     translation: Annotated[
         Annotated[
             TranslationFn[PoolAsset],
@@ -221,7 +238,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         self.predictions.check_partitions(partitioned=self.partitions_def is not None)
         self.predictions.check_inputs(self.inputs)
         # Checked where they are made, and used as they are then.
-        _ = self.rules, self.functions, self.manifest
+        _ = self.rules, self.functions, self.manifest, self.candidate_files
 
     @classmethod
     def resolve_from_model(
@@ -277,6 +294,13 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         images = self.images
         return PoolImages(images) if isinstance(images, (str, PathLike)) else images
 
+    @cached_property
+    def candidate_files(self) -> CandidateFiles | None:
+        """The files that the candidates are written to, if there are any."""
+        if self.export is None:
+            return None
+        return CandidateFiles(self.export, partitioned=self.partitions_def is not None)
+
     def get_asset_spec(self, spec: dg.AssetSpec, asset: PoolAsset) -> dg.AssetSpec:
         """The spec of one of the pool's assets; override it to change keys, groups, tags, ….
 
@@ -316,9 +340,18 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         """
         yield from materialize()
 
-    def definitions(self) -> dg.Definitions:
-        """The pool's assets, to be merged with the resources."""
-        return dg.Definitions(assets=PoolAssets(self).build())
+    def definitions(self, *, metadata: Mapping[str, Any] | None = None) -> dg.Definitions:
+        """The pool's assets, to be merged with the resources.
+
+        Args:
+            metadata: What to add to the metadata of each asset's definition.
+        """
+        return dg.Definitions(
+            assets=[
+                asset.map_asset_specs(lambda spec: spec.merge_attributes(metadata=metadata or {}))
+                for asset in PoolAssets(self).build()
+            ]
+        )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
         """The pool's assets; resources are the project's."""

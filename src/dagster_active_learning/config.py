@@ -256,6 +256,14 @@ def resolve_partitions_def(
     return core_models.resolve_partitions_def(context, model)
 
 
+def resolve_export(context: dg.ResolutionContext, model: Any) -> Any:
+    """The files of candidates, as the YAML file's folder sees them."""
+    paths = resolve_text(context, model)
+    if isinstance(paths, list):
+        return [_path(context, path) for path in paths]
+    return None if paths is None else _path(context, paths)
+
+
 def _settings(context: dg.ResolutionContext, model: dg.Model) -> dict[str, Any]:
     """What is given in the YAML, and not left to its default."""
     settings = {

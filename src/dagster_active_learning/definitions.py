@@ -1,11 +1,17 @@
 """A pool's definitions from Python, with every setting an argument."""
 
-from collections.abc import Sequence
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
 from os import PathLike
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import dagster as dg
 
 from dagster_active_learning.component import ActiveLearningComponent
+from dagster_active_learning.exports import ExportPaths
 from dagster_active_learning.rules import (
     Aggregation,
     ImagesWithoutPredictions,
@@ -31,6 +37,7 @@ def active_learning_definitions(
     images_without_predictions: ImagesWithoutPredictions | None = None,
     group_name: str | None = None,
     partitions_def: dg.PartitionsDefinition | None = None,
+    export: ExportPaths | None = None,
 ) -> dg.Definitions:
     """The assets of one pool of images.
 
@@ -66,6 +73,9 @@ def active_learning_definitions(
         group_name: Group of the assets in the UI, by default the pool.
         partitions_def: Partitions of one dimension, static, dynamic or of time, where the pool has
             a prediction set for each partition key. The manifest has no partitions.
+        export: Files that ``<pool>/exported_candidates`` writes the candidates to: a path with the
+            suffix ``.parquet`` or ``.csv``, or one of each. In a pool with partitions
+            ``{partition_key}`` stands in it for the partition key.
 
     Returns:
         Definitions with the assets, to be merged with the resources.
@@ -96,5 +106,20 @@ def active_learning_definitions(
         images_without_predictions=images_without_predictions,
         group_name=group_name,
         partitions_def=partitions_def,
+        export=export,
     )
-    return component.definitions()
+    return component.definitions(metadata=_code_reference(inspect.currentframe()))
+
+
+def _code_reference(frame: FrameType | None) -> Mapping[str, Any]:
+    """Where the pool is defined, as Dagster says it of YAML: where the function was called."""
+    caller = frame.f_back if frame else None
+    if caller is None or not Path(caller.f_code.co_filename).is_file():
+        return {}
+    path = Path(caller.f_code.co_filename).absolute()
+    with warnings.catch_warnings():
+        # Dagster marks these two classes as beta, and uses them itself.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        place = dg.LocalFileCodeReference(file_path=str(path), line_number=caller.f_lineno)
+        references = dg.CodeReferencesMetadataValue(code_references=[place])
+    return {"dagster/code_references": references}

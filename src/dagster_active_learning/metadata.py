@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +12,16 @@ import dagster as dg
 from dagster_active_learning.acquisition.functions import AcquisitionFunction
 
 if TYPE_CHECKING:
-    import polars as pl
-
-    from dagster_active_learning.flow import Ranking
     from dagster_active_learning.rules import Rules
     from dagster_active_learning.store import PoolStore, PredictionSet
 
 Metadata = dict[str, Any]
 
 SOURCES_SHOWN = 20
-NAMES_SHOWN = 50
-DECIMALS_SHOWN = 6
+COUNTS_SHOWN = 20
+CELL_BYTES = 200
+"""What a text in a table takes at the most: an event has room for some hundred of them."""
+NAMES_BYTES = 2_000
 
 
 def table_metadata(store: PoolStore, table: str, row_count: int) -> Metadata:
@@ -74,7 +75,7 @@ def lineage_metadata(
             ("formula", f"{function.formula}, mean over the image's predictions, {function.unit}"),
             ("labeled first", f"{function.label_first} score"),
         ]
-    return {"lineage": _table([{"what": what, "value": value} for what, value in rows])}
+    return {"lineage": rows_table([{"what": what, "value": value} for what, value in rows])}
 
 
 def unscored_metadata(
@@ -95,64 +96,81 @@ def unscored_metadata(
 
 def prediction_metadata(store: PoolStore, stored: PredictionSet) -> Metadata:
     """What was read, and what of it could not be used."""
+    from dagster_active_learning.store import predictions_by_class
+
+    by_class = predictions_by_class(store, stored.prediction_set)
     metadata: Metadata = {
         **table_metadata(store, "predictions", stored.prediction_count),
         **lineage_metadata(store, stored),
         "images": stored.image_count,
         "classes": len(stored.class_names),
-        "class_names": _first(stored.class_names, NAMES_SHOWN),
+        "class_names": shown(", ".join(stored.class_names), NAMES_BYTES),
+        "by_class": counts_table("class", "predictions", by_class),
         "quarantined": stored.quarantined_count,
         **({"bbox_unit": stored.bbox_unit} if stored.bbox_unit else {}),
     }
     if stored.quarantined_count:
         reasons = store.quarantined_by_reason(stored.prediction_set)
-        metadata["quarantined_by_reason"] = _table(reasons.to_dicts())
+        metadata["quarantined_by_reason"] = rows_table(reasons.head(COUNTS_SHOWN).to_dicts())
     return metadata
 
 
-def candidate_metadata(
-    store: PoolStore,
-    stored: PredictionSet,
-    function: AcquisitionFunction,
-    ranking: Ranking,
-    preview: pl.DataFrame | None,
-) -> Metadata:
-    """The ranking in numbers that make plots over time, where it comes from, its first ranks."""
-    numbers = {
-        "score_at_cut": ranking.score_at_cut,
-        "mean_score": ranking.mean_score,
-        "mean_uncertainty": ranking.mean_uncertainty,
-    }
-    return {
-        **table_metadata(store, "labeling_candidates", ranking.candidate_count),
-        **lineage_metadata(store, stored, function),
-        "images_to_choose_from": ranking.image_count,
-        **{name: number for name, number in numbers.items() if number is not None},
-        "preview": _table([] if preview is None else preview.to_dicts()),
-    }
-
-
-def _first(names: Sequence[str], count: int) -> str:
-    more = [f"… {len(names)} in all"] if len(names) > count else []
-    return ", ".join([*names[:count], *more])
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
-    """Rows for the UI, which shows every digit of a float and no NaN."""
-    shown = [
-        {
-            name: round(value, DECIMALS_SHOWN) if isinstance(value, float) else value
-            for name, value in row.items()
-        }
-        for row in rows
-    ]
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """Rows for the UI, which shows every digit of a float, every character of a text and no NaN."""
+    cells = [{name: _cell(value) for name, value in row.items()} for row in rows]
     columns = [
-        dg.TableColumn(name, _column_type([row[name] for row in shown]))
-        for name in (shown[0] if shown else ())
+        dg.TableColumn(name, _column_type([row[name] for row in cells]))
+        for name in (cells[0] if cells else ())
     ]
     return dg.MetadataValue.table(
-        [dg.TableRecord(row) for row in shown], schema=dg.TableSchema(columns)
+        [dg.TableRecord(row) for row in cells], schema=dg.TableSchema(columns)
     )
+
+
+def counts_table(
+    what: str, unit: str, counts: Sequence[tuple[str | None, int]]
+) -> dg.TableMetadataValue:
+    """How many rows there are of each name, those beyond ``NAMES_SHOWN`` together."""
+    total = sum(count for _, count in counts)
+    rest = counts[COUNTS_SHOWN:]
+    named = [*counts[:COUNTS_SHOWN]]
+    if rest:
+        named.append((f"{len(rest):,} others", sum(count for _, count in rest)))
+    return rows_table(
+        [
+            {what: "none" if name is None else name, unit: count, "share": count / total}
+            for name, count in named
+        ]
+    )
+
+
+def shown(text: str, limit: int = CELL_BYTES) -> str:
+    """Text as it is, on one line and of bounded size: an id may have 10,000 characters.
+
+    What cannot be seen is written as in a Python string; of long text the middle is left out.
+
+    Args:
+        text: Any text.
+        limit: How many bytes it may take in an event, which is ASCII.
+    """
+    literal = "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+    cut, kept = literal, limit
+    while len(json.dumps(cut)) - 2 > limit:
+        kept = kept * 3 // 4
+        cut = f"{literal[: kept // 2]}…{literal[-(kept // 2) :]}"
+    return cut
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return shown(value)
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    return round(value, 4) if abs(value) >= 1 else float(f"{value:.4g}")
 
 
 def _column_type(values: Sequence[Any]) -> str:

@@ -35,8 +35,8 @@ def check_partitions_def(partitions_def: dg.PartitionsDefinition | None) -> None
         raise ValueError(f"partitions_def is {partitions_def!r}, expected a PartitionsDefinition")
 
 
-def check_path(path: str, *, partitioned: bool) -> None:
-    """Raise ValueError unless the path of prediction files says what its pool needs.
+def check_path(path: str, *, partitioned: bool, of: str = "predictions have") -> None:
+    """Raise ValueError unless the path of files, one or more a prediction set, says which set.
 
     The path of a pool with partitions has ``{partition_key}``, and no other braces; that of a pool
     without partitions has no ``{partition_key}``.
@@ -44,20 +44,18 @@ def check_path(path: str, *, partitioned: bool) -> None:
     if not partitioned:
         if PLACEHOLDER in path:
             raise ValueError(
-                f"predictions have the path {path!r}, but the pool has no partitions: set "
+                f"{of} the path {path!r}, but the pool has no partitions: set "
                 f"partitions_def, or leave {PLACEHOLDER} out"
             )
         return
     if PLACEHOLDER not in path:
         raise ValueError(
-            f"predictions have the path {path!r}, which is the same for every partition: put "
+            f"{of} the path {path!r}, which is the same for every partition: put "
             f"{PLACEHOLDER} where the partition key stands in the names of the files"
         )
     rest = path.replace(PLACEHOLDER, "")
     if "{" in rest or "}" in rest:
-        raise ValueError(
-            f"predictions have the path {path!r}: expected no braces but those of {PLACEHOLDER}"
-        )
+        raise ValueError(f"{of} the path {path!r}: expected no braces but those of {PLACEHOLDER}")
 
 
 def partition_path(path: str, partition_key: str) -> str:
@@ -68,17 +66,26 @@ def partition_path(path: str, partition_key: str) -> str:
     Raises:
         PredictionReadError: If the key would lead out of the folders that ``path`` names.
     """
+    literal = literal_path(path, partition_key)
+    if Path(literal).exists():
+        # A folder of files, for one, is known as such by its own name only.
+        return literal
+    return path.replace(PLACEHOLDER, glob.escape(partition_key))
+
+
+def literal_path(path: str, partition_key: str) -> str:
+    """The path with the partition key in it, as it is.
+
+    Raises:
+        PredictionReadError: If the key would lead out of the folders that ``path`` names.
+    """
     parts = partition_key.split("/")
     if any(part in ("", ".", "..") for part in parts) or set(partition_key) & {"\\", "\0"}:
         raise PredictionReadError(
             f"the partition key {partition_key!r} cannot stand in the path {path}: expected names "
             "of files or folders but '.' and '..', separated by '/', without backslashes and NUL"
         )
-    literal = path.replace(PLACEHOLDER, partition_key)
-    if Path(literal).exists():
-        # A folder of files, for one, is known as such by its own name only.
-        return literal
-    return path.replace(PLACEHOLDER, glob.escape(partition_key))
+    return path.replace(PLACEHOLDER, partition_key)
 
 
 def partition_value(value: Any, partition_key: str, partition_count: int) -> Any:

@@ -48,6 +48,8 @@ attributes:
   #   name: {pool}_predictions
 
   # group_name: labeling
+  # Files that the candidates are written to, .parquet or .csv or one of each.
+  # export: "{{{{ context.project_root }}}}/labeling_candidates.csv"
   # translation:
   #   owners: ["team:vision"]
   #   tags:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +83,10 @@ class PredictionSource(ABC):
     @abstractmethod
     def settings(self) -> str:
         """All that decides how the predictions are read, as text, for the code version."""
+
+    def origins(self, class_names: Sequence[str]) -> Mapping[str, Sequence[str]]:  # noqa: ARG002
+        """Which columns of ``upstream`` the columns of the predictions are made of, if known."""
+        return {}
 
 
 class PredictionFiles(PredictionSource):
@@ -174,6 +178,25 @@ class PredictionAsset(PredictionSource):
 
         name = f"asset {self.upstream.to_user_string() if self.upstream else ''}"
         return read_table(value, name=name, options=self._options)
+
+    def origins(self, class_names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """The asset's columns as the options name them; those a pattern matches are not known."""
+        options = self._options
+        if options.class_column_prefix is not None:
+            class_columns = [options.class_column_prefix + name for name in class_names]
+        elif options.one_column_a_class:
+            class_columns = list(options.class_columns or ())
+        else:
+            class_columns = [options.class_probs_column]
+        columns = {
+            "image_id": [options.image_id_column],
+            "class_probs": class_columns,
+            "score": [options.score_column],
+            "category": [options.category_column],
+            "bbox": options.bbox_columns or [options.bbox_column],
+        }
+        named = {name: [one for one in origin if one] for name, origin in columns.items()}
+        return {name: origin for name, origin in named.items() if origin}
 
     def settings(self) -> str:
         """The options."""

@@ -26,7 +26,7 @@ class PoolAsset:
     Attributes:
         pool: The pool.
         table: The table it fills: ``"images"``, ``"predictions"``, ``"image_scores"`` or
-            ``"labeling_candidates"``.
+            ``"labeling_candidates"``; ``"exported_candidates"`` for the files written of it.
         acquisition_function: For candidates, the function they are ranked by.
     """
 
@@ -43,6 +43,7 @@ class PoolSpecs:
         predictions: The predictions.
         image_scores: The scores of all images.
         candidates: The rankings, by the name of the acquisition function.
+        exported_candidates: The files of candidates, where the pool has some.
     """
 
     def __init__(self, component: ActiveLearningComponent) -> None:
@@ -53,6 +54,7 @@ class PoolSpecs:
         self.candidates: Mapping[str, dg.AssetSpec] = {
             function.name: self._candidates(function) for function in component.functions
         }
+        self.exported_candidates = self._exported_candidates()
 
     def _images(self) -> dg.AssetSpec | None:
         manifest = self._component.manifest
@@ -113,6 +115,21 @@ class PoolSpecs:
             skippable=True,
         )
 
+    def _exported_candidates(self) -> dg.AssetSpec | None:
+        if self._component.candidate_files is None:
+            return None
+        return self._spec(
+            "exported_candidates",
+            deps=[spec.key for spec in self.candidates.values()],
+            description=(
+                "The candidates of every acquisition function as files for other tools, in the "
+                "order of their ranks, with the uri of each image."
+            ),
+            settings="",
+            kinds={"duckdb", "file"},
+            stored=False,
+        )
+
     @property
     def _manifest_key(self) -> list[dg.AssetKey]:
         return [self.images.key] if self.images else []
@@ -128,6 +145,7 @@ class PoolSpecs:
         kinds: set[str],
         skippable: bool = False,
         partitioned: bool = True,
+        stored: bool = True,
     ) -> dg.AssetSpec:
         component = self._component
         partitions_def = component.partitions_def if partitioned else None
@@ -138,7 +156,7 @@ class PoolSpecs:
             group_name=component.group_name or component.pool,
             kinds=kinds,
             code_version=_code_version(settings),
-            metadata={"dagster/table_name": f"{component.pool}.{table}"},
+            metadata={"dagster/table_name": f"{component.pool}.{table}"} if stored else {},
             skippable=skippable,
             partitions_def=partitions_def,
         )

@@ -15,6 +15,39 @@ from dagster_active_learning.store.lookup import (
 from dagster_active_learning.store.lookup import (
     image_record as image_record,
 )
+from dagster_active_learning.store.overview import (
+    FormerCandidates as FormerCandidates,
+)
+from dagster_active_learning.store.overview import (
+    ScoreBins as ScoreBins,
+)
+from dagster_active_learning.store.overview import (
+    candidates_by_class as candidates_by_class,
+)
+from dagster_active_learning.store.overview import (
+    candidates_without_predictions as candidates_without_predictions,
+)
+from dagster_active_learning.store.overview import (
+    common_candidates as common_candidates,
+)
+from dagster_active_learning.store.overview import (
+    common_with as common_with,
+)
+from dagster_active_learning.store.overview import (
+    former_candidates as former_candidates,
+)
+from dagster_active_learning.store.overview import (
+    predictions_by_class as predictions_by_class,
+)
+from dagster_active_learning.store.overview import (
+    predictions_of_first as predictions_of_first,
+)
+from dagster_active_learning.store.overview import (
+    quarantined_of_first as quarantined_of_first,
+)
+from dagster_active_learning.store.overview import (
+    score_bins as score_bins,
+)
 from dagster_active_learning.store.pool_store import (
     PoolStore as PoolStore,
 )

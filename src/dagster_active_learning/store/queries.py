@@ -340,3 +340,91 @@ CREATE OR REPLACE TEMP MACRO {name}
 
 # Values that are not lists of numbers stay with the aggregate that has the macro's name.
 OR_AGGREGATE = ", (value) AS system.main.{name}(value)"
+
+# the overview of a ranking
+
+SCORE_RANGE = """
+SELECT min({score}), max({score}) FROM image_scores WHERE prediction_set = $prediction_set
+"""
+
+SCORE_BINS = """
+SELECT least(floor(({score} - $low) / ($high - $low) * $bins), $bins - 1)::INTEGER AS bin, count(*)
+FROM image_scores WHERE prediction_set = $prediction_set AND {score} IS NOT NULL
+GROUP BY bin
+"""
+
+CANDIDATES_BY_CLASS = """
+SELECT predicted_class, count(*) AS candidates FROM labeling_candidates
+WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
+GROUP BY predicted_class ORDER BY candidates DESC, predicted_class
+"""
+
+AGREEMENT = """
+WITH own AS (
+    SELECT image_id FROM labeling_candidates
+    WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
+)
+SELECT o.acquisition_function, count(own.image_id) AS common
+FROM labeling_candidates o LEFT JOIN own ON o.image_id = own.image_id
+WHERE o.prediction_set = $prediction_set AND o.acquisition_function <> $acquisition_function
+GROUP BY o.acquisition_function
+"""
+
+WITHOUT_PREDICTIONS = """
+SELECT count(*) FROM labeling_candidates
+WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
+    AND prediction_count = 0
+"""
+
+SET_RANKED_BEFORE = """
+SELECT before.prediction_set FROM prediction_sets before, prediction_sets this
+WHERE this.prediction_set = $prediction_set AND before.ingested_at < this.ingested_at
+    AND before.prediction_set IN (
+        SELECT prediction_set FROM labeling_candidates
+        WHERE acquisition_function = $acquisition_function
+    )
+ORDER BY before.ingested_at DESC, before.prediction_set DESC LIMIT 1
+"""
+
+CANDIDATE_IDS = """
+SELECT image_id FROM labeling_candidates
+WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
+"""
+
+COMMON_CANDIDATES = """
+SELECT count(*) FROM labeling_candidates c SEMI JOIN incoming USING (image_id)
+WHERE c.prediction_set = $prediction_set AND c.acquisition_function = $acquisition_function
+"""
+
+PREDICTIONS_OF_FIRST = """
+WITH candidates AS (
+    SELECT image_id FROM labeling_candidates WHERE prediction_set = $prediction_set
+        AND list_contains($acquisition_functions, acquisition_function) AND rank <= $first
+)
+SELECT p.image_id, p.class_probs, p.score, p.category, p.bbox
+FROM predictions p SEMI JOIN candidates USING (image_id)
+WHERE p.prediction_set = $prediction_set ORDER BY p.image_id, p.prediction_index
+"""
+
+QUARANTINED_OF_FIRST = """
+WITH candidates AS (
+    SELECT image_id FROM labeling_candidates WHERE prediction_set = $prediction_set
+        AND list_contains($acquisition_functions, acquisition_function) AND rank <= $first
+)
+SELECT DISTINCT q.image_id FROM quarantined_predictions q SEMI JOIN candidates USING (image_id)
+WHERE q.prediction_set = $prediction_set
+"""
+
+PREDICTIONS_BY_CLASS = """
+WITH counted AS (
+    SELECT category, CASE WHEN category IS NULL
+        THEN list_position(class_probs, list_max(class_probs)) END AS class_index,
+        count(*) AS predictions
+    FROM predictions WHERE prediction_set = $prediction_set
+    GROUP BY category, class_index
+)
+SELECT coalesce(c.category, s.class_names[c.class_index]) AS class,
+    sum(c.predictions)::BIGINT AS predictions
+FROM counted c JOIN prediction_sets s ON s.prediction_set = $prediction_set
+GROUP BY class ORDER BY predictions DESC, class
+"""

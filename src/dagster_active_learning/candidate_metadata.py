@@ -1,0 +1,317 @@
+"""What a ranking says about itself: pictures, reasons, numbers over time, comparisons."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import dagster as dg
+from dagster_shared.serdes import serialize_value
+
+from dagster_active_learning.metadata import (
+    Metadata,
+    counts_table,
+    lineage_metadata,
+    rows_table,
+    shown,
+    table_metadata,
+)
+from dagster_active_learning.reasons import candidate_reason
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from dagster_active_learning.acquisition.functions import AcquisitionFunction
+    from dagster_active_learning.flow import Ranking
+    from dagster_active_learning.gallery import Box, Tile
+    from dagster_active_learning.rules import Rules
+    from dagster_active_learning.store import (
+        FormerCandidates,
+        PoolStore,
+        PredictionSet,
+        ScoreBins,
+    )
+
+FIRST_RANKS = 24
+"""So many candidates are shown: six to a row of the contact sheet."""
+
+EVENT_BYTES = 96_000
+"""What the metadata of a materialization take at the most; the UI stays quick up to 100 KB."""
+
+SHEET_BYTES = 50_000
+HISTOGRAM_BYTES = 12_000
+HISTOGRAM_BINS = 60
+NAME_BYTES = 60
+
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|[/\\]")
+
+
+@dataclass(frozen=True)
+class CandidatePictures:
+    """What is drawn of a ranking, once the database is closed: files may take long to read.
+
+    Attributes:
+        tiles: The first candidates.
+        bins: The scores of all images.
+        function: The acquisition function.
+        score_at_cut: The score of the last candidate.
+    """
+
+    tiles: Sequence[Tile]
+    bins: ScoreBins | None
+    function: AcquisitionFunction
+    score_at_cut: float | None
+
+    def drawn(self, metadata: Metadata) -> Metadata:
+        """The metadata with the gallery and the histogram of scores first, if there is any.
+
+        The gallery is as large as the other metadata leave room for.
+        """
+        histogram = self._histogram()
+        size = len(serialize_value(dg.AssetMaterialization("size", metadata=metadata | histogram)))
+        return {**self._gallery(EVENT_BYTES - size), **histogram, **metadata}
+
+    def _gallery(self, room: int) -> Metadata:
+        from dagster_active_learning.gallery import contact_sheet
+
+        if not self.tiles:
+            return {}
+        if not any(tile.uri for tile in self.tiles):
+            return {
+                "gallery": (
+                    "no images to show: give the pool a manifest (images) whose column uri says "
+                    "where the image files are"
+                )
+            }
+        # Base64 takes four characters for three bytes.
+        sheet = contact_sheet(self.tiles, max_bytes=min(room * 3 // 4, SHEET_BYTES))
+        return {"gallery": _picture(sheet, f"The first {len(self.tiles)} candidates")}
+
+    def _histogram(self) -> Metadata:
+        from dagster_active_learning.gallery import score_histogram
+
+        if self.bins is None:
+            return {}
+        function, bins = self.function, self.bins
+        histogram = score_histogram(
+            bins.counts,
+            bins.edges,
+            cut=self.score_at_cut,
+            label_first=function.label_first,
+            title=f"{function.title} of all {bins.counts.sum():,} images with a score",
+            score_label=f"{function.formula}, {function.unit}",
+            max_bytes=HISTOGRAM_BYTES,
+        )
+        return {"scores": _picture(histogram, f"Histogram of {function.title.lower()}")}
+
+
+class CandidateMetadata:
+    """What the rankings of a prediction set say about themselves.
+
+    It is made before the images are ranked, for then what there was before is still there.
+
+    Args:
+        store: The pool.
+        prediction_set: The set that will be ranked.
+        functions: The functions that it will be ranked by.
+        rules: How predictions are scored.
+        partitioned: Whether former rankings are those of the set that was read before.
+        manifest: The manifest, whose folder relative uris start from.
+    """
+
+    def __init__(
+        self,
+        store: PoolStore,
+        prediction_set: str,
+        functions: Sequence[AcquisitionFunction],
+        *,
+        rules: Rules,
+        partitioned: bool,
+        manifest: Path | None,
+    ) -> None:
+        from dagster_active_learning.store import former_candidates
+
+        self._store = store
+        self._name = prediction_set
+        self._functions = functions
+        self._rules = rules
+        self._manifest = manifest
+        self._former = {
+            function.name: former_candidates(
+                store, prediction_set, function.name, other_set=partitioned
+            )
+            for function in functions
+        }
+
+    def of(self, rankings: Mapping[str, Ranking]) -> dict[str, tuple[Metadata, CandidatePictures]]:
+        """Metadata of the rankings that were made since, and what is to be drawn, by function."""
+        from dagster_active_learning.store import (
+            predictions_of_first,
+            quarantined_of_first,
+            score_bins,
+        )
+
+        store, name = self._store, self._name
+        stored = store.prediction_set(name)
+        names = [function.name for function in self._functions]
+        predictions = predictions_of_first(store, name, names, FIRST_RANKS)
+        in_quarantine = quarantined_of_first(store, name, names, FIRST_RANKS)
+        candidates = store.candidates(name, names, FIRST_RANKS).partition_by(
+            "acquisition_function", as_dict=True, include_key=False
+        )
+        done: dict[str, tuple[Metadata, CandidatePictures]] = {}
+        for function in self._functions:
+            ranking = rankings[function.name]
+            frame = candidates.get((function.name,))
+            first: list[dict[str, Any]] = [] if frame is None else frame.to_dicts()
+            preview = self._preview(stored, function, first, predictions, in_quarantine)
+            metadata: Metadata = {
+                **table_metadata(store, "labeling_candidates", ranking.candidate_count),
+                "preview": rows_table(preview),
+                **self._comparisons(function, ranking, self._former[function.name]),
+                **self._numbers(function, ranking),
+                **lineage_metadata(store, stored, function),
+            }
+            tiles = [self._tile(stored, row, predictions.get(row["image_id"])) for row in first]
+            bins = score_bins(store, name, function.name, HISTOGRAM_BINS)
+            done[function.name] = (
+                metadata,
+                CandidatePictures(tiles, bins, function, ranking.score_at_cut),
+            )
+        return done
+
+    def _preview(
+        self,
+        stored: PredictionSet,
+        function: AcquisitionFunction,
+        first: Sequence[Mapping[str, Any]],
+        predictions: Mapping[str, pl.DataFrame],
+        in_quarantine: set[str],
+    ) -> list[dict[str, Any]]:
+        class_names = [shown(name, NAME_BYTES) for name in stored.class_names]
+        return [
+            {
+                "rank": row["rank"],
+                "image_id": row["image_id"],
+                "reason": candidate_reason(
+                    function,
+                    predictions.get(row["image_id"]),
+                    class_names=class_names,
+                    rules=self._rules,
+                    has_quarantined=row["image_id"] in in_quarantine,
+                ),
+                **{
+                    name: row[name]
+                    for name in ("score", "uncertainty", "predicted_class", "uri", "source")
+                },
+            }
+            for row in first
+        ]
+
+    def _comparisons(
+        self, function: AcquisitionFunction, ranking: Ranking, former: FormerCandidates | None
+    ) -> Metadata:
+        """What the candidates are, and which of them others are too."""
+        from dagster_active_learning.store import (
+            candidates_by_class,
+            common_candidates,
+            common_with,
+        )
+
+        of_ranking = (self._store, self._name, function.name)
+        count = ranking.candidate_count
+        if not count:
+            return {}
+        metadata: Metadata = {
+            "by_predicted_class": counts_table(
+                "predicted_class", "candidates", candidates_by_class(*of_ranking)
+            )
+        }
+        common = common_candidates(*of_ranking)
+        if common:
+            metadata["agreement"] = rows_table(
+                [
+                    {
+                        "acquisition_function": name,
+                        "images_in_common": shared,
+                        "share": shared / count,
+                    }
+                    for name, shared in sorted(common.items())
+                ]
+            )
+        if former is not None:
+            kept = common_with(*of_ranking, former)
+            metadata["new_candidates"] = count - kept
+            metadata["overlap_with_former_ranking"] = kept / count
+            if former.prediction_set != self._name:
+                metadata["former_ranking"] = f"prediction set {shown(former.prediction_set)}"
+        return metadata
+
+    def _numbers(self, function: AcquisitionFunction, ranking: Ranking) -> Metadata:
+        """Single numbers, of which the UI makes plots over time."""
+        from dagster_active_learning.store import candidates_without_predictions
+
+        numbers: dict[str, float | None] = {
+            "score_at_cut": ranking.score_at_cut,
+            "mean_score": ranking.mean_score,
+            "mean_uncertainty": ranking.mean_uncertainty,
+            "images_to_choose_from": ranking.image_count,
+            "candidates_without_predictions": candidates_without_predictions(
+                self._store, self._name, function.name
+            ),
+        }
+        images, labeled = self._store.image_counts()
+        if images:
+            numbers["labeled_share"] = labeled / images
+        return {name: number for name, number in numbers.items() if number is not None}
+
+    def _tile(
+        self, stored: PredictionSet, row: Mapping[str, Any], predictions: pl.DataFrame | None
+    ) -> Tile:
+        from dagster_active_learning.gallery import Tile
+
+        bbox_unit: Literal["pixel", "relative"] = (
+            "relative" if stored.bbox_unit == "relative" else "pixel"
+        )
+        return Tile(
+            rank=row["rank"],
+            image_id=row["image_id"],
+            uri=self._located(row["uri"]),
+            score=row["score"],
+            predicted_class=row["predicted_class"],
+            boxes=() if predictions is None else _boxes(predictions, stored.class_names),
+            bbox_unit=bbox_unit,
+        )
+
+    def _located(self, uri: str | None) -> str | None:
+        """Where an image is: what is relative starts from the manifest's folder."""
+        if not uri or self._manifest is None or _ABSOLUTE.match(uri):
+            return uri
+        return str(self._manifest.parent / uri)
+
+
+def _boxes(predictions: pl.DataFrame, class_names: Sequence[str]) -> tuple[Box, ...]:
+    import polars as pl
+
+    from dagster_active_learning.gallery import Box
+
+    class_probs = pl.col("class_probs")
+    objects = predictions.filter(pl.col("bbox").is_not_null()).select(
+        "bbox",
+        "category",
+        class_index=class_probs.list.arg_max(),
+        score=pl.coalesce("score", class_probs.list.max()),
+    )
+    boxes: list[Box] = []
+    for bbox, category, class_index, score in objects.iter_rows():
+        predicted = None if class_index is None else class_names[int(class_index)]
+        boxes.append(Box(bbox=tuple(bbox), label=category or predicted, score=score))
+    return tuple(boxes)
+
+
+def _picture(png: bytes, text: str) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(f"![{text}](data:image/png;base64,{base64.b64encode(png).decode()})")
