@@ -1,13 +1,13 @@
 """A pool's assets: predictions -> image scores -> labeling candidates."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from dagster_active_learning.acquisition.functions import AcquisitionFunction
+from dagster_active_learning.database import RESOURCE, open_pool
 from dagster_active_learning.metadata import (
     Metadata,
     candidate_metadata,
@@ -19,15 +19,11 @@ from dagster_active_learning.metadata import (
 )
 from dagster_active_learning.partitions import materialized, partition_value, prediction_sets
 from dagster_active_learning.rules import check_limit, check_seed
-from dagster_active_learning.specs import PoolSpecs
 
 if TYPE_CHECKING:
     from dagster_active_learning.component import ActiveLearningComponent
     from dagster_active_learning.sources import PoolImages
     from dagster_active_learning.store import PoolStore
-
-RESOURCE = "duckdb"
-"""Key of the user's DuckDBResource, and name of the Dagster pool that limits its writers."""
 
 PREVIEW_RANKS = 10
 
@@ -43,7 +39,7 @@ class PoolAssets:
         self._source = component.predictions
         self._manifest = component.manifest
         self._rules = component.rules
-        self._specs = PoolSpecs(component)
+        self._specs = component.specs
 
     def build(self) -> list[dg.AssetsDefinition]:
         """All assets; that of the manifest only where the pool has one."""
@@ -107,7 +103,7 @@ class PoolAssets:
 
     def _images(self, manifest: "PoolImages", context: dg.AssetExecutionContext) -> Results:
         rows, sha256 = manifest.read()
-        with self._store(context) as store:
+        with open_pool(context, self._pool) as store:
             with store.transaction():
                 store.replace_images(rows)
             images, labeled = store.image_counts()
@@ -127,7 +123,7 @@ class PoolAssets:
         names = prediction_sets(context)
         partitioned = self._component.partitions_def is not None
         done: dict[str, tuple[Metadata, str | None]] = {}
-        with self._store(context) as store:
+        with open_pool(context, self._pool) as store:
             self._require_images(store)
             for name in names:
                 value = upstream
@@ -156,7 +152,7 @@ class PoolAssets:
 
         predictions = self._specs.predictions.key
         done: dict[str, tuple[Metadata, str | None]] = {}
-        with self._store(context) as store:
+        with open_pool(context, self._pool) as store:
             self._require_images(store)
             for name in prediction_sets(context):
                 stored = flow.score_prediction_set(
@@ -196,7 +192,7 @@ class PoolAssets:
         done: dict[str, dict[str, tuple[Metadata, str | None]]] = {
             function.name: {} for function in selected
         }
-        with self._store(context) as store:
+        with open_pool(context, self._pool) as store:
             self._require_images(store)
             for name in prediction_sets(context):
                 ranked = self._rank(context, store, name, selected)
@@ -262,27 +258,6 @@ class PoolAssets:
                 "predicted_class": [(self._specs.predictions.key, "class_probs")],
             }
         )
-
-    @contextmanager
-    def _store(self, context: dg.AssetExecutionContext) -> Generator["PoolStore"]:
-        """The pool in the user's database, open as long as the block runs."""
-        from dagster_active_learning.store import PoolStore, release_results
-
-        resource = getattr(context.resources, RESOURCE)
-        if resource.database == ":memory:":
-            raise dg.DagsterInvalidDefinitionError(
-                f"the resource {RESOURCE!r} has the database ':memory:', which every step would "
-                "have for itself: give it the path of a file"
-            )
-        with resource.get_connection() as connection:
-            try:
-                yield PoolStore(connection, self._pool)
-            except BaseException as error:
-                release_results(error)
-                raise
-            finally:
-                # The resource does not close a connection whose step failed.
-                connection.close()
 
     def _require_images(self, store: "PoolStore") -> None:
         from dagster_active_learning.errors import PoolStateError

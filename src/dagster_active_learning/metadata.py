@@ -74,7 +74,7 @@ def lineage_metadata(
             ("formula", f"{function.formula}, mean over the image's predictions, {function.unit}"),
             ("labeled first", f"{function.label_first} score"),
         ]
-    return {"lineage": _table([{"what": what, "value": value} for what, value in rows])}
+    return {"lineage": rows_table([{"what": what, "value": value} for what, value in rows])}
 
 
 def unscored_metadata(
@@ -106,7 +106,7 @@ def prediction_metadata(store: PoolStore, stored: PredictionSet) -> Metadata:
     }
     if stored.quarantined_count:
         reasons = store.quarantined_by_reason(stored.prediction_set)
-        metadata["quarantined_by_reason"] = _table(reasons.to_dicts())
+        metadata["quarantined_by_reason"] = rows_table(reasons.to_dicts())
     return metadata
 
 
@@ -128,7 +128,7 @@ def candidate_metadata(
         **lineage_metadata(store, stored, function),
         "images_to_choose_from": ranking.image_count,
         **{name: number for name, number in numbers.items() if number is not None},
-        "preview": _table([] if preview is None else preview.to_dicts()),
+        "preview": rows_table([] if preview is None else preview.to_dicts()),
     }
 
 
@@ -137,7 +137,7 @@ def _first(names: Sequence[str], count: int) -> str:
     return ", ".join([*names[:count], *more])
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
     """Rows for the UI, which shows every digit of a float and no NaN."""
     shown = [
         {
