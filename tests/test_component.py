@@ -145,6 +145,8 @@ EQUAL = {
         aggregation: max
         score_only: binary
         images_without_predictions: exclude
+        max_quarantined_share: 0.25
+        min_coverage: 0.5
         group_name: labeling
         """,
         {
@@ -177,6 +179,8 @@ EQUAL = {
             "aggregation": "max",
             "score_only": "binary",
             "images_without_predictions": "exclude",
+            "max_quarantined_share": 0.25,
+            "min_coverage": 0.5,
             "group_name": "labeling",
         },
     ),

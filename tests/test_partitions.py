@@ -437,7 +437,8 @@ def test_a_job_of_a_range_runs_as_a_backfill_does(write, rows, tmp_path, databas
     for key in KEYS:
         write(key)
     definitions = dg.Definitions.merge(
-        pool(files(tmp_path), DEFINITIONS["dynamic"]),
+        # One row of each partition is broken.
+        pool(files(tmp_path), DEFINITIONS["dynamic"], max_quarantined_share=0.2),
         dg.Definitions(
             jobs=[dg.define_asset_job("rank_all", "*")],
             resources={"duckdb": DuckDBResource(database=str(database))},

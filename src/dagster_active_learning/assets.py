@@ -1,7 +1,6 @@
 """A pool's assets: predictions -> image scores -> labeling candidates."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ import dagster as dg
 
 from dagster_active_learning.acquisition.functions import AcquisitionFunction
 from dagster_active_learning.candidate_metadata import CandidateMetadata, CandidatePictures
+from dagster_active_learning.database import RESOURCE, open_pool
 from dagster_active_learning.metadata import (
     Metadata,
     column_lineage,
@@ -19,16 +19,12 @@ from dagster_active_learning.metadata import (
 )
 from dagster_active_learning.partitions import materialized, partition_value, prediction_sets
 from dagster_active_learning.rules import check_limit, check_seed
-from dagster_active_learning.specs import PoolSpecs
 
 if TYPE_CHECKING:
     from dagster_active_learning.component import ActiveLearningComponent
     from dagster_active_learning.exports import CandidateFiles
     from dagster_active_learning.sources import PoolImages
     from dagster_active_learning.store import PoolStore, PredictionSet
-
-RESOURCE = "duckdb"
-"""Key of the user's DuckDBResource, and name of the Dagster pool that limits its writers."""
 
 LINEAGE_CHARACTERS = 1_000
 
@@ -44,7 +40,7 @@ class PoolAssets:
         self._source = component.predictions
         self._manifest = component.manifest
         self._rules = component.rules
-        self._specs = PoolSpecs(component)
+        self._specs = component.specs
 
     def build(self) -> list[dg.AssetsDefinition]:
         """All assets; that of the manifest only where the pool has one."""
@@ -113,7 +109,7 @@ class PoolAssets:
 
     def _images(self, manifest: "PoolImages", context: dg.AssetExecutionContext) -> Results:
         rows, sha256 = manifest.read()
-        with self._store(context) as store:
+        with open_pool(context, self._pool) as store:
             with store.transaction():
                 store.replace_images(rows)
             images, labeled = store.image_counts()
@@ -133,7 +129,7 @@ class PoolAssets:
         names = prediction_sets(context)
         partitioned = self._component.partitions_def is not None
         done: dict[str, tuple[Metadata, str | None]] = {}
-        with self._store(context) as store:
+        with open_pool(context, self._pool) as store:
             self._require_images(store)
             for name in names:
                 value = upstream
@@ -166,7 +162,7 @@ class PoolAssets:
 
         predictions = self._specs.predictions.key
         done: dict[str, tuple[Metadata, str | None]] = {}
-        with self._store(context) as store:
+        with open_pool(context, self._pool) as store:
             self._require_images(store)
             for name in prediction_sets(context):
                 stored = flow.score_prediction_set(
@@ -211,7 +207,7 @@ class PoolAssets:
             if self._specs.candidates[function.name].key in context.selected_asset_keys
         ]
         ranked: dict[str, dict[str, tuple[Metadata, CandidatePictures, str]]] = {}
-        with self._store(context) as store:
+        with open_pool(context, self._pool) as store:
             self._require_images(store)
             for name in prediction_sets(context):
                 ranked[name] = self._rank(context, store, name, selected)
@@ -275,7 +271,7 @@ class PoolAssets:
         self, files: "CandidateFiles", key: dg.AssetKey, context: dg.AssetExecutionContext
     ) -> Results:
         done: dict[str, tuple[Metadata, str | None]] = {}
-        with self._store(context) as store:
+        with open_pool(context, self._pool) as store:
             for name in prediction_sets(context):
                 metadata = files.write(store, name)
                 context.log.info(f"{metadata['dagster/row_count']:,} candidates written")
@@ -310,27 +306,6 @@ class PoolAssets:
                 "predicted_class": [(self._specs.predictions.key, "class_probs")],
             }
         )
-
-    @contextmanager
-    def _store(self, context: dg.AssetExecutionContext) -> Generator["PoolStore"]:
-        """The pool in the user's database, open as long as the block runs."""
-        from dagster_active_learning.store import PoolStore, release_results
-
-        resource = getattr(context.resources, RESOURCE)
-        if resource.database == ":memory:":
-            raise dg.DagsterInvalidDefinitionError(
-                f"the resource {RESOURCE!r} has the database ':memory:', which every step would "
-                "have for itself: give it the path of a file"
-            )
-        with resource.get_connection() as connection:
-            try:
-                yield PoolStore(connection, self._pool)
-            except BaseException as error:
-                release_results(error)
-                raise
-            finally:
-                # The resource does not close a connection whose step failed.
-                connection.close()
 
     def _require_images(self, store: "PoolStore") -> None:
         from dagster_active_learning.errors import PoolStateError

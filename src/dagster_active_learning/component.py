@@ -16,6 +16,7 @@ from dagster_active_learning.acquisition.functions import (
     AcquisitionFunction,
 )
 from dagster_active_learning.assets import PoolAssets
+from dagster_active_learning.checks import PoolChecks
 from dagster_active_learning.config import (
     FunctionName,
     ManifestModel,
@@ -38,10 +39,11 @@ from dagster_active_learning.rules import (
     Task,
     check_limit,
     check_seed,
+    check_share,
 )
 from dagster_active_learning.scaffolder import ActiveLearningScaffolder
 from dagster_active_learning.sources import PoolImages, PredictionSource
-from dagster_active_learning.specs import PoolAsset
+from dagster_active_learning.specs import PoolAsset, PoolSpecs
 
 
 def _translation_variables(asset: PoolAsset) -> dict[str, str | None]:
@@ -173,6 +175,26 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             )
         ),
     ] = None
+    max_quarantined_share: Annotated[
+        float,
+        dg.Resolver.default(
+            description=(
+                "How large a share of the rows may be in quarantine. Above it the check of the "
+                "predictions fails, and nothing is scored or ranked in the same run."
+            ),
+            examples=[0.05],
+        ),
+    ] = 0.05
+    min_coverage: Annotated[
+        float,
+        dg.Resolver.default(
+            description=(
+                "How large a share of the manifest's images without a label should have "
+                "predictions. Below it a check of the predictions warns."
+            ),
+            examples=[0.99],
+        ),
+    ] = 1.0
     group_name: Annotated[
         str | None,
         dg.Resolver(
@@ -234,6 +256,8 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             )
         check_limit(self.limit)
         check_seed(self.seed)
+        check_share("max_quarantined_share", self.max_quarantined_share)
+        check_share("min_coverage", self.min_coverage)
         check_partitions_def(self.partitions_def)
         self.predictions.check_partitions(partitioned=self.partitions_def is not None)
         self.predictions.check_inputs(self.inputs)
@@ -256,7 +280,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
     def get_spec(cls) -> dg.ComponentTypeSpec:
         """What `dg` lists about the component."""
         return dg.ComponentTypeSpec(
-            tags=["active-learning", "computer-vision", "duckdb"], produces=["asset"]
+            tags=["active-learning", "computer-vision", "duckdb"], produces=["asset", "asset_check"]
         )
 
     @cached_property
@@ -301,6 +325,11 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             return None
         return CandidateFiles(self.export, partitioned=self.partitions_def is not None)
 
+    @cached_property
+    def specs(self) -> PoolSpecs:
+        """The specs of the pool's assets."""
+        return PoolSpecs(self)
+
     def get_asset_spec(self, spec: dg.AssetSpec, asset: PoolAsset) -> dg.AssetSpec:
         """The spec of one of the pool's assets; override it to change keys, groups, tags, ….
 
@@ -341,7 +370,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         yield from materialize()
 
     def definitions(self, *, metadata: Mapping[str, Any] | None = None) -> dg.Definitions:
-        """The pool's assets, to be merged with the resources.
+        """The pool's assets and their checks, to be merged with the resources.
 
         Args:
             metadata: What to add to the metadata of each asset's definition.
@@ -350,9 +379,10 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             assets=[
                 asset.map_asset_specs(lambda spec: spec.merge_attributes(metadata=metadata or {}))
                 for asset in PoolAssets(self).build()
-            ]
+            ],
+            asset_checks=PoolChecks(self).build(),
         )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
-        """The pool's assets; resources are the project's."""
+        """The pool's assets and their checks; resources are the project's."""
         return self.definitions()

@@ -35,15 +35,18 @@ def active_learning_definitions(
     aggregation: Aggregation = "mean",
     score_only: ScoreOnly | None = None,
     images_without_predictions: ImagesWithoutPredictions | None = None,
+    max_quarantined_share: float = 0.05,
+    min_coverage: float = 1.0,
     group_name: str | None = None,
     partitions_def: dg.PartitionsDefinition | None = None,
     export: ExportPaths | None = None,
 ) -> dg.Definitions:
-    """The assets of one pool of images.
+    """The assets of one pool of images, and their checks.
 
     ``<pool>/predictions`` reads the predictions into DuckDB, ``<pool>/image_scores`` computes every
     acquisition function for every image, and ``<pool>/labeling_candidates/<function>`` ranks the
     images that have no label yet. With ``images``, ``<pool>/images`` reads the pool's manifest.
+    Each has asset checks of what can go wrong with it.
     The tables are in the schema named after the pool, in the database of the ``DuckDBResource``
     under the resource key ``duckdb``, which the definitions do not bring along.
 
@@ -70,6 +73,10 @@ def active_learning_definitions(
         images_without_predictions: ``"last"``, ``"first"`` or ``"exclude"``: where images without
             predictions rank under every function. By default last, but by their score of 0, and
             so first, under the mean object score.
+        max_quarantined_share: How large a share of the rows may be in quarantine. Above it the
+            check of the predictions fails, and nothing is scored or ranked in the same run.
+        min_coverage: How large a share of the manifest's images without a label should have
+            predictions. Below it a check of the predictions warns.
         group_name: Group of the assets in the UI, by default the pool.
         partitions_def: Partitions of one dimension, static, dynamic or of time, where the pool has
             a prediction set for each partition key. The manifest has no partitions.
@@ -78,7 +85,7 @@ def active_learning_definitions(
             ``{partition_key}`` stands in it for the partition key.
 
     Returns:
-        Definitions with the assets, to be merged with the resources.
+        Definitions with the assets and their checks, to be merged with the resources.
 
     Raises:
         ValueError: If an argument has a value that cannot be used.
@@ -104,6 +111,8 @@ def active_learning_definitions(
         aggregation=aggregation,
         score_only=score_only,
         images_without_predictions=images_without_predictions,
+        max_quarantined_share=max_quarantined_share,
+        min_coverage=min_coverage,
         group_name=group_name,
         partitions_def=partitions_def,
         export=export,

@@ -70,3 +70,9 @@ def check_seed(seed: int) -> None:
     """Raise ValueError unless ``seed`` can be the seed of the order of equal scores."""
     if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"seed is {seed!r}, expected an integer of 64 bits")
+
+
+def check_share(name: str, share: float) -> None:
+    """Raise ValueError unless the setting is a share, from 0 to 1."""
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"{name} is {share!r}, expected a share from 0 to 1")

@@ -41,6 +41,8 @@ attributes:
   # aggregation: max                  # mean by default; or min, sum
   # score_only: binary                # a lone score is a probability of two classes
   # images_without_predictions: last  # or first, exclude
+  # max_quarantined_share: 0.05       # above it a check fails, and nothing is scored
+  # min_coverage: 1.0                 # share of the manifest's images that have predictions
 
   # Each partition key is a prediction set; put {{partition_key}} in the path of the files.
   # partitions_def:
