@@ -28,8 +28,7 @@ def warm_up() -> None:
         RUN python -c "from dagster_active_learning import warm_up; warm_up()" \
             && chmod -R a+rwX /var/cache/numba
     """
-    for dtype in (np.float32, np.float64):
-        class_probs = np.full((1, 2), 0.5, dtype)
+    for class_probs in (np.full((1, 2), 0.5, np.float32), np.full((1, 2), 0.5, np.float64)):
         check_class_probs(class_probs)
         score_class_probs(class_probs)
     for keep in _KEEPS:
