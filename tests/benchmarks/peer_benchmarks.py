@@ -210,8 +210,7 @@ def _polars_array(class_probs: ClassProbs) -> Metrics:
     columns = [probs.arr.get(position) for position in range(class_probs.shape[1])]
     largest, second = _two_largest(columns)
     frame = pl.DataFrame({"class_probs": pl.Series(class_probs)})
-    connection.register("frame", frame.to_arrow())
-    query = frame.select(
+    query = frame.lazy().select(
         entropy=probs.arr.eval(_entropy_terms(pl.element())).arr.sum(),
         least_confidence=1 - largest,
         margin=largest - second,
