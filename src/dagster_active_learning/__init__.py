@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         AcquisitionFunction as AcquisitionFunction,
     )
     from dagster_active_learning.acquisition.scoring import score_images as score_images
+    from dagster_active_learning.acquisition.warm_up import warm_up as warm_up
     from dagster_active_learning.component import (
         ActiveLearningComponent as ActiveLearningComponent,
     )
@@ -67,6 +68,7 @@ _MODULES = {
     "read_predictions": "readers",
     "register_functions": "interop.duckdb_functions",
     "score_images": "acquisition.scoring",
+    "warm_up": "acquisition.warm_up",
 }
 
 __all__ = [
@@ -85,6 +87,7 @@ __all__ = [
     "read_predictions",
     "register_functions",
     "score_images",
+    "warm_up",
 ]
 
 DagsterLibraryRegistry.register("dagster-active-learning", __version__, is_dagster_package=False)
