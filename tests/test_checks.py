@@ -258,7 +258,7 @@ def test_examples_are_few_and_short(run, check, sound, query):
     assert number(coverage, "images_without_predictions") == 500
     assert number(coverage, "coverage") == pytest.approx(11 / 511)
     assert len(examples(coverage)) == 20
-    assert {len(row["image_id"]) for row in examples(coverage)} == {201}
+    assert all(len(row["image_id"]) <= 201 for row in examples(coverage))
 
 
 # What cannot be scored

@@ -156,7 +156,7 @@ def test_one_run_materializes_each_partition_of_a_range(
     result = materialize(definitions, keys[0], keys[1])
     for asset in ALL_KEYS:
         events = events_of(result, asset)
-        assert list(events) == keys[:2]
+        assert sorted(events) == sorted(keys[:2])  # Dagster reports them in any order
         for key, event in events.items():
             assert event.metadata["dagster/partition_row_count"].value == len(key)
             lineage = {
