@@ -146,6 +146,7 @@ EQUAL = {
         score_only: binary
         images_without_predictions: exclude
         group_name: labeling
+        export: [/out/c.parquet, /out/c.csv]
         """,
         {
             "predictions": PredictionFiles(
@@ -178,6 +179,7 @@ EQUAL = {
             "score_only": "binary",
             "images_without_predictions": "exclude",
             "group_name": "labeling",
+            "export": ["/out/c.parquet", "/out/c.csv"],
         },
     ),
     "asset": (
