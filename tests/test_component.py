@@ -148,6 +148,7 @@ EQUAL = {
         max_quarantined_share: 0.25
         min_coverage: 0.5
         group_name: labeling
+        export: [/out/c.parquet, /out/c.csv]
         """,
         {
             "predictions": PredictionFiles(
@@ -182,6 +183,7 @@ EQUAL = {
             "max_quarantined_share": 0.25,
             "min_coverage": 0.5,
             "group_name": "labeling",
+            "export": ["/out/c.parquet", "/out/c.csv"],
         },
     ),
     "asset": (

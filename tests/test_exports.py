@@ -1,0 +1,114 @@
+"""Candidates as files that an asset of the pool writes."""
+
+import hashlib
+
+import dagster as dg
+import polars as pl
+import pytest
+from dagster_duckdb import DuckDBResource
+
+from dagster_active_learning import PredictionFiles, active_learning_definitions, load_candidates
+
+ASSET = dg.AssetKey(["pool", "exported_candidates"])
+
+
+def pool(predictions, **settings):
+    return active_learning_definitions(pool="pool", predictions=predictions, **settings)
+
+
+def materialized(definitions, database, **options):
+    """The materializations of the export, by partition."""
+    result = dg.materialize(
+        definitions.assets,
+        resources={"duckdb": DuckDBResource(database=str(database))},
+        **options,
+    )
+    return {
+        event.partition: event.materialization.metadata
+        for event in result.get_asset_materialization_events()
+        if event.asset_key == ASSET
+    }
+
+
+def test_the_candidates_are_written_after_they_are_ranked(database, write_predictions, tmp_path):
+    path = write_predictions([[0.5, 0.5], [0.9, 0.1]])
+    parquet, csv = tmp_path / "out" / "candidates.parquet", tmp_path / "candidates.CSV"
+    definitions = pool(PredictionFiles(path, "parquet"), export=[parquet, str(csv)])
+    metadata = materialized(definitions, database)[None]
+    expected = load_candidates(database, pool="pool")
+    assert pl.read_parquet(parquet).equals(expected)
+    assert pl.read_csv(csv)["image_id"].to_list() == expected["image_id"].to_list()
+    assert metadata["dagster/row_count"].value == 8
+    assert metadata["parquet"].value == str(parquet)
+    assert metadata["csv"].value == str(csv)
+    assert [record.data for record in metadata["files"].records] == [
+        {
+            "format": file.suffix[1:].lower(),
+            "path": str(file),
+            "rows": 8,
+            "bytes": file.stat().st_size,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+        for file in (parquet, csv)
+    ]
+
+
+def test_the_export_depends_on_every_ranking_and_is_not_there_by_default():
+    files = PredictionFiles("p.csv", "csv")
+    (spec,) = [
+        spec
+        for asset in pool(files, export="c.csv").assets or ()
+        for spec in asset.specs
+        if spec.key == ASSET
+    ]
+    assert {dep.asset_key.path[-1] for dep in spec.deps} == {
+        "entropy",
+        "least_confidence",
+        "margin",
+        "variance",
+    }
+    assert ASSET not in {spec.key for asset in pool(files).assets or () for spec in asset.specs}
+
+
+def test_each_partition_has_its_file(database, write_predictions, tmp_path):
+    for number, key in enumerate(("may", "june*")):
+        write_predictions([[0.5, 0.5]] * (number + 1), name=f"{key}.parquet")
+    definitions = pool(
+        PredictionFiles(f"{tmp_path}/{{partition_key}}.parquet", "parquet"),
+        partitions_def=dg.StaticPartitionsDefinition(["may", "june*"]),
+        acquisition_functions=["margin"],
+        export=f"{tmp_path}/{{partition_key}}/candidates.csv",
+    )
+    for number, key in enumerate(("may", "june*")):
+        metadata = materialized(definitions, database, partition_key=key)[key]
+        assert metadata["dagster/partition_row_count"].value == number + 1
+        assert pl.read_csv(tmp_path / key / "candidates.csv")[
+            "prediction_set"
+        ].unique().to_list() == [key]
+
+
+@pytest.mark.parametrize(
+    ("export", "words"),
+    [
+        ("candidates.xlsx", "expected one file a format, with the suffix .csv or .parquet"),
+        ("candidates", "expected one file a format"),
+        ([], "expected one file a format"),
+        (["a.csv", "b.csv"], "expected one file a format"),
+        ("{partition_key}.csv", "export has the path '{partition_key}.csv', but the pool has no"),
+    ],
+)
+def test_paths_that_cannot_be_used_are_refused(export, words):
+    with pytest.raises(ValueError, match="^export") as error:
+        pool(PredictionFiles("p.csv", "csv"), export=export)
+    assert words in str(error.value)
+
+
+def test_with_partitions_the_path_names_them():
+    with pytest.raises(
+        ValueError, match="export has the path 'c.csv', which is the same for every"
+    ):
+        pool(
+            PredictionFiles("{partition_key}.csv", "csv"),
+            partitions_def=dg.StaticPartitionsDefinition(["a"]),
+            export="c.csv",
+        )
