@@ -157,7 +157,7 @@ def _modal(class_probs: ClassProbs) -> Metrics:
 
 
 def _cleanlab(class_probs: ClassProbs) -> Metrics:
-    """Its quality of the most probable labels, which are given to it free of charge."""
+    """Its quality of the most probable labels, whose search is counted once: least confidence."""
     rank = import_module("cleanlab.rank")
     entropy = import_module("cleanlab.internal.label_quality_utils").get_normalized_entropy
     labels = class_probs.argmax(axis=1)
@@ -167,7 +167,9 @@ def _cleanlab(class_probs: ClassProbs) -> Metrics:
             lambda normalized: normalized * np.log2(class_probs.shape[1]),
         ),
         "least_confidence": (
-            lambda: rank.get_self_confidence_for_each_label(labels, class_probs),
+            lambda: rank.get_self_confidence_for_each_label(
+                class_probs.argmax(axis=1), class_probs
+            ),
             lambda confidence: 1 - confidence,
         ),
         "margin": (
