@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from os import PathLike
+from typing import Any
 
 import dagster as dg
 
@@ -13,6 +14,7 @@ from dagster_active_learning.rules import (
     ScoreOnly,
     Task,
 )
+from dagster_active_learning.sensors import PredictionFileSensor
 from dagster_active_learning.sources import PoolImages, PredictionSource
 
 
@@ -31,8 +33,12 @@ def active_learning_definitions(
     images_without_predictions: ImagesWithoutPredictions | None = None,
     group_name: str | None = None,
     partitions_def: dg.PartitionsDefinition | None = None,
+    sensor: PredictionFileSensor | None = None,
+    automation_condition: dg.AutomationCondition[Any] | None = None,
+    freshness_policy: dg.FreshnessPolicy | None = None,
+    schedule: str | None = None,
 ) -> dg.Definitions:
-    """The assets of one pool of images.
+    """The assets of one pool of images, and what materializes them by itself.
 
     ``<pool>/predictions`` reads the predictions into DuckDB, ``<pool>/image_scores`` computes every
     acquisition function for every image, and ``<pool>/labeling_candidates/<function>`` ranks the
@@ -66,9 +72,18 @@ def active_learning_definitions(
         group_name: Group of the assets in the UI, by default the pool.
         partitions_def: Partitions of one dimension, static, dynamic or of time, where the pool has
             a prediction set for each partition key. The manifest has no partitions.
+        sensor: Watches the prediction files: each new or changed one starts a run of predictions,
+            scores and candidates, and adds the key of a dynamic partition.
+        automation_condition: When scores and candidates are materialized by themselves, for example
+            ``dg.AutomationCondition.eager()``, as soon as Dagster's automation sensor is on;
+            predictions too, where they come from an asset and no ``sensor`` watches them.
+        freshness_policy: How old the candidates may be before Dagster says so.
+        schedule: Cron string of a schedule that materializes the whole pool; of time partitions the
+            last one that is over.
 
     Returns:
-        Definitions with the assets, to be merged with the resources.
+        Definitions with the assets, the job ``<pool>__labeling`` of all of them, and the sensor and
+        schedule that are wanted; to be merged with the resources.
 
     Raises:
         ValueError: If an argument has a value that cannot be used.
@@ -96,5 +111,9 @@ def active_learning_definitions(
         images_without_predictions=images_without_predictions,
         group_name=group_name,
         partitions_def=partitions_def,
+        sensor=sensor,
+        automation_condition=automation_condition,
+        freshness_policy=freshness_policy,
+        schedule=schedule,
     )
     return component.definitions()

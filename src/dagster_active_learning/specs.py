@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,14 @@ class PoolSpecs:
             function.name: self._candidates(function) for function in component.functions
         }
 
+    def __iter__(self) -> Iterator[dg.AssetSpec]:
+        """All specs."""
+        if self.images:
+            yield self.images
+        yield self.predictions
+        yield self.image_scores
+        yield from self.candidates.values()
+
     def _images(self) -> dg.AssetSpec | None:
         manifest = self._component.manifest
         if manifest is None:
@@ -82,6 +90,9 @@ class PoolSpecs:
             ),
             settings=f"{source.settings()} {rules.task} {rules.inputs}",
             kinds={"duckdb", "numba"},
+            # Where nothing upstream says that there is something new, and where the sensor does,
+            # a condition would read files that are not there yet, or twice.
+            automated=bool(upstream or source.deps) and self._component.sensor is None,
         )
 
     def _image_scores(self) -> dg.AssetSpec:
@@ -95,6 +106,7 @@ class PoolSpecs:
             ),
             settings=str(rules),
             kinds={"duckdb", "numba"},
+            automated=True,
         )
 
     def _candidates(self, function: AcquisitionFunction) -> dg.AssetSpec:
@@ -111,6 +123,8 @@ class PoolSpecs:
             settings=f"{component.limit} {component.seed} {component.rules}",
             kinds={"duckdb", "polars"},
             skippable=True,
+            automated=True,
+            freshness_policy=component.freshness_policy,
         )
 
     @property
@@ -128,6 +142,8 @@ class PoolSpecs:
         kinds: set[str],
         skippable: bool = False,
         partitioned: bool = True,
+        automated: bool = False,
+        freshness_policy: dg.FreshnessPolicy | None = None,
     ) -> dg.AssetSpec:
         component = self._component
         partitions_def = component.partitions_def if partitioned else None
@@ -141,6 +157,8 @@ class PoolSpecs:
             metadata={"dagster/table_name": f"{component.pool}.{table}"},
             skippable=skippable,
             partitions_def=partitions_def,
+            automation_condition=component.automation_condition if automated else None,
+            freshness_policy=freshness_policy,
         )
         spec = component.get_asset_spec(
             spec, PoolAsset(component.pool, table, acquisition_function)
