@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -19,6 +20,7 @@ from dagster_active_learning import (
     PoolImages,
     PredictionAsset,
     PredictionFiles,
+    PredictionFileSensor,
     PredictionQuery,
     active_learning_definitions,
 )
@@ -56,7 +58,22 @@ def load(sandbox):
 
 
 def described(definitions):
-    """All that Dagster knows of the assets of some definitions, but where their code is."""
+    """All that Dagster knows of some definitions, but where their code is."""
+    return {
+        "jobs": [(job.name, job.selection, job.description) for job in definitions.jobs],
+        "sensors": [
+            {name: getattr(sensor, name) for name in SENSOR_FIELDS}
+            for sensor in definitions.sensors
+        ],
+        "schedules": [
+            (schedule.name, schedule.cron_schedule, schedule.job_name, schedule.execution_timezone)
+            for schedule in definitions.schedules
+        ],
+        **described_assets(definitions),
+    }
+
+
+def described_assets(definitions):
     return {
         asset.op.name: {
             "specs": [
@@ -89,7 +106,12 @@ def described(definitions):
 
 SPEC_FIELDS = (
     "key", "deps", "description", "group_name", "kinds", "code_version", "skippable", "owners",
-    "tags", "partitions_def", "automation_condition",
+    "tags", "partitions_def", "automation_condition", "freshness_policy",
+)  # fmt: skip
+
+
+SENSOR_FIELDS = (
+    "name", "asset_selection", "default_status", "minimum_interval_seconds", "description",
 )  # fmt: skip
 
 
@@ -262,6 +284,38 @@ EQUAL = {
             "partitions_def": dg.DailyPartitionsDefinition("2026-01-01"),
         },
     ),
+    "automation": (
+        """
+        pool: signs
+        predictions: {path: s3://bucket/*.csv, format: csv}
+        sensor: {minimum_interval_seconds: 7, default_status: RUNNING}
+        automation_condition: "{{ dg.AutomationCondition.eager() }}"
+        freshness_policy: "{{ dg.FreshnessPolicy.time_window(datetime.timedelta(days=7)) }}"
+        schedule: 0 6 * * *
+        """,
+        {
+            "predictions": PredictionFiles("s3://bucket/*.csv", "csv"),
+            "sensor": PredictionFileSensor(
+                minimum_interval_seconds=7, default_status=dg.DefaultSensorStatus.RUNNING
+            ),
+            "automation_condition": dg.AutomationCondition.eager(),
+            "freshness_policy": dg.FreshnessPolicy.time_window(timedelta(days=7)),
+            "schedule": "0 6 * * *",
+        },
+    ),
+    "a sensor by itself": (
+        """
+        pool: signs
+        predictions: {path: "/data/{partition_key}.csv", format: csv}
+        partitions_def: {type: dynamic, name: runs}
+        sensor: {}
+        """,
+        {
+            "predictions": PredictionFiles("/data/{partition_key}.csv", "csv"),
+            "partitions_def": dg.DynamicPartitionsDefinition(name="runs"),
+            "sensor": PredictionFileSensor(),
+        },
+    ),
     "partitions from a template": (
         """
         pool: signs
@@ -330,7 +384,7 @@ def test_every_setting_is_described_in_the_schema():
 
 OWN_MODELS = (
     "PredictionFilesModel", "PredictionAssetModel", "PredictionQueryModel", "ManifestModel",
-    "DynamicPartitionsModel",
+    "DynamicPartitionsModel", "SensorModel",
 )  # fmt: skip
 
 
@@ -429,6 +483,27 @@ WRONG = {
         ["pool: a", "partitions_def: daily", "predictions: {asset: a}"],
         4,
         "partitions_def is 'daily'",
+    ),
+    "sensor of what is no file": (
+        ["pool: a", "predictions: {asset: a}", "sensor: {}"],
+        5,
+        "sensor watches files, but predictions is a PredictionAsset",
+    ),
+    "sensor without a pause": (
+        ["pool: a", "sensor: {minimum_interval_seconds: 0}", "predictions: {asset: a}"],
+        4,
+        "greater than or equal to 1",
+    ),
+    "schedule": (["pool: a", "schedule: daily at 6", "predictions: {asset: a}"], 4, "cron string"),
+    "schedule of partitions without a time": (
+        [
+            "pool: a",
+            "predictions: {asset: a}",
+            "partitions_def: {type: dynamic, name: n}",
+            "schedule: 0 6 * * *",
+        ],
+        6,
+        "the time does not say which partition",
     ),
     "partitions without their place in the path": (
         [
@@ -564,7 +639,7 @@ def test_every_comment_of_the_scaffold_is_a_setting_that_can_be_used(load):
     options = [
         line.removeprefix("  # ").split("  #")[0]
         for line in text.splitlines()
-        if line.startswith(("  # task", "  # acq", "  # limit", "  # seed", "  # inputs", "  # aggr", "  # score_only", "  # images", "  # group"))
+        if line.startswith(("  # task", "  # acq", "  # limit", "  # seed", "  # inputs", "  # aggr", "  # score_only", "  # images", "  # group", "  # auto", "  # fresh", "  # schedule"))
     ]  # fmt: skip
     translation = text[text.index("  # translation") :].replace("  # ", "")
     component, _ = load(
@@ -572,7 +647,8 @@ def test_every_comment_of_the_scaffold_is_a_setting_that_can_be_used(load):
     )
     assert component.task == "detection"
     assert component.images_without_predictions == "last"
-    assert len(options) == 10
+    assert component.schedule == "0 6 * * *"
+    assert len(options) == 13
 
 
 def test_scaffold_in_python_and_with_a_database(sandbox):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         AcquisitionNamespace as AcquisitionNamespace,
     )
     from dagster_active_learning.readers import read_predictions as read_predictions
+    from dagster_active_learning.sensors import PredictionFileSensor as PredictionFileSensor
     from dagster_active_learning.sources import (
         PoolImages as PoolImages,
     )
@@ -60,6 +61,7 @@ _MODULES = {
     "PoolAsset": "specs",
     "PoolImages": "sources",
     "PredictionAsset": "sources",
+    "PredictionFileSensor": "sensors",
     "PredictionFiles": "sources",
     "PredictionQuery": "sources",
     "explain_candidate": "interop.explanation",
@@ -79,6 +81,7 @@ __all__ = [
     "PoolAsset",
     "PoolImages",
     "PredictionAsset",
+    "PredictionFileSensor",
     "PredictionFiles",
     "PredictionQuery",
     "active_learning_definitions",

@@ -16,16 +16,19 @@ from dagster_active_learning.acquisition.functions import (
     AcquisitionFunction,
 )
 from dagster_active_learning.assets import PoolAssets
+from dagster_active_learning.automation import check_schedule, pool_job, pool_schedule
 from dagster_active_learning.checks import PoolChecks
 from dagster_active_learning.config import (
     FunctionName,
     ManifestModel,
     PartitionsModel,
     PredictionsModel,
+    SensorModel,
     resolve_export,
     resolve_images,
     resolve_partitions_def,
     resolve_predictions,
+    resolve_sensor,
     resolve_text,
 )
 from dagster_active_learning.exports import CandidateFiles, ExportPaths
@@ -42,7 +45,12 @@ from dagster_active_learning.rules import (
     check_share,
 )
 from dagster_active_learning.scaffolder import ActiveLearningScaffolder
-from dagster_active_learning.sources import PoolImages, PredictionSource
+from dagster_active_learning.sensors import (
+    PredictionFileSensor,
+    check_sensor,
+    prediction_file_sensor,
+)
+from dagster_active_learning.sources import PoolImages, PredictionFiles, PredictionSource
 from dagster_active_learning.specs import PoolAsset, PoolSpecs
 
 
@@ -230,6 +238,55 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             examples=["candidates.csv", ["candidates.parquet", "candidates.csv"]],
         ),
     ] = None
+    sensor: Annotated[
+        PredictionFileSensor | None,
+        dg.Resolver(
+            resolve_sensor,
+            model_field_type=SensorModel | None,
+            inject_before_resolve=False,
+            description=(
+                "Watch the prediction files: each new or changed one starts a run of predictions, "
+                "scores and candidates, and adds the key of a dynamic partition. `{}` for a sensor "
+                "that somebody turns on in the UI."
+            ),
+            examples=[{"minimum_interval_seconds": 60, "default_status": "RUNNING"}],
+        ),
+    ] = None
+    automation_condition: Annotated[
+        dg.AutomationCondition[Any] | None,
+        dg.Resolver.default(
+            model_field_type=str | None,
+            description=(
+                "When scores and candidates are materialized by themselves, as soon as Dagster's "
+                "automation sensor is on; predictions too, where they come from an asset and no "
+                "sensor watches them."
+            ),
+            examples=["{{ dg.AutomationCondition.eager() }}"],
+        ),
+    ] = None
+    freshness_policy: Annotated[
+        dg.FreshnessPolicy | None,
+        dg.Resolver.default(
+            model_field_type=str | None,
+            description="How old the candidates may be before Dagster says so.",
+            examples=[
+                "{{ dg.FreshnessPolicy.time_window(fail_window=datetime.timedelta(days=7)) }}"
+            ],
+        ),
+    ] = None
+    schedule: Annotated[
+        str | None,
+        dg.Resolver(
+            resolve_text,
+            model_field_type=str | None,
+            inject_before_resolve=False,
+            description=(
+                "Cron string of a schedule that materializes the whole pool; of time partitions "
+                "the last one that is over."
+            ),
+            examples=["0 6 * * *"],
+        ),
+    ] = None
     translation: Annotated[
         Annotated[
             TranslationFn[PoolAsset],
@@ -261,6 +318,8 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         check_partitions_def(self.partitions_def)
         self.predictions.check_partitions(partitioned=self.partitions_def is not None)
         self.predictions.check_inputs(self.inputs)
+        check_sensor(self.sensor, self.predictions)
+        check_schedule(self.schedule, self.partitions_def)
         # Checked where they are made, and used as they are then.
         _ = self.rules, self.functions, self.manifest, self.candidate_files
 
@@ -280,7 +339,8 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
     def get_spec(cls) -> dg.ComponentTypeSpec:
         """What `dg` lists about the component."""
         return dg.ComponentTypeSpec(
-            tags=["active-learning", "computer-vision", "duckdb"], produces=["asset", "asset_check"]
+            tags=["active-learning", "computer-vision", "duckdb"],
+            produces=["asset", "asset_check", "job", "schedule", "sensor"],
         )
 
     @cached_property
@@ -370,19 +430,27 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         yield from materialize()
 
     def definitions(self, *, metadata: Mapping[str, Any] | None = None) -> dg.Definitions:
-        """The pool's assets and their checks, to be merged with the resources.
+        """The pool's assets, checks, job, sensor and schedule, to be merged with the resources.
 
         Args:
             metadata: What to add to the metadata of each asset's definition.
         """
+        job = pool_job(self.pool, self.specs)
         return dg.Definitions(
             assets=[
                 asset.map_asset_specs(lambda spec: spec.merge_attributes(metadata=metadata or {}))
                 for asset in PoolAssets(self).build()
             ],
             asset_checks=PoolChecks(self).build(),
+            jobs=[job],
+            sensors=[prediction_file_sensor(self, self.predictions, self.sensor, self.specs)]
+            if self.sensor and isinstance(self.predictions, PredictionFiles)
+            else [],
+            schedules=[pool_schedule(self.pool, self.schedule, job, self.partitions_def)]
+            if self.schedule
+            else [],
         )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
-        """The pool's assets and their checks; resources are the project's."""
+        """The pool's definitions; resources are the project's."""
         return self.definitions()

@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, Tag
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.readers import FORMATS
+from dagster_active_learning.sensors import PredictionFileSensor
 from dagster_active_learning.sources import (
     PoolImages,
     PredictionAsset,
@@ -17,6 +18,7 @@ from dagster_active_learning.sources import (
     PredictionQuery,
     PredictionSource,
 )
+from dagster_active_learning.watching import is_address
 
 FunctionName = Literal[tuple(ACQUISITION_FUNCTIONS)]  # pyright: ignore[reportInvalidTypeForm]
 FormatName = Literal[tuple(FORMATS)]  # pyright: ignore[reportInvalidTypeForm]
@@ -83,8 +85,9 @@ class PredictionFilesModel(TableModel):
     path: str = Field(
         description=(
             "A file, or a glob such as predictions/*.parquet, relative to the folder of this YAML "
-            "file; for yolo, kitti and lightly also the folder of the files. In a pool with "
-            "partitions `{partition_key}` stands for the partition key."
+            "file; for yolo, kitti and lightly also the folder of the files. An address such as "
+            "s3://bucket/*.parquet is fetched by fsspec. In a pool with partitions "
+            "`{partition_key}` stands for the partition key."
         )
     )
     format: FormatName = Field(  # pyright: ignore[reportInvalidTypeForm]
@@ -178,6 +181,20 @@ class ManifestModel(dg.Model):
     deps: list[str] = Field([], description="Keys of the assets that write the manifest.")
 
 
+class SensorModel(dg.Model):
+    """How prediction files are watched."""
+
+    minimum_interval_seconds: int = Field(
+        30, ge=1, description="Seconds between two looks at the files, at the least."
+    )
+    default_status: Literal["RUNNING", "STOPPED"] = Field(
+        "STOPPED",
+        description=(
+            "RUNNING to watch from the start; STOPPED until somebody turns it on in the UI."
+        ),
+    )
+
+
 class DynamicPartitionsModel(dg.Model):
     """Partitions that are added while Dagster runs, by a sensor or a person."""
 
@@ -242,6 +259,16 @@ def resolve_images(context: dg.ResolutionContext, model: Any) -> PoolImages | No
     return PoolImages(**settings)
 
 
+def resolve_sensor(context: dg.ResolutionContext, model: Any) -> PredictionFileSensor | None:
+    """The sensor that the YAML describes."""
+    if model is None:
+        return None
+    settings = _settings(context, model)
+    if "default_status" in settings:
+        settings["default_status"] = dg.DefaultSensorStatus(settings["default_status"])
+    return PredictionFileSensor(**settings)
+
+
 def resolve_partitions_def(
     context: dg.ResolutionContext, model: Any
 ) -> dg.PartitionsDefinition | None:
@@ -276,6 +303,8 @@ def _settings(context: dg.ResolutionContext, model: dg.Model) -> dict[str, Any]:
 
 
 def _path(context: dg.ResolutionContext, path: str) -> str:
-    """A path as the YAML file's folder sees it."""
+    """A path as the YAML file's folder sees it; an address as it is."""
+    if is_address(path):
+        return path
     folder = context.resolve_source_relative_path(".")
     return os.path.normpath(folder / Path(path))

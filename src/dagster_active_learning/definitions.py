@@ -19,6 +19,7 @@ from dagster_active_learning.rules import (
     ScoreOnly,
     Task,
 )
+from dagster_active_learning.sensors import PredictionFileSensor
 from dagster_active_learning.sources import PoolImages, PredictionSource
 
 
@@ -40,8 +41,12 @@ def active_learning_definitions(
     group_name: str | None = None,
     partitions_def: dg.PartitionsDefinition | None = None,
     export: ExportPaths | None = None,
+    sensor: PredictionFileSensor | None = None,
+    automation_condition: dg.AutomationCondition[Any] | None = None,
+    freshness_policy: dg.FreshnessPolicy | None = None,
+    schedule: str | None = None,
 ) -> dg.Definitions:
-    """The assets of one pool of images, and their checks.
+    """The assets of one pool of images, their checks, and what materializes them by itself.
 
     ``<pool>/predictions`` reads the predictions into DuckDB, ``<pool>/image_scores`` computes every
     acquisition function for every image, and ``<pool>/labeling_candidates/<function>`` ranks the
@@ -83,9 +88,18 @@ def active_learning_definitions(
         export: Files that ``<pool>/exported_candidates`` writes the candidates to: a path with the
             suffix ``.parquet`` or ``.csv``, or one of each. In a pool with partitions
             ``{partition_key}`` stands in it for the partition key.
+        sensor: Watches the prediction files: each new or changed one starts a run of predictions,
+            scores and candidates, and adds the key of a dynamic partition.
+        automation_condition: When scores and candidates are materialized by themselves, for example
+            ``dg.AutomationCondition.eager()``, as soon as Dagster's automation sensor is on;
+            predictions too, where they come from an asset and no ``sensor`` watches them.
+        freshness_policy: How old the candidates may be before Dagster says so.
+        schedule: Cron string of a schedule that materializes the whole pool; of time partitions the
+            last one that is over.
 
     Returns:
-        Definitions with the assets and their checks, to be merged with the resources.
+        Definitions with the assets, their checks, the job ``<pool>__labeling`` of all of them, and
+        the sensor and schedule that are wanted; to be merged with the resources.
 
     Raises:
         ValueError: If an argument has a value that cannot be used.
@@ -116,6 +130,10 @@ def active_learning_definitions(
         group_name=group_name,
         partitions_def=partitions_def,
         export=export,
+        sensor=sensor,
+        automation_condition=automation_condition,
+        freshness_policy=freshness_policy,
+        schedule=schedule,
     )
     return component.definitions(metadata=_code_reference(inspect.currentframe()))
 

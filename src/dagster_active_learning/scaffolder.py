@@ -49,6 +49,17 @@ attributes:
   #   type: dynamic
   #   name: {pool}_predictions
 
+  # Each new or changed file starts a run; without default_status, once it is on in the UI.
+  # sensor:
+  #   minimum_interval_seconds: 60
+  #   default_status: RUNNING
+
+  # Scores and candidates follow their predictions, once Dagster's automation sensor is on.
+  # automation_condition: "{{{{ dg.AutomationCondition.eager() }}}}"
+  # How old the candidates may be.
+  # freshness_policy: "{{{{ dg.FreshnessPolicy.time_window(datetime.timedelta(days=7)) }}}}"
+  # schedule: "0 6 * * *"             # materializes the whole pool
+
   # group_name: labeling
   # Files that the candidates are written to, .parquet or .csv or one of each.
   # export: "{{{{ context.project_root }}}}/labeling_candidates.csv"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dagster_active_learning.partitions import check_path, partition_path
+from dagster_active_learning.partitions import PLACEHOLDER, check_path, partition_path
 from dagster_active_learning.readers import (
     FORMATS,
     find_files,
@@ -20,6 +20,7 @@ from dagster_active_learning.readers import (
     reader_options,
 )
 from dagster_active_learning.readers.options import TableOptions, check_choice
+from dagster_active_learning.watching import is_address
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from dagster_active_learning.readers.stream import PredictionStream
     from dagster_active_learning.rules import Inputs
+    from dagster_active_learning.watching.file_sets import FileSet
 
 MANIFEST_FORMATS = {
     ".csv": "csv",
@@ -95,7 +97,9 @@ class PredictionFiles(PredictionSource):
     Args:
         path: A file, or a glob such as ``"predictions/*.parquet"``; for yolo, kitti and lightly
             also the folder of the files. In a pool with partitions ``{partition_key}`` stands in it
-            for the partition key, as in ``"predictions/{partition_key}.parquet"``.
+            for the partition key, as in ``"predictions/{partition_key}.parquet"``. An address such
+            as ``"s3://bucket/may.parquet"`` is fetched by fsspec into a temporary folder; who may
+            read it is for fsspec's own configuration or the environment to say.
         format: One of ``FORMATS``, for example ``"parquet"``, ``"csv"`` or ``"coco"``.
         model: The model that made the predictions, for lineage.
         deps: Assets that write the files.
@@ -141,7 +145,27 @@ class PredictionFiles(PredictionSource):
     ) -> PredictionStream:
         """Open the files; value and connection are for other sources."""
         path = self.path if partition_key is None else partition_path(self.path, partition_key)
+        if is_address(path):
+            from dagster_active_learning.readers.remote import read_remote_predictions
+
+            return read_remote_predictions(path, format=self.format, **self._options)
         return read_predictions(path, format=self.format, **self._options)
+
+    def find(self, *, partitioned: bool) -> dict[str, FileSet]:
+        """The files that are there now, by partition key; all under ``""`` where there is none.
+
+        Raises:
+            OSError: If the filesystem does not answer.
+            ImportError: If fsspec needs a further package for the address.
+        """
+        from dagster_active_learning.watching.file_sets import find_file_sets
+
+        return find_file_sets(
+            self.path,
+            placeholder=PLACEHOLDER if partitioned else None,
+            files_in_folder=FORMATS[self.format].files_in_folder,
+            beside=getattr(self._checked, "image_ids", None),
+        )
 
     def settings(self) -> str:
         """Format and options; not the path, for the same content elsewhere is the same input."""

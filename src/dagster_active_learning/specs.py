@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,16 @@ class PoolSpecs:
         }
         self.exported_candidates = self._exported_candidates()
 
+    def __iter__(self) -> Iterator[dg.AssetSpec]:
+        """All specs."""
+        if self.images:
+            yield self.images
+        yield self.predictions
+        yield self.image_scores
+        yield from self.candidates.values()
+        if self.exported_candidates:
+            yield self.exported_candidates
+
     def _images(self) -> dg.AssetSpec | None:
         manifest = self._component.manifest
         if manifest is None:
@@ -84,6 +94,9 @@ class PoolSpecs:
             ),
             settings=f"{source.settings()} {rules.task} {rules.inputs}",
             kinds={"duckdb", "numba"},
+            # Where nothing upstream says that there is something new, and where the sensor does,
+            # a condition would read files that are not there yet, or twice.
+            automated=bool(upstream or source.deps) and self._component.sensor is None,
         )
 
     def _image_scores(self) -> dg.AssetSpec:
@@ -97,6 +110,7 @@ class PoolSpecs:
             ),
             settings=str(rules),
             kinds={"duckdb", "numba"},
+            automated=True,
         )
 
     def _candidates(self, function: AcquisitionFunction) -> dg.AssetSpec:
@@ -113,6 +127,8 @@ class PoolSpecs:
             settings=f"{component.limit} {component.seed} {component.rules}",
             kinds={"duckdb", "polars"},
             skippable=True,
+            automated=True,
+            freshness_policy=component.freshness_policy,
         )
 
     def _exported_candidates(self) -> dg.AssetSpec | None:
@@ -128,6 +144,7 @@ class PoolSpecs:
             settings="",
             kinds={"duckdb", "file"},
             stored=False,
+            automated=True,
         )
 
     @property
@@ -146,6 +163,8 @@ class PoolSpecs:
         skippable: bool = False,
         partitioned: bool = True,
         stored: bool = True,
+        automated: bool = False,
+        freshness_policy: dg.FreshnessPolicy | None = None,
     ) -> dg.AssetSpec:
         component = self._component
         partitions_def = component.partitions_def if partitioned else None
@@ -159,6 +178,8 @@ class PoolSpecs:
             metadata={"dagster/table_name": f"{component.pool}.{table}"} if stored else {},
             skippable=skippable,
             partitions_def=partitions_def,
+            automation_condition=component.automation_condition if automated else None,
+            freshness_policy=freshness_policy,
         )
         spec = component.get_asset_spec(
             spec, PoolAsset(component.pool, table, acquisition_function)

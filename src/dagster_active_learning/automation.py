@@ -1,0 +1,66 @@
+"""The job of a pool, and the schedule that starts it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import (
+        UnresolvedAssetJobDefinition,
+    )
+
+    from dagster_active_learning.specs import PoolSpecs
+
+
+def check_schedule(schedule: str | None, partitions_def: dg.PartitionsDefinition | None) -> None:
+    """Raise ValueError unless ``schedule`` is a cron string that says which partition is meant."""
+    if schedule is None:
+        return
+    if not isinstance(partitions_def, (dg.TimeWindowPartitionsDefinition, type(None))):
+        raise ValueError(
+            f"schedule is {schedule!r}, but the time does not say which partition of "
+            f"{partitions_def} is to be read: leave it out, and let a sensor or an "
+            "automation_condition follow the predictions"
+        )
+    try:
+        dg.ScheduleDefinition(name="schedule", cron_schedule=schedule, target="*")
+    except dg.DagsterInvalidDefinitionError as error:
+        raise ValueError(
+            f"schedule is {schedule!r}, expected a cron string such as '0 6 * * *'"
+        ) from error
+
+
+def pool_job(pool: str, specs: PoolSpecs) -> UnresolvedAssetJobDefinition:
+    """The job that materializes all assets of a pool, its manifest too."""
+    return dg.define_asset_job(
+        f"{pool}__labeling",
+        selection=dg.AssetSelection.assets(*(spec.key for spec in specs)),
+        description=f"Ranks the images of the pool {pool}: all its assets, from the predictions.",
+    )
+
+
+def pool_schedule(
+    pool: str,
+    cron_schedule: str,
+    job: UnresolvedAssetJobDefinition,
+    partitions_def: dg.PartitionsDefinition | None,
+) -> dg.ScheduleDefinition:
+    """The schedule of a pool's job; of time partitions it asks for the last that is complete."""
+    name = f"{pool}__labeling_schedule"
+    if not isinstance(partitions_def, dg.TimeWindowPartitionsDefinition):
+        return dg.ScheduleDefinition(name=name, job=job, cron_schedule=cron_schedule)
+
+    @dg.schedule(
+        name=name,
+        job=job,
+        cron_schedule=cron_schedule,
+        execution_timezone=partitions_def.timezone,
+    )
+    def last_partition(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        with dg.partition_loading_context(context.scheduled_execution_time):
+            key = partitions_def.get_last_partition_key()
+        return dg.RunRequest(partition_key=key) if key else dg.SkipReason("no partition is over")
+
+    return last_partition

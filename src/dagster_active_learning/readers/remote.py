@@ -1,0 +1,73 @@
+"""Prediction files on a filesystem that fsspec knows: read from a local copy."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import tempfile
+import weakref
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.readers import FORMATS, read_predictions, reader_options
+from dagster_active_learning.readers.stream import PredictionStream
+from dagster_active_learning.watching.file_sets import (
+    FileSet,
+    find_file_sets,
+    path_on_filesystem,
+)
+
+
+def read_remote_predictions(path: str, *, format: str, **options: Any) -> PredictionStream:
+    """Open prediction files at an address such as ``"s3://bucket/predictions/*.parquet"``.
+
+    The files are copied to a temporary folder, which goes when the stream is no longer used. The
+    stream names the addresses as its sources; arguments are those of ``read_predictions``.
+
+    Raises:
+        PredictionReadError: If there is no such file, it cannot be fetched or changes meanwhile, or
+            it is not what the format says.
+        ImportError: If fsspec needs a further package for the address.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="dagster_active_learning_"))
+    try:
+        # The ids of npy and rvc, where they stand beside the file.
+        beside = getattr(reader_options(format, options), "image_ids", None)
+        addresses = _fetch(path, folder, FORMATS[format].files_in_folder, beside)
+        copies = Path(glob.escape(str(folder)), path_on_filesystem(path).lstrip("/"))
+        stream = read_predictions(copies, format=format, **options)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    parts = tuple(replace(part, source=addresses[part.source]) for part in stream.parts)
+    stream = replace(stream, name=path, parts=parts)
+    weakref.finalize(stream, shutil.rmtree, folder)
+    return stream
+
+
+def _fetch(
+    path: str, folder: Path, files_in_folder: str | None, beside: str | None
+) -> dict[str, str]:
+    """Copy all files of a path; returns the address of each copy."""
+
+    def find() -> FileSet | None:
+        return find_file_sets(path, files_in_folder=files_in_folder, beside=beside).get("")
+
+    try:
+        found = find()
+        addresses = found.download(folder) if found else {}
+        changed = find() != found
+    except (OSError, ValueError) as error:
+        raise PredictionReadError(f"{path} cannot be fetched: {error}") from error
+    if not addresses:
+        raise PredictionReadError(
+            f"{path} does not exist: expected a file, or a glob that matches at least one"
+        )
+    if changed:
+        raise PredictionReadError(
+            f"{path} changed while it was fetched: expected files that are complete; write them "
+            "under another name and rename them when they are"
+        )
+    return addresses
