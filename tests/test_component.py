@@ -62,7 +62,10 @@ def described(definitions):
     return {
         "jobs": [(job.name, job.selection, job.description) for job in definitions.jobs],
         "sensors": [
-            {name: getattr(sensor, name) for name in SENSOR_FIELDS}
+            {
+                **{name: getattr(sensor, name) for name in SENSOR_FIELDS},
+                "target": [target.resolvable_to_job.selection for target in sensor.targets],
+            }
             for sensor in definitions.sensors
         ],
         "schedules": [
@@ -111,7 +114,7 @@ SPEC_FIELDS = (
 
 
 SENSOR_FIELDS = (
-    "name", "asset_selection", "default_status", "minimum_interval_seconds", "description",
+    "name", "default_status", "minimum_interval_seconds", "description",
 )  # fmt: skip
 
 

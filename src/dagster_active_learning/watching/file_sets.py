@@ -187,10 +187,9 @@ def _list(filesystem: AbstractFileSystem, pattern: str) -> Iterator[_Entry]:
             yield _Entry(path, stat.S_ISDIR(told.st_mode), version)
         return
     filesystem.invalidate_cache()
-    hidden = posixpath.basename(pattern).startswith(".")
     found: Any = filesystem.glob(pattern, detail=True)
     for path, info in found.items():
-        if hidden or not posixpath.basename(path).startswith("."):
+        if "/." not in path or "/." in pattern:
             version = " ".join(str(info[name]) for name in _TOLD_OF_A_FILE if name in info)
             yield _Entry(path, info["type"] == "directory", version)
 
