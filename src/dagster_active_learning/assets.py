@@ -1,7 +1,7 @@
 """A pool's assets: predictions -> image scores -> labeling candidates."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -185,6 +185,9 @@ class PoolAssets:
         yield materialized(context, self._specs.image_scores.key, done)
 
     def _labeling_candidates(self, context: dg.AssetExecutionContext) -> Results:
+        # What is heavy is loaded before the database is open, as in the other steps.
+        from dagster_active_learning import flow  # noqa: F401
+
         config = context.op_execution_context.op_config
         check_limit(config["limit"])
         check_seed(config["seed"])
@@ -263,26 +266,16 @@ class PoolAssets:
             }
         )
 
-    @contextmanager
-    def _store(self, context: dg.AssetExecutionContext) -> Generator["PoolStore"]:
+    def _store(self, context: dg.AssetExecutionContext) -> AbstractContextManager["PoolStore"]:
         """The pool in the user's database, open as long as the block runs."""
-        from dagster_active_learning.store import PoolStore, release_results
+        from dagster_active_learning.database import open_pool
 
-        resource = getattr(context.resources, RESOURCE)
-        if resource.database == ":memory:":
-            raise dg.DagsterInvalidDefinitionError(
-                f"the resource {RESOURCE!r} has the database ':memory:', which every step would "
-                "have for itself: give it the path of a file"
-            )
-        with resource.get_connection() as connection:
-            try:
-                yield PoolStore(connection, self._pool)
-            except BaseException as error:
-                release_results(error)
-                raise
-            finally:
-                # The resource does not close a connection whose step failed.
-                connection.close()
+        return open_pool(
+            getattr(context.resources, RESOURCE),
+            self._pool,
+            lock_timeout_seconds=self._component.lock_timeout_seconds,
+            report=context.log.info,
+        )
 
     def _require_images(self, store: "PoolStore") -> None:
         from dagster_active_learning.errors import PoolStateError

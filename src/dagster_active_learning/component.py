@@ -35,6 +35,7 @@ from dagster_active_learning.rules import (
     ScoreOnly,
     Task,
     check_limit,
+    check_lock_timeout,
     check_seed,
 )
 from dagster_active_learning.scaffolder import ActiveLearningScaffolder
@@ -170,6 +171,15 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             )
         ),
     ] = None
+    lock_timeout_seconds: Annotated[
+        float,
+        dg.Resolver.default(
+            description=(
+                "How long a step waits for the database while another process has it open. The log "
+                "says which; after that time the step fails."
+            )
+        ),
+    ] = 600
     group_name: Annotated[
         str | None,
         dg.Resolver(
@@ -217,6 +227,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             )
         check_limit(self.limit)
         check_seed(self.seed)
+        check_lock_timeout(self.lock_timeout_seconds)
         check_partitions_def(self.partitions_def)
         self.predictions.check_partitions(partitioned=self.partitions_def is not None)
         # Checked where they are made, and used as they are then.

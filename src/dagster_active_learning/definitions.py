@@ -29,6 +29,7 @@ def active_learning_definitions(
     aggregation: Aggregation = "mean",
     score_only: ScoreOnly | None = None,
     images_without_predictions: ImagesWithoutPredictions | None = None,
+    lock_timeout_seconds: float = 600,
     group_name: str | None = None,
     partitions_def: dg.PartitionsDefinition | None = None,
 ) -> dg.Definitions:
@@ -63,6 +64,8 @@ def active_learning_definitions(
         images_without_predictions: ``"last"``, ``"first"`` or ``"exclude"``: where images without
             predictions rank under every function. By default last, but by their score of 0, and
             so first, under the mean object score.
+        lock_timeout_seconds: How long a step waits for the database while another process has it
+            open. The log says which; after that time the step fails.
         group_name: Group of the assets in the UI, by default the pool.
         partitions_def: Partitions of one dimension, static, dynamic or of time, where the pool has
             a prediction set for each partition key. The manifest has no partitions.
@@ -94,6 +97,7 @@ def active_learning_definitions(
         aggregation=aggregation,
         score_only=score_only,
         images_without_predictions=images_without_predictions,
+        lock_timeout_seconds=lock_timeout_seconds,
         group_name=group_name,
         partitions_def=partitions_def,
     )

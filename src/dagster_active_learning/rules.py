@@ -70,3 +70,9 @@ def check_seed(seed: int) -> None:
     """Raise ValueError unless ``seed`` can be the seed of the order of equal scores."""
     if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"seed is {seed!r}, expected an integer of 64 bits")
+
+
+def check_lock_timeout(seconds: float) -> None:
+    """Raise ValueError unless a step can wait that long for the database."""
+    if not isinstance(seconds, (int, float)) or not seconds >= 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"lock_timeout_seconds is {seconds!r}, expected a number of at least 0")

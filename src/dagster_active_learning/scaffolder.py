@@ -41,6 +41,7 @@ attributes:
   # aggregation: max                  # mean by default; or min, sum
   # score_only: binary                # a lone score is a probability of two classes
   # images_without_predictions: last  # or first, exclude
+  # lock_timeout_seconds: 600         # wait for others that have the database open
 
   # Each partition key is a prediction set; put {{partition_key}} in the path of the files.
   # partitions_def:
