@@ -243,6 +243,7 @@ def test_a_schedule_of_time_partitions_asks_for_the_last_that_is_over(at, expect
         partitions_def=DAILY,
         schedule="0 6 * * *",
     )
+    schedule: Any
     (schedule,) = definitions.schedules or []
     asked = schedule(dg.build_schedule_context(scheduled_execution_time=at))
     assert getattr(asked, "partition_key", None) == expected

@@ -441,6 +441,11 @@ WRONG = {
     ),
     "limit as text": (["pool: a", "limit: many", "predictions: {asset: a}"], 4, "limit is 'many'"),
     "seed": (["pool: a", "predictions: {asset: a}", f"seed: {2**63}"], 5, "integer of 64 bits"),
+    "lock_timeout_seconds": (
+        ["pool: a", "predictions: {asset: a}", "lock_timeout_seconds: -1"],
+        5,
+        "lock_timeout_seconds is -1",
+    ),
     "task": (["pool: a", "predictions: {asset: a}", "task: no"], 5, "task"),
     "task as text": (["pool: a", "task: odd", "predictions: {asset: a}"], 4, "task is 'odd'"),
     "inputs": (["pool: a", "predictions: {asset: a}", "inputs: odds"], 5, "inputs is 'odds'"),
@@ -642,7 +647,7 @@ def test_every_comment_of_the_scaffold_is_a_setting_that_can_be_used(load):
     options = [
         line.removeprefix("  # ").split("  #")[0]
         for line in text.splitlines()
-        if line.startswith(("  # task", "  # acq", "  # limit", "  # seed", "  # inputs", "  # aggr", "  # score_only", "  # images", "  # group", "  # auto", "  # fresh", "  # schedule"))
+        if line.startswith(("  # task", "  # acq", "  # limit", "  # seed", "  # inputs", "  # aggr", "  # score_only", "  # images", "  # lock", "  # group", "  # auto", "  # fresh", "  # schedule"))
     ]  # fmt: skip
     translation = text[text.index("  # translation") :].replace("  # ", "")
     component, _ = load(
@@ -651,7 +656,7 @@ def test_every_comment_of_the_scaffold_is_a_setting_that_can_be_used(load):
     assert component.task == "detection"
     assert component.images_without_predictions == "last"
     assert component.schedule == "0 6 * * *"
-    assert len(options) == 13
+    assert len(options) == 14
 
 
 def test_scaffold_in_python_and_with_a_database(sandbox):

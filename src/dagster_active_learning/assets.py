@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from dagster_active_learning.acquisition.functions import AcquisitionFunction
 from dagster_active_learning.candidate_metadata import CandidateMetadata, CandidatePictures
-from dagster_active_learning.database import RESOURCE, open_pool
 from dagster_active_learning.metadata import (
     Metadata,
     column_lineage,
@@ -19,6 +19,7 @@ from dagster_active_learning.metadata import (
 )
 from dagster_active_learning.partitions import materialized, partition_value, prediction_sets
 from dagster_active_learning.rules import check_limit, check_seed
+from dagster_active_learning.specs import RESOURCE
 
 if TYPE_CHECKING:
     from dagster_active_learning.component import ActiveLearningComponent
@@ -109,7 +110,7 @@ class PoolAssets:
 
     def _images(self, manifest: "PoolImages", context: dg.AssetExecutionContext) -> Results:
         rows, sha256 = manifest.read()
-        with open_pool(context, self._pool) as store:
+        with self._component.open_pool(context) as store:
             with store.transaction():
                 store.replace_images(rows)
             images, labeled = store.image_counts()
@@ -129,7 +130,7 @@ class PoolAssets:
         names = prediction_sets(context)
         partitioned = self._component.partitions_def is not None
         done: dict[str, tuple[Metadata, str | None]] = {}
-        with open_pool(context, self._pool) as store:
+        with self._component.open_pool(context) as store:
             self._require_images(store)
             for name in names:
                 value = upstream
@@ -162,7 +163,7 @@ class PoolAssets:
 
         predictions = self._specs.predictions.key
         done: dict[str, tuple[Metadata, str | None]] = {}
-        with open_pool(context, self._pool) as store:
+        with self._component.open_pool(context) as store:
             self._require_images(store)
             for name in prediction_sets(context):
                 stored = flow.score_prediction_set(
@@ -198,6 +199,9 @@ class PoolAssets:
         yield materialized(context, self._specs.image_scores.key, done)
 
     def _labeling_candidates(self, context: dg.AssetExecutionContext) -> Results:
+        # What is heavy is loaded before the database is open, as in the other steps.
+        import_module("dagster_active_learning.flow")
+
         config = context.op_execution_context.op_config
         check_limit(config["limit"])
         check_seed(config["seed"])
@@ -207,7 +211,7 @@ class PoolAssets:
             if self._specs.candidates[function.name].key in context.selected_asset_keys
         ]
         ranked: dict[str, dict[str, tuple[Metadata, CandidatePictures, str]]] = {}
-        with open_pool(context, self._pool) as store:
+        with self._component.open_pool(context) as store:
             self._require_images(store)
             for name in prediction_sets(context):
                 ranked[name] = self._rank(context, store, name, selected)
@@ -271,7 +275,7 @@ class PoolAssets:
         self, files: "CandidateFiles", key: dg.AssetKey, context: dg.AssetExecutionContext
     ) -> Results:
         done: dict[str, tuple[Metadata, str | None]] = {}
-        with open_pool(context, self._pool) as store:
+        with self._component.open_pool(context) as store:
             for name in prediction_sets(context):
                 metadata = files.write(store, name)
                 context.log.info(f"{metadata['dagster/row_count']:,} candidates written")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from dagster_active_learning.database import RESOURCE, open_pool
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.partitions import PREDICTION_SET
+from dagster_active_learning.specs import RESOURCE
 
 if TYPE_CHECKING:
     from dagster_active_learning.component import ActiveLearningComponent
@@ -136,7 +136,7 @@ class PoolChecks:
         def step(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
             from dagster_active_learning.check_results import RESULTS, CheckRun
 
-            with open_pool(context, component.pool, read_only=True) as store:
+            with component.open_pool(context, read_only=True) as store:
                 sets = [store.prediction_set(name) for name in self._names(context, store)]
                 # All before the first is reported: the database is closed while Dagster writes.
                 results = [

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import dagster as dg
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
@@ -41,6 +41,7 @@ from dagster_active_learning.rules import (
     ScoreOnly,
     Task,
     check_limit,
+    check_lock_timeout,
     check_seed,
     check_share,
 )
@@ -51,7 +52,12 @@ from dagster_active_learning.sensors import (
     prediction_file_sensor,
 )
 from dagster_active_learning.sources import PoolImages, PredictionFiles, PredictionSource
-from dagster_active_learning.specs import PoolAsset, PoolSpecs
+from dagster_active_learning.specs import RESOURCE, PoolAsset, PoolSpecs
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from dagster_active_learning.store import PoolStore
 
 
 def _translation_variables(asset: PoolAsset) -> dict[str, str | None]:
@@ -203,6 +209,15 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             examples=[0.99],
         ),
     ] = 1.0
+    lock_timeout_seconds: Annotated[
+        float,
+        dg.Resolver.default(
+            description=(
+                "How long a step waits for the database while another process has it open. The log "
+                "says which; after that time the step fails."
+            )
+        ),
+    ] = 600
     group_name: Annotated[
         str | None,
         dg.Resolver(
@@ -315,6 +330,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         check_seed(self.seed)
         check_share("max_quarantined_share", self.max_quarantined_share)
         check_share("min_coverage", self.min_coverage)
+        check_lock_timeout(self.lock_timeout_seconds)
         check_partitions_def(self.partitions_def)
         self.predictions.check_partitions(partitioned=self.partitions_def is not None)
         self.predictions.check_inputs(self.inputs)
@@ -389,6 +405,33 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
     def specs(self) -> PoolSpecs:
         """The specs of the pool's assets."""
         return PoolSpecs(self)
+
+    def open_pool(
+        self,
+        context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
+        *,
+        read_only: bool = False,
+    ) -> "AbstractContextManager[PoolStore]":
+        """The pool's tables in the project's database, as long as the block runs.
+
+        Args:
+            context: The context of the step.
+            read_only: Whether the step only reads; then several processes may at a time.
+
+        Raises:
+            DatabaseUnavailableError: If others had the file open for ``lock_timeout_seconds``, it
+                cannot be written, or a disk is full.
+            PoolStateError: If a step that only reads finds no such pool.
+        """
+        from dagster_active_learning.database import open_pool
+
+        return open_pool(
+            getattr(context.resources, RESOURCE),
+            self.pool,
+            lock_timeout_seconds=self.lock_timeout_seconds,
+            report=context.log.info,
+            read_only=read_only,
+        )
 
     def get_asset_spec(self, spec: dg.AssetSpec, asset: PoolAsset) -> dg.AssetSpec:
         """The spec of one of the pool's assets; override it to change keys, groups, tags, ….

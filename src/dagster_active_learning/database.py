@@ -1,90 +1,203 @@
-"""The user's DuckDB database, open for as long as a step needs it."""
+"""The user's DuckDBResource, open for one step: writers take turns, and errors say what to do."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+import errno
+import os
+import random
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import duckdb
+
+from dagster_active_learning.errors import DatabaseUnavailableError
+from dagster_active_learning.store import PoolStore, existing_pool, release_results
 
 if TYPE_CHECKING:
-    import duckdb
     from dagster_duckdb import DuckDBResource
 
-    from dagster_active_learning.store import PoolStore
+SECONDS_BETWEEN_TRIES = (0.1, 0.4)
+"""Drawn anew for each try, so that processes that wait do not all try at the same time.
 
-RESOURCE = "duckdb"
-"""Key of the user's DuckDBResource, and name of the Dagster pool that limits its users."""
+The waits do not grow: who waits longest would try least often. A try costs 5 ms of a processor.
+"""
+
+SECONDS_BETWEEN_REPORTS = 30.0
+
+_TURNS: dict[str, threading.Lock] = {}
+"""One a file: DuckDB keeps other processes out, but not the other threads of this one."""
+
+_DISK_FULL = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+_NOT_WRITABLE = [os.strerror(code) for code in (errno.EACCES, errno.EPERM, errno.EROFS)]
 
 
 @contextmanager
 def open_pool(
-    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
+    resource: DuckDBResource,
     pool: str,
     *,
+    lock_timeout_seconds: float,
+    report: Callable[[str], None],
     read_only: bool = False,
 ) -> Generator[PoolStore]:
-    """A pool in the user's database, open as long as the block runs.
+    """A pool in the user's database, which nobody else writes to as long as the block runs.
+
+    The connection is closed at the end of the block, also after an error.
 
     Args:
-        context: The context of the step.
+        resource: The user's resource; its connection is the one that is used.
         pool: The pool's name.
-        read_only: Whether the step only reads; then several may do so at a time.
+        lock_timeout_seconds: How long to wait for others that have the file open.
+        report: Told who has it open.
+        read_only: Whether the block only reads; then processes that read too may have it open.
 
     Raises:
+        DatabaseUnavailableError: If others had the file open for all that time, it cannot be
+            written, or a disk is full.
         DagsterInvalidDefinitionError: If the database is in memory.
-        PoolStateError: If a step that only reads finds no such pool.
+        PoolStateError: If a block that only reads finds no such pool.
     """
-    from dagster_active_learning.store import PoolStore, existing_pool, release_results
-
-    resource: DuckDBResource = getattr(context.resources, RESOURCE)
-    if resource.database == ":memory:":
+    path = resource.database
+    # An empty name is a database in memory too.
+    if not path or path.startswith(":memory:"):
         raise dg.DagsterInvalidDefinitionError(
-            f"the resource {RESOURCE!r} has the database ':memory:', which every step would "
-            "have for itself: give it the path of a file"
+            f"the resource 'duckdb' has the database {path!r}, which every step would have for "
+            "itself: give it the path of a file"
         )
-    if read_only:
-        with _reader(resource) as connection, existing_pool(connection, pool) as store:
-            yield store
-        return
-    with resource.get_connection() as connection:
+    turn = _TURNS.setdefault(os.path.realpath(path), threading.Lock())
+    connection = None
+    with _explained(path):
+        first = _wait(path, _config(resource), turn, lock_timeout_seconds, report, read_only)
         try:
-            yield PoolStore(connection, pool)
+            # The resource retries a locked file in its own way, and opens it for writing. Beside an
+            # open connection of this process its connection is there at once, and a subclass may
+            # still make it ready.
+            with nullcontext(first) if read_only else resource.get_connection() as connection:
+                if read_only:
+                    with existing_pool(connection, pool) as store:
+                        yield store
+                else:
+                    first.close()
+                    yield PoolStore(connection, pool)
         except BaseException as error:
             release_results(error)
             raise
         finally:
+            first.close()
             # The resource does not close a connection whose step failed.
-            connection.close()
+            if connection is not None:
+                connection.close()
+            turn.release()
+
+
+def _config(resource: DuckDBResource) -> dict[str, Any]:
+    """The resource's own configuration: that of a process's connections to a file is the same."""
+    return {"custom_user_agent": "dagster", **resource.connection_config}
+
+
+def _wait(
+    path: str,
+    config: dict[str, Any],
+    turn: threading.Lock,
+    timeout: float,
+    report: Callable[[str], None],
+    read_only: bool,
+) -> duckdb.DuckDBPyConnection:
+    """Take the file's turn in this process, and open the file, once both are free."""
+    start = time.monotonic()
+    next_report = start
+    while True:
+        holder = f"another step of this process (PID {os.getpid()})"
+        if turn.acquire(blocking=False):
+            try:
+                _create(path, config)
+                return duckdb.connect(path, read_only=read_only, config=config)
+            except BaseException as error:
+                turn.release()
+                if not isinstance(error, duckdb.Error) or (holder := _holder(error)) is None:
+                    raise
+        now = time.monotonic()
+        if now - start >= timeout:
+            raise DatabaseUnavailableError(
+                f"the database {path} is still open in {holder} after {timeout:g} seconds: close "
+                "it there, or give the pool a higher lock_timeout_seconds"
+            )
+        if now >= next_report:
+            next_report = now + SECONDS_BETWEEN_REPORTS
+            report(
+                f"waiting for the database {path}, which is open in {holder}, for up to "
+                f"{timeout - (now - start):,.0f} seconds (lock_timeout_seconds)"
+            )
+        pause = random.uniform(*SECONDS_BETWEEN_TRIES)  # noqa: S311 - jitter
+        time.sleep(min(pause, start + timeout - now))
+
+
+def _holder(error: duckdb.Error) -> str | None:
+    """Who has the file open, from what DuckDB says; None if the error is another one."""
+    message = str(error)
+    if "Could not set lock on file" in message:
+        found = re.search(r"lock is held in (.+? \(PID \d+\)(?: by user \w+)?)", message)
+        return found[1] if found else f"another process ({message})"
+    if "with a different configuration than existing connections" in message:
+        return f"this process (PID {os.getpid()}), with another configuration than the resource's"
+    return None
+
+
+def _create(path: str, config: dict[str, Any]) -> None:
+    """Make a database that is not there yet, so that the file is a whole one from the beginning.
+
+    A process that is killed while DuckDB makes a file leaves one that nobody can open any more.
+    """
+    file = Path(path)
+    # A scheme such as "md:" is a database elsewhere; a missing folder is DuckDB's to complain of.
+    if re.match(r"\w{2,}:", path) or file.exists() or not file.parent.is_dir():
+        return
+    # Another process may be faster, or a file system without links. Where nothing can be written,
+    # DuckDB tries again in the file's own place and says so.
+    with (
+        suppress(OSError),
+        tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder,
+    ):
+        new = Path(folder) / file.name
+        duckdb.connect(str(new), config=config).close()
+        os.link(new, file)
 
 
 @contextmanager
-def _reader(resource: DuckDBResource) -> Generator[duckdb.DuckDBPyConnection]:
-    """A connection that cannot write, where the database is a file that is there."""
-    import duckdb
-    from dagster._utils.backoff import backoff
-
-    if not Path(resource.database).is_file():
-        with resource.get_connection() as connection:
-            try:
-                yield connection
-            finally:
-                connection.close()
-        return
-    # The resource can open a database for writing only; the rest is as it does it.
-    connection = backoff(
-        fn=duckdb.connect,
-        retry_on=(duckdb.IOException,),
-        kwargs={
-            "database": resource.database,
-            "read_only": True,
-            "config": {"custom_user_agent": "dagster", **resource.connection_config},
-        },
-        max_retries=10,
-    )
+def _explained(path: str) -> Generator[None]:
+    """Errors of the disk that the database is on say what to do."""
     try:
-        yield connection
-    finally:
-        connection.close()
+        yield
+    except (duckdb.Error, OSError) as error:
+        message = str(error)
+        if any(words in message for words in _DISK_FULL):
+            temporary = tempfile.gettempdir()
+            raise DatabaseUnavailableError(
+                f"a disk is full, and the database {path} keeps its former rows: {message}. There "
+                f"is {_free(Path(path).parent)} left beside the database and "
+                f"{_free(Path(temporary))} for temporary files in {temporary}: make room and "
+                "materialize again"
+            ) from error
+        # Not an error about another file, which a query may read.
+        about_database = isinstance(error, duckdb.Error) and Path(path).name in message
+        not_writable = about_database and any(words in message for words in _NOT_WRITABLE)
+        if not_writable or "attached in read-only mode" in message:
+            raise DatabaseUnavailableError(
+                f"the database {path} cannot be written: {message}. Give the user of this process "
+                "the right to write to the file and its folder, and the resource a "
+                "connection_config without access_mode"
+            ) from error
+        raise
+
+
+def _free(folder: Path) -> str:
+    """How much a folder's disk has left."""
+    return f"{shutil.disk_usage(folder).free / 2**20:,.1f} MiB"

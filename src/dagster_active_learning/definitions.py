@@ -38,6 +38,7 @@ def active_learning_definitions(
     images_without_predictions: ImagesWithoutPredictions | None = None,
     max_quarantined_share: float = 0.05,
     min_coverage: float = 1.0,
+    lock_timeout_seconds: float = 600,
     group_name: str | None = None,
     partitions_def: dg.PartitionsDefinition | None = None,
     export: ExportPaths | None = None,
@@ -82,6 +83,8 @@ def active_learning_definitions(
             check of the predictions fails, and nothing is scored or ranked in the same run.
         min_coverage: How large a share of the manifest's images without a label should have
             predictions. Below it a check of the predictions warns.
+        lock_timeout_seconds: How long a step waits for the database while another process has it
+            open. The log says which; after that time the step fails.
         group_name: Group of the assets in the UI, by default the pool.
         partitions_def: Partitions of one dimension, static, dynamic or of time, where the pool has
             a prediction set for each partition key. The manifest has no partitions.
@@ -127,6 +130,7 @@ def active_learning_definitions(
         images_without_predictions=images_without_predictions,
         max_quarantined_share=max_quarantined_share,
         min_coverage=min_coverage,
+        lock_timeout_seconds=lock_timeout_seconds,
         group_name=group_name,
         partitions_def=partitions_def,
         export=export,

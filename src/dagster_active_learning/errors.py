@@ -13,3 +13,7 @@ class PredictionReadError(ActiveLearningError):
 
 class PoolStateError(ActiveLearningError):
     """The database does not hold what a step needs, for example scores without predictions."""
+
+
+class DatabaseUnavailableError(ActiveLearningError):
+    """The database is open in another process, cannot be written, or its disk is full."""

@@ -76,3 +76,9 @@ def check_share(name: str, share: float) -> None:
     """Raise ValueError unless the setting is a share, from 0 to 1."""
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"{name} is {share!r}, expected a share from 0 to 1")
+
+
+def check_lock_timeout(seconds: float) -> None:
+    """Raise ValueError unless a step can wait that long for the database."""
+    if not isinstance(seconds, (int, float)) or not seconds >= 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"lock_timeout_seconds is {seconds!r}, expected a number of at least 0")

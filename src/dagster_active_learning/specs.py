@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from dagster_active_learning.acquisition.functions import AcquisitionFunction
     from dagster_active_learning.component import ActiveLearningComponent
 
+RESOURCE = "duckdb"
+"""Key of the user's DuckDBResource, and name of the Dagster pool that limits its users."""
+
 CODE_VERSION = "1"
 """Part of every asset's code version; another one means other results for the same input."""
 

@@ -1,0 +1,294 @@
+"""Opening the user's database: who waits for whom, for how long, and what is closed again."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import dagster as dg
+import duckdb
+import pytest
+from dagster_duckdb import DuckDBResource
+
+from dagster_active_learning import PredictionFiles, active_learning_definitions
+from dagster_active_learning import database as database_module
+from dagster_active_learning.database import open_pool
+from dagster_active_learning.errors import DatabaseUnavailableError, PoolStateError
+
+HOLDER = """
+import sys, duckdb
+connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "reader")
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def opened(database):
+    """Open the pool of the test's database; what is reported goes to a list."""
+
+    def run(*, timeout=10.0, report=lambda _: None, resource=None):
+        return open_pool(
+            resource or DuckDBResource(database=str(database)),
+            "pool",
+            lock_timeout_seconds=timeout,
+            report=report,
+        )
+
+    return run
+
+
+@contextmanager
+def holding(database, kind):
+    """Another process that has the database open until its input is closed."""
+    command = [sys.executable, "-c", HOLDER, str(database), kind]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"open\n"
+        yield process
+
+
+@pytest.fixture
+def existing(database):
+    duckdb.connect(str(database)).close()
+    return database
+
+
+def check_closed(database):
+    # DuckDB refuses it as long as the process has a connection of another configuration.
+    duckdb.connect(str(database), config={"threads": 1}).close()
+
+
+@pytest.mark.parametrize("kind", ["writer", "reader"])
+def test_a_step_waits_for_another_process_and_says_which(existing, opened, kind):
+    told = []
+    with holding(existing, kind) as process:
+
+        def report(message):
+            told.append(message)
+            process.communicate()
+
+        with opened(report=report) as store:
+            assert store.image_counts() == (0, 0)
+    assert len(told) == 1
+    for words in (str(existing), f"(PID {process.pid})", "lock_timeout_seconds"):
+        assert words in told[0]
+
+
+@pytest.mark.parametrize("timeout", [0, 0.5])
+def test_after_the_deadline_the_error_names_file_holder_and_setting(existing, opened, timeout):
+    with holding(existing, "writer") as process:
+        start = time.monotonic()
+        with pytest.raises(DatabaseUnavailableError) as error, opened(timeout=timeout):
+            pass
+        waited = time.monotonic() - start
+        process.communicate()
+    assert timeout <= waited < timeout + 2
+    for words in (str(existing), f"(PID {process.pid})", "lock_timeout_seconds", f"{timeout:g} s"):
+        assert words in str(error.value)
+    with opened():
+        pass
+
+
+def test_the_waits_have_jitter_and_reports_are_rare(existing, opened, monkeypatch):
+    clock, waits, told = [0.0], [], []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(database_module.time, "sleep", sleep)
+    monkeypatch.setattr(database_module.time, "monotonic", lambda: clock[0])
+    # A connection of this process makes the same waiting without a process.
+    with (
+        duckdb.connect(str(existing), config={"threads": 1}),
+        pytest.raises(DatabaseUnavailableError, match="another configuration"),
+        opened(timeout=100, report=told.append),
+    ):
+        pass
+    assert sum(waits) == pytest.approx(100)
+    low, high = database_module.SECONDS_BETWEEN_TRIES
+    assert all(low <= wait <= high for wait in waits[:-1])
+    assert len(set(waits)) > 0.9 * len(waits)
+    assert len(told) == 4
+    assert all(f"this process (PID {os.getpid()})" in message for message in told)
+
+
+def test_a_notebook_in_the_same_process_is_waited_for(existing, opened):
+    notebook = duckdb.connect(str(existing))
+    with opened(report=lambda _: notebook.close()) as store:
+        assert store.image_counts() == (0, 0)
+
+
+def test_threads_take_turns(opened):
+    inside, most, errors = [], [], []
+
+    def work():
+        try:
+            with opened(timeout=60) as store:
+                inside.append(store)
+                most.append(len(inside))
+                time.sleep(0.01)
+                inside.remove(store)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (errors, most) == ([], [1] * 6)
+
+
+def test_a_link_to_the_file_is_the_same_file(existing, opened, tmp_path):
+    (tmp_path / "link").symlink_to(existing)
+    link = DuckDBResource(database=str(tmp_path / "link"))
+    with (
+        opened(),
+        pytest.raises(DatabaseUnavailableError, match="another step of this process"),
+        opened(resource=link, timeout=0),
+    ):
+        pass
+
+
+class Prepared(DuckDBResource):
+    """A user's resource that makes each connection ready."""
+
+    @contextmanager
+    def get_connection(self):
+        with super().get_connection() as connection:
+            connection.execute("SET VARIABLE ready = 42")
+            yield connection
+
+
+class Broken(DuckDBResource):
+    """A user's resource that fails once it has a connection."""
+
+    @contextmanager
+    def get_connection(self):
+        raise RuntimeError("broken")
+        yield
+
+
+def test_the_connection_is_the_resource_s_own(database, opened):
+    config = {"threads": 1, "custom_user_agent": "ours"}
+    resource = Prepared(database=str(database), connection_config=config)
+    with opened(resource=resource) as store:
+        ((ready, threads, agent),) = store.connection.execute(
+            "SELECT getvariable('ready'), current_setting('threads'), user_agent "
+            "FROM pragma_user_agent()"
+        ).fetchall()
+        with resource.get_connection():
+            pass
+    assert (ready, threads) == (42, 1)
+    assert agent.endswith("ours")
+
+
+def test_everything_is_closed_after_the_block(database, opened):
+    with opened():
+        pass
+    check_closed(database)
+
+
+@pytest.mark.parametrize("case", ["block", "resource", "schema"])
+def test_everything_is_closed_after_an_error(database, opened, case):
+    resource, kind = None, RuntimeError
+    if case == "resource":
+        resource = Broken(database=str(database))
+    if case == "schema":
+        kind = PoolStateError
+        with duckdb.connect(str(database)) as connection:
+            connection.execute("CREATE SCHEMA pool; CREATE TABLE pool.images (a INT)")
+
+    def step(store):
+        # A result that has not been read to its end keeps the database open.
+        result = store.connection.cursor().execute("FROM range(1_000_000)")
+        assert result.fetchone()
+        raise RuntimeError
+
+    with pytest.raises(kind), opened(resource=resource) as store:
+        step(store)
+    check_closed(database)
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS pool CASCADE")
+    with opened(timeout=0):
+        pass
+
+
+@pytest.mark.parametrize("path", [":memory:", ":memory:named", ""])
+def test_a_database_in_memory_is_refused(opened, path):
+    with (
+        pytest.raises(dg.DagsterInvalidDefinitionError, match="give it the path of a file"),
+        opened(resource=DuckDBResource(database=path)),
+    ):
+        pass
+
+
+def test_a_new_database_is_whole_before_it_is_there(database, opened, monkeypatch):
+    """Killed while DuckDB writes a new file, a process leaves one that cannot be opened."""
+
+    def link(new, file):
+        assert not file.exists()
+        duckdb.connect(str(new), read_only=True).close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(database_module.os, "link", link)
+    with pytest.raises(KeyboardInterrupt), opened():
+        pass
+    assert list(database.parent.iterdir()) == []
+
+
+def test_a_file_system_without_links_has_a_database_too(database, opened, monkeypatch):
+    def link(new, file):
+        raise PermissionError
+
+    monkeypatch.setattr(database_module.os, "link", link)
+    with opened():
+        pass
+    assert list(database.parent.iterdir()) == [database]
+
+
+@pytest.mark.parametrize("name", ["junk.duckdb", "missing/a.duckdb"])
+def test_what_is_no_database_fails_at_once(tmp_path, opened, name):
+    (tmp_path / "junk.duckdb").write_text("junk" * 5_000)
+    resource = DuckDBResource(database=str(tmp_path / name))
+    with pytest.raises(duckdb.IOException, match=name), opened(resource=resource):
+        pass
+
+
+def test_a_database_that_is_open_read_only_says_so(database, write_predictions, query):
+    definitions = active_learning_definitions(
+        pool="pool", predictions=PredictionFiles(write_predictions([[0.5, 0.5]]), "parquet")
+    )
+    writable = DuckDBResource(database=str(database))
+    assert dg.materialize(definitions.assets, resources={"duckdb": writable}).success
+    before = query("FROM pool.prediction_sets")
+    read_only = DuckDBResource(
+        database=str(database), connection_config={"access_mode": "READ_ONLY"}
+    )
+    for asset in ("predictions", "image_scores", "labeling_candidates/entropy"):
+        with pytest.raises(DatabaseUnavailableError, match="cannot be written.*access_mode") as e:
+            dg.materialize(
+                definitions.assets,
+                selection=f"key:pool/{asset}",
+                resources={"duckdb": read_only},
+            )
+        assert str(database) in str(e.value)
+    assert query("FROM pool.prediction_sets") == before
+
+
+def test_the_pool_s_setting_is_the_deadline_of_its_steps(existing, write_predictions):
+    definitions = active_learning_definitions(
+        pool="pool",
+        predictions=PredictionFiles(write_predictions([[0.5, 0.5]]), "parquet"),
+        lock_timeout_seconds=0.25,
+    )
+    with holding(existing, "writer") as process:
+        with pytest.raises(DatabaseUnavailableError, match=r"after 0\.25 seconds"):
+            dg.materialize(
+                definitions.assets, resources={"duckdb": DuckDBResource(database=str(existing))}
+            )
+        process.communicate()
