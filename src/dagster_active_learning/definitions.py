@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any
 
 import dagster as dg
 
@@ -34,7 +33,7 @@ def active_learning_definitions(
     group_name: str | None = None,
     partitions_def: dg.PartitionsDefinition | None = None,
     sensor: PredictionFileSensor | None = None,
-    automation_condition: dg.AutomationCondition[Any] | None = None,
+    automation: bool = False,
     freshness_policy: dg.FreshnessPolicy | None = None,
     schedule: str | None = None,
 ) -> dg.Definitions:
@@ -74,9 +73,9 @@ def active_learning_definitions(
             a prediction set for each partition key. The manifest has no partitions.
         sensor: Watches the prediction files: each new or changed one starts a run of predictions,
             scores and candidates, and adds the key of a dynamic partition.
-        automation_condition: When scores and candidates are materialized by themselves, for example
-            ``dg.AutomationCondition.eager()``, as soon as Dagster's automation sensor is on;
-            predictions too, where they come from an asset and no ``sensor`` watches them.
+        automation: Whether scores and candidates follow new predictions and a new manifest by
+            themselves, as soon as Dagster's automation sensor is on; predictions too, where they
+            come from an asset and no ``sensor`` reads them.
         freshness_policy: How old the candidates may be before Dagster says so.
         schedule: Cron string of a schedule that materializes the whole pool; of time partitions the
             last one that is over.
@@ -112,7 +111,7 @@ def active_learning_definitions(
         group_name=group_name,
         partitions_def=partitions_def,
         sensor=sensor,
-        automation_condition=automation_condition,
+        automation=automation,
         freshness_policy=freshness_policy,
         schedule=schedule,
     )
