@@ -17,7 +17,6 @@ from dagster_active_learning import (
     active_learning_definitions,
 )
 
-EAGER = dg.AutomationCondition.eager()
 DYNAMIC = dg.DynamicPartitionsDefinition(name="models")
 DAILY = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-02-01")
 FUNCTIONS = ["entropy", "margin"]
@@ -82,9 +81,7 @@ def files(write_predictions, tmp_path):
 
 
 def test_scores_and_candidates_follow_new_predictions_once(database, instance, files):
-    pool = Pool(
-        database, instance, predictions=files, partitions_def=DYNAMIC, automation_condition=EAGER
-    )
+    pool = Pool(database, instance, predictions=files, partitions_def=DYNAMIC, automation=True)
     assert pool.tick() == {}
     instance.add_dynamic_partitions("models", ["may", "june"])
     assert pool.tick() == {}, "there are no predictions to follow"
@@ -103,7 +100,7 @@ def test_what_the_sensor_runs_automation_does_not_run_again(database, instance, 
         instance,
         predictions=files,
         partitions_def=DYNAMIC,
-        automation_condition=EAGER,
+        automation=True,
         sensor=PredictionFileSensor(),
     )
     assert pool.tick() == {}
@@ -133,7 +130,7 @@ def test_predictions_follow_the_asset_that_makes_them(database, instance):
         [model_of_a_partition],
         predictions=PredictionAsset("model"),
         partitions_def=DYNAMIC,
-        automation_condition=EAGER,
+        automation=True,
     )
     instance.add_dynamic_partitions("models", ["may"])
     assert pool.tick() == {}
@@ -150,7 +147,7 @@ def test_candidates_follow_the_manifest(database, instance, files, tmp_path):
         instance,
         predictions=PredictionFiles(tmp_path / "may.parquet", "parquet"),
         images=tmp_path / "manifest.csv",
-        automation_condition=EAGER,
+        automation=True,
     )
     images = dg.AssetKey(["pool", "images"])
     pool.definitions.get_job_def("pool__labeling").execute_in_process(instance=instance)
@@ -179,21 +176,20 @@ def test_predictions_have_the_condition_where_something_upstream_says_what_is_ne
 ):
     specs = {
         spec.key: spec
-        for automation_condition in (EAGER, None)
+        for automation in (True, False)
         for asset in active_learning_definitions(
-            pool="pool" if automation_condition else "plain",
+            pool="pool" if automation else "plain",
             predictions=predictions,
             acquisition_functions=FUNCTIONS,
             images="manifest.csv",
-            automation_condition=automation_condition,
+            automation=automation,
             **settings,
         ).assets
         or []
         for spec in asset.specs
     }
-    automated = {key for key, spec in specs.items() if spec.automation_condition == EAGER}
+    automated = {key for key, spec in specs.items() if spec.automation_condition}
     assert automated == {SCORES, *CANDIDATES} | ({PREDICTIONS} if expected else set())
-    assert {spec.automation_condition for spec in specs.values()} == {EAGER, None}
 
 
 def test_the_freshness_policy_is_that_of_the_candidates():
@@ -276,3 +272,11 @@ def test_a_schedule_that_cannot_be_is_refused(schedule, partitions_def, words):
             partitions_def=partitions_def,
             schedule=schedule,
         )
+
+
+def test_old_time_partitions_follow_their_predictions_too(database, instance, files, tmp_path):
+    (tmp_path / "may.parquet").rename(tmp_path / "2026-01-02.parquet")
+    pool = Pool(database, instance, predictions=files, partitions_def=DAILY, automation=True)
+    assert pool.tick() == {}
+    pool.materialize(PREDICTIONS, partition_key="2026-01-02")
+    assert pool.tick() == dict.fromkeys([SCORES, *CANDIDATES], 1)

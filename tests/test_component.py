@@ -292,7 +292,7 @@ EQUAL = {
         pool: signs
         predictions: {path: s3://bucket/*.csv, format: csv}
         sensor: {minimum_interval_seconds: 7, default_status: RUNNING}
-        automation_condition: "{{ dg.AutomationCondition.eager() }}"
+        automation: true
         freshness_policy: "{{ dg.FreshnessPolicy.time_window(datetime.timedelta(days=7)) }}"
         schedule: 0 6 * * *
         """,
@@ -301,7 +301,7 @@ EQUAL = {
             "sensor": PredictionFileSensor(
                 minimum_interval_seconds=7, default_status=dg.DefaultSensorStatus.RUNNING
             ),
-            "automation_condition": dg.AutomationCondition.eager(),
+            "automation": True,
             "freshness_policy": dg.FreshnessPolicy.time_window(timedelta(days=7)),
             "schedule": "0 6 * * *",
         },

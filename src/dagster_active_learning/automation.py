@@ -1,4 +1,4 @@
-"""The job of a pool, and the schedule that starts it."""
+"""What materializes a pool by itself: the condition of its assets, its job and its schedule."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ if TYPE_CHECKING:
 
     from dagster_active_learning.specs import PoolSpecs
 
+FOLLOW_UPSTREAM = (
+    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    & ~dg.AutomationCondition.any_deps_missing()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("follow_upstream")
+"""True when an upstream asset was materialized without this one, of the same partition.
+
+It is ``AutomationCondition.eager()`` but for two parts. Partitions that are missing are not asked
+for: at a tick that falls in the moment in which a run of the sensor is done with them, eager asks
+for them again. And old time partitions follow too.
+"""
+
 
 def check_schedule(schedule: str | None, partitions_def: dg.PartitionsDefinition | None) -> None:
     """Raise ValueError unless ``schedule`` is a cron string that says which partition is meant."""
@@ -21,8 +34,8 @@ def check_schedule(schedule: str | None, partitions_def: dg.PartitionsDefinition
     if not isinstance(partitions_def, (dg.TimeWindowPartitionsDefinition, type(None))):
         raise ValueError(
             f"schedule is {schedule!r}, but the time does not say which partition of "
-            f"{partitions_def} is to be read: leave it out, and let a sensor or an "
-            "automation_condition follow the predictions"
+            f"{partitions_def} is to be read: leave it out, and let sensor or automation follow "
+            "the predictions"
         )
     try:
         dg.ScheduleDefinition(name="schedule", cron_schedule=schedule, target="*")

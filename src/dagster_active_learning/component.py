@@ -267,18 +267,16 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             examples=[{"minimum_interval_seconds": 60, "default_status": "RUNNING"}],
         ),
     ] = None
-    automation_condition: Annotated[
-        dg.AutomationCondition[Any] | None,
+    automation: Annotated[
+        bool,
         dg.Resolver.default(
-            model_field_type=str | None,
             description=(
-                "When scores and candidates are materialized by themselves, as soon as Dagster's "
-                "automation sensor is on; predictions too, where they come from an asset and no "
-                "sensor watches them."
-            ),
-            examples=["{{ dg.AutomationCondition.eager() }}"],
+                "Whether scores and candidates follow new predictions and a new manifest by "
+                "themselves, as soon as Dagster's automation sensor is on; predictions too, where "
+                "they come from an asset and no sensor reads them."
+            )
         ),
-    ] = None
+    ] = False
     freshness_policy: Annotated[
         dg.FreshnessPolicy | None,
         dg.Resolver.default(

@@ -43,7 +43,7 @@ def active_learning_definitions(
     partitions_def: dg.PartitionsDefinition | None = None,
     export: ExportPaths | None = None,
     sensor: PredictionFileSensor | None = None,
-    automation_condition: dg.AutomationCondition[Any] | None = None,
+    automation: bool = False,
     freshness_policy: dg.FreshnessPolicy | None = None,
     schedule: str | None = None,
 ) -> dg.Definitions:
@@ -93,9 +93,9 @@ def active_learning_definitions(
             ``{partition_key}`` stands in it for the partition key.
         sensor: Watches the prediction files: each new or changed one starts a run of predictions,
             scores and candidates, and adds the key of a dynamic partition.
-        automation_condition: When scores and candidates are materialized by themselves, for example
-            ``dg.AutomationCondition.eager()``, as soon as Dagster's automation sensor is on;
-            predictions too, where they come from an asset and no ``sensor`` watches them.
+        automation: Whether scores and candidates follow new predictions and a new manifest by
+            themselves, as soon as Dagster's automation sensor is on; predictions too, where they
+            come from an asset and no ``sensor`` reads them.
         freshness_policy: How old the candidates may be before Dagster says so.
         schedule: Cron string of a schedule that materializes the whole pool; of time partitions the
             last one that is over.
@@ -135,7 +135,7 @@ def active_learning_definitions(
         partitions_def=partitions_def,
         export=export,
         sensor=sensor,
-        automation_condition=automation_condition,
+        automation=automation,
         freshness_policy=freshness_policy,
         schedule=schedule,
     )

@@ -56,7 +56,7 @@ attributes:
   #   default_status: RUNNING
 
   # Scores and candidates follow their predictions, once Dagster's automation sensor is on.
-  # automation_condition: "{{{{ dg.AutomationCondition.eager() }}}}"
+  # automation: true
   # How old the candidates may be.
   # freshness_policy: "{{{{ dg.FreshnessPolicy.time_window(datetime.timedelta(days=7)) }}}}"
   # schedule: "0 6 * * *"             # materializes the whole pool

@@ -59,7 +59,7 @@ def check_sensor(sensor: PredictionFileSensor | None, predictions: PredictionSou
     if sensor is not None and not isinstance(predictions, PredictionFiles):
         raise ValueError(
             f"sensor watches files, but predictions is a {type(predictions).__name__}: leave it "
-            "out, and let an automation_condition follow what is upstream"
+            "out, and let automation follow what is upstream"
         )
 
 

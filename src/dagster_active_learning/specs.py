@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from dagster_active_learning.automation import FOLLOW_UPSTREAM
+
 if TYPE_CHECKING:
     from dagster._core.definitions.assets.definition.asset_dep import CoercibleToAssetDep
 
@@ -97,8 +99,7 @@ class PoolSpecs:
             ),
             settings=f"{source.settings()} {rules.task} {rules.inputs}",
             kinds={"duckdb", "numba"},
-            # Where nothing upstream says that there is something new, and where the sensor does,
-            # a condition would read files that are not there yet, or twice.
+            # What the sensor reads is not to be read twice.
             automated=bool(upstream or source.deps) and self._component.sensor is None,
         )
 
@@ -181,7 +182,7 @@ class PoolSpecs:
             metadata={"dagster/table_name": f"{component.pool}.{table}"} if stored else {},
             skippable=skippable,
             partitions_def=partitions_def,
-            automation_condition=component.automation_condition if automated else None,
+            automation_condition=FOLLOW_UPSTREAM if component.automation and automated else None,
             freshness_policy=freshness_policy,
         )
         spec = component.get_asset_spec(
