@@ -1,0 +1,127 @@
+"""What the fault tests run in processes of their own, and what these tell."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+PRELOADED = [
+    "dagster",
+    "dagster_duckdb",
+    "dagster_active_learning.component",
+    "dagster_active_learning.database",
+    "dagster_active_learning.flow",
+    "dagster_active_learning.readers",
+]
+
+
+def run_step(told: Connection, predictions: Path, database: Path, step: str) -> None:
+    """Materialize a step; tells when it begins to work, when it is done, and how it ended."""
+    import numpy as np
+
+    from dagster_active_learning import score_images
+    from dagster_active_learning.component import ActiveLearningComponent
+    from faults.pool import materialize, pool
+
+    class Telling(ActiveLearningComponent):
+        def execute(self, context: Any, materialize: Any) -> Iterator[Any]:
+            told.send("working")
+            results = list(super().execute(context, materialize))
+            told.send("done")
+            yield from results
+
+    # The kernels are there before the work begins: it is the work that is to be killed.
+    score_images(np.full((1, 2), 0.5, np.float32))
+    told.send(materialize(pool(predictions, kind=Telling), database, step))
+
+
+def run_partitions(told: Connection, folder: Path, database: Path, keys: list[str]) -> None:
+    """Materialize partitions one after the other; tells the errors."""
+    import dagster as dg
+
+    from dagster_active_learning import PredictionFiles
+    from dagster_active_learning.component import ActiveLearningComponent
+    from faults.pool import materialize
+
+    files = sorted(path.stem for path in folder.glob("*.parquet"))
+    component = ActiveLearningComponent(
+        pool="pool",
+        predictions=PredictionFiles(folder / "{partition_key}.parquet", "parquet"),
+        partitions_def=dg.StaticPartitionsDefinition(files),
+    )
+    errors = [materialize(component, database, partition_key=key) for key in keys]
+    told.send([error for error in errors if error])
+
+
+def run_often(told: Connection, folder: Path, database: Path, times: int) -> None:
+    """Materialize a small pool again and again, every tenth time from a file that is broken."""
+    from faults.pool import materialize, pool
+
+    for turn in range(1, times + 1):
+        broken = turn % 10 == 0
+        error = materialize(pool(folder / ("broken" if broken else "good")), database)
+        if (error is None) == broken:
+            raise AssertionError(error)
+        if turn % (times // 10) == 0:
+            gc.collect()
+            told.send((turn, *_held()))
+
+
+def _held() -> tuple[int, int, int]:
+    """File descriptors, threads, and MiB of memory of this process."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    memory = int(status["VmRSS"].split()[0]) // 1024
+    return len(os.listdir("/proc/self/fd")), int(status["Threads"]), memory
+
+
+class Child:
+    """A process that runs one of the functions above.
+
+    Args:
+        context: Where processes come from.
+        target: The function; its first argument is where it tells.
+        arguments: The others.
+    """
+
+    def __init__(self, context: Any, target: Any, *arguments: Any) -> None:
+        self._told, sender = context.Pipe(duplex=False)
+        self._process = context.Process(target=target, args=(sender, *arguments), daemon=True)
+        self._process.start()
+        sender.close()
+
+    def next(self) -> Any:
+        """What it tells next.
+
+        Raises:
+            EOFError: If it has ended.
+        """
+        return self._told.recv()
+
+    def kill_after(self, seconds: float) -> list[Any]:
+        """Kill it, and return all that it has told."""
+        time.sleep(seconds)
+        self._process.kill()
+        self._process.join()
+        rest: list[Any] = []
+        try:
+            while True:
+                rest.append(self._told.recv())
+        except EOFError:
+            return rest
+
+    def rest(self) -> list[Any]:
+        """All that it tells until it ends well."""
+        told: list[Any] = []
+        try:
+            while True:
+                told.append(self._told.recv())
+        except EOFError:
+            self._process.join()
+        if self._process.exitcode:
+            raise AssertionError(f"the process ended with {self._process.exitcode}")
+        return told

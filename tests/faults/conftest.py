@@ -1,0 +1,29 @@
+"""The long form of the fault tests, and what a run of them found."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import pytest
+
+from faults.children import PRELOADED
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--long", action="store_true", help="fault tests with all their repetitions (an hour)"
+    )
+
+
+@pytest.fixture
+def long(request) -> bool:
+    """Whether the tests run in their long form."""
+    return request.config.getoption("--long", default=False)
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Where child processes come from: each is new, but what takes seconds to import is there."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context

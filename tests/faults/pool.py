@@ -1,0 +1,115 @@
+"""The pool that the fault tests fill, its steps, and what its tables hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from dagster_duckdb import DuckDBResource
+
+from dagster_active_learning import PredictionFiles
+from dagster_active_learning.component import ActiveLearningComponent
+
+STEPS = {
+    "ingest": "key:pool/predictions",
+    "score": "key:pool/image_scores",
+    "rank": "key:pool/labeling_candidates/*",
+    "all": "*",
+}
+
+TABLES = (
+    "empty_images",
+    "image_scores",
+    "labeling_candidates",
+    "prediction_sets",
+    "prediction_sources",
+    "predictions",
+    "quarantined_predictions",
+)
+
+# What is another one in every run.
+ROWS = """
+FROM (SELECT COLUMNS(lambda c: c NOT IN ('run_id', 'ingested_at')) FROM {database}pool.{table})
+"""
+
+Tables = dict[str, tuple[int, int]]
+"""For each table how many rows it has, and a sum of their hashes: equal for equal rows."""
+
+
+def write_set(path: Path, rows: int, n_classes: int, seed: int) -> None:
+    """Write predictions, of which every thousandth cannot be scored."""
+    random = np.random.default_rng(seed)
+    class_probs = random.dirichlet(np.ones(n_classes), rows).astype(np.float32)
+    class_probs[seed % 1000 :: 1000] = 1
+    ids = [f"image_{one:08d}" for one in random.permutation(2 * rows)[:rows]]
+    offsets = np.arange(rows + 1, dtype=np.int32) * n_classes
+    lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(class_probs.ravel()))
+    pq.write_table(pa.table({"image_id": ids, "class_probs": lists}), path)
+
+
+def materialize(
+    component: ActiveLearningComponent,
+    database: Path,
+    step: str = "all",
+    partition_key: str | None = None,
+) -> str | None:
+    """Materialize a step's assets in a run of their own; returns the error if it fails."""
+    result = dg.materialize(
+        component.definitions().assets or [],
+        selection=STEPS[step],
+        resources={"duckdb": DuckDBResource(database=str(database))},
+        partition_key=partition_key,
+        raise_on_error=False,
+    )
+    if result.success:
+        return None
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error:
+            error = event.step_failure_data.error
+            return str((error.cause or error).message)
+    return "the run failed"
+
+
+def pool(predictions: Path, *, kind: type[ActiveLearningComponent] = ActiveLearningComponent):
+    """A pool whose rankings are of the size of their set."""
+    return kind(pool="pool", predictions=PredictionFiles(predictions, "parquet"), limit=1_000_000)
+
+
+def state(database: Path) -> Tables | None:
+    """What the pool's tables hold; None if there are no rows at all."""
+    if not database.exists():
+        return None
+    with duckdb.connect(str(database), read_only=True) as connection:
+        made = connection.execute("SELECT count(*) FROM duckdb_tables()").fetchall()
+        if made == [(0,)]:
+            return None
+        tables: Tables = {}
+        for table in TABLES:
+            rows = ROWS.format(database="", table=table)
+            (found,) = connection.execute(
+                f"SELECT count(*), coalesce(sum(hash(one)), 0)::HUGEINT FROM (SELECT one {rows} one)"
+            ).fetchall()
+            tables[table] = found
+    return tables if any(count for count, _ in tables.values()) else None
+
+
+def differing_rows(one: Path, other: Path) -> dict[str, int]:
+    """For each table how many rows only one of two databases has, doubled rows counted."""
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"ATTACH '{one}' AS one (READ_ONLY); ATTACH '{other}' AS other (READ_ONLY)"
+        )
+        found: dict[str, int] = {}
+        for table in TABLES:
+            left, right = (
+                ROWS.format(database=f"{name}.", table=table) for name in ("one", "other")
+            )
+            ((found[table],),) = connection.execute(f"""
+                SELECT (SELECT count(*) FROM (({left}) EXCEPT ALL ({right})))
+                    + (SELECT count(*) FROM (({right}) EXCEPT ALL ({left})))
+            """).fetchall()
+    return found
