@@ -1,10 +1,6 @@
 """Scenes composed of real digits as files, and the manifest that lists them."""
 
 import dagster as dg
-import numpy as np
-import polars as pl
-from PIL import Image
-from sklearn.datasets import load_digits
 
 from labeling.paths import DATA_FOLDER
 
@@ -28,6 +24,11 @@ def scene_files() -> dg.MaterializeResult:
 
     Digits lie where chance puts them: some overlap, and some scenes have none at all.
     """
+    import numpy as np
+    import polars as pl
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
     digits, _ = load_digits(return_X_y=True)
     random = np.random.default_rng(SEED)
     (FOLDER / "images").mkdir(parents=True, exist_ok=True)

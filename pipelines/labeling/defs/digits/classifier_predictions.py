@@ -3,14 +3,6 @@
 import json
 
 import dagster as dg
-import numpy as np
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from labeling.defs.digits.image_files import FOLDER, MANIFEST, image_files
 
@@ -25,6 +17,15 @@ PREDICTIONS = FOLDER / "predictions.parquet"
 )
 def classifier_predictions() -> dg.MaterializeResult:
     """Class probabilities of a logistic regression that has seen the labeled images only."""
+    import numpy as np
+    import polars as pl
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     manifest = pl.read_csv(MANIFEST, schema_overrides={"label": pl.String})
     pixels = np.stack([np.asarray(Image.open(uri)).ravel() for uri in manifest["uri"]])
     labeled = manifest["labeled"].to_numpy()

@@ -3,11 +3,6 @@
 from typing import Any
 
 import dagster as dg
-import numpy as np
-import polars as pl
-from PIL import Image
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from labeling.paths import DATA_FOLDER
 
@@ -24,6 +19,12 @@ def image_files() -> dg.MaterializeResult:
     Fifty, as many of each digit, are marked as labeled; the labels of the others are left out, as
     if nobody had given them yet.
     """
+    import numpy as np
+    import polars as pl
+    from PIL import Image
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     digits: Any = load_digits()
     labeled, _ = train_test_split(
         np.arange(len(digits.images)),

@@ -1,7 +1,6 @@
 """What a labeling tool would fetch: the next images, in the order in which to label them."""
 
 import dagster as dg
-import polars as pl
 from dagster_duckdb import DuckDBResource
 
 from labeling.defs.digits.image_files import FOLDER
@@ -27,6 +26,8 @@ def labeling_batch(
     context: dg.AssetExecutionContext, duckdb: DuckDBResource
 ) -> dg.MaterializeResult:
     """The ten images between whose two most probable classes the classifier can decide least."""
+    import polars as pl
+
     with duckdb.get_connection() as connection:
         batch = connection.sql(NEXT_IMAGES, params={"batch_size": BATCH_SIZE}).pl()
     batch.write_csv(BATCH)
