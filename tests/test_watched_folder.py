@@ -35,7 +35,7 @@ defs = dg.Definitions.merge(
         automation=True,
     ),
     dg.Definitions(
-        resources={"duckdb": DuckDBResource(database="signs.duckdb")},
+        resources={"duckdb": DuckDBResource(database="labeling.duckdb")},
         executor=dg.in_process_executor,
         sensors=[
             dg.AutomationConditionSensorDefinition(
@@ -114,7 +114,7 @@ def wait_until(condition, seconds=180):
 
 @pytest.mark.slow
 def test_files_that_are_dropped_into_a_folder_become_partitions_with_candidates(instance, tmp_path):
-    inbox, database = tmp_path / "inbox", tmp_path / "signs.duckdb"
+    inbox, database = tmp_path / "inbox", tmp_path / "labeling.duckdb"
 
     def finished():
         return [run.tags["dagster/partition"] for run in instance.get_runs() if run.is_finished]
