@@ -9,6 +9,7 @@ has the right number by chance, and nothing tells it from a field with line brea
 from __future__ import annotations
 
 import csv
+import io
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +27,12 @@ from dagster_active_learning.readers.stream import (
     RejectedRow,
     content_sha256,
 )
-from dagster_active_learning.readers.tables import Layout, TableBatch, table_part
+from dagster_active_learning.readers.tables import (
+    Layout,
+    TableBatch,
+    check_column_count,
+    table_part,
+)
 
 BLOCK_BYTES = 8 * 2**20
 """Text parsed at a time; a row longer than this is an error."""
@@ -88,6 +94,8 @@ def column_names(path: Path) -> list[str]:
         return "skip"
 
     try:
+        # The parser makes an array of each field before it says how many there are.
+        check_column_count(path, _field_count(path))
         with pc.open_csv(
             path,
             read_options=pc.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
@@ -101,6 +109,16 @@ def column_names(path: Path) -> list[str]:
         if NO_HEADER in fault:
             fault = "it is empty, or a quote opened in the header is not closed"
         raise PredictionReadError(f"{path} is not a readable UTF-8 CSV file: {fault}") from error
+
+
+def _field_count(path: Path) -> int:
+    """How many fields the first row has, as far as one block of text tells."""
+    with pa.input_stream(path) as file:
+        text = file.read(BLOCK_BYTES).decode("utf-8", errors="replace")
+    try:
+        return len(next(filter(None, csv.reader(io.StringIO(text, newline=""))), []))
+    except csv.Error:  # a field is too long for a name; the parser says where
+        return 0
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:

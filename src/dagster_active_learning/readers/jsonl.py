@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -25,8 +25,10 @@ from dagster_active_learning.readers.stream import (
 from dagster_active_learning.readers.tables import (
     Layout,
     TableBatch,
+    check_column_count,
     table_part,
 )
+from dagster_active_learning.readers.text_lines import bounded_lines
 
 BLOCK_BYTES = 8 * 2**20
 """Lines parsed at a time, in bytes of text."""
@@ -46,10 +48,9 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     """
     try:
         with _open(path) as lines:
-            rows = [_parse(line) for line in islice(lines, LINES_SEARCHED_FOR_KEYS)]
+            names = _keys(path, islice(bounded_lines(path, lines), LINES_SEARCHED_FOR_KEYS))
     except (OSError, EOFError, zlib.error) as error:
         raise PredictionReadError(f"{path} is not a readable JSON Lines file: {error}") from error
-    names = dict.fromkeys(name for row in rows if row is not None for name in row)
     if not names:
         raise PredictionReadError(
             f"{path} holds no predictions: expected UTF-8 text with a JSON object on at least one "
@@ -63,8 +64,7 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
         rows_before = 0
         try:
             with _open(path) as lines:
-                while block := lines.readlines(BLOCK_BYTES):
-                    rows = [line for line in block if line.strip()]
+                for rows in _blocks(bounded_lines(path, lines)):
                     yield _table_batch(rows, rows_before + 1, layout)
                     rows_before += len(rows)
         except (OSError, EOFError, zlib.error) as error:
@@ -93,6 +93,29 @@ def _object_columns(options: TableOptions) -> dict[str, pa.DataType]:
 
 def _open(path: Path) -> BinaryIO:
     return cast("BinaryIO", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def _keys(path: Path, lines: Iterable[bytes]) -> list[str]:
+    """The keys of the objects in some lines, but those that are not text that Arrow can hold."""
+    names: dict[str, None] = {}
+    for line in lines:
+        names |= dict.fromkeys(_parse(line) or ())
+        check_column_count(path, len(names))
+    return [name for name in names if _is_utf8(name)]
+
+
+def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """The lines that are not blank, some at a time."""
+    block: list[bytes] = []
+    size = 0
+    for line in lines:
+        if line.strip():
+            block.append(line)
+            size += len(line)
+        if size >= BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    yield block
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

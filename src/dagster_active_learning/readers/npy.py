@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tokenize
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,16 @@ from dagster_active_learning.readers.stream import (
     raw_text,
     rows_for,
 )
+from dagster_active_learning.readers.text_lines import listed_ids
+
+HEADER_ERRORS = (
+    *(ValueError, OSError, EOFError, TypeError, OverflowError),
+    *(SyntaxError, tokenize.TokenError, RecursionError, MemoryError),
+)
+"""What NumPy raises about the header of a broken array file, which is a Python literal."""
+
+ImageIds = Sequence[str | None] | npt.NDArray[Any]
+"""Ids in row order: as text, or as an array that is made text block by block."""
 
 
 def open_file(path: Path, options: NpyOptions) -> PredictionPart:
@@ -35,10 +47,11 @@ def open_file(path: Path, options: NpyOptions) -> PredictionPart:
             f"{path} has no list of image ids beside it: expected {ids_path} with one id a row of "
             "the matrix; the option image_ids names another file"
         )
+    matrix = open_array(path, str(path))
     return matrix_part(
         source=str(path),
-        matrix=open_array(path, str(path)),
-        image_ids=_read_ids(ids_path),
+        matrix=matrix,
+        image_ids=_read_ids(ids_path, str(path), matrix),
         class_names=options.class_names,
         files=[path, ids_path],
     )
@@ -47,7 +60,7 @@ def open_file(path: Path, options: NpyOptions) -> PredictionPart:
 def matrix_part(
     source: str,
     matrix: npt.NDArray[Any],
-    image_ids: Sequence[str | None],
+    image_ids: ImageIds,
     class_names: Sequence[str] | None,
     files: Sequence[Path],
 ) -> PredictionPart:
@@ -56,27 +69,21 @@ def matrix_part(
     Raises:
         PredictionReadError: If the matrix is not a matrix of numbers with a row for every id.
     """
-    if matrix.ndim != 2 or matrix.dtype.kind not in "fiu" or matrix.dtype.itemsize > 8:
-        raise PredictionReadError(
-            f"{source} holds an array of shape {matrix.shape} and type {matrix.dtype}, expected "
-            "class probabilities of shape (n_predictions, n_classes) and type float16, float32 or "
-            "float64"
-        )
+    _check_matrix(source, matrix)
     if len(image_ids) != len(matrix):
-        raise PredictionReadError(
-            f"{source} has {len(matrix)} rows, but there are {len(image_ids)} image ids: expected "
-            "one id a row"
-        )
+        raise _other_length(source, matrix, len(image_ids))
     wide = matrix.dtype.kind != "f" or matrix.dtype.itemsize == 8
     value_type = pa.float64() if wide else pa.float32()
     dtype = np.dtype(np.float64 if wide else np.float32)
     n_classes = matrix.shape[1]
-    batch_rows = rows_for(n_classes * dtype.itemsize)
+    id_bytes = image_ids.itemsize if isinstance(image_ids, np.ndarray) else 0
+    batch_rows = rows_for(n_classes * dtype.itemsize + id_bytes)
 
     def batches() -> Iterator[pa.RecordBatch]:
         for start in range(0, len(matrix), batch_rows):
             block = np.ascontiguousarray(matrix[start : start + batch_rows], dtype=dtype)
             ids = image_ids[start : start + len(block)]
+            ids = as_text(source, ids) if isinstance(ids, np.ndarray) else ids
             offsets = np.arange(len(block) + 1, dtype=np.int32) * n_classes
             missing = [not one for one in ids] if n_classes else [True] * len(ids)
             reason = Reason.IMAGE_ID_NULL if n_classes else Reason.CLASS_PROBS_EMPTY
@@ -106,18 +113,28 @@ def matrix_part(
     )
 
 
+def _check_matrix(source: str, matrix: npt.NDArray[Any]) -> None:
+    if matrix.ndim != 2 or matrix.dtype.kind not in "fiu" or matrix.dtype.itemsize > 8:
+        raise PredictionReadError(
+            f"{source} holds an array of shape {matrix.shape} and type {matrix.dtype}, expected "
+            "class probabilities of shape (n_predictions, n_classes) and type float16, float32 or "
+            "float64"
+        )
+
+
 def open_array(path: Path, source: str) -> npt.NDArray[Any]:
     """Map an array file into memory; ``source`` is what an error calls it."""
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        # Unlike np.load this never reads a pickle, nor an archive.
+        return np.lib.format.open_memmap(path, mode="r")
+    except HEADER_ERRORS as error:
         raise PredictionReadError(
             f"{source} is not a readable NumPy array file (pickled arrays are refused): {error}"
         ) from error
 
 
-def ids_as_text(source: str, ids: npt.NDArray[Any]) -> list[str | None]:
-    """An array of ids, text or integers, as text.
+def check_ids(source: str, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """An array of ids.
 
     Raises:
         PredictionReadError: If it is no list of text or integers.
@@ -127,17 +144,38 @@ def ids_as_text(source: str, ids: npt.NDArray[Any]) -> list[str | None]:
             f"{source} holds an array of shape {ids.shape} and type {ids.dtype}, expected one "
             "dimension of text or integers"
         )
+    return ids
+
+
+def as_text(source: str, ids: npt.NDArray[Any]) -> list[str]:
+    """An array of ids, text or integers, as text.
+
+    Raises:
+        PredictionReadError: If one is not UTF-8 text.
+    """
     try:
-        return [one.decode() if isinstance(one, bytes) else str(one) for one in ids.tolist()]
-    except UnicodeDecodeError as error:
-        raise PredictionReadError(f"{source} is not UTF-8 text: {error}") from error
+        texts = [one.decode() if isinstance(one, bytes) else str(one) for one in ids.tolist()]
+        # NumPy's text may hold what no text is: half a surrogate pair.
+        "".join(texts).encode()
+    except ValueError as error:
+        raise PredictionReadError(f"{source} has ids that are not UTF-8 text: {error}") from error
+    return texts
 
 
-def _read_ids(path: Path) -> list[str | None]:
+def _read_ids(path: Path, source: str, matrix: npt.NDArray[Any]) -> ImageIds:
+    _check_matrix(source, matrix)
     if path.suffix == ".npy":
-        return ids_as_text(str(path), open_array(path, str(path)))
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PredictionReadError(f"{path} is not a readable UTF-8 list of ids: {error}") from error
-    return [line or None for line in text.removesuffix("\n").split("\n")] if text else []
+        return check_ids(str(path), open_array(path, str(path)))
+    lines = listed_ids(path)
+    ids = [line or None for line in islice(lines, len(matrix))]
+    # What is too much is counted and not kept.
+    surplus = sum(1 for _ in lines)
+    if surplus:
+        raise _other_length(source, matrix, len(ids) + surplus)
+    return ids
+
+
+def _other_length(source: str, matrix: npt.NDArray[Any], ids: int) -> PredictionReadError:
+    return PredictionReadError(
+        f"{source} has {len(matrix)} rows, but there are {ids} image ids: expected one id a row"
+    )

@@ -1,12 +1,16 @@
 """Predictions in Parquet files, read row group by row group."""
 
+# The functions of pyarrow.compute are made when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dagster_active_learning.errors import PredictionReadError
@@ -19,6 +23,9 @@ from dagster_active_learning.readers.tables import (
     table_part,
 )
 
+FOOTER_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)
+"""What pyarrow raises about a file that is broken, or whose footer is."""
+
 
 def open_file(path: Path, options: TableOptions) -> PredictionPart:
     """Open one Parquet file; its metadata may carry the class names.
@@ -28,29 +35,31 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     """
     try:
         with pq.ParquetFile(path) as opened:
-            schema, metadata = opened.schema_arrow, opened.metadata
-    except (pa.ArrowException, OSError) as error:
+            schema = opened.schema_arrow
+            class_names = class_names_in_metadata(str(path), schema)
+    except FOOTER_ERRORS as error:
         raise PredictionReadError(f"{path} is not a readable Parquet file: {error}") from error
-    # Of the numbers themselves: encoded, a million equal ones take a few bytes.
-    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-    values = sum(
-        group.column(column).num_values for group in groups for column in range(group.num_columns)
-    )
-    batch_rows = rows_for(8 * values // max(1, metadata.num_rows))
 
     def read(layout: Layout) -> Iterator[TableBatch]:
         first_row = 1
         try:
             # Buffering ahead, pyarrow would hold the whole file.
             with pq.ParquetFile(path, pre_buffer=False) as opened:
-                for batch in opened.iter_batches(batch_rows, columns=layout.columns):
-                    rows = np.arange(first_row, first_row + batch.num_rows)
-                    first_row += batch.num_rows
-                    yield TableBatch(batch, rows)
-        except (pa.ArrowException, OSError) as error:
+                for group in range(opened.num_row_groups):
+                    batch_rows = _batch_rows(path, opened, group, layout.columns)
+                    for batch in opened.iter_batches(
+                        batch_rows, row_groups=[group], columns=layout.columns
+                    ):
+                        rows = np.arange(first_row, first_row + batch.num_rows)
+                        first_row += batch.num_rows
+                        yield TableBatch(batch, rows)
+                promised = opened.metadata.num_rows
+        except FOOTER_ERRORS as error:
             raise PredictionReadError(
                 f"{path} cannot be read from row {first_row} on: {error}"
             ) from error
+        if first_row - 1 != promised:
+            raise _broken(path, f"it promises {promised} rows, but has {first_row - 1}")
 
     return table_part(
         str(path),
@@ -58,5 +67,49 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
         options,
         read,
         sha256=content_sha256([path]),
-        class_names_in_file=class_names_in_metadata(str(path), schema),
+        class_names_in_file=class_names,
+    )
+
+
+def _batch_rows(path: Path, opened: pq.ParquetFile, group: int, columns: Sequence[str]) -> int:
+    """How many rows of a row group make a batch, by what their values take once they are decoded.
+
+    Encoded, a million equal values take a few bytes.
+
+    Raises:
+        PredictionReadError: If the footer contradicts itself.
+    """
+    # pyarrow ends the process when it is asked about a column chunk that it cannot understand; read
+    # from, the same chunk is an error. As a dictionary, its longest value can be seen, too.
+    text = [
+        column.path
+        for column in opened.schema
+        if column.path in columns and column.physical_type == "BYTE_ARRAY"
+    ]
+    with pq.ParquetFile(path, pre_buffer=False, read_dictionary=text) as beside:
+        first = next(beside.iter_batches(1, row_groups=[group], columns=columns), None)
+    rows = opened.metadata.row_group(group).num_rows
+    if first is None or rows < 1:
+        return 1
+    bytes_a_row = 0
+    for column in first.columns:
+        if pa.types.is_dictionary(column.type) and len(column.dictionary):
+            bytes_a_row += pc.max(pc.binary_length(column.dictionary)).as_py() or 0
+    for position, column in enumerate(opened.schema):
+        name, *nested = column.path.split(".")
+        if name not in columns:
+            continue
+        chunk = opened.metadata.row_group(group).column(position)
+        if not nested and chunk.num_values != rows:
+            raise _broken(
+                path,
+                f"row group {group} has {rows} rows, but {chunk.num_values} values of {name!r}",
+            )
+        bytes_a_row += max(8 * chunk.num_values, chunk.total_uncompressed_size) // rows
+    return rows_for(bytes_a_row)
+
+
+def _broken(path: Path, contradiction: str) -> PredictionReadError:
+    return PredictionReadError(
+        f"{path} has a broken footer: {contradiction}; expected a Parquet file that is complete"
     )

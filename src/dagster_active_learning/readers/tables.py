@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,9 @@ from dagster_active_learning.readers.stream import (
     raw_text,
     with_rejected,
 )
+
+MOST_COLUMNS = 50_000
+"""More columns are no table of predictions: each takes some kB in a parser, and their time."""
 
 CLASS_NAMES_KEY = b"class_names"
 """Key of a Parquet file's or an Arrow schema's metadata that holds the class names, as JSON."""
@@ -122,18 +126,20 @@ def find_columns(
     class_names_in_file: Sequence[str] | None = None,
 ) -> Layout:
     """Match the options with the table's columns."""
-    repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    # pyarrow makes the list of names anew each time it is asked for.
+    columns = Counter(schema.names)
+    check_column_count(source, len(schema))
     class_columns = _class_columns(schema.names, options)
     probs_column = None
     if not options.one_column_a_class and (
-        options.score_column is None or options.class_probs_column in schema.names
+        options.score_column is None or options.class_probs_column in columns
     ):
         probs_column = options.class_probs_column
     probabilities = list(class_columns) if probs_column is None else [probs_column]
     bbox = options.bbox_columns or ([options.bbox_column] if options.bbox_column else [])
     others = [name for name in (options.score_column, options.category_column) if name]
     needed = [options.image_id_column, *probabilities, *others, *bbox]
-    missing = [name for name in needed if name not in schema.names]
+    missing = [name for name in needed if name not in columns]
     if missing:
         raise PredictionReadError(
             f"{source} has no column {missing[0]!r}: its columns are "
@@ -146,7 +152,7 @@ def find_columns(
             f"{source} has {len(class_columns)} class columns for {options!r}, expected at least "
             f"2: its columns are {describe_names(schema.names)}"
         )
-    ambiguous = [name for name in needed if name in repeated]
+    ambiguous = [name for name in needed if columns[name] > 1]
     if ambiguous:
         raise PredictionReadError(f"{source} has more than one column {ambiguous[0]!r}")
     _check_id_column(source, schema.field(options.image_id_column))
@@ -182,6 +188,14 @@ def find_columns(
         bbox=tuple(bbox),
         score_transform=options.score_transform,
     )
+
+
+def check_column_count(source: object, columns: int) -> None:
+    """Raise PredictionReadError if a table has more columns than memory should hold."""
+    if columns > MOST_COLUMNS:
+        raise PredictionReadError(
+            f"{source} has more than {MOST_COLUMNS:,} columns: expected a table of predictions"
+        )
 
 
 def class_names_in_metadata(source: str, schema: pa.Schema) -> list[str] | None:

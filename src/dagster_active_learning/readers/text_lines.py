@@ -1,4 +1,4 @@
-"""Text files with one object a line and one file an image: shared by yolo and kitti.
+"""Text files read line by line: objects of yolo and kitti, JSON Lines, lists of ids.
 
 Fields stay bytes until they are used: a byte that is not UTF-8 costs its line, not the file.
 """
@@ -9,12 +9,46 @@ import codecs
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.reasons import Reason
 
 LINE_BYTES = 8 * 2**20
 """A line longer than this is an error: a polygon of 100,000 points is still shorter."""
+
+
+def bounded_lines(path: Path, opened: BinaryIO) -> Iterator[bytes]:
+    """The lines of an open file with their ends, none of them longer than memory should hold.
+
+    Raises:
+        PredictionReadError: If a line is longer than ``LINE_BYTES``.
+    """
+    number = 0
+    while line := opened.readline(LINE_BYTES + 1):
+        number += 1
+        if len(line) > LINE_BYTES:
+            raise PredictionReadError(
+                f"{path} has more than {LINE_BYTES} bytes in line {number}: expected "
+                "a text file with one object a line, or one id"
+            )
+        yield line
+
+
+def listed_ids(path: Path) -> Iterator[str]:
+    """The ids of a UTF-8 text file with one id a line, without the ends of the lines.
+
+    Raises:
+        PredictionReadError: If the file cannot be read or is not UTF-8 text, or a line is longer
+            than ``LINE_BYTES``.
+    """
+    try:
+        with path.open("rb") as opened:
+            for number, line in enumerate(bounded_lines(path, opened)):
+                text = line.removeprefix(codecs.BOM_UTF8) if number == 0 else line
+                yield text.decode().removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PredictionReadError(f"{path} is not a readable UTF-8 list of ids: {error}") from error
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -26,12 +60,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     row_number = 0
     try:
         with path.open("rb") as opened:
-            while line := opened.readline(LINE_BYTES + 1):
-                if len(line) > LINE_BYTES:
-                    raise PredictionReadError(
-                        f"{path} has more than {LINE_BYTES} bytes in the line after row "
-                        f"{row_number}: expected a text file with one object a line"
-                    )
+            for line in bounded_lines(path, opened):
                 if row_number == 0:
                     line = line.removeprefix(codecs.BOM_UTF8)
                 if stripped := line.strip():
