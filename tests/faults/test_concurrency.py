@@ -34,9 +34,9 @@ def test_partitions_by_concurrent_processes_are_those_of_a_serial_run(long, proc
         differing = differing_rows(serial, database)
         print(f"| {n_processes} | {seconds:.1f} | {len(errors)} | {sum(differing.values())} |")
         assert (errors, set(differing.values())) == ([], {0})
-    found = state(serial)["prediction_sets"]
-    assert found
-    assert found[0] == n_partitions
+    found = state(serial)
+    assert found is not None
+    assert found["prediction_sets"][0] == n_partitions
 
 
 def test_one_process_stays_level(long, processes, tmp_path):
