@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from dagster_active_learning.gallery import Box, Tile
     from dagster_active_learning.rules import Rules
     from dagster_active_learning.store import (
-        FormerCandidates,
         PoolStore,
         PredictionSet,
         ScoreBins,
@@ -106,7 +105,7 @@ class CandidatePictures:
             score_label=f"{function.formula}, {function.unit}",
             max_bytes=HISTOGRAM_BYTES,
         )
-        return {"scores": _picture(histogram, f"Histogram of {function.title.lower()}")}
+        return {"score_histogram": _picture(histogram, f"Histogram of {function.title.lower()}")}
 
 
 class CandidateMetadata:
@@ -150,6 +149,7 @@ class CandidateMetadata:
     def of(self, rankings: Mapping[str, Ranking]) -> dict[str, tuple[Metadata, CandidatePictures]]:
         """Metadata of the rankings that were made since, and what is to be drawn, by function."""
         from dagster_active_learning.store import (
+            candidate_rows,
             predictions_of_first,
             quarantined_of_first,
             score_bins,
@@ -160,21 +160,19 @@ class CandidateMetadata:
         names = [function.name for function in self._functions]
         predictions = predictions_of_first(store, name, names, FIRST_RANKS)
         in_quarantine = quarantined_of_first(store, name, names, FIRST_RANKS)
-        candidates = store.candidates(name, names, FIRST_RANKS).partition_by(
-            "acquisition_function", as_dict=True, include_key=False
-        )
+        class_names = [shown(one, NAME_BYTES) for one in stored.class_names]
         done: dict[str, tuple[Metadata, CandidatePictures]] = {}
         for function in self._functions:
             ranking = rankings[function.name]
-            frame = candidates.get((function.name,))
-            first: list[dict[str, Any]] = [] if frame is None else frame.to_dicts()
-            preview = self._preview(stored, function, first, predictions, in_quarantine)
+            with candidate_rows(store, name, function.name, limit=FIRST_RANKS) as rows:
+                first: list[dict[str, Any]] = rows.read_all().to_pylist()
+            preview = self._preview(function, first, class_names, predictions, in_quarantine)
             metadata: Metadata = {
-                **table_metadata(store, "labeling_candidates", ranking.candidate_count),
-                "preview": rows_table(preview),
-                **self._comparisons(function, ranking, self._former[function.name]),
                 **self._numbers(function, ranking),
+                "preview": rows_table(preview),
+                **self._comparisons(function, ranking),
                 **lineage_metadata(store, stored, function),
+                **table_metadata(store, "labeling_candidates", ranking.candidate_count),
             }
             tiles = [self._tile(stored, row, predictions.get(row["image_id"])) for row in first]
             bins = score_bins(store, name, function.name, HISTOGRAM_BINS)
@@ -186,13 +184,12 @@ class CandidateMetadata:
 
     def _preview(
         self,
-        stored: PredictionSet,
         function: AcquisitionFunction,
         first: Sequence[Mapping[str, Any]],
+        class_names: Sequence[str],
         predictions: Mapping[str, pl.DataFrame],
         in_quarantine: set[str],
     ) -> list[dict[str, Any]]:
-        class_names = [shown(name, NAME_BYTES) for name in stored.class_names]
         return [
             {
                 "rank": row["rank"],
@@ -204,70 +201,58 @@ class CandidateMetadata:
                     rules=self._rules,
                     has_quarantined=row["image_id"] in in_quarantine,
                 ),
-                **{
-                    name: row[name]
-                    for name in ("score", "uncertainty", "predicted_class", "uri", "source")
-                },
+                "score": row["score"],
+                "predicted_class": row["predicted_class"],
             }
             for row in first
         ]
 
-    def _comparisons(
-        self, function: AcquisitionFunction, ranking: Ranking, former: FormerCandidates | None
-    ) -> Metadata:
-        """What the candidates are, and which of them others are too."""
-        from dagster_active_learning.store import (
-            candidates_by_class,
-            common_candidates,
-            common_with,
-        )
+    def _numbers(self, function: AcquisitionFunction, ranking: Ranking) -> Metadata:
+        """Single numbers, of which the UI makes plots over time."""
+        from dagster_active_learning.store import candidates_without_predictions, common_with
+
+        of_ranking = (self._store, self._name, function.name)
+        count, former = ranking.candidate_count, self._former[function.name]
+        numbers: Metadata = {
+            "score_at_cut": ranking.score_at_cut,
+            "mean_score": ranking.mean_score,
+            "mean_uncertainty": ranking.mean_uncertainty,
+            "images_to_choose_from": ranking.image_count,
+            "without_predictions": candidates_without_predictions(*of_ranking),
+        }
+        images, labeled = self._store.image_counts()
+        if images:
+            numbers["labeled_share"] = labeled / images
+        if former is not None and count:
+            kept = common_with(*of_ranking, former)
+            numbers["new_candidates"] = count - kept
+            numbers["overlap_with_former"] = kept / count
+            if former.prediction_set != self._name:
+                numbers["former_ranking"] = f"prediction set {shown(former.prediction_set)}"
+        return {
+            name: float(f"{number:.6g}") if isinstance(number, float) else number
+            for name, number in numbers.items()
+            if number is not None
+        }
+
+    def _comparisons(self, function: AcquisitionFunction, ranking: Ranking) -> Metadata:
+        """What the candidates are, and how many of them are those of other functions too."""
+        from dagster_active_learning.store import candidates_by_class, common_candidates
 
         of_ranking = (self._store, self._name, function.name)
         count = ranking.candidate_count
         if not count:
             return {}
-        metadata: Metadata = {
-            "by_predicted_class": counts_table(
-                "predicted_class", "candidates", candidates_by_class(*of_ranking)
-            )
-        }
+        by_class = candidates_by_class(*of_ranking)
         common = common_candidates(*of_ranking)
-        if common:
-            metadata["agreement"] = rows_table(
-                [
-                    {
-                        "acquisition_function": name,
-                        "images_in_common": shared,
-                        "share": shared / count,
-                    }
-                    for name, shared in sorted(common.items())
-                ]
-            )
-        if former is not None:
-            kept = common_with(*of_ranking, former)
-            metadata["new_candidates"] = count - kept
-            metadata["overlap_with_former_ranking"] = kept / count
-            if former.prediction_set != self._name:
-                metadata["former_ranking"] = f"prediction set {shown(former.prediction_set)}"
-        return metadata
-
-    def _numbers(self, function: AcquisitionFunction, ranking: Ranking) -> Metadata:
-        """Single numbers, of which the UI makes plots over time."""
-        from dagster_active_learning.store import candidates_without_predictions
-
-        numbers: dict[str, float | None] = {
-            "score_at_cut": ranking.score_at_cut,
-            "mean_score": ranking.mean_score,
-            "mean_uncertainty": ranking.mean_uncertainty,
-            "images_to_choose_from": ranking.image_count,
-            "candidates_without_predictions": candidates_without_predictions(
-                self._store, self._name, function.name
-            ),
+        agreement = [
+            {"acquisition_function": other, "images_in_common": number, "share": number / count}
+            for other, number in sorted(common.items())
+        ]
+        return {
+            "by_predicted_class": counts_table("predicted_class", "candidates", by_class),
+            **({"agreement": rows_table(agreement)} if agreement else {}),
         }
-        images, labeled = self._store.image_counts()
-        if images:
-            numbers["labeled_share"] = labeled / images
-        return {name: number for name, number in numbers.items() if number is not None}
 
     def _tile(
         self, stored: PredictionSet, row: Mapping[str, Any], predictions: pl.DataFrame | None

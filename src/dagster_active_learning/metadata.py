@@ -153,6 +153,8 @@ def shown(text: str, limit: int = CELL_BYTES) -> str:
         text: Any text.
         limit: How many bytes it may take in an event, which is ASCII.
     """
+    # More than that is cut away in any case.
+    text = text if len(text) <= 2 * limit else text[:limit] + text[-limit:]
     literal = "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
     )

@@ -294,10 +294,8 @@ def test_files_of_a_set_are_recorded_with_their_rows(store, write_predictions, t
     assert stored.source_sha256 not in {file.source_sha256 for file in files}
     score(store)
     rank(store, "entropy")
-    preview = store.candidates("set", ["entropy"], 10)
-    assert {row["image_id"]: row["source"][-9:] for row in preview.to_dicts()} == dict.fromkeys(
-        "ab", "1.parquet"
-    ) | dict.fromkeys("cde", "2.parquet")
+    sources = dict(rows(store, "SELECT image_id, source[-9:] FROM candidate_lineage"))
+    assert sources == dict.fromkeys("ab", "1.parquet") | dict.fromkeys("cde", "2.parquet")
 
 
 def test_steps_out_of_order_say_what_to_materialize_first(store, write_predictions):

@@ -378,17 +378,6 @@ class PoolStore:
         statement = f"INSERT INTO labeling_candidates {classes} {queries.INSERT_CANDIDATES}"
         self._insert(statement, incoming.to_arrow(), **values, run_id=run_id)
 
-    def candidates(
-        self, prediction_set: str, acquisition_functions: Sequence[str], first: int
-    ) -> pl.DataFrame:
-        """Functions' first ranks with the image's uri and the file its predictions came from."""
-        return self._relation(
-            queries.CANDIDATES,
-            prediction_set=prediction_set,
-            acquisition_functions=list(acquisition_functions),
-            first=first,
-        ).pl()
-
     # what the tables are
 
     def columns(self, table: str) -> list[tuple[str, str, str | None]]:

@@ -232,28 +232,6 @@ FROM incoming c LEFT JOIN predicted p ON c.image_id = p.image_id
 ORDER BY c.acquisition_function, c.rank
 """
 
-CANDIDATES = """
-WITH candidates AS (
-    FROM labeling_candidates WHERE prediction_set = $prediction_set
-        AND list_contains($acquisition_functions, acquisition_function) AND rank <= $first
-),
-origins AS (
-    SELECT p.image_id, min_by(s.source, p.prediction_index) AS source
-    FROM predictions p JOIN prediction_sources s ON p.prediction_set = s.prediction_set
-        AND p.prediction_index >= s.first_prediction_index
-        AND p.prediction_index < s.first_prediction_index + s.row_count
-    SEMI JOIN candidates c ON p.image_id = c.image_id
-    WHERE p.prediction_set = $prediction_set
-    GROUP BY p.image_id
-)
-SELECT c.acquisition_function, c.rank, c.image_id, c.score, c.uncertainty, c.prediction_count,
-    c.predicted_class, i.uri, o.source
-FROM candidates c
-LEFT JOIN images i ON c.image_id = i.image_id
-LEFT JOIN origins o ON c.image_id = o.image_id
-ORDER BY c.acquisition_function, c.rank
-"""
-
 # existing pools
 
 POOLS = """

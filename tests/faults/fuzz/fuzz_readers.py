@@ -13,24 +13,22 @@ import shutil
 import sys
 import tempfile
 import traceback
+from importlib import import_module
 from pathlib import Path
 
-import atheris  # pyright: ignore[reportMissingImports]
+import atheris  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 GUIDES = ["dagster_active_learning.readers", "csv", "gzip", "json", "numpy.lib", "zipfile"]
 with atheris.instrument_imports(include=GUIDES):
-    import csv  # noqa: F401
-    import gzip  # noqa: F401
-    import json  # noqa: F401
-    import zipfile  # noqa: F401
+    for module in ("csv", "gzip", "json", "zipfile"):
+        import_module(module)
 
     from dagster_active_learning.readers import FORMATS
     from faults.fuzz.targets import TARGETS, check
 
-    for name in FORMATS:
-        __import__(f"dagster_active_learning.readers.{name}")
-    import dagster_active_learning.readers.images
+    for name in (*FORMATS, "images"):
+        import_module(f"dagster_active_learning.readers.{name}")
 
 CORPUS = Path(__file__).parent / "corpus"
 DICTIONARY = (
