@@ -198,7 +198,9 @@ def _in_archive(name: str) -> Callable[[bytes], bytes]:
 
 
 TABLE = pa.table({"image_id": IDS, "class_probs": PROBS})
-WIDE = pa.table({"image_id": IDS, **dict(zip(NAMES, map(list, zip(*PROBS, strict=True)), strict=True))})
+WIDE = pa.table(
+    {"image_id": IDS, **dict(zip(NAMES, map(list, zip(*PROBS, strict=True)), strict=True))}
+)
 OBJECTS = pa.table(
     {
         "image_id": IDS,
@@ -272,17 +274,13 @@ TARGETS: Mapping[str, Target] = {
         beside={"p.json": _json([DETECTION, MASK])},
         opened="p.json",
     ),
-    "csv": Target(
-        "csv", "p.csv", [WIDE_CSV], {"class_columns": NAMES}, rows=_csv_lines
-    ),
+    "csv": Target("csv", "p.csv", [WIDE_CSV], {"class_columns": NAMES}, rows=_csv_lines),
     "csv_lists": Target(
         "csv", "p.csv", [b'image_id,class_probs\na,"[0.5, 0.5]"\nb,0.25 0.75\n'], rows=_csv_lines
     ),
     "csv_objects": Target("csv", "p.csv", [OBJECTS_CSV], OBJECT_COLUMNS, rows=_csv_lines),
     "csv_gz": Target("csv", "p.csv.gz", [gzip.compress(WIDE_CSV)], {"class_columns": NAMES}),
-    "jsonl": Target(
-        "jsonl", "p.jsonl", [_lines(*TABLE.to_pylist())], rows=_filled_lines
-    ),
+    "jsonl": Target("jsonl", "p.jsonl", [_lines(*TABLE.to_pylist())], rows=_filled_lines),
     "jsonl_wide": Target(
         "jsonl",
         "p.jsonl",
@@ -333,7 +331,11 @@ TARGETS: Mapping[str, Target] = {
         rows=lambda _: 3,
     ),
     "npz_class_probs": Target(
-        "npz", "p.npz", [_npy(np.array(PROBS))], rows=lambda _: 3, in_file=_in_archive("class_probs")
+        "npz",
+        "p.npz",
+        [_npy(np.array(PROBS))],
+        rows=lambda _: 3,
+        in_file=_in_archive("class_probs"),
     ),
     "npz_image_ids": Target(
         "npz",
@@ -377,9 +379,7 @@ TARGETS: Mapping[str, Target] = {
         rows=lambda _: 1,
     ),
     "yolo": Target("yolo", "p.txt", [YOLO, b""], rows=_filled_lines),
-    "yolo_names": Target(
-        "yolo", "p.txt", [YOLO, YOLO_CLASSES], {"class_names": ["cat", "dog"]}
-    ),
+    "yolo_names": Target("yolo", "p.txt", [YOLO, YOLO_CLASSES], {"class_names": ["cat", "dog"]}),
     "manifest_csv": Target(
         "manifest",
         "m.csv",
