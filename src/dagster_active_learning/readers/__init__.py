@@ -129,22 +129,30 @@ def find_files(path: str | PathLike[str], files_in_folder: str | None = None) ->
     Raises:
         PredictionReadError: If there is none, or one is a folder, a pipe or a device.
     """
-    named = Path(path)
-    folder = named.is_dir() and files_in_folder is not None
-    if named.exists() and not folder:
-        files = [named]
-    else:
-        pattern = f"{glob.escape(str(named))}/{files_in_folder}" if folder else str(named)
-        files = [Path(one) for one in sorted(glob.glob(pattern, recursive=True))]
+    try:
+        folder = files_in_folder is not None and Path(path).is_dir()
+        files = _matching(Path(path), files_in_folder if folder else None)
+        modes = [file.stat().st_mode for file in files]
+    except (OSError, ValueError) as error:  # ValueError: NUL in a path
+        raise PredictionReadError(f"{path} cannot be read: {error}") from error
     if not files:
         found = f"holds no {files_in_folder} files" if folder else "does not exist"
         raise PredictionReadError(
             f"{path} {found}: expected a file, or a glob that matches at least one"
         )
-    for file in files:
-        if not stat.S_ISREG(file.stat().st_mode):
-            kind = "a folder" if file.is_dir() else "not a regular file"
+    for file, mode in zip(files, modes, strict=True):
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
             raise PredictionReadError(
                 f"{file} is {kind}: expected a file, or a glob such as {file / '*'}"
             )
     return files
+
+
+def _matching(path: Path, files_in_folder: str | None) -> list[Path]:
+    if files_in_folder is None and path.exists():
+        return [path]
+    pattern = (
+        str(path) if files_in_folder is None else f"{glob.escape(str(path))}/{files_in_folder}"
+    )
+    return [Path(one) for one in sorted(glob.glob(pattern, recursive=True))]

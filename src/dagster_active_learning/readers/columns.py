@@ -161,6 +161,13 @@ def _from_box_columns(
 def _as_text(values: pa.Array) -> pa.Array:
     """Values as text; bytes that are not UTF-8 become null."""
     values = _without_dictionary(values)
+    if pa.types.is_string_view(values.type):
+        values = values.cast(pa.string())
+    # What says that it is text need not be: only as bytes is it looked at.
+    if pa.types.is_string(values.type):
+        values = values.cast(pa.binary())
+    elif pa.types.is_large_string(values.type):
+        values = values.cast(pa.large_binary())
     try:
         return values.cast(pa.string())
     except (pa.ArrowInvalid, UnicodeDecodeError):

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import tempfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Self
 from uuid import uuid4
 
 import numpy as np
@@ -23,6 +27,7 @@ from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.reasons import Reason
 from dagster_active_learning.readers.stream import (
+    SMALL_BATCH_ROWS,
     PredictionPart,
     RejectedRow,
     content_sha256,
@@ -36,6 +41,9 @@ from dagster_active_learning.readers.tables import (
 
 BLOCK_BYTES = 8 * 2**20
 """Text parsed at a time; a row longer than this is an error."""
+
+REJECTED_BYTES = 2**20
+"""Text of rejected rows that waits in memory; what is more waits on disk."""
 
 NO_END_OF_ROW = "straddling object"
 NO_HEADER = "Empty CSV file"
@@ -54,26 +62,29 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     names = column_names(path)
 
     def read(layout: Layout) -> Iterator[TableBatch]:
-        # The parser is a block ahead: what it has rejected may belong to a later batch.
-        rejected: deque[pc.InvalidRow] = deque()
         id_position = names.index(layout.image_id)
+        nothing = pa.RecordBatch.from_pylist(
+            [], pa.schema([(name, pa.binary()) for name in layout.columns])
+        )
+        no_row = np.array([], dtype=np.int64)
         rows_before = 0
-        for batch in _parse(path, len(names), layout.columns, pa.binary(), rejected):
-            last = rows_before + batch.num_rows
-            broken: list[RejectedRow] = []
-            while rejected and _row_number(rejected[0]) <= last + 1:
-                broken.append(_rejected(rejected.popleft(), id_position))
-                last += 1
-            rows = np.arange(rows_before + 1, last + 1)
-            good = np.setdiff1d(rows, [row.row_number for row in broken])
-            rows_before = last
-            yield TableBatch(batch, good, broken)
-        if rejected:
-            nothing = pa.RecordBatch.from_pylist(
-                [], pa.schema([(name, pa.binary()) for name in layout.columns])
-            )
-            broken = [_rejected(row, id_position) for row in rejected]
-            yield TableBatch(nothing, np.array([], dtype=np.int64), broken)
+        with _RejectedRows() as rejected:
+            for batch in _parse(path, len(names), layout.columns, pa.binary(), rejected.add):
+                # The parser gives no batch before it has found a row that is right.
+                for broken in rejected.take_all_from(rows_before + 1, id_position):
+                    rows_before += len(broken)
+                    yield TableBatch(nothing, no_row, broken)
+                last = rows_before + batch.num_rows
+                broken: list[RejectedRow] = []
+                while (row := rejected.take(last + 1, id_position)) is not None:
+                    broken.append(row)
+                    last += 1
+                rows = np.arange(rows_before + 1, last + 1)
+                good = np.setdiff1d(rows, [row.row_number for row in broken])
+                rows_before = last
+                yield TableBatch(batch, good, broken)
+            for broken in rejected.take_all_from(rows_before + 1, id_position):
+                yield TableBatch(nothing, no_row, broken)
 
     # Text stays text here: a value that is no number must cost its row, not the file.
     schema = pa.schema([(name, pa.binary()) for name in names])
@@ -87,10 +98,11 @@ def column_names(path: Path) -> list[str]:
         PredictionReadError: If the file is empty, cannot be read or is not UTF-8 text, or a quote
             is not closed in the header or, for more than a block, behind it.
     """
-    rejected: list[pc.InvalidRow] = []
+    rejected = 0
 
-    def judge(row: pc.InvalidRow) -> str:
-        rejected.append(row)
+    def judge(_: pc.InvalidRow) -> str:
+        nonlocal rejected
+        rejected += 1
         return "skip"
 
     try:
@@ -104,7 +116,7 @@ def column_names(path: Path) -> list[str]:
             return opened.schema.names
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if NO_END_OF_ROW in str(error):
-            raise _endless_row(path, len(rejected) + 1) from error
+            raise _endless_row(path, rejected + 1) from error
         fault = str(error)
         if NO_HEADER in fault:
             fault = "it is empty, or a quote opened in the header is not closed"
@@ -135,11 +147,16 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
         PredictionReadError: If a row has not as many fields as the header or text that is not
             UTF-8, a quote is not closed, or the file cannot be read.
     """
-    rejected: deque[pc.InvalidRow] = deque()
+    rejected: list[pc.InvalidRow] = []
+
+    def reject(row: pc.InvalidRow) -> None:
+        # The first one is an error, when the file has been read: the parser lets none pass now.
+        if not rejected:
+            rejected.append(row)
+
     header = column_names(path)
-    batches = list(_parse(path, len(header), columns, pa.string(), rejected))
-    if rejected:
-        row = rejected[0]
+    batches = list(_parse(path, len(header), columns, pa.string(), reject))
+    for row in rejected:
         raise PredictionReadError(
             f"{path}, row {_row_number(row)}: Expected {row.expected_columns} columns, got "
             f"{row.actual_columns}: {row.text[:200]!r}"
@@ -152,9 +169,9 @@ def _parse(
     n_fields: int,
     columns: Sequence[str],
     kind: pa.DataType,
-    rejected: deque[pc.InvalidRow],
+    reject: Callable[[pc.InvalidRow], None],
 ) -> Iterator[pa.RecordBatch]:
-    """The rows with as many fields as the header; the others go to ``rejected``, a block ahead.
+    """The rows with as many fields as the header; ``reject`` gets the others, a block ahead.
 
     Whether a quote is open at the end depends on all the text before it, and only the parser knows
     that text. So it gets one row more, which has a field too many: if the parser does not reject
@@ -170,7 +187,7 @@ def _parse(
             closed = True
         else:
             rows += 1
-            rejected.append(row)
+            reject(row)
         return "skip"
 
     try:
@@ -241,10 +258,57 @@ def _row_number(row: pc.InvalidRow) -> int:
     return row.number - 1
 
 
-def _rejected(row: pc.InvalidRow, id_position: int) -> RejectedRow:
+class _RejectedRows:
+    """Rows in the order of their numbers, put aside until the rows before them have been read.
+
+    They may be all rows of a file, so that those that are more than a few wait on disk.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(REJECTED_BYTES)
+        self._numbers: deque[int] = deque()
+        self._lengths: deque[int] = deque()
+        self._read_to = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, row: pc.InvalidRow) -> None:
+        """Put a row aside."""
+        text = row.text.encode()
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(text)
+        self._numbers.append(_row_number(row))
+        self._lengths.append(len(text))
+
+    def take(self, last: int, id_position: int) -> RejectedRow | None:
+        """The next row if its number is not above ``last``."""
+        if not self._numbers or self._numbers[0] > last:
+            return None
+        self._file.seek(self._read_to)
+        text = self._file.read(self._lengths.popleft())
+        self._read_to += len(text)
+        return _rejected(self._numbers.popleft(), text.decode(), id_position)
+
+    def take_all_from(self, first: int, id_position: int) -> Iterator[list[RejectedRow]]:
+        """The rows whose numbers go on from ``first`` without a gap, some at a time."""
+        while rows := list(islice(self._from(first, id_position), SMALL_BATCH_ROWS)):
+            yield rows
+            first += len(rows)
+
+    def _from(self, first: int, id_position: int) -> Iterator[RejectedRow]:
+        while (row := self.take(first, id_position)) is not None:
+            yield row
+            first += 1
+
+
+def _rejected(row_number: int, text: str, id_position: int) -> RejectedRow:
     try:
-        fields = next(csv.reader([row.text]), [])
+        fields = next(csv.reader([text]), [])
     except csv.Error:  # a field is too long to be an id
         fields = []
     image_id = fields[id_position] if id_position < len(fields) else None
-    return RejectedRow(_row_number(row), Reason.WRONG_FIELD_COUNT, row.text, image_id or None)
+    return RejectedRow(row_number, Reason.WRONG_FIELD_COUNT, text, image_id or None)

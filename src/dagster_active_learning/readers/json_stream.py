@@ -22,6 +22,10 @@ DEEPEST_NESTING = 200
 LONGEST_OUTLINE = 2**20
 """Bytes that a file may hold beside the lists and objects in its outermost object."""
 
+LONGEST_ELEMENT = 32 * 2**20
+"""Bytes of one element of a list, or of one text: they are held in memory as a whole, as Python
+objects of up to ten times the size."""
+
 ESCAPED_BYTE = re.compile(rb"\\.", re.DOTALL)
 NO_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
 
@@ -36,6 +40,8 @@ class NoListError(PredictionReadError):
 
 def json_value(path: Path, key: str) -> Any:
     """The value of a key of the outermost object, wherever in the file it stands; else None.
+
+    It is held in memory as a whole.
 
     Raises:
         UnreadableJsonError: If the file is no JSON up to there.
@@ -65,7 +71,7 @@ def json_items(
         PredictionReadError: If the key's value is no list, or is there twice, or the file cannot
             be read or nests too deep.
     """
-    with _opened(path) as file:
+    with _opened(path, element_depth=1 if key is None else 2) as file:
         prefix = "item" if key is None else f"{key}.item"
         yield from _values(file, prefix, f"after {{}} {name}", map_type)
         if key is not None:
@@ -73,9 +79,10 @@ def json_items(
 
 
 class ShallowFile:
-    """A JSON file that raises PredictionReadError where brackets nest too deep to be read.
+    """A JSON file that raises PredictionReadError where it would take too much memory to be read.
 
-    A UTF-8 byte order mark at its beginning is left out.
+    That is where brackets nest too deep, or where an element of a list at ``element_depth``, or a
+    text, is too long. A UTF-8 byte order mark at its beginning is left out.
 
     Attributes:
         bytes_read: How many bytes were read so far.
@@ -83,10 +90,12 @@ class ShallowFile:
             and without escaped characters: ``{"info": {}, "images": []}``; ``[]`` for a list.
     """
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BinaryIO, element_depth: int = 2) -> None:
         self.path = path
         self.file = file
         self.bytes_read = 0
+        self._element_depth = element_depth
+        self._element_start = 0
         self.outline = b""
         self._depth = 0
         self._quotes = 0
@@ -106,6 +115,13 @@ class ShallowFile:
             raise PredictionReadError(
                 f"{self.path} nests lists and objects more than {DEEPEST_NESTING} deep within its "
                 f"first {self.bytes_read:,} bytes: expected predictions"
+            )
+        if len(depths) and depths.min() <= self._element_depth:
+            self._element_start = self.bytes_read
+        elif self.bytes_read - self._element_start > LONGEST_ELEMENT:
+            raise PredictionReadError(
+                f"{self.path} has more than {LONGEST_ELEMENT:,} bytes in one element or text that "
+                f"begins within its first {self._element_start:,} bytes: expected predictions"
             )
         if depths.min(initial=self._depth) < 2 and self.outline != b"[]":
             self._add_to_outline(text)
@@ -137,10 +153,10 @@ class ShallowFile:
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[ShallowFile]:
+def _opened(path: Path, element_depth: int = 2) -> Generator[ShallowFile]:
     try:
         with path.open("rb") as opened:
-            yield ShallowFile(path, opened)
+            yield ShallowFile(path, opened, element_depth)
     except OSError as error:
         raise PredictionReadError(f"{path} cannot be read: {error}") from error
 

@@ -31,6 +31,8 @@ from dagster_active_learning.readers.stream import (
 )
 
 SCHEMA_FILE = "schema.json"
+PIECE_BYTES = 2**20
+
 TASKS_FILE = "tasks.json"
 """The list of tasks; it stands above the tasks' folders, and a recursive glob finds it."""
 
@@ -119,9 +121,10 @@ def _load(path: Path) -> Any:
     """One small JSON file."""
     try:
         with path.open("rb") as file:
-            return json.loads(
-                ShallowFile(path, file).read().decode("utf-8"), parse_constant=_refuse
-            )
+            # The whole file is one element.
+            shallow = ShallowFile(path, file, element_depth=0)
+            text = b"".join(iter(lambda: shallow.read(PIECE_BYTES), b""))
+            return json.loads(text.decode("utf-8"), parse_constant=_refuse)
     except (OSError, ValueError) as error:
         raise PredictionReadError(
             f"{path} is not readable UTF-8 JSON: {error}; expected a file that is complete"

@@ -54,7 +54,7 @@ def canonical_schema(value_type: pa.DataType) -> pa.Schema:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RejectedRow:
     """A row that is no prediction: where it stands in its source (from 1), why, and what it is."""
 

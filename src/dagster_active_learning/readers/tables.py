@@ -257,7 +257,7 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
 
     # Value by value: Arrow takes no rows from the text columns of polars, which are views.
     raw = {
-        row: {name: _shown(columns.column(name)[row].as_py()) for name in layout.columns}
+        row: {name: _shown(columns.column(name)[row]) for name in layout.columns}
         for row in sorted(reasons)
     }
     whole = prediction_batch(
@@ -281,9 +281,15 @@ def _without_class_probs(columns: pa.RecordBatch, layout: Layout) -> npt.NDArray
     return without
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: pa.Scalar) -> Any:
     r"""A value for the quarantine table: text where it is bytes, as ``\xff`` what is not UTF-8."""
-    return value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else value
+    try:
+        shown = value.as_py()
+    except UnicodeDecodeError:
+        if not is_text(value.type):
+            return f"{value.type} with text that is not UTF-8"
+        shown = value.as_buffer().to_pybytes()
+    return shown.decode("utf-8", errors="backslashreplace") if isinstance(shown, bytes) else shown
 
 
 def _class_columns(names: Sequence[str], options: TableOptions) -> dict[str, str]:
