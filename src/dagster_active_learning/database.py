@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,24 +70,21 @@ def open_pool(
             "itself: give it the path of a file"
         )
     turn = _TURNS.setdefault(os.path.realpath(path), threading.Lock())
-    connection = None
-    with _explained(path):
+    with _explained(path), ExitStack() as closing:
         first = _wait(path, _config(resource), turn, lock_timeout_seconds, report)
+        closing.callback(turn.release)
+        closing.callback(first.close)
         try:
             # The resource retries a locked file in its own way. Beside an open connection of this
             # process its connection is there at once, and a subclass may still make it ready.
             with resource.get_connection() as connection:
+                # The resource does not close a connection whose step failed.
+                closing.callback(connection.close)
                 first.close()
                 yield PoolStore(connection, pool)
         except BaseException as error:
             release_results(error)
             raise
-        finally:
-            first.close()
-            # The resource does not close a connection whose step failed.
-            if connection is not None:
-                connection.close()
-            turn.release()
 
 
 def _config(resource: DuckDBResource) -> dict[str, Any]:
