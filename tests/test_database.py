@@ -1,5 +1,6 @@
 """Opening the user's database: who waits for whom, for how long, and what is closed again."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -278,6 +279,18 @@ def test_a_database_that_is_open_read_only_says_so(database, write_predictions, 
             )
         assert str(database) in str(e.value)
     assert query("FROM pool.prediction_sets") == before
+
+
+def test_a_full_disk_of_temporary_files_says_so(database, opened):
+    """The rows of the quarantine are put aside in a temporary file."""
+    with pytest.raises(DatabaseUnavailableError, match="full.*temporary") as error, opened():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert str(database) in str(error.value)
+
+
+def test_an_error_about_another_file_stays_as_it_is(opened, tmp_path):
+    with pytest.raises(PermissionError), opened():
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), tmp_path / "a.csv")
 
 
 def test_the_pool_s_setting_is_the_deadline_of_its_steps(existing, write_predictions):

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,29 +73,25 @@ def open_pool(
             "itself: give it the path of a file"
         )
     turn = _TURNS.setdefault(os.path.realpath(path), threading.Lock())
-    connection = None
-    with _explained(path):
+    with _explained(path), ExitStack() as closing:
         first = _wait(path, _config(resource), turn, lock_timeout_seconds, report, read_only)
+        closing.callback(turn.release)
+        closing.callback(first.close)
         try:
-            # The resource retries a locked file in its own way, and opens it for writing. Beside an
-            # open connection of this process its connection is there at once, and a subclass may
-            # still make it ready.
-            with nullcontext(first) if read_only else resource.get_connection() as connection:
-                if read_only:
-                    with existing_pool(connection, pool) as store:
-                        yield store
-                else:
-                    first.close()
-                    yield PoolStore(connection, pool)
+            if read_only:
+                with existing_pool(first, pool) as store:
+                    yield store
+                return
+            # The resource retries a locked file in its own way. Beside an open connection of this
+            # process its connection is there at once, and a subclass may still make it ready.
+            with resource.get_connection() as connection:
+                # The resource does not close a connection whose step failed.
+                closing.callback(connection.close)
+                first.close()
+                yield PoolStore(connection, pool)
         except BaseException as error:
             release_results(error)
             raise
-        finally:
-            first.close()
-            # The resource does not close a connection whose step failed.
-            if connection is not None:
-                connection.close()
-            turn.release()
 
 
 def _config(resource: DuckDBResource) -> dict[str, Any]:

@@ -20,8 +20,8 @@ PRELOADED = [
 ]
 
 
-def run_step(told: Connection, predictions: Path, database: Path, step: str) -> None:
-    """Materialize a step; tells when it begins to work, when it is done, and how it ended."""
+def run_steps(pipe: Connection) -> None:
+    """Materialize the steps it is sent; tells when each begins to work, its end, and its error."""
     import numpy as np
 
     from dagster_active_learning import score_images
@@ -30,14 +30,15 @@ def run_step(told: Connection, predictions: Path, database: Path, step: str) -> 
 
     class Telling(ActiveLearningComponent):
         def execute(self, context: Any, materialize: Any) -> Iterator[Any]:
-            told.send("working")
+            pipe.send("working")
             results = list(super().execute(context, materialize))
-            told.send("done")
+            pipe.send("done")
             yield from results
 
     # The kernels are there before the work begins: it is the work that is to be killed.
     score_images(np.full((1, 2), 0.5, np.float32))
-    told.send(materialize(pool(predictions, kind=Telling), database, step))
+    for predictions, database, step in iter(pipe.recv, None):
+        pipe.send(("ended", materialize(pool(predictions, kind=Telling), database, step)))
 
 
 def run_partitions(told: Connection, folder: Path, database: Path, keys: list[str]) -> None:
@@ -84,42 +85,46 @@ class Child:
 
     Args:
         context: Where processes come from.
-        target: The function; its first argument is where it tells.
+        target: The function; its first argument is a pipe.
         arguments: The others.
     """
 
     def __init__(self, context: Any, target: Any, *arguments: Any) -> None:
-        self._told, sender = context.Pipe(duplex=False)
-        self._process = context.Process(target=target, args=(sender, *arguments), daemon=True)
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=target, args=(other, *arguments), daemon=True)
         self._process.start()
-        sender.close()
+        other.close()
 
-    def next(self) -> Any:
-        """What it tells next.
+    def begin(self, predictions: Path, database: Path, step: str) -> None:
+        """Have it run a step; returns when it works on it."""
+        self._pipe.send((predictions, database, step))
+        told = self._pipe.recv()
+        if told != "working":
+            raise AssertionError(told)
 
-        Raises:
-            EOFError: If it has ended.
-        """
-        return self._told.recv()
+    def step(self, predictions: Path, database: Path, step: str) -> tuple[str | None, float]:
+        """Have it run a step; returns the error, if it fails, and for how many seconds it worked."""
+        self.begin(predictions, database, step)
+        start = time.perf_counter()
+        told = self._pipe.recv()
+        seconds = time.perf_counter() - start
+        return (self._pipe.recv() if told == "done" else told)[1], seconds
 
-    def kill_after(self, seconds: float) -> list[Any]:
-        """Kill it, and return all that it has told."""
-        time.sleep(seconds)
+    def kill(self) -> bool:
+        """Kill it; returns whether it was still at work."""
         self._process.kill()
         self._process.join()
-        rest: list[Any] = []
         try:
-            while True:
-                rest.append(self._told.recv())
-        except EOFError:
-            return rest
+            return self._pipe.recv() != "done"
+        except (EOFError, ConnectionResetError):
+            return True
 
     def rest(self) -> list[Any]:
         """All that it tells until it ends well."""
         told: list[Any] = []
         try:
             while True:
-                told.append(self._told.recv())
+                told.append(self._pipe.recv())
         except EOFError:
             self._process.join()
         if self._process.exitcode:

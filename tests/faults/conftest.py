@@ -6,7 +6,7 @@ import multiprocessing
 
 import pytest
 
-from faults.children import PRELOADED
+from faults.children import PRELOADED, Child, run_steps
 
 
 def pytest_addoption(parser):
@@ -27,3 +27,11 @@ def processes():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context
+
+
+@pytest.fixture(scope="module")
+def worker(processes):
+    """A process that runs steps and is left in peace."""
+    child = Child(processes, run_steps)
+    yield child
+    child.kill()

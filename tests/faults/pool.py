@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import dagster as dg
@@ -11,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from dagster_duckdb import DuckDBResource
 
-from dagster_active_learning import PredictionFiles
+from dagster_active_learning import PredictionFiles, active_learning_definitions
 from dagster_active_learning.component import ActiveLearningComponent
 
 STEPS = {
-    "ingest": "key:pool/predictions",
-    "score": "key:pool/image_scores",
-    "rank": "key:pool/labeling_candidates/*",
-    "all": "*",
+    "ingest": dg.AssetSelection.assets(["pool", "predictions"]),
+    "score": dg.AssetSelection.assets(["pool", "image_scores"]),
+    "rank": dg.AssetSelection.key_prefixes(["pool", "labeling_candidates"]),
+    "all": dg.AssetSelection.all(),
 }
 
 TABLES = (
@@ -48,7 +49,8 @@ def write_set(path: Path, rows: int, n_classes: int, seed: int) -> None:
     ids = [f"image_{one:08d}" for one in random.permutation(2 * rows)[:rows]]
     offsets = np.arange(rows + 1, dtype=np.int32) * n_classes
     lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(class_probs.ravel()))
-    pq.write_table(pa.table({"image_id": ids, "class_probs": lists}), path)
+    table = pa.table({"image_id": ids, "class_probs": lists})
+    pq.write_table(table, path, row_group_size=max(rows // 4, 1), write_page_checksum=True)
 
 
 def materialize(
@@ -64,6 +66,7 @@ def materialize(
         resources={"duckdb": DuckDBResource(database=str(database))},
         partition_key=partition_key,
         raise_on_error=False,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
     if result.success:
         return None
@@ -77,6 +80,31 @@ def materialize(
 def pool(predictions: Path, *, kind: type[ActiveLearningComponent] = ActiveLearningComponent):
     """A pool whose rankings are of the size of their set."""
     return kind(pool="pool", predictions=PredictionFiles(predictions, "parquet"), limit=1_000_000)
+
+
+def many_pools() -> dg.JobDefinition:
+    """A job of several pools in one database, whose steps run at once, each in its process."""
+    folder = Path(os.environ["FAULTS_FOLDER"])
+    pools = [
+        active_learning_definitions(
+            pool=path.stem, predictions=PredictionFiles(path, "parquet"), limit=1_000_000
+        )
+        for path in sorted(folder.glob("*.parquet"))
+    ]
+    resources = {"duckdb": DuckDBResource(database=str(folder / "many.duckdb"))}
+    definitions = dg.Definitions.merge(
+        *pools,
+        dg.Definitions(resources=resources, jobs=[dg.define_asset_job("many_pools")]),
+    )
+    return definitions.resolve_job_def("many_pools")
+
+
+def broken_copy(path: Path, copy: Path) -> None:
+    """A copy that can be opened, and read up to its middle."""
+    content = bytearray(path.read_bytes())
+    half = len(content) // 2
+    content[half - 1000 : half] = bytes(1000)
+    copy.write_bytes(content)
 
 
 def state(database: Path) -> Tables | None:

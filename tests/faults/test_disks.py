@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 
-from faults.children import Child, run_step
 from faults.pool import state, write_set
 
 pytestmark = pytest.mark.faults
@@ -33,22 +32,22 @@ def disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
-@pytest.fixture
-def stages(processes, tmp_path):
-    """The state before each step and after it, and a function that runs it."""
-    old, new = tmp_path / "old.parquet", tmp_path / "new.parquet"
+@pytest.fixture(scope="module")
+def stages(worker, tmp_path_factory):
+    """A function that runs a step and returns its error, and the state before and after each."""
+    folder = tmp_path_factory.mktemp("stages")
+    old, new, made = folder / "old.parquet", folder / "new.parquet", folder / "made.duckdb"
     write_set(old, 40_000, 10, seed=1)
     write_set(new, 50_000, 12, seed=2)
-    made = tmp_path / "made.duckdb"
 
     def run(database, step, predictions=new):
-        return Child(processes, run_step, predictions, database, step).rest()[-1]
+        return worker.step(predictions, database, step)[0]
 
     for step in STEPS:
         assert run(made, step, old) is None
     before = {}
     for step in STEPS:
-        before[step] = tmp_path / f"before_{step}.duckdb"
+        before[step] = folder / f"before_{step}.duckdb"
         shutil.copy(made, before[step])
         assert run(made, step) is None
     after = {"ingest": before["score"], "score": before["rank"], "rank": made}
