@@ -9,28 +9,26 @@ Python code of the readers and of what they read with guides the fuzzer; compile
 """
 
 import hashlib
+import importlib
 import shutil
 import sys
 import tempfile
 import traceback
 from pathlib import Path
 
-import atheris  # pyright: ignore[reportMissingImports]
+import atheris  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 GUIDES = ["dagster_active_learning.readers", "csv", "gzip", "json", "numpy.lib", "zipfile"]
 with atheris.instrument_imports(include=GUIDES):
-    import csv  # noqa: F401
-    import gzip  # noqa: F401
-    import json  # noqa: F401
-    import zipfile  # noqa: F401
-
+    for guide in GUIDES:
+        importlib.import_module(guide)
     from dagster_active_learning.readers import FORMATS
     from faults.fuzz.targets import TARGETS, check
 
     for name in FORMATS:
-        __import__(f"dagster_active_learning.readers.{name}")
-    import dagster_active_learning.readers.images
+        importlib.import_module(f"dagster_active_learning.readers.{name}")
+    importlib.import_module("dagster_active_learning.readers.images")
 
 CORPUS = Path(__file__).parent / "corpus"
 DICTIONARY = (
