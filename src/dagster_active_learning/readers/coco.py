@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +98,8 @@ def first_character(path: Path) -> bytes:
 
 
 def _check_instances(instances: Path) -> None:
-    if not instances.is_file():
-        found = "is no file" if instances.exists() else "does not exist"
+    if not os.path.isfile(instances):
+        found = "is no file" if os.path.exists(instances) else "does not exist"
         raise PredictionReadError(
             f"{instances} {found}: the option instances is the path of a COCO file with the "
             "tables 'images' and 'categories'"

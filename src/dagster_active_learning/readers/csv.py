@@ -265,7 +265,7 @@ class _RejectedRows:
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(REJECTED_BYTES)  # noqa: SIM115 - closed with the reader
+        self._file = tempfile.SpooledTemporaryFile(REJECTED_BYTES)  # noqa: SIM115 - see __exit__
         self._numbers: deque[int] = deque()
         self._lengths: deque[int] = deque()
         self._read_to = 0

@@ -11,10 +11,13 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.csv import column_names, read_columns
+from dagster_active_learning.readers.parquet import FOOTER_ERRORS
 from dagster_active_learning.readers.stream import describe_names
+from dagster_active_learning.readers.text_lines import bounded_lines, listed_ids
 
 _COLUMNS: Mapping[str, pl.DataType] = MappingProxyType(
     {
@@ -80,8 +83,8 @@ def find_image_files(folder: Path) -> list[tuple[str, int]]:
     Raises:
         PredictionReadError: If it is no folder, cannot be read or holds no image.
     """
-    if not folder.is_dir():
-        found = "is no folder" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):
+        found = "is no folder" if os.path.exists(folder) else "does not exist"
         raise PredictionReadError(f"{folder} {found}: expected a folder of images")
     files: list[tuple[str, int]] = []
     try:
@@ -204,17 +207,13 @@ def _mark_labeled(path: Path, images: pl.DataFrame, labeled: Sequence[str] | Pat
 
 
 def _ids_in_text(path: Path) -> Iterable[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PredictionReadError(f"{path} is not a readable UTF-8 list of ids: {error}") from error
-    return [line for line in text.split("\n") if line.strip()]
+    return [line for line in listed_ids(path) if line.strip()]
 
 
 def _table_images(path: Path, format: str) -> pl.DataFrame:
     try:
         found = _read(path, format)
-    except (pl.exceptions.PolarsError, pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pl.exceptions.PolarsError, *FOOTER_ERRORS) as error:
         raise PredictionReadError(f"{path} is not a readable {format} manifest: {error}") from error
     if "image_id" not in found.columns:
         raise PredictionReadError(
@@ -238,8 +237,29 @@ def _read(path: Path, format: str) -> pl.DataFrame:
     if format == "csv":
         return _read_csv(path)
     if format == "jsonl":
-        return pl.read_ndjson(path.read_bytes(), infer_schema_length=None)
-    return pl.read_parquet(path, glob=False)
+        with path.open("rb") as opened:
+            lines = b"".join(bounded_lines(path, opened))
+        return pl.read_ndjson(lines, infer_schema_length=None)
+    return _read_parquet(path)
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    # Polars ends the process over some broken files, over which pyarrow raises.
+    with pq.ParquetFile(path, pre_buffer=False) as opened:
+        names = opened.schema_arrow.names
+        if "image_id" not in names:
+            return pl.DataFrame(schema=names)
+        found = opened.read([name for name in names if name in _COLUMNS])
+        promised = opened.metadata.num_rows
+    # Text is not looked at before: polars would take for UTF-8 what is not.
+    found.validate(full=True)
+    if len(found) != promised:
+        raise PredictionReadError(
+            f"{path} has a broken footer: it promises {promised} rows, but has {len(found)}; "
+            "expected a Parquet file that is complete"
+        )
+    # Without metadata, which need not be UTF-8 either.
+    return pl.DataFrame(pa.table(found.columns, names=found.column_names))
 
 
 def _read_csv(path: Path) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -81,7 +82,7 @@ def _find_schema(path: Path, *, tasks: bool) -> Path:
     expected = path.parent / SCHEMA_FILE
     below = sorted(path.parent.glob(f"*/{SCHEMA_FILE}")) if tasks else []
     for schema in [expected, *below]:
-        if schema.is_file():
+        if os.path.isfile(schema):
             return schema
     raise PredictionReadError(
         f"{path} has no {SCHEMA_FILE} beside it: expected {expected} with the task's categories"

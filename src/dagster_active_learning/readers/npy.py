@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tokenize
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -42,7 +43,7 @@ def open_file(path: Path, options: NpyOptions) -> PredictionPart:
             numbers, or the two differ in length. Pickled arrays are never read.
     """
     ids_path = path.parent / options.image_ids.replace("{stem}", path.stem)
-    if not ids_path.is_file():
+    if not os.path.isfile(ids_path):
         raise PredictionReadError(
             f"{path} has no list of image ids beside it: expected {ids_path} with one id a row of "
             "the matrix; the option image_ids names another file"
@@ -157,7 +158,7 @@ def as_text(source: str, ids: npt.NDArray[Any]) -> list[str]:
         texts = [one.decode() if isinstance(one, bytes) else str(one) for one in ids.tolist()]
         # NumPy's text may hold what no text is: half a surrogate pair.
         "".join(texts).encode()
-    except ValueError as error:
+    except (ValueError, SystemError) as error:  # SystemError: no character has this number
         raise PredictionReadError(f"{source} has ids that are not UTF-8 text: {error}") from error
     return texts
 
@@ -168,14 +169,12 @@ def _read_ids(path: Path, source: str, matrix: npt.NDArray[Any]) -> ImageIds:
         return check_ids(str(path), open_array(path, str(path)))
     lines = listed_ids(path)
     ids = [line or None for line in islice(lines, len(matrix))]
-    # What is too much is counted and not kept.
-    surplus = sum(1 for _ in lines)
-    if surplus:
-        raise _other_length(source, matrix, len(ids) + surplus)
+    if next(lines, None) is not None:
+        raise _other_length(source, matrix, f"more than {len(ids)}")
     return ids
 
 
-def _other_length(source: str, matrix: npt.NDArray[Any], ids: int) -> PredictionReadError:
+def _other_length(source: str, matrix: npt.NDArray[Any], ids: object) -> PredictionReadError:
     return PredictionReadError(
         f"{source} has {len(matrix)} rows, but there are {ids} image ids: expected one id a row"
     )

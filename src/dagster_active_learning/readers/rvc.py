@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from dagster_active_learning.readers.stream import (
     content_sha256,
     raw_text,
 )
+from dagster_active_learning.readers.text_lines import listed_ids
 
 BACKGROUND = "background"
 """The last class of the part: what the label probabilities of a box leave over to 1."""
@@ -45,7 +47,7 @@ def open_file(path: Path, options: RvcOptions) -> PredictionPart:
     ids_path = None
     if options.image_ids is not None:
         ids_path = path.parent / options.image_ids.replace("{stem}", path.stem)
-        if not ids_path.is_file():
+        if not os.path.isfile(ids_path):
             raise PredictionReadError(
                 f"{path} has no list of image ids beside it: expected {ids_path} with one id an "
                 "image of the sequence; the option image_ids names another file"
@@ -80,12 +82,8 @@ def _read_classes(path: Path, options: RvcOptions) -> Sequence[str]:
 
 
 def _read_ids(path: Path) -> Sequence[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PredictionReadError(f"{path} is not a readable UTF-8 list of ids: {error}") from error
     ids: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(listed_ids(path), start=1):
         if not line or line in ids:
             fault = f"the same as line {ids[line]}" if line else "empty"
             raise PredictionReadError(

@@ -61,8 +61,8 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with path.open("rb") as opened:
             for line in bounded_lines(path, opened):
-                mark = codecs.BOM_UTF8 if row_number == 0 else b""
-                if stripped := line.removeprefix(mark).strip():
+                text = line if row_number else line.removeprefix(codecs.BOM_UTF8)
+                if stripped := text.strip():
                     row_number += 1
                     yield row_number, stripped
     except OSError as error:

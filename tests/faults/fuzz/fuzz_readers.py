@@ -9,11 +9,11 @@ Python code of the readers and of what they read with guides the fuzzer; compile
 """
 
 import hashlib
+import importlib
 import shutil
 import sys
 import tempfile
 import traceback
-from importlib import import_module
 from pathlib import Path
 
 import atheris  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
@@ -21,14 +21,14 @@ import atheris  # pyright: ignore[reportMissingImports, reportMissingModuleSourc
 sys.path.insert(0, str(Path(__file__).parents[2]))
 GUIDES = ["dagster_active_learning.readers", "csv", "gzip", "json", "numpy.lib", "zipfile"]
 with atheris.instrument_imports(include=GUIDES):
-    for module in ("csv", "gzip", "json", "zipfile"):
-        import_module(module)
-
+    for guide in GUIDES:
+        importlib.import_module(guide)
     from dagster_active_learning.readers import FORMATS
     from faults.fuzz.targets import TARGETS, check
 
-    for name in (*FORMATS, "images"):
-        import_module(f"dagster_active_learning.readers.{name}")
+    for name in FORMATS:
+        importlib.import_module(f"dagster_active_learning.readers.{name}")
+    importlib.import_module("dagster_active_learning.readers.images")
 
 CORPUS = Path(__file__).parent / "corpus"
 DICTIONARY = (

@@ -83,9 +83,7 @@ def check(target: Target, content: bytes, folder: Path) -> int | None:
                 for image_id, reason in zip(ids.to_pylist(), reasons.to_pylist(), strict=True)
             ), "a row without an id was not rejected"
         stream.sha256()
-    except PredictionReadError as error:
-        if not str(error):
-            raise AssertionError("an error without words") from error
+    except PredictionReadError:
         return None
     assert len(set(numbers)) == len(numbers), f"a row came twice: {numbers[:20]}"
     expected = target.rows(content)
@@ -96,9 +94,7 @@ def check(target: Target, content: bytes, folder: Path) -> int | None:
 def _check_manifest(path: Path, options: Mapping[str, Any]) -> int | None:
     try:
         images, _ = PoolImages(path, **options).read()
-    except PredictionReadError as error:
-        if not str(error):
-            raise AssertionError("an error without words") from error
+    except PredictionReadError:
         return None
     images.validate(full=True)
     ids = images.column("image_id").to_pylist()

@@ -1,0 +1,279 @@
+"""Ids, names, keys and paths with characters that mean something elsewhere: here they are text."""
+
+import csv
+import json
+
+import dagster as dg
+import duckdb
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from dagster_duckdb import DuckDBResource
+
+from dagster_active_learning import (
+    PoolImages,
+    PredictionFiles,
+    active_learning_definitions,
+    explain_candidate,
+    load_candidates,
+    read_predictions,
+)
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.exporters import export_candidates
+from dagster_active_learning.partitions import partition_path
+from dagster_active_learning.rules import Rules
+from dagster_active_learning.store import PoolStore
+from pools import ingest, rank, score
+from ranked_pools import manifest
+
+TEXTS = {
+    "single quote": "it's",
+    "double quotes": 'say "x"',
+    "SQL": "'; DROP TABLE predictions; --",
+    "identifier": 'x"; DROP SCHEMA pool CASCADE; --',
+    "parameter": "$image_id",
+    "placeholder": "{name} {0} %s %(x)s",
+    "newline": "a\nb",
+    "carriage return": "a\rb\r\nc",
+    "NUL": "a\0b",
+    "emoji": "🦊🏽‍🚀",
+    "right to left": "gnp.\u202eexe",
+    "marks": "\ufeffa\u200b\u0301",
+    "long": "x" * 10_000,
+    "parent folder": "../../etc/passwd",
+    "absolute": "/etc/passwd",
+    "formula": "=1+1",
+    "formulas": '@SUM(1) +1 -1 =cmd|" /C calc"!A0',
+    "Markdown": "[x](javascript:alert(1)) ![](http://x/y.png) **b** | c",
+    "HTML": "<script>alert(1)</script><img src=x onerror=alert(1)>&amp;",
+    "blank": " ",
+    "null word": "NULL",
+    "escape": "\\x41 \\n \\",
+    "terminal": "\x1b[2J\x07",
+}
+NAMED_FILES = [
+    name for name, text in TEXTS.items() if not set(text) & {"\0", "/"} and len(text) < 200
+]
+each_text = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+
+
+def write_parquet(folder, text):
+    table = pa.table({"image_id": [text, "other"], f"p_{text}": [0.25, 1.0], "p_b": [0.75, 0.0]})
+    pq.write_table(table, folder / "p.parquet")
+    return folder / "p.parquet", {"class_column_prefix": "p_"}
+
+
+def write_csv(folder, text):
+    with (folder / "p.csv").open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened, quoting=csv.QUOTE_ALL)
+        writer.writerows([["image_id", f"p_{text}", "p_b"], [text, 0.25, 0.75], ["other", 1, 0]])
+    return folder / "p.csv", {"class_column_prefix": "p_"}
+
+
+def write_jsonl(folder, text):
+    rows = [(text, 0.25, 0.75), ("other", 1, 0)]
+    lines = [
+        json.dumps(dict(zip(["image_id", f"p_{text}", "p_b"], row, strict=True))) for row in rows
+    ]
+    (folder / "p.jsonl").write_text("\n".join(lines))
+    return folder / "p.jsonl", {"class_column_prefix": "p_"}
+
+
+def write_npz(folder, text):
+    import numpy as np
+
+    # NumPy's own text ends at its last character that is not NUL.
+    np.savez(
+        folder / "p.npz",
+        class_probs=np.array([[0.25, 0.75], [1, 0]]),
+        image_ids=np.array([text, "other"]),
+        class_names=np.array([text, "b"]),
+    )
+    return folder / "p.npz", {}
+
+
+WRITERS = {"parquet": write_parquet, "csv": write_csv, "jsonl": write_jsonl, "npz": write_npz}
+
+
+@each_text
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_text_goes_through_the_whole_flow_as_it_is(database, tmp_path, name, text):
+    path, options = WRITERS[name](tmp_path, text)
+    with duckdb.connect(str(database)) as connection:
+        store = PoolStore(connection, "pool")
+        store.replace_images(manifest([text, "other"]))
+        stored = ingest(
+            store,
+            read_predictions(path, format=name, **options),
+            prediction_set="set",
+            in_manifest=True,
+        )
+        assert stored.class_names == [text, "b"]
+        score(store, in_manifest=True)
+        _, ranked = rank(store, "margin", in_manifest=True)
+        assert [(row[0], row[1]) for row in ranked] == [(text, 1), ("other", 2)]
+        assert ranked[1][4] == text, "the predicted class"
+        assert repr(text) in explain_candidate(connection, text, pool="pool")
+        for kind in ("csv", "parquet"):
+            target = tmp_path / f"out.{kind}"
+            export_candidates(store, target, format=kind, prediction_set="set")
+            read = {"csv": pyarrow.csv.read_csv, "parquet": pq.read_table}[kind]
+            arguments = (
+                {"parse_options": pyarrow.csv.ParseOptions(newlines_in_values=True)}
+                if kind == "csv"
+                else {}
+            )
+            found = read(target, **arguments).to_pydict()
+            assert found["image_id"] == [text, "other"]
+            assert found["predicted_class"] == ["b", text]
+    loaded = load_candidates(database, pool="pool")
+    assert loaded["image_id"].to_list() == [text, "other"]
+    assert loaded["uri"].to_list() == [f"s3://images/{text}", "s3://images/other"]
+
+
+@each_text
+def test_a_text_in_quarantine_is_as_it_is(store, tmp_path, text):
+    pq.write_table(
+        pa.table({"image_id": [text, "good"], "class_probs": [[0.5, 0.0], [0.5, 0.5]]}),
+        tmp_path / "p.parquet",
+    )
+    ingest(store, read_predictions(tmp_path / "p.parquet", format="parquet"))
+    ((image_id, raw),) = store.connection.execute(
+        "SELECT image_id, raw FROM quarantined_predictions"
+    ).fetchall()
+    assert image_id == text
+    # A long row is cut, and says so.
+    assert json.loads(raw)["image_id"] == text if len(text) < 10_000 else "characters)" in raw
+
+
+@each_text
+def test_names_of_sets_models_and_categories_are_text(store, tmp_path, text):
+    rows = [{"image_id": text, "score": 0.5, "category": text, "bbox": [1, 2, 3, 4]}] * 2
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    stream = read_predictions(
+        tmp_path / "p.jsonl",
+        format="jsonl",
+        score_column="score",
+        category_column="category",
+        bbox_column="bbox",
+    )
+    stored = ingest(store, stream, prediction_set=text, rules=Rules(task="detection"))
+    assert (stored.prediction_set, stored.class_names) == (text, [text])
+    again = ingest(
+        store, read_predictions(tmp_path / "p.jsonl", format="jsonl", score_column="score"),
+        prediction_set=text, rules=Rules(task="detection"),
+    )  # fmt: skip
+    assert again.prediction_count == 2
+    assert store.connection.execute("SELECT count(*) FROM predictions").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("text", [TEXTS[name] for name in NAMED_FILES], ids=NAMED_FILES)
+@pytest.mark.parametrize("in_folder", [False, True], ids=["file", "folder"])
+def test_a_file_may_be_named_so(tmp_path, text, in_folder):
+    folder = tmp_path / text if in_folder else tmp_path
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{text}.txt"
+    path.write_text("0 0.5 0.5 0.25 0.25 0.9\n")
+    for chosen in (path, folder):
+        (batch,) = read_predictions(chosen, format="yolo")
+        assert batch.column("image_id").to_pylist() == [text]
+        assert batch.column("source").to_pylist() == [str(path)]
+    (folder / f"{text}.png").write_bytes(b"")
+    images, _ = PoolImages(folder, format="folder").read()
+    assert images.column("image_id").to_pylist() == [f"{text}.png"]
+    (folder / "m.csv").write_text("image_id\na\n")
+    labeled = folder / f"{text}.ids"
+    labeled.write_text("a\n")
+    assert PoolImages(folder / "m.csv", labeled=labeled).read()[0]["labeled"].to_pylist() == [True]
+
+
+PATHS = {
+    "NUL": "a\0b",
+    "too long": "x" * 10_000,
+    "too long a name": f"{'x' * 300}.txt",
+    "too long a pattern": "x" * 10_000 + "*",
+    "a surrogate": "a\udcff",
+}
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+@pytest.mark.parametrize(
+    "read",
+    {
+        "predictions": lambda path, _: read_predictions(path, format="csv"),
+        "folder of predictions": lambda path, _: read_predictions(path, format="yolo"),
+        "instances": lambda path, folder: read_predictions(
+            folder / "p.json", format="coco", instances=path
+        ),
+        "ids of npy": lambda path, folder: read_predictions(
+            folder / "p.npy", format="npy", image_ids=path
+        ),
+        "ids of rvc": lambda path, folder: read_predictions(
+            folder / "r.json", format="rvc", image_ids=path
+        ),
+        "labeled": lambda path, folder: PoolImages(folder / "m.csv", labeled=path).read(),
+        "manifest": lambda path, _: PoolImages(path, format="csv").read(),
+        "folder of images": lambda path, _: PoolImages(path, format="folder").read(),
+    }.items(),
+    ids=lambda item: item[0],
+)  # fmt: skip
+def test_a_path_that_no_file_can_have_is_a_clear_error(tmp_path, read, path):
+    import numpy as np
+
+    (tmp_path / "p.json").write_text("[]")
+    (tmp_path / "r.json").write_text('{"classes": ["a"], "detections": []}')
+    (tmp_path / "m.csv").write_text("image_id\na\n")
+    np.save(tmp_path / "p.npy", np.array([[0.5, 0.5]]))
+    with pytest.raises(PredictionReadError):
+        read[1](path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "key", ["..", "../x", "a/../../x", "/etc", "a//b", "", ".", "a\\..\\b", "a\0b"], ids=repr
+)
+def test_a_partition_key_never_leaves_the_folder(tmp_path, key):
+    with pytest.raises(PredictionReadError, match="partition key"):
+        partition_path(f"{tmp_path}/{{partition_key}}.csv", key)
+
+
+def test_dagster_shows_texts_as_they_are(tmp_path, database):
+    key, (evil_class, evil_id) = "'; DROP TABLE x; --", (TEXTS["HTML"], TEXTS["Markdown"])
+    for text in (key, TEXTS["formula"]):
+        pq.write_table(
+            pa.table(
+                {"image_id": [evil_id, "b"], f"p_{evil_class}": [0.5, 2.0], "p_b": [0.5, 0.0]}
+            ),
+            tmp_path / f"{text}.parquet",
+        )
+    definitions = active_learning_definitions(
+        pool="pool",
+        predictions=PredictionFiles(
+            tmp_path / "{partition_key}.parquet",
+            "parquet",
+            class_column_prefix="p_",
+            model=TEXTS["right to left"],
+        ),
+        partitions_def=dg.StaticPartitionsDefinition([key, TEXTS["formula"]]),
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        for one in (key, TEXTS["formula"]):
+            result = dg.materialize(
+                definitions.assets,
+                instance=instance,
+                resources={"duckdb": DuckDBResource(database=str(database))},
+                partition_key=one,
+            )
+            assert result.success
+        shown = {}
+        for event in result.get_asset_materialization_events():
+            shown |= event.materialization.metadata
+    lineage = {row.data["what"]: row.data["value"] for row in shown["lineage"].records}
+    assert lineage["model"] == TEXTS["right to left"]
+    assert lineage["prediction set"] == TEXTS["formula"]
+    assert shown["class_names"] == dg.TextMetadataValue(f"{evil_class}, b")
+    assert [row.data["image_id"] for row in shown["preview"].records] == [evil_id]
+    loaded = load_candidates(
+        database, pool="pool", prediction_set=key, acquisition_function="margin"
+    )
+    assert loaded["image_id"].to_list() == [evil_id]
