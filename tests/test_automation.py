@@ -147,6 +147,7 @@ def test_candidates_follow_the_manifest(database, instance, files, tmp_path):
         instance,
         predictions=PredictionFiles(tmp_path / "may.parquet", "parquet"),
         images=tmp_path / "manifest.csv",
+        max_quarantined_share=1.0,  # what is said about the other images
         automation=True,
     )
     images = dg.AssetKey(["pool", "images"])
@@ -215,6 +216,7 @@ def test_the_job_of_a_pool_materializes_all_its_assets(database, instance, files
         [model],
         predictions=files,
         images=tmp_path / "manifest.csv",
+        max_quarantined_share=1.0,
         partitions_def=DYNAMIC,
     )
     job = pool.definitions.get_job_def("pool__labeling")

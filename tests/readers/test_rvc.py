@@ -93,7 +93,7 @@ def test_ids_come_from_a_list_beside_the_file(tmp_path):
         (b"a\nb\nc\nd\n", "has 3 images, but there are 4 image ids"),
         (b"a\nb\na\n", "line 3, 'a', is the same as line 1"),
         (b"a\n\nc\n", "line 2, '', is empty"),
-        (b"", "line 1, '', is empty"),
+        (b"", "more than 0 images, but there are 0 image ids"),
         (b"a\n\xff\nc\n", "not a readable UTF-8 list of ids"),
         (None, "no list of image ids beside it"),
     ],
