@@ -155,36 +155,16 @@ def test_a_link_to_the_file_is_the_same_file(existing, opened, tmp_path):
         pass
 
 
-class Prepared(DuckDBResource):
-    """A user's resource that makes each connection ready."""
-
-    @contextmanager
-    def get_connection(self):
-        with super().get_connection() as connection:
-            connection.execute("SET VARIABLE ready = 42")
-            yield connection
-
-
-class Broken(DuckDBResource):
-    """A user's resource that fails once it has a connection."""
-
-    @contextmanager
-    def get_connection(self):
-        raise RuntimeError("broken")
-        yield
-
-
-def test_the_connection_is_the_resource_s_own(database, opened):
+def test_the_connection_has_the_configuration_of_the_resource(database, opened):
     config = {"threads": 1, "custom_user_agent": "ours"}
-    resource = Prepared(database=str(database), connection_config=config)
+    resource = DuckDBResource(database=str(database), connection_config=config)
     with opened(resource=resource) as store:
-        ((ready, threads, agent),) = store.connection.execute(
-            "SELECT getvariable('ready'), current_setting('threads'), user_agent "
-            "FROM pragma_user_agent()"
+        ((threads, agent),) = store.connection.execute(
+            "SELECT current_setting('threads'), user_agent FROM pragma_user_agent()"
         ).fetchall()
         with resource.get_connection():
             pass
-    assert (ready, threads) == (42, 1)
+    assert threads == 1
     assert agent.endswith("ours")
 
 
@@ -194,11 +174,9 @@ def test_everything_is_closed_after_the_block(database, opened):
     check_closed(database)
 
 
-@pytest.mark.parametrize("case", ["block", "resource", "schema"])
+@pytest.mark.parametrize("case", ["block", "schema"])
 def test_everything_is_closed_after_an_error(database, opened, case):
-    resource, kind = None, RuntimeError
-    if case == "resource":
-        resource = Broken(database=str(database))
+    kind = RuntimeError
     if case == "schema":
         kind = PoolStateError
         with duckdb.connect(str(database)) as connection:
@@ -210,7 +188,7 @@ def test_everything_is_closed_after_an_error(database, opened, case):
         assert result.fetchone()
         raise RuntimeError
 
-    with pytest.raises(kind), opened(resource=resource) as store:
+    with pytest.raises(kind), opened() as store:
         step(store)
     check_closed(database)
     with duckdb.connect(str(database)) as connection:

@@ -53,7 +53,7 @@ def open_pool(
     The connection is closed at the end of the block, also after an error.
 
     Args:
-        resource: The user's resource; its connection is the one that is used.
+        resource: The user's resource: its database, opened with its configuration.
         pool: The pool's name.
         lock_timeout_seconds: How long to wait for others that have the file open.
         report: Told who has it open.
@@ -74,20 +74,16 @@ def open_pool(
         )
     turn = _TURNS.setdefault(os.path.realpath(path), threading.Lock())
     with _explained(path), ExitStack() as closing:
-        first = _wait(path, _config(resource), turn, lock_timeout_seconds, report, read_only)
+        # One connection a step, made as the resource makes it: the resource itself retries a locked
+        # file in its own way and leaves the connection of a failed step open.
+        connection = _wait(path, _config(resource), turn, lock_timeout_seconds, report, read_only)
         closing.callback(turn.release)
-        closing.callback(first.close)
+        closing.callback(connection.close)
         try:
             if read_only:
-                with existing_pool(first, pool) as store:
+                with existing_pool(connection, pool) as store:
                     yield store
-                return
-            # The resource retries a locked file in its own way. Beside an open connection of this
-            # process its connection is there at once, and a subclass may still make it ready.
-            with resource.get_connection() as connection:
-                # The resource does not close a connection whose step failed.
-                closing.callback(connection.close)
-                first.close()
+            else:
                 yield PoolStore(connection, pool)
         except BaseException as error:
             release_results(error)
