@@ -21,6 +21,8 @@ from dagster_active_learning import (
 )
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.exporters import export_candidates
+from dagster_active_learning.metadata import NAMES_BYTES
+from dagster_active_learning.metadata import shown as shown_text
 from dagster_active_learning.partitions import partition_path
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store import PoolStore
@@ -269,10 +271,10 @@ def test_dagster_shows_texts_as_they_are(tmp_path, database):
         for event in result.get_asset_materialization_events():
             shown |= event.materialization.metadata
     lineage = {row.data["what"]: row.data["value"] for row in shown["lineage"].records}
-    assert lineage["model"] == TEXTS["right to left"]
+    assert lineage["model"] == shown_text(TEXTS["right to left"])
     assert lineage["prediction set"] == TEXTS["formula"]
-    assert shown["class_names"] == dg.TextMetadataValue(f"{evil_class}, b")
-    assert [row.data["image_id"] for row in shown["preview"].records] == [evil_id]
+    assert shown["class_names"] == dg.TextMetadataValue(shown_text(f"{evil_class}, b", NAMES_BYTES))
+    assert [row.data["image_id"] for row in shown["preview"].records] == [shown_text(evil_id)]
     loaded = load_candidates(
         database, pool="pool", prediction_set=key, acquisition_function="margin"
     )
