@@ -275,7 +275,7 @@ class PoolAssets:
         self, files: "CandidateFiles", key: dg.AssetKey, context: dg.AssetExecutionContext
     ) -> Results:
         done: dict[str, tuple[Metadata, str | None]] = {}
-        with self._component.open_pool(context) as store:
+        with self._component.open_pool(context, read_only=True) as store:
             for name in prediction_sets(context):
                 metadata = files.write(store, name)
                 context.log.info(f"{metadata['dagster/row_count']:,} candidates written")
