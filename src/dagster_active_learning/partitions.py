@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from dagster_active_learning.errors import PredictionReadError
 
@@ -20,6 +23,9 @@ PREDICTION_SET = "default"
 
 PLACEHOLDER = "{partition_key}"
 """What stands for the partition key in the path of prediction files."""
+
+Done: TypeAlias = "dict[dg.AssetKey, dict[str, tuple[Metadata, str | None]]]"
+"""Metadata and data version of each prediction set that is done, by asset."""
 
 
 def check_partitions_def(partitions_def: dg.PartitionsDefinition | None) -> None:
@@ -118,26 +124,54 @@ def prediction_sets(context: dg.AssetExecutionContext) -> Sequence[str]:
     return [PREDICTION_SET] if context.assets_def.partitions_def is None else context.partition_keys
 
 
+@contextmanager
+def collected(context: dg.AssetExecutionContext) -> Generator[Done]:
+    """What the block has done; if it fails, Dagster is told of that which the database has already.
+
+    Each prediction set is committed by itself: a file that is broken does not undo those before.
+    """
+    done: Done = defaultdict(dict)
+    try:
+        yield done
+    except BaseException:
+        partitioned = context.assets_def.partitions_def is not None
+        for key, of_asset in done.items():
+            for name, (metadata, version) in of_asset.items():
+                context.log_event(
+                    dg.AssetMaterialization(
+                        key,
+                        metadata=_of_partition(metadata) if partitioned else metadata,
+                        partition=name if partitioned else None,
+                        tags={DATA_VERSION_TAG: version} if version else None,
+                    )
+                )
+        raise
+
+
 def materialized(
-    context: dg.AssetExecutionContext,
-    key: dg.AssetKey,
-    done: Mapping[str, tuple[Metadata, str | None]],
-) -> dg.MaterializeResult[Any]:
-    """What an asset reports: metadata and data version of each prediction set that was done.
+    context: dg.AssetExecutionContext, done: Done
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """What each asset reports: metadata and data version of each prediction set that was done.
 
     Dagster keeps the metadata of each partition, but one data version for all partitions of a run:
     it is another one when that of any of them is.
     """
-    versions = [version for _, version in done.values() if version is not None]
-    data_version = dg.DataVersion(_combined(versions)) if versions else None
-    if context.assets_def.partitions_def is None:
-        ((metadata, _),) = done.values()
-        return dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=data_version)
-    for partition_key, (metadata, _) in done.items():
-        row_count = {"dagster/partition_row_count": metadata["dagster/row_count"]}
-        rest = {name: value for name, value in metadata.items() if name != "dagster/row_count"}
-        context.add_asset_metadata({**row_count, **rest}, key, partition_key)
-    return dg.MaterializeResult(asset_key=key, data_version=data_version)
+    for key, of_asset in done.items():
+        versions = [version for _, version in of_asset.values() if version is not None]
+        data_version = dg.DataVersion(_combined(versions)) if versions else None
+        if context.assets_def.partitions_def is None:
+            ((metadata, _),) = of_asset.values()
+            yield dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=data_version)
+            continue
+        for partition_key, (metadata, _) in of_asset.items():
+            context.add_asset_metadata(_of_partition(metadata), key, partition_key)
+        yield dg.MaterializeResult(asset_key=key, data_version=data_version)
+
+
+def _of_partition(metadata: Metadata) -> Metadata:
+    """The rows of a partition are not those of its asset."""
+    rest = {name: value for name, value in metadata.items() if name != "dagster/row_count"}
+    return {"dagster/partition_row_count": metadata["dagster/row_count"], **rest}
 
 
 def _combined(versions: Sequence[str]) -> str:
