@@ -343,6 +343,31 @@ def test_other_keys_stand_in_the_path_as_they_are(key, tmp_path):
     assert path == f"{tmp_path}/{key}/{key}.csv"
 
 
+@pytest.mark.parametrize("key", ["x" * 10_000, "x" * 252, "ü" * 126, "a/" * 3_000 + "a"])
+def test_a_key_that_is_too_long_for_a_file_is_refused_before_anything_is_written(
+    key, materialize, rows, tmp_path
+):
+    with pytest.raises(PredictionReadError, match="cannot stand in the path") as error:
+        partition_path(f"{tmp_path}/{{partition_key}}.csv", key)
+    assert f"of {len(key):,} characters" in str(error.value)
+    assert len(str(error.value)) < 1_000
+    source = PredictionQuery("SELECT 'a' AS image_id, [0.5, 0.5] AS class_probs")
+    export = f"{tmp_path}/out/{{partition_key}}.csv"
+    definitions = pool(source, dg.StaticPartitionsDefinition([key]), export=export)
+    with pytest.raises(PredictionReadError, match="cannot stand in the path"):
+        materialize(definitions, key)
+    assert len(rows("labeling_candidates", key)) == 4
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "template", ["s3://bucket/{partition_key}.csv", "in/{partition_key}/p.csv"]
+)
+def test_a_key_may_be_as_long_as_the_file_system_allows(template):
+    key = "x" * (1_000 if template.startswith("s3") else 255)
+    assert partition_path(template, key) == template.replace("{partition_key}", key)
+
+
 @pytest.mark.parametrize("key", ["*", "?????", "[a-z]*", "x[1]", "**"])
 @pytest.mark.parametrize(
     ("template", "written"),

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from dagster_active_learning.errors import PredictionReadError
-
-if TYPE_CHECKING:
-    from dagster_active_learning.metadata import Metadata
+from dagster_active_learning.metadata import Metadata, shown
+from dagster_active_learning.watching import is_address
 
 PREDICTION_SET = "default"
 """The prediction set of a pool that is not partitioned."""
 
 PLACEHOLDER = "{partition_key}"
 """What stands for the partition key in the path of prediction files."""
+
+NAME_BYTES, PATH_BYTES = 255, 4_096
+"""How long a file's name and its path can be on nearly every file system."""
 
 Done: TypeAlias = "dict[dg.AssetKey, dict[str, tuple[Metadata, str | None]]]"
 """Metadata and data version of each prediction set that is done, by asset."""
@@ -73,7 +75,7 @@ def partition_path(path: str, partition_key: str) -> str:
         PredictionReadError: If the key would lead out of the folders that ``path`` names.
     """
     literal = literal_path(path, partition_key)
-    if Path(literal).exists():
+    if os.path.exists(literal):
         # A folder of files, for one, is known as such by its own name only.
         return literal
     return path.replace(PLACEHOLDER, glob.escape(partition_key))
@@ -83,7 +85,8 @@ def literal_path(path: str, partition_key: str) -> str:
     """The path with the partition key in it, as it is.
 
     Raises:
-        PredictionReadError: If the key would lead out of the folders that ``path`` names.
+        PredictionReadError: If the key would lead out of the folders that ``path`` names, or is
+            longer than a file's name can be.
     """
     parts = partition_key.split("/")
     if any(part in ("", ".", "..") for part in parts) or set(partition_key) & {"\\", "\0"}:
@@ -91,7 +94,17 @@ def literal_path(path: str, partition_key: str) -> str:
             f"the partition key {partition_key!r} cannot stand in the path {path}: expected names "
             "of files or folders but '.' and '..', separated by '/', without backslashes and NUL"
         )
-    return path.replace(PLACEHOLDER, partition_key)
+    literal = path.replace(PLACEHOLDER, partition_key)
+    encoded = literal.encode(errors="surrogatepass")
+    too_long = len(encoded) > PATH_BYTES or max(map(len, encoded.split(b"/"))) > NAME_BYTES
+    # How long an address may be is for its file system to say.
+    if too_long and not is_address(path):
+        raise PredictionReadError(
+            f"the partition key {shown(partition_key)!r} of {len(partition_key):,} characters "
+            f"cannot stand in the path {path}: expected names of at most {NAME_BYTES} bytes and "
+            f"a path of at most {PATH_BYTES:,}"
+        )
+    return literal
 
 
 def partition_value(value: Any, partition_key: str, partition_count: int) -> Any:
