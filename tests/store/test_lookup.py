@@ -121,11 +121,11 @@ def test_a_filter_on_the_image_reaches_every_table(store, tmp_path):
         assert "image_id = 'b'" in scans[table] or "image_id='b'" in scans[table], scans
 
 
-def test_a_pool_of_an_earlier_version_gets_the_view(database, tmp_path):
+def test_a_pool_of_an_earlier_version_gets_what_it_lacks(database, tmp_path):
     with duckdb.connect(str(database)) as connection:
         store = PoolStore(connection, "pool")
         ranked_files(store, write_files(tmp_path / "files", [("a", [0.5, 0.5])]))
-        connection.execute("DROP VIEW candidate_lineage")
+        connection.execute("DROP VIEW candidate_lineage; DROP TABLE rankings")
     with duckdb.connect(str(database), read_only=True) as connection:
         # A reader cannot make it, and can do without.
         assert PoolStore(connection, "pool").prediction_set("set").image_count == 1
@@ -136,6 +136,7 @@ def test_a_pool_of_an_earlier_version_gets_the_view(database, tmp_path):
         assert len(connection.execute("FROM candidate_lineage").fetchall()) == 4
         comments = {name: comment for name, _, comment in store.columns("candidate_lineage")}
         assert "Which row of the file, from 1" in str(comments["row_number"])
+        assert store.columns("rankings")
 
 
 def test_the_view_outlives_wider_class_probabilities_and_other_database_names(database, tmp_path):

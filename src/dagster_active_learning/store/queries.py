@@ -194,9 +194,14 @@ SELECT s.image_id, s.{{score}} AS score, s.prediction_count {UNLABELED}
     AND (s.prediction_count = 0 OR $cut IS NULL OR s.{{score}} {{as_good_as}} $cut)
 """
 
-DELETE_CANDIDATES = """
-DELETE FROM labeling_candidates
-WHERE prediction_set = $prediction_set AND list_contains($acquisition_functions, acquisition_function)
+DELETE_RANKINGS = (
+    "DELETE FROM labeling_candidates WHERE prediction_set = $prediction_set AND list_contains($acquisition_functions, acquisition_function)",
+    "DELETE FROM rankings WHERE prediction_set = $prediction_set AND list_contains($acquisition_functions, acquisition_function)",
+)
+
+INSERT_RANKINGS = """
+INSERT INTO rankings
+SELECT $prediction_set, unnest($acquisition_functions), $limit, $run_id, now()
 """
 
 PREDICTED_CLASSES = """
@@ -251,10 +256,14 @@ ORDER BY schema_name
 """
 
 IS_COMPLETE = """
-SELECT count(*) > 0
+SELECT count(*) = 2
     OR (SELECT readonly FROM duckdb_databases() WHERE database_name = current_database())
-FROM duckdb_views()
-WHERE schema_name = $pool AND view_name = 'candidate_lineage'
+FROM (
+    SELECT schema_name, database_name, view_name AS name FROM duckdb_views()
+    UNION ALL
+    SELECT schema_name, database_name, table_name FROM duckdb_tables()
+)
+WHERE schema_name = $pool AND name IN ('candidate_lineage', 'rankings')
     AND database_name = current_database()
 """
 
