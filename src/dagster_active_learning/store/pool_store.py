@@ -187,6 +187,11 @@ class PoolStore:
         """Store the column image_id: images in which the model found no object."""
         self._insert(queries.INSERT_EMPTY_IMAGES, images, prediction_set=prediction_set)
 
+    def empty_images_not_in_manifest(self, prediction_set: str) -> int:
+        """How many images in which the model found no object the manifest does not have."""
+        values = {"prediction_set": prediction_set}
+        return self._rows(queries.EMPTY_IMAGES_NOT_IN_MANIFEST, **values)[0][0]
+
     def add_quarantined(self, prediction_set: str, rows: pa.RecordBatch) -> None:
         """Store rows with the columns source, row_number, image_id, reason and raw."""
         self._insert(queries.INSERT_QUARANTINED, rows, prediction_set=prediction_set)

@@ -61,6 +61,11 @@ INSERT_EMPTY_IMAGES = """
 INSERT INTO empty_images SELECT $prediction_set, image_id FROM incoming
 """
 
+EMPTY_IMAGES_NOT_IN_MANIFEST = """
+SELECT count(DISTINCT e.image_id) FROM empty_images e ANTI JOIN images i ON e.image_id = i.image_id
+WHERE e.prediction_set = $prediction_set
+"""
+
 INSERT_QUARANTINED = """
 INSERT INTO quarantined_predictions
 SELECT $prediction_set, source, row_number, image_id, reason, raw FROM incoming
