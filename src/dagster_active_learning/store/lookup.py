@@ -14,6 +14,7 @@ import pyarrow as pa
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.store import queries
+from dagster_active_learning.store.opening import connect
 from dagster_active_learning.store.pool_store import PoolStore, quoted, release_results
 
 Database: TypeAlias = "duckdb.DuckDBPyConnection | str | PathLike[str]"
@@ -64,7 +65,7 @@ def existing_pool(database: Database, pool: str) -> Generator[PoolStore]:
         # A cursor starts in the first database, wherever its connection is.
         connection.execute(f"USE {quoted(name)}")
     else:
-        connection = duckdb.connect(fspath(database), read_only=True)
+        connection = connect(fspath(database), read_only=True)
     try:
         pools = [name for (name,) in connection.execute(queries.POOLS).fetchall()]
         if pool.lower() not in [name.lower() for name in pools]:
