@@ -61,6 +61,8 @@ BAD_LINES = [
     (line(box="nan 50 140 70"), Reason.BBOX_NOT_FOUR_NUMBERS),
     (line(box="100 50 inf 70"), Reason.BBOX_NOT_FOUR_NUMBERS),
     (line(box="-1e308 50 1e308 70"), Reason.BBOX_NOT_FOUR_NUMBERS),
+    (line(box="140 50 100 70"), Reason.BBOX_NEGATIVE),
+    (line(box="100 70 140 50"), Reason.BBOX_NEGATIVE),
     (line().replace("-1000", "far"), Reason.UNREADABLE_OBJECT),
     (line("C\xe4r").encode("latin-1"), Reason.UNKNOWN_CATEGORY),
     (line("C\0r"), Reason.UNKNOWN_CATEGORY),

@@ -135,6 +135,7 @@ def test_one_file_is_read_with_the_schema_beside_it(tmp_path):
         (prediction(bbox=None), Reason.BBOX_NOT_FOUR_NUMBERS),
         (prediction(bbox=[1, 2, 3]), Reason.BBOX_NOT_FOUR_NUMBERS),
         (prediction(bbox=[1, 2, 3, "4"]), Reason.BBOX_NOT_FOUR_NUMBERS),
+        (prediction(bbox=[1, 2, -3, 4]), Reason.BBOX_NEGATIVE),
         (prediction(probabilities=[]), Reason.CLASS_PROBS_EMPTY),
         (prediction(probabilities=0.8), Reason.CLASS_PROBS_NOT_LIST),
         (prediction(probabilities=[1]), Reason.OTHER_CLASS_COUNT),

@@ -166,7 +166,8 @@ def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> 
     category = None if category_id is None else schema.categories.get(category_id)
     given = found.get("probabilities")
     class_probs = None if given is None else read_probabilities(given, len(schema.categories))
-    score, bbox = as_number(found.get("score")), as_box(found.get("bbox"))
+    score = as_number(found.get("score"))
+    bbox = as_box(found["bbox"]) if "bbox" in found else None
     segmentation = found.get("segmentation")
     if category_id is None:
         reason = Reason.UNREADABLE_OBJECT
@@ -178,8 +179,8 @@ def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> 
         reason = Reason.SCORE_NOT_NUMBER
     elif score is None and class_probs is None:
         reason = Reason.SCORE_NULL
-    elif bbox is None and "bbox" in found:
-        reason = Reason.BBOX_NOT_FOUR_NUMBERS
+    elif isinstance(bbox, Reason):
+        reason = bbox
     elif bbox is None and segmentation is None and schema.task == "object-detection":
         reason = Reason.UNREADABLE_OBJECT
     else:
