@@ -165,6 +165,7 @@ class PredictionFiles(PredictionSource):
             placeholder=PLACEHOLDER if partitioned else None,
             files_in_folder=FORMATS[self.format].files_in_folder,
             beside=getattr(self._checked, "image_ids", None),
+            schema_file=FORMATS[self.format].schema_file,
         )
 
     def settings(self) -> str:

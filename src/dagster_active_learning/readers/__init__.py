@@ -40,12 +40,15 @@ class Format:
     Attributes:
         options: The options its reader understands.
         files_in_folder: Its files where a folder is given.
+        schema_file: Name of the file that says what is in those of its folder and of the folders
+            in it, where they have no nearer one; it is no predictions itself.
         has_background: Whether its reader adds a class for what the class probabilities leave over
             to 1, so that they can only be probabilities of classes that exclude each other.
     """
 
     options: type[ReaderOptions]
     files_in_folder: str | None = None
+    schema_file: str | None = None
     has_background: bool = False
 
 
@@ -55,7 +58,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "csv": Format(TableOptions),
         "jsonl": Format(TableOptions),
         "kitti": Format(ObjectOptions, files_in_folder="*.txt"),
-        "lightly": Format(ObjectOptions, files_in_folder="*.json"),
+        "lightly": Format(ObjectOptions, files_in_folder="**/*.json", schema_file="schema.json"),
         "megadetector": Format(ObjectOptions),
         "npy": Format(NpyOptions),
         "npz": Format(NpzOptions),
@@ -80,7 +83,8 @@ def read_predictions(
 
     Args:
         path: A file, or a glob such as ``"predictions/*.parquet"``; its files are read in the
-            order of their names. For yolo, kitti and lightly also the folder of the files.
+            order of their names. For yolo, kitti and lightly also the folder of the files; that of
+            lightly may have folders in it.
         format: One of ``FORMATS``.
         batch_rows: The most rows a batch may hold; what comes out is the same for every value.
         options: The options of the format: see ``TableOptions`` (parquet, csv, jsonl),
