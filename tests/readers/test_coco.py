@@ -206,8 +206,6 @@ BROKEN_FILES = {
     "annotations that are no array": (b'{"annotations": {}}', "'annotations' is no array"),
     "annotations twice": (b'{"annotations": [], "annotations": []}', "has the key 'annotations' twice"),
     "images that are no array": (b'{"images": 1, "annotations": []}', "'images' is no array"),
-    "no detection": (b"[]", "holds no predictions"),
-    "no detection in an object": (b'{"annotations": []}', "holds no predictions"),
 }  # fmt: skip
 
 

@@ -102,6 +102,16 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path, batch_rows):
     ]
 
 
+@pytest.mark.parametrize("text", [f"{line()}\n" * 2, ""])
+def test_two_files_of_one_name_are_no_predictions_of_one_image(tmp_path, text):
+    for folder in ("train", "val"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, text)
+    with pytest.raises(PredictionReadError) as error:
+        rows_of(tmp_path / "*" / "*.txt")
+    assert f"{tmp_path}/train/000007.txt and {tmp_path}/val/000007.txt are both" in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("folder", "words"),
     [("empty", "empty holds no *.txt files: expected"), ("none", "none does not exist: expected")],

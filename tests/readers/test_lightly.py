@@ -199,6 +199,17 @@ def test_a_bad_prediction_keeps_its_place_with_a_reason(tmp_path, bad, reason):
     assert json.loads(rows[1]["raw"]) == bad
 
 
+@pytest.mark.parametrize("predictions", [[prediction()] * 2, []])
+def test_two_files_about_one_image_are_an_error(tmp_path, predictions):
+    write_task(tmp_path, {"a.png": predictions, "b.png": predictions})
+    write_json(tmp_path / "day" / "c.json", {"file_name": "a.png", "predictions": predictions})
+    with pytest.raises(PredictionReadError) as error:
+        rows_of(tmp_path)
+    assert f"{tmp_path}/a.json and {tmp_path}/day/c.json are both about the image 'a.png'" in str(
+        error.value
+    )
+
+
 @pytest.mark.parametrize(
     ("file_name", "reason"),
     [

@@ -130,7 +130,6 @@ def test_columns_that_are_not_read_may_hold_anything(tmp_path, monkeypatch):
 
 BROKEN_FILES = {
     "empty": ("", "not a readable UTF-8 CSV"),
-    "a header only": (f"{HEADER}\n", "holds no predictions"),
     "no header": (f"{GOOD}\n{GOOD}\n", "no column 'ImageID'"),
     "another name for the score": (f"{HEADER}\n{GOOD}\n".replace("Conf", "Score"), "no column 'Conf'"),
     "a name in another case": (f"{HEADER}\n{GOOD}\n".replace("XMin", "xmin"), "no column 'XMin'"),

@@ -169,6 +169,19 @@ def test_an_empty_file_is_an_image_without_objects_and_fits_to_any_other(
     assert {row["reason"] for row in rows} == {None}
 
 
+@pytest.mark.parametrize("line", ["0 0.5 0.5 0.25 0.5 0.9", "0.5 cat", ""])
+def test_two_files_of_one_name_are_no_predictions_of_one_image(tmp_path, line):
+    for folder in ("train", "val"):
+        (tmp_path / folder).mkdir()
+        labels(tmp_path / folder, {"0001": line, f"only in {folder}": line})
+    with pytest.raises(PredictionReadError) as error:
+        rows_of(tmp_path / "*" / "*.txt", class_names=NAMES)
+    assert str(error.value).startswith(
+        f"{tmp_path}/train/0001.txt and {tmp_path}/val/0001.txt are both about the image '0001'"
+    )
+    assert len(rows_of(tmp_path / "val", class_names=NAMES)) == 2
+
+
 BROKEN_FOLDERS = {
     "without files": ({}, {}, "holds no *.txt files"),
     "classes without their names": ({"a": "0.5 cat"}, {}, "needs the option class_names"),
