@@ -72,7 +72,9 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "open_images": Format(ObjectOptions),
         "parquet": Format(TableOptions),
         "rvc": Format(RvcOptions, images_named="seen", has_background=True),
-        "yolo": Format(YoloOptions, files_in_folder="*.txt", images_named="one"),
+        "yolo": Format(
+            YoloOptions, files_in_folder="*.txt", images_named="one", has_background=True
+        ),
     }
 )
 """The formats by name, which is also the name of the reader's module."""

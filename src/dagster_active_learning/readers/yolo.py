@@ -55,6 +55,10 @@ def open_file(path: Path, options: YoloOptions) -> PredictionPart:
     only the likeliest classes are written. In any other file each line is an object. Rows are the
     lines that are not blank, counted from 1. A file without lines says that no object was found.
 
+    Probabilities have two decimals. Where they are those of few classes, their sum may be 1.01 or
+    1.02 (of 3 classes in one file of 8): such a prediction goes to quarantine, for nothing is
+    renormalised. Write the whole vector to a table instead.
+
     Raises:
         PredictionReadError: If it cannot be read, or is a classification without ``class_names``.
     """
