@@ -200,15 +200,16 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         ),
     ] = 0.05
     min_coverage: Annotated[
-        float,
+        float | None,
         dg.Resolver.default(
             description=(
                 "How large a share of the manifest's images without a label should have "
-                "predictions. Below it a check of the predictions warns."
+                "predictions. Below it a check of the predictions warns. By default 1.0 for "
+                "classification and 0.0 for objects, of which an image may have none."
             ),
             examples=[0.99],
         ),
-    ] = 1.0
+    ] = None
     lock_timeout_seconds: Annotated[
         float,
         dg.Resolver.default(
@@ -327,7 +328,8 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         check_limit(self.limit)
         check_seed(self.seed)
         check_share("max_quarantined_share", self.max_quarantined_share)
-        check_share("min_coverage", self.min_coverage)
+        if self.min_coverage is not None:
+            check_share("min_coverage", self.min_coverage)
         check_lock_timeout(self.lock_timeout_seconds)
         check_partitions_def(self.partitions_def)
         self.predictions.check_partitions(partitioned=self.partitions_def is not None)
@@ -367,6 +369,13 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             score_only=self.score_only,
             images_without_predictions=self.images_without_predictions,
         )
+
+    @cached_property
+    def wanted_coverage(self) -> float:
+        """``min_coverage``, or what it is by default for the task."""
+        if self.min_coverage is not None:
+            return self.min_coverage
+        return 0.0 if self.rules.objects else 1.0
 
     @cached_property
     def functions(self) -> Sequence[AcquisitionFunction]:

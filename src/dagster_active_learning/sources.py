@@ -130,11 +130,11 @@ class PredictionFiles(PredictionSource):
         check_path(self.path, partitioned=partitioned)
 
     def check_inputs(self, inputs: Inputs) -> None:
-        """A format with a background class has probabilities."""
+        """A format whose reader adds what is left over to 1 has probabilities."""
         if FORMATS[self.format].has_background and inputs != "probabilities":
             raise ValueError(
                 f"inputs is {inputs!r}, but what class probabilities of the format "
-                f"{self.format!r} leave over to 1 is the background: expected 'probabilities'"
+                f"{self.format!r} leave over to 1 is one class more: expected 'probabilities'"
             )
 
     def open(
@@ -165,6 +165,7 @@ class PredictionFiles(PredictionSource):
             placeholder=PLACEHOLDER if partitioned else None,
             files_in_folder=FORMATS[self.format].files_in_folder,
             beside=getattr(self._checked, "image_ids", None),
+            schema_file=FORMATS[self.format].schema_file,
         )
 
     def settings(self) -> str:

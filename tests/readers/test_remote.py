@@ -44,6 +44,12 @@ def npy(array):
     return buffer.getvalue()
 
 
+LIGHTLY = {
+    "task/schema.json": b'{"categories": [{"id": 0, "name": "cat"}]}',
+    "task/1.json": b'{"file_name": "1.png", "predictions": []}',
+    "task/may/2.json": b'{"file_name": "may/2.png", "predictions": [{"category_id": 0, "score": 1}]}',
+}
+
 CASES = {
     "a file": ("a.parquet", "parquet", {"a.parquet": parquet()}),
     "a glob": (
@@ -62,6 +68,8 @@ CASES = {
         "yolo",
         {"labels/1.txt": b"0 0.5 0.5 0.1 0.1 0.9\n", "labels/2.txt": b"1 0.5 0.5 0.1 0.1 0.8\n"},
     ),
+    "a folder of files at any depth": ("task", "lightly", LIGHTLY),
+    "files whose schema is above": ("task/*/2.json", "lightly", LIGHTLY),
 }
 
 
@@ -70,7 +78,7 @@ def test_an_address_gives_what_a_local_path_gives(case, memory, tmp_path):
     path, name_of_format, files = CASES[case]
     for name, content in files.items():
         memory.pipe_file(f"/bucket/pool/{name}", content)
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
     remote = read_remote_predictions(f"memory://bucket/pool/{path}", format=name_of_format)
     local = read_predictions(tmp_path / path, format=name_of_format)

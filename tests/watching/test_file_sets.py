@@ -17,7 +17,8 @@ FILES = [
     "may.csv", "june.csv", "may.txt", ".hidden.csv", "a [1].csv", "a-b.csv", "a-b-1.csv", "a-2.csv",
     "runs/may/x.csv", "runs/may/y.csv", "runs/june/x.csv", "runs/june/deep/z.csv", "runs/.old/x.csv",
     "labels/may/1.txt", "labels/may/2.txt", "labels/may/2.png", "labels/june/1.txt",
-    "twice/may/may.csv", "twice/may/june.csv", "pre.csv", "prefix.csv", "p.b*.csv",
+    "task/schema.json", "task/may/1.json", "task/may/deep/2.json", "task/june/3.json",
+    "task/june/schema.json", "task/july/schema.json", "twice/may/may.csv", "twice/may/june.csv", "pre.csv", "prefix.csv", "p.b*.csv",
 ]  # fmt: skip
 
 CASES = {
@@ -40,6 +41,24 @@ CASES = {
         f"labels/{KEY}",
         {"files_in_folder": "*.txt"},
         {"may": ["labels/may/1.txt", "labels/may/2.txt"], "june": ["labels/june/1.txt"]},
+    ),
+    "a folder of files at any depth": (
+        f"task/{KEY}",
+        {"files_in_folder": "**/*.json", "schema_file": "schema.json"},
+        {
+            "may": ["task/may/1.json", "task/may/deep/2.json", "task/schema.json"],
+            "june": ["task/june/3.json", "task/june/schema.json"],
+        },
+    ),
+    "a schema above": (
+        f"task/{KEY}/**/2.json",
+        {"schema_file": "schema.json"},
+        {"may": ["task/may/deep/2.json", "task/schema.json"]},
+    ),
+    "no schema": (
+        "runs/may/x.csv",
+        {"schema_file": "schema.json"},
+        {"": ["runs/may/x.csv"]},
     ),
     "the key twice": (f"twice/{KEY}/{KEY}.csv", {}, {"may": ["twice/may/may.csv"]}),
     "the key as short as can be": (

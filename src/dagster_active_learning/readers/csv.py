@@ -108,11 +108,15 @@ def column_names(path: Path) -> list[str]:
     try:
         # The parser makes an array of each field before it says how many there are.
         check_column_count(path, _field_count(path))
-        with pc.open_csv(
-            path,
-            read_options=pc.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
-            parse_options=pc.ParseOptions(newlines_in_values=True, invalid_row_handler=judge),
-        ) as opened:
+        with (
+            pa.input_stream(path) as file,
+            pc.open_csv(
+                # A header is found by its end, which nothing need follow.
+                pa.PythonFile(_Continued(file, b"\n"), mode="r"),
+                read_options=pc.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
+                parse_options=pc.ParseOptions(newlines_in_values=True, invalid_row_handler=judge),
+            ) as opened,
+        ):
             return opened.schema.names
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if NO_END_OF_ROW in str(error):

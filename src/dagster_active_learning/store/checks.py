@@ -107,7 +107,9 @@ def scored_image_count(store: PoolStore, prediction_sets: Sequence[str]) -> int:
 
 
 def scores_out_of_bounds(store: PoolStore, bounds: Sequence[Bounds]) -> Findings:
-    """Scores that cannot be."""
+    """Scores that cannot be; a set without predictions has no bounds."""
+    if not bounds:
+        return Findings(0, [])
     return _findings(
         store,
         check_queries.SCORES_OUT_OF_BOUNDS,

@@ -264,6 +264,10 @@ class PoolStore:
         """Columns reason, rows, first_source, first_row; the most frequent reason first."""
         return self._relation(queries.QUARANTINED_BY_REASON, prediction_set=prediction_set).pl()
 
+    def first_ids(self, prediction_set: str, reason: str) -> tuple[str | None, str | None]:
+        """The beginning of the first image_id in quarantine for a reason, and in the manifest."""
+        return self._rows(queries.FIRST_IDS, prediction_set=prediction_set, reason=reason)[0]
+
     # scores
 
     def predictions_by_image(

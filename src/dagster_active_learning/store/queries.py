@@ -108,6 +108,13 @@ SELECT source, source_sha256, first_prediction_index, row_count FROM prediction_
 WHERE prediction_set = $prediction_set ORDER BY first_prediction_index
 """
 
+FIRST_IDS = """
+SELECT (
+    SELECT left(image_id, 200) FROM quarantined_predictions
+    WHERE prediction_set = $prediction_set AND reason = $reason ORDER BY source, row_number LIMIT 1
+), (SELECT left(image_id, 200) FROM images ORDER BY rowid LIMIT 1)
+"""
+
 QUARANTINED_BY_REASON = """
 SELECT reason, count(*) AS rows, min_by(source, (source, row_number)) AS first_source,
     min_by(row_number, (source, row_number)) AS first_row

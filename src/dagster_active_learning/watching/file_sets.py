@@ -13,8 +13,9 @@ import posixpath
 import re
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -124,6 +125,7 @@ def find_file_sets(
     placeholder: str | None = None,
     files_in_folder: str | None = None,
     beside: str | None = None,
+    schema_file: str | None = None,
 ) -> dict[str, FileSet]:
     """The files a path stands for, in one set for each text in the placeholder's place.
 
@@ -134,6 +136,8 @@ def find_file_sets(
         files_in_folder: Which files are meant where the path is that of a folder.
         beside: A file that belongs to each file, if it is there: a path relative to the file's
             folder, in which ``{stem}`` stands for the file's name without its suffix.
+        schema_file: Name of a file that belongs to those of its folder and of the folders in it,
+            where they have no nearer one; alone it is no set.
 
     Raises:
         OSError: If the filesystem does not answer.
@@ -141,6 +145,7 @@ def find_file_sets(
     """
     filesystem, pattern = _filesystem(path.replace(placeholder, "*") if placeholder else path)
     name_of = _name_in_path(path, placeholder) if placeholder else lambda _: ""
+    nearest_schema = _nearest(filesystem, schema_file) if schema_file else lambda _: {}
     found: dict[str, dict[str, str]] = {}
     for entry in _list(filesystem, pattern):
         name = name_of(entry.path)
@@ -151,7 +156,12 @@ def find_file_sets(
             versions[file.path] = file.version
             if beside is not None:
                 versions.update(_beside(filesystem, file.path, beside))
-    return {name: FileSet(filesystem, versions) for name, versions in found.items()}
+            versions.update(nearest_schema(_folder(filesystem, file.path)))
+    return {
+        name: FileSet(filesystem, versions)
+        for name, versions in found.items()
+        if any(posixpath.basename(path) != schema_file for path in versions)
+    }
 
 
 def _filesystem(path: str) -> tuple[AbstractFileSystem, str]:
@@ -208,3 +218,24 @@ def _beside(filesystem: AbstractFileSystem, path: str, beside: str) -> dict[str,
     file = PurePosixPath(path)
     other = posixpath.join(str(file.parent), beside.replace("{stem}", file.stem))
     return {one.path: one.version for one in _list(filesystem, glob.escape(other))}
+
+
+def _folder(filesystem: AbstractFileSystem, path: str) -> str:
+    """The folder of a file, with all that are above it."""
+    whole = os.path.abspath(path) if isinstance(filesystem, LocalFileSystem) else path
+    return posixpath.dirname(whole)
+
+
+def _nearest(filesystem: AbstractFileSystem, name: str) -> Callable[[str], Mapping[str, str]]:
+    """A function that finds the file of a name in a folder, or else in the nearest one above."""
+
+    @cache
+    def nearest(folder: str) -> Mapping[str, str]:
+        file = posixpath.join(folder, name)
+        files = (one for one in _list(filesystem, glob.escape(file)) if not one.is_folder)
+        found = {one.path: one.version for one in files}
+        above = posixpath.dirname(folder)
+        # The topmost folder has a name: elsewhere than on a disk there are no files above it.
+        return found if found or above in ("", "/") else nearest(above)
+
+    return nearest
