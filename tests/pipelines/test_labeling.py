@@ -103,6 +103,26 @@ def test_the_digits_are_all_there_and_the_labeled_ones_no_candidates(output, dat
     assert len(list((data_folder / "digits" / "images").glob("*.png"))) == 1797
 
 
+def readme_block(section, language, data_folder):
+    """The first block of code in a section of the README, on the database of this test."""
+    text = (PROJECT / "README.md").read_text("utf-8")
+    found = re.search(rf"^## {section}$.*?^```{language}\n(.*?)^```$", text, re.M | re.S)
+    return found[1].replace("pipelines/data", str(data_folder))
+
+
+def test_the_python_of_the_readme_uses_the_result(output, data_folder, environment):
+    code = readme_block("Use the result", "python", data_folder)
+    said = run([sys.executable, "-c", code], environment, data_folder)
+    assert "margin: rank 1 of 500 candidates" in said
+    assert "class_probs" in said
+
+
+def test_the_sql_of_the_readme_uses_the_result(output, data_folder):
+    first, lineage = duckdb.extract_statements(readme_block("Use the result", "sql", data_folder))
+    assert [row[0] for row in rows(data_folder, first)] == list(range(1, 11))
+    assert len(rows(data_folder, lineage)) == 4, "the image of the example is a candidate of all"
+
+
 def test_the_classifier_has_learned_something(output, data_folder):
     from sklearn.datasets import load_digits
 
