@@ -18,6 +18,7 @@ from dagster_active_learning import (
     PredictionAsset,
     PredictionFiles,
     active_learning_definitions,
+    explain_candidate,
     gallery,
 )
 from dagster_active_learning.metadata import CELL_BYTES, rows_table, shown
@@ -284,6 +285,51 @@ def test_a_partition_is_compared_with_the_one_that_was_read_before(
     assert said["june"]["former_ranking"].value == "prediction set may"
     assert said["june"]["new_candidates"].value == 0
     assert said["june"]["overlap_with_former"].value == 1
+
+
+@pytest.mark.parametrize(
+    ("rules", "name", "formula"),
+    [
+        ({}, "entropy", "-Σ p·log2 p, mean over the image's predictions, bits"),
+        (
+            {"inputs": "independent", "aggregation": "max"},
+            "entropy",
+            "-Σ (p·log2 p + (1-p)·log2(1-p)), max over the image's predictions, bits",
+        ),
+        (
+            {"task": "detection", "inputs": "logits", "aggregation": "min"},
+            "mean_object_score",
+            "the detector's score or p(1), 0 for an image without objects, min over the image's predictions, probability",
+        ),
+    ],
+)
+def test_the_formula_is_the_one_that_was_computed(
+    rules, name, formula, materialize, write_predictions, database, monkeypatch
+):
+    """In the lineage, in the asset's description, below the histogram and in the explanation."""
+    labels = []
+    monkeypatch.setattr(
+        gallery, "score_histogram", lambda *_, score_label, **__: labels.append(score_label) or b""
+    )
+    definitions = pool(
+        PredictionFiles(write_predictions([[0.5, 0.5]]), "parquet"),
+        acquisition_functions=[name],
+        **rules,
+    )
+    key = f"pool/labeling_candidates/{name}"
+    lineage = records(materialize(definitions)[key].metadata["lineage"])
+    assert {"what": "formula", "value": formula} in lineage
+    of_prediction, of_image, unit = formula.rsplit(", ", 2)
+    assert labels == [f"{of_prediction}, {unit}"]
+    (description,) = [
+        str(spec.description)
+        for asset in definitions.assets or ()
+        for spec in asset.specs
+        if spec.key.to_user_string() == key
+    ]
+    assert f"({of_prediction})" in description
+    explained = explain_candidate(database, "image0", pool="pool").splitlines()
+    assert f"  formula {of_prediction}, {of_image}" in explained
 
 
 def test_the_share_of_labeled_images(materialize, write_predictions, tmp_path):

@@ -16,6 +16,7 @@ from dagster_active_learning.metadata import (
     Metadata,
     counts_table,
     lineage_metadata,
+    ranking_rule,
     rows_table,
     shown,
     table_metadata,
@@ -57,12 +58,14 @@ class CandidatePictures:
         tiles: The first candidates.
         bins: The scores of all images.
         function: The acquisition function.
+        formula: Its formula for the pool's inputs.
         score_at_cut: The score of the last candidate.
     """
 
     tiles: Sequence[Tile]
     bins: ScoreBins | None
     function: AcquisitionFunction
+    formula: str
     score_at_cut: float | None
 
     def drawn(self, metadata: Metadata) -> Metadata:
@@ -102,7 +105,7 @@ class CandidatePictures:
             cut=self.score_at_cut,
             label_first=function.label_first,
             title=f"{function.title} of all {bins.counts.sum():,} images with a score",
-            score_label=f"{function.formula}, {function.unit}",
+            score_label=f"{self.formula}, {function.unit}",
             max_bytes=HISTOGRAM_BYTES,
         )
         return {"score_histogram": _picture(histogram, f"Histogram of {function.title.lower()}")}
@@ -171,15 +174,14 @@ class CandidateMetadata:
                 **self._numbers(function, ranking),
                 "preview": rows_table(preview),
                 **self._comparisons(function, ranking),
-                **lineage_metadata(store, stored, function),
+                **lineage_metadata(store, stored, ranking_rule(function, self._rules)),
                 **table_metadata(store, "labeling_candidates", ranking.candidate_count),
             }
             tiles = [self._tile(stored, row, predictions.get(row["image_id"])) for row in first]
             bins = score_bins(store, name, function.name, HISTOGRAM_BINS)
-            done[function.name] = (
-                metadata,
-                CandidatePictures(tiles, bins, function, ranking.score_at_cut),
-            )
+            formula = function.formula_of(self._rules.inputs)
+            pictures = CandidatePictures(tiles, bins, function, formula, ranking.score_at_cut)
+            done[function.name] = metadata, pictures
         return done
 
     def _preview(

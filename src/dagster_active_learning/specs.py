@@ -124,9 +124,9 @@ class PoolSpecs:
             function.name,
             deps=[self.image_scores.key, *self._manifest_key],
             description=(
-                f"The images to label next by {function.title.lower()} ({function.formula}): "
-                f"those with the {function.label_first} scores first, without the ones that "
-                "are labeled."
+                f"The images to label next by {function.title.lower()} "
+                f"({function.formula_of(component.rules.inputs)}): those with the "
+                f"{function.label_first} scores first, without the ones that are labeled."
             ),
             settings=f"{component.limit} {component.seed} {component.rules}",
             kinds={"duckdb", "polars"},

@@ -107,6 +107,7 @@ def readme_block(section, language, data_folder):
     """The first block of code in a section of the README, on the database of this test."""
     text = (PROJECT / "README.md").read_text("utf-8")
     found = re.search(rf"^## {section}$.*?^```{language}\n(.*?)^```$", text, re.M | re.S)
+    assert found, f"{section} has no {language}"
     return found[1].replace("pipelines/data", str(data_folder))
 
 

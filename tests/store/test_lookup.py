@@ -121,11 +121,13 @@ def test_a_filter_on_the_image_reaches_every_table(store, tmp_path):
         assert "image_id = 'b'" in scans[table] or "image_id='b'" in scans[table], scans
 
 
-def test_a_pool_of_an_earlier_version_gets_the_view(database, tmp_path):
+def test_a_pool_of_an_earlier_version_gets_what_it_lacks(database, tmp_path):
     with duckdb.connect(str(database)) as connection:
         store = PoolStore(connection, "pool")
         ranked_files(store, write_files(tmp_path / "files", [("a", [0.5, 0.5])]))
         connection.execute("DROP VIEW candidate_lineage")
+        for column in ("inputs", "aggregation"):
+            connection.execute(f"ALTER TABLE prediction_sets DROP COLUMN {column}")
     with duckdb.connect(str(database), read_only=True) as connection:
         # A reader cannot make it, and can do without.
         assert PoolStore(connection, "pool").prediction_set("set").image_count == 1
@@ -136,6 +138,24 @@ def test_a_pool_of_an_earlier_version_gets_the_view(database, tmp_path):
         assert len(connection.execute("FROM candidate_lineage").fetchall()) == 4
         comments = {name: comment for name, _, comment in store.columns("candidate_lineage")}
         assert "Which row of the file, from 1" in str(comments["row_number"])
+        ingest(store, read_predictions(tmp_path / "files" / "*.parquet", format="parquet"))
+        score(store)
+        rules = connection.execute("SELECT inputs, aggregation FROM prediction_sets").fetchall()
+        assert rules == [("probabilities", "mean")]
+
+
+@pytest.mark.parametrize(
+    "lack",
+    [
+        "DROP VIEW candidate_lineage",
+        "ALTER TABLE prediction_sets DROP COLUMN aggregation",
+    ],
+)
+def test_each_thing_that_an_earlier_version_lacks_is_added(store, lack):
+    store.connection.execute(lack)
+    PoolStore(store.connection, "pool")
+    store.connection.execute("SELECT inputs, aggregation FROM prediction_sets")
+    store.connection.execute("FROM candidate_lineage")
 
 
 def test_the_view_outlives_wider_class_probabilities_and_other_database_names(database, tmp_path):

@@ -29,6 +29,9 @@ class ImageRecord:
     Attributes:
         manifest: uri, labeled and label; None if the manifest does not have the image.
         scores: The row of ``image_scores`` from prediction_count on; None if there is none.
+        inputs: What the class probabilities were declared to be when they were scored; None if the
+            pool does not say, as one of an earlier version.
+        aggregation: What the scores are of those of the predictions; None where inputs is.
         rankings: For each function that has candidates: how many (``candidates``), the
             ``last_score`` among them, the ``run_id``, and rank, score, uncertainty and
             predicted_class of the image, None if it is not among them.
@@ -40,6 +43,8 @@ class ImageRecord:
 
     manifest: dict[str, Any] | None
     scores: dict[str, Any] | None
+    inputs: str | None
+    aggregation: str | None
     rankings: dict[str, dict[str, Any]]
     predictions: list[dict[str, Any]]
     quarantined: list[dict[str, Any]]
@@ -152,9 +157,12 @@ def image_record(store: PoolStore, prediction_set: str, image_id: str) -> ImageR
 
     manifest = rows(queries.IMAGE, of_image)
     scores = rows(queries.SCORES_OF_IMAGE, in_set)
+    (scoring,) = rows(queries.SCORING, {"prediction_set": prediction_set})
     return ImageRecord(
         manifest=manifest[0] if manifest else None,
         scores=scores[0] if scores else None,
+        inputs=scoring.get("inputs"),
+        aggregation=scoring.get("aggregation"),
         rankings={
             row["acquisition_function"]: row for row in rows(queries.RANKINGS_OF_IMAGE, in_set)
         },

@@ -36,6 +36,9 @@ CREATE TABLE IF NOT EXISTS prediction_sets (
     run_id VARCHAR NOT NULL,
     ingested_at TIMESTAMPTZ NOT NULL
 );
+-- A pool of an earlier version lacks these two.
+ALTER TABLE prediction_sets ADD COLUMN IF NOT EXISTS inputs VARCHAR;
+ALTER TABLE prediction_sets ADD COLUMN IF NOT EXISTS aggregation VARCHAR;
 COMMENT ON TABLE prediction_sets IS 'One row for all predictions of one model over the pool at one time';
 COMMENT ON COLUMN prediction_sets.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN prediction_sets.model IS 'The model that made the predictions';
@@ -51,6 +54,8 @@ COMMENT ON COLUMN prediction_sets.bbox_unit IS 'What boxes are measured in: pixe
 COMMENT ON COLUMN prediction_sets.value_type IS 'Precision of the source''s class probabilities, in which they are scored: FLOAT[] or DOUBLE[]';
 COMMENT ON COLUMN prediction_sets.run_id IS 'Dagster run that read the predictions';
 COMMENT ON COLUMN prediction_sets.ingested_at IS 'When they were read';
+COMMENT ON COLUMN prediction_sets.inputs IS 'What the class probabilities were declared to be when they were scored: probabilities, logits or independent; null before';
+COMMENT ON COLUMN prediction_sets.aggregation IS 'What the score of an image is of those of its predictions: mean, max, min or sum; null before they are scored';
 
 CREATE TABLE IF NOT EXISTS prediction_sources (
     prediction_set VARCHAR NOT NULL,
@@ -120,15 +125,15 @@ CREATE TABLE IF NOT EXISTS image_scores (
     variance DOUBLE USING COMPRESSION uncompressed,
     mean_object_score DOUBLE USING COMPRESSION uncompressed
 );
-COMMENT ON TABLE image_scores IS 'The scores of every image of the pool under each acquisition function';
+COMMENT ON TABLE image_scores IS 'The scores of every image of the pool under each acquisition function: of its predictions'' scores what prediction_sets.aggregation says';
 COMMENT ON COLUMN image_scores.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN image_scores.image_id IS 'The image''s id';
-COMMENT ON COLUMN image_scores.prediction_count IS 'How many predictions the scores are the mean of';
-COMMENT ON COLUMN image_scores.entropy IS 'Entropy in bits, 0 to log2 K; high is uncertain';
-COMMENT ON COLUMN image_scores.least_confidence IS '1 - p(1), 0 to 1 - 1/K; high is uncertain';
-COMMENT ON COLUMN image_scores.margin IS 'p(1) - p(2), 0 to 1; low is uncertain';
-COMMENT ON COLUMN image_scores.variance IS 'Population variance of the class probabilities, 0 to (K-1)/K²; low is uncertain';
-COMMENT ON COLUMN image_scores.mean_object_score IS 'Mean score of the image''s objects, 0 without objects; null for classification';
+COMMENT ON COLUMN image_scores.prediction_count IS 'How many predictions the scores are made of';
+COMMENT ON COLUMN image_scores.entropy IS 'Entropy in bits, of a prediction 0 to log2 K, where the classes are independent to K; high is uncertain';
+COMMENT ON COLUMN image_scores.least_confidence IS '1 - p(1), of a prediction 0 to 1 - 1/K, where the classes are independent to 1; high is uncertain';
+COMMENT ON COLUMN image_scores.margin IS 'p(1) - p(2), of a prediction 0 to 1; low is uncertain';
+COMMENT ON COLUMN image_scores.variance IS 'Population variance of the class probabilities, of a prediction 0 to (K-1)/K², where the classes are independent to 1/4; low is uncertain';
+COMMENT ON COLUMN image_scores.mean_object_score IS 'The detector''s score or p(1), of an object 0 to 1; 0 without objects, null for classification; low is uncertain';
 
 CREATE TABLE IF NOT EXISTS labeling_candidates (
     prediction_set VARCHAR NOT NULL,
@@ -148,7 +153,7 @@ COMMENT ON COLUMN labeling_candidates.rank IS 'Place in the queue, from 1';
 COMMENT ON COLUMN labeling_candidates.image_id IS 'The image''s id';
 COMMENT ON COLUMN labeling_candidates.score IS 'The image''s score in the function''s own unit';
 COMMENT ON COLUMN labeling_candidates.uncertainty IS 'The score mapped to 0..1, where 1 is the most uncertain';
-COMMENT ON COLUMN labeling_candidates.prediction_count IS 'How many predictions the score is the mean of';
+COMMENT ON COLUMN labeling_candidates.prediction_count IS 'How many predictions the score is made of';
 COMMENT ON COLUMN labeling_candidates.predicted_class IS 'The class with the highest mean probability; of objects the most frequent class';
 COMMENT ON COLUMN labeling_candidates.run_id IS 'Dagster run that ranked the images';
 
