@@ -13,6 +13,7 @@ import dagster as dg
 from dagster_active_learning.exporters import EXPORT_FORMATS, export_candidates
 from dagster_active_learning.metadata import Metadata, rows_table
 from dagster_active_learning.partitions import check_path, literal_path
+from dagster_active_learning.watching import is_address
 
 if TYPE_CHECKING:
     from dagster_active_learning.store import PoolStore
@@ -30,8 +31,8 @@ class CandidateFiles:
         partitioned: Whether the pool has partitions.
 
     Raises:
-        ValueError: If there is no path, two have the same format, a suffix is of no format, or a
-            path does not say what the partitions need.
+        ValueError: If there is no path, two have the same format, a suffix is of no format, a path
+            is an address or does not say what the partitions need.
     """
 
     def __init__(self, paths: ExportPaths, *, partitioned: bool) -> None:
@@ -45,6 +46,11 @@ class CandidateFiles:
                 f"export is {self._paths!r}, expected one file a format, with the suffix {expected}"
             )
         for path in self._paths:
+            if is_address(path):
+                raise ValueError(
+                    f"export is the address {path!r}, expected a local path: let an asset that "
+                    "depends on exported_candidates copy the file to where it is wanted"
+                )
             check_path(path, partitioned=partitioned, of="export has")
 
     def write(self, store: PoolStore, prediction_set: str) -> Metadata:

@@ -54,12 +54,30 @@ class PredictionFileSensor:
             )
 
 
-def check_sensor(sensor: PredictionFileSensor | None, predictions: PredictionSource) -> None:
-    """Raise ValueError unless there are files for the sensor to watch."""
-    if sensor is not None and not isinstance(predictions, PredictionFiles):
+def check_sensor(
+    sensor: PredictionFileSensor | None,
+    predictions: PredictionSource,
+    partitions_def: dg.PartitionsDefinition | None,
+) -> None:
+    """Raise ValueError unless there are files for the sensor to watch, with keys in their names."""
+    if sensor is None:
+        return
+    if not isinstance(sensor, PredictionFileSensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"sensor is {sensor!r}, expected a PredictionFileSensor")
+    if not isinstance(predictions, PredictionFiles):
         raise ValueError(
             f"sensor watches files, but predictions is a {type(predictions).__name__}: leave it "
             "out, and let automation follow what is upstream"
+        )
+    keys: Sequence[str] = []
+    if isinstance(partitions_def, dg.TimeWindowPartitionsDefinition):
+        keys = [partitions_def.fmt]
+    elif isinstance(partitions_def, dg.StaticPartitionsDefinition):
+        keys = partitions_def.get_partition_keys()
+    if with_slash := [key for key in keys if "/" in key]:
+        raise ValueError(
+            "sensor looks for a partition key in the name of one file or folder, but "
+            f"partitions_def has {with_slash[0]!r}: expected keys without '/', as '%Y-%m-%d' gives"
         )
 
 

@@ -24,6 +24,14 @@ CODE_VERSION = "1"
 """Part of every asset's code version; another one means other results for the same input."""
 
 
+def check_group_name(group_name: str | None) -> None:
+    """Raise ValueError unless Dagster can have a group of that name."""
+    try:
+        dg.AssetSpec("asset", group_name=group_name)
+    except dg.DagsterInvalidDefinitionError as error:
+        raise ValueError(f"group_name is {group_name!r}: {error}") from error
+
+
 @dataclass(frozen=True)
 class PoolAsset:
     """Which asset of a pool an asset spec is about.
@@ -60,6 +68,13 @@ class PoolSpecs:
             function.name: self._candidates(function) for function in component.functions
         }
         self.exported_candidates = self._exported_candidates()
+        keys = [spec.key.to_user_string() for spec in self]
+        repeated = [key for key in keys if keys.count(key) > 1]
+        if repeated:
+            raise ValueError(
+                f"translation gives {len(repeated)} assets the key {repeated[0]!r}, expected one "
+                "for each: make it of table and acquisition_function, or set key_prefix"
+            )
 
     def __iter__(self) -> Iterator[dg.AssetSpec]:
         """All specs."""
