@@ -271,8 +271,8 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             model_field_type=SensorModel | None,
             description=(
                 "Watch the prediction files: each new or changed one starts a run of predictions, "
-                "scores and candidates, and adds the key of a dynamic partition. `{}` for a sensor "
-                "that somebody turns on in the UI."
+                "scores, candidates and export, and adds the key of a dynamic partition. `{}` for "
+                "a sensor that somebody turns on in the UI."
             ),
             examples=[{"minimum_interval_seconds": 60, "default_status": "RUNNING"}],
         ),
@@ -281,9 +281,9 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         bool,
         dg.Resolver.default(
             description=(
-                "Whether scores and candidates follow new predictions and a new manifest by "
-                "themselves, as soon as Dagster's automation sensor is on; predictions too, where "
-                "they come from an asset and no sensor reads them."
+                "Whether scores, candidates and their export follow new predictions and a new "
+                "manifest by themselves, as soon as Dagster's automation sensor is on; predictions "
+                "and manifest too, where they depend on an asset and no sensor reads them."
             )
         ),
     ] = False

@@ -32,8 +32,8 @@ class PredictionFileSensor:
     A file is read when it was the same on two ticks in a row; whoever writes one slowly, with
     pauses longer than the time between ticks, writes it under another name and renames it. In a
     pool with dynamic partitions the partition key is added. One run a prediction set materializes
-    predictions, scores and candidates, and the same content of a prediction set never starts a
-    second one. What a file that is gone has left in the database stays.
+    predictions, scores, candidates and their export, and the same content of a prediction set never
+    starts a second one. What a file that is gone has left in the database stays.
 
     Attributes:
         minimum_interval_seconds: Seconds between two looks at the files, at the least.
@@ -89,7 +89,7 @@ def prediction_file_sensor(
 ) -> dg.SensorDefinition:
     """The sensor of a pool whose predictions are files."""
     # Not the manifest: reading it again would make the rankings of all partitions outdated.
-    assets = [specs.predictions, specs.image_scores, *specs.candidates.values()]
+    assets = [spec for spec in specs if spec is not specs.images]
 
     @dg.sensor(
         name=f"{component.pool}__prediction_files",

@@ -100,6 +100,7 @@ class PoolSpecs:
             settings=manifest.format,
             kinds={"duckdb", "polars"},
             partitioned=False,
+            automated=bool(manifest.deps),
         )
 
     def _predictions(self) -> dg.AssetSpec:
