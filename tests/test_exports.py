@@ -70,6 +70,28 @@ def test_the_export_depends_on_every_ranking_and_is_not_there_by_default():
     assert ASSET not in {spec.key for asset in pool(files).assets or () for spec in asset.specs}
 
 
+def test_functions_that_the_pool_had_before_are_left_out(database, write_predictions, tmp_path):
+    """Their candidates are still in the database; neither files nor agreement know them."""
+    files = PredictionFiles(write_predictions([[0.5, 0.5]]), "parquet")
+    before = pool(files, acquisition_functions=["entropy", "variance", "margin"])
+    definitions = pool(
+        files, acquisition_functions=["margin", "entropy"], export=tmp_path / "candidates.csv"
+    )
+    events = {}
+    for one in (before, definitions):
+        result = dg.materialize(
+            one.assets, resources={"duckdb": DuckDBResource(database=str(database))}
+        )
+        for event in result.get_asset_materialization_events():
+            events[event.asset_key] = event.materialization.metadata
+    assert len(load_candidates(database, pool="pool")) == 3
+    written = pl.read_csv(tmp_path / "candidates.csv")["acquisition_function"]
+    assert written.to_list() == ["margin", "entropy"]
+    ranking = events[dg.AssetKey(["pool", "labeling_candidates", "margin"])]
+    compared = [row.data["acquisition_function"] for row in ranking["agreement"].records]
+    assert compared == ["entropy"]
+
+
 def test_each_partition_has_its_file(database, write_predictions, tmp_path):
     for number, key in enumerate(("may", "june*")):
         write_predictions([[0.5, 0.5]] * (number + 1), name=f"{key}.parquet")

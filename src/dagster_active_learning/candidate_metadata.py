@@ -120,6 +120,7 @@ class CandidateMetadata:
         store: The pool.
         prediction_set: The set that will be ranked.
         functions: The functions that it will be ranked by.
+        compared: The functions whose candidates theirs are compared with: all that the pool has.
         rules: How predictions are scored.
         partitioned: Whether former rankings are those of the set that was read before.
         manifest: The manifest, whose folder relative uris start from.
@@ -131,6 +132,7 @@ class CandidateMetadata:
         prediction_set: str,
         functions: Sequence[AcquisitionFunction],
         *,
+        compared: Sequence[AcquisitionFunction],
         rules: Rules,
         partitioned: bool,
         manifest: Path | None,
@@ -140,6 +142,7 @@ class CandidateMetadata:
         self._store = store
         self._name = prediction_set
         self._functions = functions
+        self._compared = [function.name for function in compared]
         self._rules = rules
         self._manifest = manifest
         self._former = {
@@ -167,7 +170,7 @@ class CandidateMetadata:
         done: dict[str, tuple[Metadata, CandidatePictures]] = {}
         for function in self._functions:
             ranking = rankings[function.name]
-            with candidate_rows(store, name, function.name, limit=FIRST_RANKS) as rows:
+            with candidate_rows(store, name, [function.name], limit=FIRST_RANKS) as rows:
                 first: list[dict[str, Any]] = rows.read_all().to_pylist()
             preview = self._preview(function, first, class_names, predictions, in_quarantine)
             metadata: Metadata = {
@@ -246,7 +249,8 @@ class CandidateMetadata:
         if not count:
             return {}
         by_class = candidates_by_class(*of_ranking)
-        common = common_candidates(*of_ranking)
+        others = [name for name in self._compared if name != function.name]
+        common = common_candidates(*of_ranking, others)
         agreement = [
             {"acquisition_function": other, "images_in_common": number, "share": number / count}
             for other, number in sorted(common.items())

@@ -53,13 +53,17 @@ class CandidateFiles:
                 )
             check_path(path, partitioned=partitioned, of="export has")
 
-    def write(self, store: PoolStore, prediction_set: str) -> Metadata:
-        """Write a prediction set's candidates, and say where they are."""
+    def write(self, store: PoolStore, prediction_set: str, functions: Sequence[str]) -> Metadata:
+        """Write a prediction set's candidates of some functions, and say where they are."""
         files: list[dict[str, str | int]] = []
         rows = 0
         for path in self._of(prediction_set):
             rows = export_candidates(
-                store, path, format=_format(path), prediction_set=prediction_set
+                store,
+                path,
+                format=_format(path),
+                prediction_set=prediction_set,
+                functions=functions,
             )
             content = Path(path)
             files.append(

@@ -227,11 +227,11 @@ def test_candidates_come_in_the_order_of_functions_and_ranks(store, tmp_path):
     assert [(row["acquisition_function"], row["rank"]) for row in found] == [
         (name, rank) for name in ("entropy", "margin") for rank in range(1, 1001)
     ]
-    first = candidate_rows(store, "set", "margin", limit=3).read_all().to_pylist()
+    first = candidate_rows(store, "set", ["margin"], limit=3).read_all().to_pylist()
     assert [row["image_id"] for row in first] == ["image9999", "image9998", "image9997"]
     for wrong, words in (
         ({"limit": 0}, "limit is 0"),
-        ({"acquisition_function": "x"}, "is 'x', ex"),
+        ({"functions": ["margin", "x"]}, "is 'x', ex"),
     ):
         with pytest.raises(ValueError, match=words):
             candidate_rows(store, "set", **wrong)

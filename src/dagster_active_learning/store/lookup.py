@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -105,19 +105,18 @@ def chosen_prediction_set(store: PoolStore, prediction_set: str | None) -> str:
 def candidate_rows(
     store: PoolStore,
     prediction_set: str,
-    acquisition_function: str | None = None,
+    functions: Sequence[str] = tuple(ACQUISITION_FUNCTIONS),
     *,
     limit: int | None = None,
 ) -> pa.RecordBatchReader:
-    """The candidates in the order of their ranks, in batches.
+    """The candidates of functions, one after the other, in the order of their ranks, in batches.
 
     Read them to the end or close the reader: as long as it is open it blocks the connection.
 
     Args:
         store: The pool.
         prediction_set: Name of the set.
-        acquisition_function: The function whose candidates are wanted; all, one after the other,
-            without it.
+        functions: Names of the acquisition functions.
         limit: The last rank of each function; all ranks without it.
 
     Returns:
@@ -127,9 +126,9 @@ def candidate_rows(
     Raises:
         ValueError: If there is no such acquisition function or the limit is below 1.
     """
-    if acquisition_function is not None and acquisition_function not in ACQUISITION_FUNCTIONS:
+    if unknown := [name for name in functions if name not in ACQUISITION_FUNCTIONS]:
         raise ValueError(
-            f"acquisition_function is {acquisition_function!r}, expected one of "
+            f"acquisition_function is {unknown[0]!r}, expected one of "
             f"{', '.join(ACQUISITION_FUNCTIONS)}"
         )
     if limit is not None and limit < 1:
@@ -138,9 +137,7 @@ def candidate_rows(
         queries.CANDIDATE_ROWS,
         params={
             "prediction_set": prediction_set,
-            "acquisition_functions": (
-                [acquisition_function] if acquisition_function else list(ACQUISITION_FUNCTIONS)
-            ),
+            "acquisition_functions": list(functions),
             "limit": limit,
         },
     )

@@ -354,7 +354,7 @@ WITH own AS (
 )
 SELECT o.acquisition_function, count(own.image_id) AS common
 FROM labeling_candidates o LEFT JOIN own ON o.image_id = own.image_id
-WHERE o.prediction_set = $prediction_set AND o.acquisition_function <> $acquisition_function
+WHERE o.prediction_set = $prediction_set AND list_contains($others, o.acquisition_function)
 GROUP BY o.acquisition_function
 """
 
