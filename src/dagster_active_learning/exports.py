@@ -26,8 +26,8 @@ class CandidateFiles:
     """The files that a pool's candidates are written to, one a format.
 
     Args:
-        paths: Their paths; the suffix says the format: ``.parquet`` or ``.csv``. In a pool with
-            partitions ``{partition_key}`` stands in each for the partition key.
+        paths: Their paths, one or several; the suffix says the format: ``.parquet`` or ``.csv``. In
+            a pool with partitions ``{partition_key}`` stands in each for the partition key.
         partitioned: Whether the pool has partitions.
 
     Raises:
@@ -37,15 +37,15 @@ class CandidateFiles:
 
     def __init__(self, paths: ExportPaths, *, partitioned: bool) -> None:
         listed = [paths] if isinstance(paths, (str, PathLike)) else paths
-        self._paths = [fspath(path) for path in listed]
+        self.paths = [fspath(path) for path in listed]
         self._partitioned = partitioned
         expected = " or ".join(f".{name}" for name in EXPORT_FORMATS)
-        formats = [_format(path) for path in self._paths]
+        formats = [_format(path) for path in self.paths]
         if not formats or len(set(formats)) != len(formats) or not {*EXPORT_FORMATS} >= {*formats}:
             raise ValueError(
-                f"export is {self._paths!r}, expected one file a format, with the suffix {expected}"
+                f"export is {self.paths!r}, expected one file a format, with the suffix {expected}"
             )
-        for path in self._paths:
+        for path in self.paths:
             if is_address(path):
                 raise ValueError(
                     f"export is the address {path!r}, expected a local path: let an asset that "
@@ -82,7 +82,7 @@ class CandidateFiles:
         }
 
     def _of(self, prediction_set: str) -> Iterator[str]:
-        for path in self._paths:
+        for path in self.paths:
             yield literal_path(path, prediction_set) if self._partitioned else path
 
 

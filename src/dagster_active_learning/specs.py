@@ -152,16 +152,17 @@ class PoolSpecs:
         )
 
     def _exported_candidates(self) -> dg.AssetSpec | None:
-        if self._component.candidate_files is None:
+        files = self._component.candidate_files
+        if files is None:
             return None
         return self._spec(
             "exported_candidates",
-            deps=[spec.key for spec in self.candidates.values()],
+            deps=[*(spec.key for spec in self.candidates.values()), *self._manifest_key],
             description=(
                 "The candidates of every acquisition function as files for other tools, in the "
                 "order of their ranks, with the uri of each image."
             ),
-            settings="",
+            settings=f"{files.paths} {list(self.candidates)}",
             kinds={"duckdb", "file"},
             stored=False,
             automated=True,
