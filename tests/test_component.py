@@ -744,6 +744,62 @@ def test_a_subclass_changes_specs_and_execution(write_predictions, database):
     assert "dagster/row_count" in events[0].materialization.metadata
 
 
+def test_a_subclass_changes_each_partition_of_a_run(write_predictions, database, tmp_path):
+    pool = WatchedPool(
+        pool="signs",
+        predictions=PredictionFiles(f"{tmp_path}/{{partition_key}}.parquet", "parquet"),
+        partitions_def=dg.StaticPartitionsDefinition(["june", "may"]),
+        acquisition_functions=["margin"],
+    )
+    for key in ("june", "may"):
+        write_predictions([[0.5, 0.5]] * len(key), name=f"{key}.parquet")
+    definitions = pool.build_defs(None)
+    result = dg.materialize(
+        definitions.assets,
+        resources={"duckdb": DuckDBResource(database=str(database))},
+        tags={
+            "dagster/asset_partition_range_start": "june",
+            "dagster/asset_partition_range_end": "may",
+        },
+    )
+    tables = {spec.tags["table"] for asset in definitions.assets or [] for spec in asset.specs}
+    assert tables == {"predictions", "image_scores", "labeling_candidates"}
+    events = result.get_asset_materialization_events()
+    assert len(events) == 6
+    for event in events:
+        metadata = event.materialization.metadata
+        assert metadata["watched"].value
+        assert metadata["dagster/partition_row_count"].value == len(str(event.partition))
+
+
+def test_a_pool_in_yaml_refers_to_its_line(load, sandbox):
+    _, definitions = load("pool: signs\npredictions: {asset: a}")
+    for asset in definitions.assets:
+        for spec in asset.specs:
+            (place,) = spec.metadata["dagster/code_references"].code_references
+            assert place.file_path == str(sandbox.defs_folder_path / "pool" / "defs.yaml")
+            assert place.line_number == 1
+
+
+class ReferredPool(ActiveLearningComponent):
+    """A pool whose assets say themselves where their code is."""
+
+    def get_asset_spec(self, spec, asset):
+        spec = super().get_asset_spec(spec, asset)
+        return spec.merge_attributes(metadata={"dagster/code_references": "own"})
+
+
+def test_what_a_subclass_says_of_an_asset_is_kept():
+    pool = ReferredPool(pool="signs", predictions=FILES)
+    added = {"dagster/code_references": "added", "more": True}
+    for asset in pool.definitions(metadata=added).assets or []:
+        for spec in asset.specs:
+            assert (spec.metadata["dagster/code_references"], spec.metadata["more"]) == (
+                "own",
+                True,
+            )
+
+
 @pytest.mark.parametrize(
     ("name", "pool"), [("street_signs", "street_signs"), ("2-day shift", "pool_2_day_shift")]
 )

@@ -14,6 +14,7 @@ from dagster_shared.serdes import serialize_value
 from PIL import Image
 
 from dagster_active_learning import (
+    ACQUISITION_FUNCTIONS,
     PoolImages,
     PredictionAsset,
     PredictionFiles,
@@ -21,6 +22,7 @@ from dagster_active_learning import (
     explain_candidate,
     gallery,
 )
+from dagster_active_learning.candidate_metadata import CandidatePictures
 from dagster_active_learning.metadata import CELL_BYTES, rows_table, shown
 
 FUNCTIONS = ["entropy", "least_confidence", "margin", "variance"]
@@ -365,6 +367,16 @@ def test_a_pool_in_python_refers_to_its_line():
             assert place.file_path == __file__
             line = Path(__file__).read_text("utf-8").splitlines()[place.line_number - 1]
             assert "active_learning_definitions(" in line
+
+
+def test_metadata_that_leave_no_room_do_not_fail_a_ranking_that_is_done():
+    tile = gallery.Tile(
+        rank=1, image_id="image", uri="missing.png", score=0.5, predicted_class="class"
+    )
+    margin = ACQUISITION_FUNCTIONS["margin"]
+    pictures = CandidatePictures([tile], None, margin, margin.formula, 0.5)
+    for size in (0, 80_000, 200_000):
+        assert picture(pictures.drawn({"text": "x" * size})["gallery"]).width > 0
 
 
 HOSTILE = ["x", "漢", "🦊", "\x00", "\u202e", '"', "<b>"]

@@ -71,7 +71,8 @@ class CandidatePictures:
     def drawn(self, metadata: Metadata) -> Metadata:
         """The metadata with the gallery and the histogram of scores first, if there is any.
 
-        The gallery is as large as the other metadata leave room for.
+        The gallery is as large as the other metadata leave room for, and at least one image: the
+        ranks are in the database already, so that nothing may fail here.
         """
         histogram = self._histogram()
         size = len(serialize_value(dg.AssetMaterialization("size", metadata=metadata | histogram)))
@@ -79,6 +80,7 @@ class CandidatePictures:
 
     def _gallery(self, room: int) -> Metadata:
         from dagster_active_learning.gallery import contact_sheet
+        from dagster_active_learning.gallery.contact_sheets import MIN_BYTES
 
         if not self.tiles:
             return {}
@@ -90,7 +92,8 @@ class CandidatePictures:
                 )
             }
         # Base64 takes four characters for three bytes.
-        sheet = contact_sheet(self.tiles, max_bytes=min(room * 3 // 4, SHEET_BYTES))
+        max_bytes = max(min(room * 3 // 4, SHEET_BYTES), MIN_BYTES)
+        sheet = contact_sheet(self.tiles, max_bytes=max_bytes)
         return {"gallery": _picture(sheet, f"The first {len(self.tiles)} candidates")}
 
     def _histogram(self) -> Metadata:

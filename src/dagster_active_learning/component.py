@@ -499,12 +499,17 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         """The pool's assets, checks, job, sensor and schedule, to be merged with the resources.
 
         Args:
-            metadata: What to add to the metadata of each asset's definition.
+            metadata: What to add to the metadata of each asset's definition, where its spec has
+                nothing under the same name.
         """
         job = pool_job(self.pool, self.specs)
+        added = metadata or {}
         return dg.Definitions(
             assets=[
-                asset.map_asset_specs(lambda spec: spec.merge_attributes(metadata=metadata or {}))
+                # What `get_asset_spec` says is not overwritten.
+                asset.map_asset_specs(
+                    lambda spec: spec.replace_attributes(metadata={**added, **spec.metadata})
+                )
                 for asset in PoolAssets(self).build()
             ],
             asset_checks=PoolChecks(self).build(),
