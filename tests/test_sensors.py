@@ -262,15 +262,24 @@ def test_what_takes_too_long_to_be_hashed_is_known_by_its_time(
         (dg.DailyPartitionsDefinition("2026-01-01"), "2026-01-02", "latest"),
     ],
 )
-def test_other_partitions_are_those_of_the_pool(
-    watch, tmp_path, warnings, partitions_def, known, unknown
-):
+def test_other_partitions_are_those_of_the_pool(watch, tmp_path, partitions_def, known, unknown):
     daemon = watch(f"{tmp_path}/{{partition_key}}.csv", partitions_def=partitions_def)
     for key in (known, unknown):
         (tmp_path / f"{key}.csv").write_text(content())
     assert daemon.ticks(3) == [[], [known], []]
-    assert warnings[0] == f"not yet or no partitions of the pool are {unknown!r}"
+    assert daemon.skip_reason == (
+        "1 prediction sets are as they were, 0 are new or changed and have to be the same at the "
+        f"next tick, 1 not yet or no partitions of the pool: {unknown!r}"
+    )
     assert daemon.run(known).success
+
+
+@pytest.mark.parametrize("partitions_def", [PARTITIONS, None])
+def test_a_path_that_matches_nothing_is_named(watch, tmp_path, partitions_def):
+    path = f"{tmp_path}/nowhere/{'{partition_key}' if partitions_def else '*'}.csv"
+    daemon = watch(path, partitions_def=partitions_def)
+    assert daemon.ticks() == [[], []]
+    assert daemon.skip_reason == f"no file matches {path}"
 
 
 def test_a_file_for_a_day_that_is_not_over_is_read_when_it_is(watch, tmp_path):

@@ -16,6 +16,7 @@ from dagster_active_learning.sources import PredictionFiles, PredictionSource
 if TYPE_CHECKING:
     from dagster_active_learning.component import ActiveLearningComponent
     from dagster_active_learning.specs import PoolSpecs
+    from dagster_active_learning.watching.cursor import Cursor
     from dagster_active_learning.watching.file_sets import FileSet
 
 RUNS_PER_TICK = 50
@@ -136,18 +137,32 @@ class _Tick:
             self._log.info(f"gone are the files of {_listed(gone)}; what was read of them stays")
         settled = cursor.settled(versions)
         refused = self._refused(settled)
-        contents = self._contents({name: found[name] for name in settled if name not in refused})
-        following = cursor.after(versions, {*refused, *contents})
-        skipped = (
-            f"{len(following.done):,} prediction sets are as they were, {len(following.waiting):,} "
-            "are new or changed and have to be the same at the next tick"
+        outside = [name for name in settled if name not in refused and not self._is_partition(name)]
+        contents = self._contents(
+            {name: found[name] for name in settled if name not in {*refused, *outside}}
         )
+        following = cursor.after(versions, {*refused, *contents})
         return dg.SensorResult(
             run_requests=[self._run_request(*one) for one in contents.items()],
-            skip_reason=None if contents else dg.SkipReason(skipped),
+            skip_reason=None if contents else self._skip_reason(following, outside),
             dynamic_partitions_requests=self._new_partitions(list(contents)),
             cursor=following.dump(),
         )
+
+    def _skip_reason(self, cursor: Cursor, outside: Sequence[str]) -> dg.SkipReason:
+        """Why there is no run to start; ``outside`` are prediction sets without a partition."""
+        if not cursor.done and not cursor.waiting:
+            return dg.SkipReason(f"no file matches {self._source.path}")
+        skipped = (
+            f"{len(cursor.done):,} prediction sets are as they were, "
+            f"{len(cursor.waiting) - len(outside):,} are new or changed and have to be the same at "
+            "the next tick"
+        )
+        if outside:
+            skipped += (
+                f", {len(outside):,} not yet or no partitions of the pool: {_listed(outside)}"
+            )
+        return dg.SkipReason(skipped)
 
     def _refused(self, names: Sequence[str]) -> Sequence[str]:
         """The names that cannot be partition keys."""
@@ -166,14 +181,10 @@ class _Tick:
     def _contents(self, settled: Mapping[str, FileSet]) -> dict[str, str]:
         """What names the content of each prediction set that is to be read now."""
         contents: dict[str, str] = {}
-        later: list[str] = []
         until = time.monotonic() + HASH_SECONDS
         for name, files in settled.items():
             if len(contents) == RUNS_PER_TICK:
                 break
-            if not self._is_partition(name):
-                later.append(name)
-                continue
             try:
                 content = files.sha256(until)
             except OSError as error:
@@ -187,8 +198,6 @@ class _Tick:
                     "the files stand for their content"
                 )
             contents[name] = content or files.version
-        if later:
-            self._log.info(f"not yet or no partitions of the pool are {_listed(later)}")
         return contents
 
     def _is_partition(self, name: str) -> bool:
