@@ -73,12 +73,10 @@ def instance():
 def watch(instance, database):
     """A pool and its sensor, watched by a daemon."""
 
-    def run(path, format="csv", partitions_def=PARTITIONS, **settings):
+    def run(path, partitions_def=PARTITIONS, predictions=None, **settings):
         definitions = active_learning_definitions(
             pool="pool",
-            predictions=PredictionFiles(path, format, class_column_prefix="p_")
-            if format == "csv"
-            else PredictionFiles(path, format),
+            predictions=predictions or PredictionFiles(path, "csv", class_column_prefix="p_"),
             partitions_def=partitions_def,
             sensor=PredictionFileSensor(),
             **settings,
@@ -329,6 +327,23 @@ def test_files_on_another_filesystem(watch, tmp_path, query):
         (f"memory:///{tmp_path.name}/may/2.csv",),
     ]
     memory.rm(f"/{tmp_path.name}", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "beside"),
+    [("coco", {"instances": "{folder}/instances.json"}, "instances.json"), ("rvc", {"image_ids": "{stem}.txt"}, "may.txt")],
+)  # fmt: skip
+def test_another_file_that_is_read_too_is_a_part_of_the_content(
+    watch, tmp_path, format, options, beside
+):
+    given = {name: value.replace("{folder}", str(tmp_path)) for name, value in options.items()}
+    path = f"{tmp_path}/m{{partition_key}}.json"
+    daemon = watch(path, predictions=PredictionFiles(path, format, **given), task="detection")
+    (tmp_path / "may.json").write_text("[]")
+    (tmp_path / beside).write_text("{}")
+    assert daemon.ticks(3) == [[], ["ay"], []]
+    (tmp_path / beside).write_text('{"images": []}')
+    assert daemon.ticks(3) == [[], ["ay"], []]
 
 
 def test_predictions_wait_for_the_manifest(watch, tmp_path):

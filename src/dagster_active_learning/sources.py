@@ -165,6 +165,7 @@ class PredictionFiles(PredictionSource):
             placeholder=PLACEHOLDER if partitioned else None,
             files_in_folder=FORMATS[self.format].files_in_folder,
             beside=getattr(self._checked, "image_ids", None),
+            local_file=getattr(self._checked, "instances", None),
         )
 
     def settings(self) -> str:
