@@ -51,6 +51,8 @@ class Daemon:
             )
         requests = [one for one in done.run_requests or [] if one.run_key not in self.run_keys]
         self.run_keys |= {request.run_key for request in requests}
+        for request in requests:
+            self.instance.add_run(dg.DagsterRun("job", tags=dict(request.tags)))
         return [request.partition_key for request in requests]
 
     def ticks(self, count=2):
@@ -167,6 +169,29 @@ def test_the_same_content_never_starts_a_second_run(watch, tmp_path, change):
     assert daemon.ticks(4) == [[], [], [], []]
     file.write_text(content(seed=1))
     assert daemon.ticks(4) == [[], ["may"], [], []]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("partitions_def", [PARTITIONS, None])
+@pytest.mark.parametrize("contents", ["AA", "AB", "ABA", "ABAB", "AABBAABB", "A-A", "AB-A", "AB-B"])
+def test_what_differs_from_the_last_content_starts_a_run_and_nothing_else(
+    watch, tmp_path, contents, partitions_def, restart
+):
+    """Also what was there before, and what is back after it was gone (-)."""
+    path = f"{tmp_path}/{'{partition_key}' if partitions_def else 'may'}.csv"
+    daemon = watch(path, partitions_def=partitions_def)
+    file, last = tmp_path / "may.csv", None
+    for one in contents:
+        if restart:
+            again = watch(path, partitions_def=partitions_def)
+            again.cursor, again.run_keys = daemon.cursor, daemon.run_keys
+            daemon = again
+        file.unlink(missing_ok=True)
+        if one != "-":
+            file.write_text(content(seed=ord(one)))
+        started = sum(len(tick) for tick in daemon.ticks(3))
+        assert started == (one not in ("-", last))
+        last = last if one == "-" else one
 
 
 @pytest.mark.parametrize("forgotten", [None, "{}", "no JSON", '{"format": 99}'])

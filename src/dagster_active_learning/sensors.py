@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from dagster_active_learning.watching.cursor import Cursor
     from dagster_active_learning.watching.file_sets import FileSet
 
+PREDICTION_SET_TAG = "dagster_active_learning/prediction_set"
+CONTENT_TAG = "dagster_active_learning/content"
+"""Tags of the sensor's runs: the pool with the prediction set, and what names their content."""
+
 RUNS_PER_TICK = 50
 """Runs a tick asks for at the most; the daemon queues them one after the other."""
 
@@ -34,7 +38,7 @@ class PredictionFileSensor:
     pauses longer than the time between ticks, writes it under another name and renames it. In a
     pool with dynamic partitions the partition key is added. One run a prediction set materializes
     predictions, scores, candidates and their export, and the same content of a prediction set never
-    starts a second one. What a file that is gone has left in the database stays.
+    starts two in a row. What a file that is gone has left in the database stays.
 
     Attributes:
         minimum_interval_seconds: Seconds between two looks at the files, at the least.
@@ -142,9 +146,10 @@ class _Tick:
             {name: found[name] for name in settled if name not in {*refused, *outside}}
         )
         following = cursor.after(versions, {*refused, *contents})
+        requests = [one for one in map(self._run_request, contents, contents.values()) if one]
         return dg.SensorResult(
-            run_requests=[self._run_request(*one) for one in contents.items()],
-            skip_reason=None if contents else self._skip_reason(following, outside),
+            run_requests=requests,
+            skip_reason=None if requests else self._skip_reason(following, outside),
             dynamic_partitions_requests=self._new_partitions(list(contents)),
             cursor=following.dump(),
         )
@@ -220,11 +225,18 @@ class _Tick:
             return []
         return [self._dynamic_partitions.build_add_request(names)]
 
-    def _run_request(self, name: str, content: str) -> dg.RunRequest:
-        return dg.RunRequest(
-            run_key=f"{self._pool}:{name or PREDICTION_SET}:{content}",
-            partition_key=name or None,
-        )
+    def _run_request(self, name: str, content: str) -> dg.RunRequest | None:
+        """The run for a content, None if the last run of the prediction set was for the same."""
+        prediction_set = f"{self._pool}:{name or PREDICTION_SET}"
+        tags = {PREDICTION_SET_TAG: prediction_set}
+        run_key = f"{prediction_set}:{content}"
+        for last in self._context.instance.get_runs(dg.RunsFilter(tags=tags), limit=1):
+            if last.tags[CONTENT_TAG] == content:
+                return None
+            # Dagster starts no run key twice, but a file may be again what it was before the last.
+            run_key += f":{last.run_id}"
+        tags[CONTENT_TAG] = content
+        return dg.RunRequest(run_key=run_key, partition_key=name or None, tags=tags)
 
 
 def _listed(names: Sequence[str]) -> str:
