@@ -149,6 +149,7 @@ def test_a_pool_of_an_earlier_version_gets_what_it_lacks(database, tmp_path):
     [
         "DROP VIEW candidate_lineage",
         "ALTER TABLE prediction_sets DROP COLUMN aggregation",
+        "COMMENT ON COLUMN candidate_lineage.prediction_set IS NULL",
     ],
 )
 def test_each_thing_that_an_earlier_version_lacks_is_added(store, lack):
@@ -156,6 +157,23 @@ def test_each_thing_that_an_earlier_version_lacks_is_added(store, lack):
     PoolStore(store.connection, "pool")
     store.connection.execute("SELECT inputs, aggregation FROM prediction_sets")
     store.connection.execute("FROM candidate_lineage")
+    assert uncommented(store) == []
+
+
+def uncommented(store):
+    """Tables, views and columns of the pool that have no comment."""
+    return store.connection.execute(
+        """SELECT table_name, NULL FROM duckdb_tables()
+            WHERE schema_name = 'pool' AND comment IS NULL
+        UNION ALL SELECT view_name, NULL FROM duckdb_views()
+            WHERE schema_name = 'pool' AND comment IS NULL
+        UNION ALL SELECT table_name, column_name FROM duckdb_columns()
+            WHERE schema_name = 'pool' AND comment IS NULL"""
+    ).fetchall()
+
+
+def test_every_table_view_and_column_is_explained(store):
+    assert uncommented(store) == []
 
 
 def test_the_view_outlives_wider_class_probabilities_and_other_database_names(database, tmp_path):

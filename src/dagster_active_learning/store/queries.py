@@ -246,12 +246,12 @@ ORDER BY schema_name
 """
 
 IS_COMPLETE = """
-SELECT count(DISTINCT table_name) = 2
+SELECT count(*) = 2
     OR (SELECT readonly FROM duckdb_databases() WHERE database_name = current_database())
 FROM duckdb_columns()
 WHERE lower(schema_name) = lower($pool) AND database_name = current_database()
-    AND (table_name = 'candidate_lineage'
-        OR table_name = 'prediction_sets' AND column_name = 'aggregation')
+    AND (table_name, column_name) IN (('candidate_lineage', 'prediction_set'), ('prediction_sets', 'aggregation'))
+    AND comment IS NOT NULL
 """
 
 PREDICTION_SET_NAMES = "SELECT prediction_set FROM prediction_sets ORDER BY prediction_set"
