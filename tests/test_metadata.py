@@ -14,12 +14,15 @@ from dagster_shared.serdes import serialize_value
 from PIL import Image
 
 from dagster_active_learning import (
+    ACQUISITION_FUNCTIONS,
     PoolImages,
     PredictionAsset,
     PredictionFiles,
     active_learning_definitions,
+    explain_candidate,
     gallery,
 )
+from dagster_active_learning.candidate_metadata import CandidatePictures
 from dagster_active_learning.metadata import CELL_BYTES, rows_table, shown
 
 FUNCTIONS = ["entropy", "least_confidence", "margin", "variance"]
@@ -286,6 +289,51 @@ def test_a_partition_is_compared_with_the_one_that_was_read_before(
     assert said["june"]["overlap_with_former"].value == 1
 
 
+@pytest.mark.parametrize(
+    ("rules", "name", "formula"),
+    [
+        ({}, "entropy", "-Σ p·log2 p, mean over the image's predictions, bits"),
+        (
+            {"inputs": "independent", "aggregation": "max"},
+            "entropy",
+            "-Σ (p·log2 p + (1-p)·log2(1-p)), max over the image's predictions, bits",
+        ),
+        (
+            {"task": "detection", "inputs": "logits", "aggregation": "min"},
+            "mean_object_score",
+            "the detector's score or p(1), 0 for an image without objects, min over the image's predictions, probability",
+        ),
+    ],
+)
+def test_the_formula_is_the_one_that_was_computed(
+    rules, name, formula, materialize, write_predictions, database, monkeypatch
+):
+    """In the lineage, in the asset's description, below the histogram and in the explanation."""
+    labels = []
+    monkeypatch.setattr(
+        gallery, "score_histogram", lambda *_, score_label, **__: labels.append(score_label) or b""
+    )
+    definitions = pool(
+        PredictionFiles(write_predictions([[0.5, 0.5]]), "parquet"),
+        acquisition_functions=[name],
+        **rules,
+    )
+    key = f"pool/labeling_candidates/{name}"
+    lineage = records(materialize(definitions)[key].metadata["lineage"])
+    assert {"what": "formula", "value": formula} in lineage
+    of_prediction, of_image, unit = formula.rsplit(", ", 2)
+    assert labels == [f"{of_prediction}, {unit}"]
+    (description,) = [
+        str(spec.description)
+        for asset in definitions.assets or ()
+        for spec in asset.specs
+        if spec.key.to_user_string() == key
+    ]
+    assert f"({of_prediction})" in description
+    explained = explain_candidate(database, "image0", pool="pool").splitlines()
+    assert f"  formula {of_prediction}, {of_image}" in explained
+
+
 def test_the_share_of_labeled_images(materialize, write_predictions, tmp_path):
     uris = {f"image{number}": None for number in range(8)}
     manifest = write_manifest(tmp_path / "m.csv", uris, labeled=["image1", "image2"])
@@ -319,6 +367,16 @@ def test_a_pool_in_python_refers_to_its_line():
             assert place.file_path == __file__
             line = Path(__file__).read_text("utf-8").splitlines()[place.line_number - 1]
             assert "active_learning_definitions(" in line
+
+
+def test_metadata_that_leave_no_room_do_not_fail_a_ranking_that_is_done():
+    tile = gallery.Tile(
+        rank=1, image_id="image", uri="missing.png", score=0.5, predicted_class="class"
+    )
+    margin = ACQUISITION_FUNCTIONS["margin"]
+    pictures = CandidatePictures([tile], None, margin, margin.formula, 0.5)
+    for size in (0, 80_000, 200_000):
+        assert picture(pictures.drawn({"text": "x" * size})["gallery"]).width > 0
 
 
 HOSTILE = ["x", "漢", "🦊", "\x00", "\u202e", '"', "<b>"]

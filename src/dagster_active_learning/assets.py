@@ -238,6 +238,7 @@ class PoolAssets:
             store,
             prediction_set,
             functions,
+            compared=self._component.functions,
             rules=self._rules,
             partitioned=self._component.partitions_def is not None,
             manifest=self._manifest.path if self._manifest else None,
@@ -274,10 +275,12 @@ class PoolAssets:
     def _exported_candidates(
         self, files: "CandidateFiles", key: dg.AssetKey, context: dg.AssetExecutionContext
     ) -> Results:
+        # Not all that is there: functions that the pool had before have left their candidates.
+        functions = [function.name for function in self._component.functions]
         done: dict[str, tuple[Metadata, str | None]] = {}
         with self._component.open_pool(context) as store:
             for name in prediction_sets(context):
-                metadata = files.write(store, name)
+                metadata = files.write(store, name, functions)
                 context.log.info(f"{metadata['dagster/row_count']:,} candidates written")
                 done[name] = metadata, None
         yield materialized(context, key, done)

@@ -16,6 +16,7 @@ from dagster_active_learning.metadata import (
     Metadata,
     counts_table,
     lineage_metadata,
+    ranking_rule,
     rows_table,
     shown,
     table_metadata,
@@ -57,18 +58,21 @@ class CandidatePictures:
         tiles: The first candidates.
         bins: The scores of all images.
         function: The acquisition function.
+        formula: Its formula for the pool's inputs.
         score_at_cut: The score of the last candidate.
     """
 
     tiles: Sequence[Tile]
     bins: ScoreBins | None
     function: AcquisitionFunction
+    formula: str
     score_at_cut: float | None
 
     def drawn(self, metadata: Metadata) -> Metadata:
         """The metadata with the gallery and the histogram of scores first, if there is any.
 
-        The gallery is as large as the other metadata leave room for.
+        The gallery is as large as the other metadata leave room for, and at least one image: the
+        ranks are in the database already, so that nothing may fail here.
         """
         histogram = self._histogram()
         size = len(serialize_value(dg.AssetMaterialization("size", metadata=metadata | histogram)))
@@ -76,6 +80,7 @@ class CandidatePictures:
 
     def _gallery(self, room: int) -> Metadata:
         from dagster_active_learning.gallery import contact_sheet
+        from dagster_active_learning.gallery.contact_sheets import MIN_BYTES
 
         if not self.tiles:
             return {}
@@ -87,7 +92,8 @@ class CandidatePictures:
                 )
             }
         # Base64 takes four characters for three bytes.
-        sheet = contact_sheet(self.tiles, max_bytes=min(room * 3 // 4, SHEET_BYTES))
+        max_bytes = max(min(room * 3 // 4, SHEET_BYTES), MIN_BYTES)
+        sheet = contact_sheet(self.tiles, max_bytes=max_bytes)
         return {"gallery": _picture(sheet, f"The first {len(self.tiles)} candidates")}
 
     def _histogram(self) -> Metadata:
@@ -102,7 +108,7 @@ class CandidatePictures:
             cut=self.score_at_cut,
             label_first=function.label_first,
             title=f"{function.title} of all {bins.counts.sum():,} images with a score",
-            score_label=f"{function.formula}, {function.unit}",
+            score_label=f"{self.formula}, {function.unit}",
             max_bytes=HISTOGRAM_BYTES,
         )
         return {"score_histogram": _picture(histogram, f"Histogram of {function.title.lower()}")}
@@ -117,6 +123,7 @@ class CandidateMetadata:
         store: The pool.
         prediction_set: The set that will be ranked.
         functions: The functions that it will be ranked by.
+        compared: The functions whose candidates theirs are compared with: all that the pool has.
         rules: How predictions are scored.
         partitioned: Whether former rankings are those of the set that was read before.
         manifest: The manifest, whose folder relative uris start from.
@@ -128,6 +135,7 @@ class CandidateMetadata:
         prediction_set: str,
         functions: Sequence[AcquisitionFunction],
         *,
+        compared: Sequence[AcquisitionFunction],
         rules: Rules,
         partitioned: bool,
         manifest: Path | None,
@@ -137,6 +145,7 @@ class CandidateMetadata:
         self._store = store
         self._name = prediction_set
         self._functions = functions
+        self._compared = [function.name for function in compared]
         self._rules = rules
         self._manifest = manifest
         self._former = {
@@ -164,22 +173,21 @@ class CandidateMetadata:
         done: dict[str, tuple[Metadata, CandidatePictures]] = {}
         for function in self._functions:
             ranking = rankings[function.name]
-            with candidate_rows(store, name, function.name, limit=FIRST_RANKS) as rows:
+            with candidate_rows(store, name, [function.name], limit=FIRST_RANKS) as rows:
                 first: list[dict[str, Any]] = rows.read_all().to_pylist()
             preview = self._preview(function, first, class_names, predictions, in_quarantine)
             metadata: Metadata = {
                 **self._numbers(function, ranking),
                 "preview": rows_table(preview),
                 **self._comparisons(function, ranking),
-                **lineage_metadata(store, stored, function),
+                **lineage_metadata(store, stored, ranking_rule(function, self._rules)),
                 **table_metadata(store, "labeling_candidates", ranking.candidate_count),
             }
             tiles = [self._tile(stored, row, predictions.get(row["image_id"])) for row in first]
             bins = score_bins(store, name, function.name, HISTOGRAM_BINS)
-            done[function.name] = (
-                metadata,
-                CandidatePictures(tiles, bins, function, ranking.score_at_cut),
-            )
+            formula = function.formula_of(self._rules.inputs)
+            pictures = CandidatePictures(tiles, bins, function, formula, ranking.score_at_cut)
+            done[function.name] = metadata, pictures
         return done
 
     def _preview(
@@ -244,7 +252,8 @@ class CandidateMetadata:
         if not count:
             return {}
         by_class = candidates_by_class(*of_ranking)
-        common = common_candidates(*of_ranking)
+        others = [name for name in self._compared if name != function.name]
+        common = common_candidates(*of_ranking, others)
         agreement = [
             {"acquisition_function": other, "images_in_common": number, "share": number / count}
             for other, number in sorted(common.items())

@@ -93,10 +93,10 @@ def active_learning_definitions(
             suffix ``.parquet`` or ``.csv``, or one of each. In a pool with partitions
             ``{partition_key}`` stands in it for the partition key.
         sensor: Watches the prediction files: each new or changed one starts a run of predictions,
-            scores and candidates, and adds the key of a dynamic partition.
-        automation: Whether scores and candidates follow new predictions and a new manifest by
-            themselves, as soon as Dagster's automation sensor is on; predictions too, where they
-            come from an asset and no ``sensor`` reads them.
+            scores, candidates and export, and adds the key of a dynamic partition.
+        automation: Whether scores, candidates and their export follow new predictions and a new
+            manifest by themselves, as soon as Dagster's automation sensor is on; predictions and
+            manifest too, where they depend on an asset and no ``sensor`` reads them.
         freshness_policy: How old the candidates may be before Dagster says so.
         schedule: Cron string of a schedule that materializes the whole pool; of time partitions the
             last one that is over.

@@ -60,6 +60,15 @@ class Rules:
         return self.task != "classification"
 
 
+def check_flag(name: str, flag: bool) -> None:
+    """Raise ValueError unless the setting is true or false: any text would count as true."""
+    if not isinstance(flag, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(
+            f"{name} is {flag!r}, expected true or false and no text; a template may compare, as "
+            "in {{ env.NAME == 'yes' }}"
+        )
+
+
 def check_limit(limit: int) -> None:
     """Raise ValueError unless a ranking can have at most ``limit`` images."""
     if not isinstance(limit, int) or limit < 1:  # pyright: ignore[reportUnnecessaryIsInstance]

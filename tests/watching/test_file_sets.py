@@ -180,6 +180,29 @@ def test_the_hash_of_several_files_is_another_for_other_bytes_or_names(root):
     assert len(set(hashes)) == 4
 
 
+@pytest.mark.parametrize("change", ["content", "gone"])
+def test_a_local_file_is_a_part_of_every_set_that_is_there(root, tmp_path, change):
+    *_, address = root
+    local = tmp_path / "instances [1].json"
+    local.write_text("{}")
+
+    def told(pattern):
+        sets = find_file_sets(f"{address}/{pattern}", placeholder=KEY, local_file=str(local))
+        return {name: (files.version, files.sha256()) for name, files in sets.items()}
+
+    before = told(f"runs/{KEY}/*.csv")
+    assert set(before) == {"may", "june"}
+    assert told(f"runs/{KEY}/*.csv") == before
+    assert told(f"{KEY}.parquet") == {}
+    if change == "gone":
+        local.unlink()
+    else:
+        local.write_text("{ }")
+    after = told(f"runs/{KEY}/*.csv")
+    for name in before:
+        assert all(one != other for one, other in zip(before[name], after[name], strict=True))
+
+
 def test_a_name_that_leads_out_of_the_folder_is_not_downloaded(tmp_path):
     memory = fsspec.filesystem("memory")
     memory.pipe_file("/up/ok.csv", b"x")

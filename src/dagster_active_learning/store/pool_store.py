@@ -294,6 +294,13 @@ class PoolStore:
         self._connection.execute(queries.DELETE_IMAGE_SCORES, values)
         self._insert_stream(queries.INSERT_IMAGE_SCORES, image_score_schema(), scores, **values)
 
+    def set_scoring(self, prediction_set: str, *, inputs: str, aggregation: str) -> None:
+        """Record by which rules a prediction set was scored."""
+        self._connection.execute(
+            queries.SET_SCORING,
+            {"prediction_set": prediction_set, "inputs": inputs, "aggregation": aggregation},
+        )
+
     def add_images_without_predictions(
         self, prediction_set: str, *, in_manifest: bool, objects: bool
     ) -> None:

@@ -14,7 +14,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -52,15 +52,17 @@ class FileSet:
     Attributes:
         filesystem: Where they are.
         versions: For the path of each, what is another text when the file was written again.
+        local_versions: The same for a local file that is read with them, wherever they are.
     """
 
     filesystem: AbstractFileSystem
     versions: Mapping[str, str]
+    local_versions: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def version(self) -> str:
         """16 hexadecimal digits that change with any file; known without reading one."""
-        return _hash_of(self.versions)[:16]
+        return _hash_of({**self.local_versions, **self.versions})[:16]
 
     def sha256(self, deadline: float = float("inf")) -> str | None:
         """The SHA-256 of one file's bytes; of several, that of their paths and hashes.
@@ -71,10 +73,14 @@ class FileSet:
             OSError: If a file is gone or cannot be read.
         """
         hashes: dict[str, str] = {}
-        for path in sorted(self.versions):
+        filesystems = {
+            **dict.fromkeys(self.local_versions, LocalFileSystem()),
+            **dict.fromkeys(self.versions, self.filesystem),
+        }
+        for path in sorted(filesystems):
             hashed = hashlib.sha256()
             opened: Any  # fsspec says that it may give text, which it does not for "rb".
-            with self.filesystem.open(path, "rb") as opened:
+            with filesystems[path].open(path, "rb") as opened:
                 while chunk := opened.read(CHUNK_BYTES):
                     hashed.update(chunk)
                     if time.monotonic() > deadline:
@@ -83,7 +89,7 @@ class FileSet:
         return next(iter(hashes.values())) if len(hashes) == 1 else _hash_of(hashes)
 
     def download(self, folder: Path) -> dict[str, str]:
-        """Copy the files below a local folder, each under the whole of its path.
+        """Copy the files, but for the local one, below a folder, each under the whole of its path.
 
         Returns:
             For the path of each copy, the address it comes from.
@@ -126,6 +132,7 @@ def find_file_sets(
     files_in_folder: str | None = None,
     beside: str | None = None,
     schema_file: str | None = None,
+    local_file: str | None = None,
 ) -> dict[str, FileSet]:
     """The files a path stands for, in one set for each text in the placeholder's place.
 
@@ -138,6 +145,7 @@ def find_file_sets(
             folder, in which ``{stem}`` stands for the file's name without its suffix.
         schema_file: Name of a file that belongs to those of its folder and of the folders in it,
             where they have no nearer one; alone it is no set.
+        local_file: The path of a local file that is read with each set, if it is there.
 
     Raises:
         OSError: If the filesystem does not answer.
@@ -157,8 +165,10 @@ def find_file_sets(
             if beside is not None:
                 versions.update(_beside(filesystem, file.path, beside))
             versions.update(nearest_schema(_folder(filesystem, file.path)))
+    local = _list(LocalFileSystem(), glob.escape(local_file)) if local_file else ()
+    local_versions = {file.path: file.version for file in local}
     return {
-        name: FileSet(filesystem, versions)
+        name: FileSet(filesystem, versions, local_versions)
         for name, versions in found.items()
         if any(posixpath.basename(path) != schema_file for path in versions)
     }
