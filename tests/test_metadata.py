@@ -52,9 +52,9 @@ def tiles(monkeypatch):
     asked = []
     draw = gallery.contact_sheet
 
-    def contact_sheet(tiles, *, max_bytes):
+    def contact_sheet(tiles, thumbnails, *, max_bytes):
         asked.append(list(tiles))
-        return draw(tiles, max_bytes=max_bytes)
+        return draw(tiles, thumbnails, max_bytes=max_bytes)
 
     monkeypatch.setattr(gallery, "contact_sheet", contact_sheet)
     return asked
@@ -123,6 +123,23 @@ def test_the_gallery_shows_the_first_ranks(materialize, write_predictions, tiles
     ]
 
 
+def test_an_image_is_read_once_for_the_galleries_of_all_functions(
+    materialize, write_predictions, monkeypatch, tmp_path
+):
+    write_images(tmp_path, 5)
+    manifest = write_manifest(tmp_path / "m.csv", {f"image{n}": f"image{n}.png" for n in range(5)})
+    read = []
+    monkeypatch.setattr(
+        gallery.contact_sheets,
+        "read_image_file",
+        lambda uri, **_: read.append(Path(uri).stem) or Path(uri).read_bytes(),
+    )
+    path = write_predictions(random_class_probs(5))
+    done = materialize(pool(PredictionFiles(path, "parquet"), images=manifest))
+    assert all("gallery" in done[key].metadata for key in CANDIDATES)
+    assert sorted(read) == [f"image{n}" for n in range(5)]
+
+
 @pytest.mark.parametrize(
     ("uri", "located"),
     [
@@ -138,7 +155,9 @@ def test_only_relative_uris_start_from_the_folder(
     uri, located, materialize, write_predictions, tmp_path, monkeypatch
 ):
     sheets = []
-    monkeypatch.setattr(gallery, "contact_sheet", lambda tiles, **_: sheets.append(tiles) or b"png")
+    monkeypatch.setattr(
+        gallery, "contact_sheet", lambda tiles, *_, **__: sheets.append(tiles) or b"png"
+    )
     manifest = write_manifest(tmp_path / "manifest.csv", {"image0": uri})
     path = write_predictions([[0.5, 0.5]])
     materialize(
