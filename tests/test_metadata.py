@@ -55,9 +55,9 @@ def tiles(monkeypatch):
     asked = []
     draw = gallery.contact_sheet
 
-    def contact_sheet(tiles, *, max_bytes):
+    def contact_sheet(tiles, thumbnails, *, max_bytes):
         asked.append(list(tiles))
-        return draw(tiles, max_bytes=max_bytes)
+        return draw(tiles, thumbnails, max_bytes=max_bytes)
 
     monkeypatch.setattr(gallery, "contact_sheet", contact_sheet)
     return asked
@@ -126,6 +126,23 @@ def test_the_gallery_shows_the_first_ranks(materialize, write_predictions, tiles
     ]
 
 
+def test_an_image_is_read_once_for_the_galleries_of_all_functions(
+    materialize, write_predictions, monkeypatch, tmp_path
+):
+    write_images(tmp_path, 5)
+    manifest = write_manifest(tmp_path / "m.csv", {f"image{n}": f"image{n}.png" for n in range(5)})
+    read = []
+    monkeypatch.setattr(
+        gallery.contact_sheets,
+        "read_image_file",
+        lambda uri, **_: read.append(Path(uri).stem) or Path(uri).read_bytes(),
+    )
+    path = write_predictions(random_class_probs(5))
+    done = materialize(pool(PredictionFiles(path, "parquet"), images=manifest))
+    assert all("gallery" in done[key].metadata for key in CANDIDATES)
+    assert sorted(read) == [f"image{n}" for n in range(5)]
+
+
 @pytest.mark.parametrize(
     ("uri", "located"),
     [
@@ -141,7 +158,9 @@ def test_only_relative_uris_start_from_the_folder(
     uri, located, materialize, write_predictions, tmp_path, monkeypatch
 ):
     sheets = []
-    monkeypatch.setattr(gallery, "contact_sheet", lambda tiles, **_: sheets.append(tiles) or b"png")
+    monkeypatch.setattr(
+        gallery, "contact_sheet", lambda tiles, *_, **__: sheets.append(tiles) or b"png"
+    )
     manifest = write_manifest(tmp_path / "manifest.csv", {"image0": uri})
     path = write_predictions([[0.5, 0.5]])
     materialize(
@@ -376,7 +395,9 @@ def test_metadata_that_leave_no_room_do_not_fail_a_ranking_that_is_done():
     margin = ACQUISITION_FUNCTIONS["margin"]
     pictures = CandidatePictures([tile], None, margin, margin.formula, 0.5)
     for size in (0, 80_000, 200_000):
-        assert picture(pictures.drawn({"text": "x" * size})["gallery"]).width > 0
+        assert (
+            picture(pictures.drawn({"text": "x" * size}, gallery.Thumbnails())["gallery"]).width > 0
+        )
 
 
 HOSTILE = ["x", "漢", "🦊", "\x00", "\u202e", '"', "<b>"]

@@ -201,6 +201,7 @@ class PoolAssets:
     def _labeling_candidates(self, context: dg.AssetExecutionContext) -> Results:
         # What is heavy is loaded before the database is open, as in the other steps.
         import_module("dagster_active_learning.flow")
+        from dagster_active_learning.gallery import Thumbnails
 
         config = context.op_execution_context.op_config
         check_limit(config["limit"])
@@ -215,12 +216,15 @@ class PoolAssets:
             self._require_images(store)
             for name in prediction_sets(context):
                 ranked[name] = self._rank(context, store, name, selected)
-        for function in selected:
-            done: dict[str, tuple[Metadata, str | None]] = {}
-            for name, results in ranked.items():
-                metadata, pictures, sha256 = results[function.name]
-                done[name] = pictures.drawn(metadata), sha256
-            yield materialized(context, self._specs.candidates[function.name].key, done)
+        drawn: dict[str, dict[str, tuple[Metadata, str | None]]] = {}
+        for name, results in ranked.items():
+            # Of one set the functions have many images in common: each file is decoded once.
+            thumbnails = Thumbnails()
+            for function, (metadata, pictures, sha256) in results.items():
+                done = drawn.setdefault(function, {})
+                done[name] = pictures.drawn(metadata, thumbnails), sha256
+        for function, done in drawn.items():
+            yield materialized(context, self._specs.candidates[function].key, done)
 
     def _rank(
         self,

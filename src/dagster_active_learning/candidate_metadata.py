@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from dagster_active_learning.acquisition.functions import AcquisitionFunction
     from dagster_active_learning.flow import Ranking
-    from dagster_active_learning.gallery import Box, Tile
+    from dagster_active_learning.gallery import Box, Thumbnails, Tile
     from dagster_active_learning.rules import Rules
     from dagster_active_learning.store import (
         PoolStore,
@@ -42,7 +42,6 @@ FIRST_RANKS = 24
 EVENT_BYTES = 96_000
 """What the metadata of a materialization take at the most; the UI stays quick up to 100 KB."""
 
-SHEET_BYTES = 50_000
 HISTOGRAM_BYTES = 12_000
 HISTOGRAM_BINS = 60
 NAME_BYTES = 60
@@ -68,17 +67,21 @@ class CandidatePictures:
     formula: str
     score_at_cut: float | None
 
-    def drawn(self, metadata: Metadata) -> Metadata:
+    def drawn(self, metadata: Metadata, thumbnails: Thumbnails) -> Metadata:
         """The metadata with the gallery and the histogram of scores first, if there is any.
 
         The gallery is as large as the other metadata leave room for, and at least one image: the
         ranks are in the database already, so that nothing may fail here.
+
+        Args:
+            metadata: What else is said of the ranking.
+            thumbnails: The pictures of the images that other rankings have drawn already.
         """
         histogram = self._histogram()
         size = len(serialize_value(dg.AssetMaterialization("size", metadata=metadata | histogram)))
-        return {**self._gallery(EVENT_BYTES - size), **histogram, **metadata}
+        return {**self._gallery(EVENT_BYTES - size, thumbnails), **histogram, **metadata}
 
-    def _gallery(self, room: int) -> Metadata:
+    def _gallery(self, room: int, thumbnails: Thumbnails) -> Metadata:
         from dagster_active_learning.gallery import contact_sheet
         from dagster_active_learning.gallery.contact_sheets import MIN_BYTES
 
@@ -92,8 +95,8 @@ class CandidatePictures:
                 )
             }
         # Base64 takes four characters for three bytes.
-        max_bytes = max(min(room * 3 // 4, SHEET_BYTES), MIN_BYTES)
-        sheet = contact_sheet(self.tiles, max_bytes=max_bytes)
+        max_bytes = max(room * 3 // 4, MIN_BYTES)
+        sheet = contact_sheet(self.tiles, thumbnails, max_bytes=max_bytes)
         return {"gallery": _picture(sheet, f"The first {len(self.tiles)} candidates")}
 
     def _histogram(self) -> Metadata:

@@ -38,7 +38,8 @@ class PredictionFileSensor:
     pauses longer than the time between ticks, writes it under another name and renames it. In a
     pool with dynamic partitions the partition key is added. One run a prediction set materializes
     predictions, scores, candidates and their export, and the same content of a prediction set never
-    starts two in a row. What a file that is gone has left in the database stays.
+    starts two in a row. What a file that is gone has left in the database stays. Where a filesystem
+    says nothing of a file but its size, as some web servers do, the file is read at each look.
 
     Attributes:
         minimum_interval_seconds: Seconds between two looks at the files, at the least.
@@ -135,7 +136,8 @@ class _Tick:
         from dagster_active_learning.watching.cursor import Cursor
 
         found = self._source.find(partitioned=self._partitions_def is not None)
-        versions = {name: files.version for name, files in found.items()}
+        until = time.monotonic() + HASH_SECONDS
+        versions = {name: files.version(until) for name, files in found.items()}
         cursor = Cursor.load(self._context.cursor)
         if gone := cursor.gone(versions):
             self._log.info(f"gone are the files of {_listed(gone)}; what was read of them stays")
@@ -143,7 +145,7 @@ class _Tick:
         refused = self._refused(settled)
         outside = [name for name in settled if name not in refused and not self._is_partition(name)]
         contents = self._contents(
-            {name: found[name] for name in settled if name not in {*refused, *outside}}
+            {name: found[name] for name in settled if name not in {*refused, *outside}}, versions
         )
         following = cursor.after(versions, {*refused, *contents})
         requests = [one for one in map(self._run_request, contents, contents.values()) if one]
@@ -183,7 +185,9 @@ class _Tick:
                     self._log.warning(f"no partition key, not read: {name!r}: {error}")
         return refused
 
-    def _contents(self, settled: Mapping[str, FileSet]) -> dict[str, str]:
+    def _contents(
+        self, settled: Mapping[str, FileSet], versions: Mapping[str, str]
+    ) -> dict[str, str]:
         """What names the content of each prediction set that is to be read now."""
         contents: dict[str, str] = {}
         until = time.monotonic() + HASH_SECONDS
@@ -202,7 +206,7 @@ class _Tick:
                     f"{name!r} is too large to be hashed in {HASH_SECONDS} s: sizes and times of "
                     "the files stand for their content"
                 )
-            contents[name] = content or files.version
+            contents[name] = content or versions[name]
         return contents
 
     def _is_partition(self, name: str) -> bool:

@@ -15,6 +15,7 @@ import pytest
 from dagster_active_learning import read_predictions
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.remote import read_remote_predictions
+from websites import website
 
 CLASS_PROBS = np.random.default_rng(0).dirichlet(np.ones(3), 20).astype(np.float32)
 IDS = [f"image{row}" for row in range(20)]
@@ -94,6 +95,16 @@ def test_an_address_gives_what_a_local_path_gives(case, memory, tmp_path):
     del remote
     gc.collect()
     assert not any((tmp_path / "copies").iterdir()), "the copies are gone with the stream"
+
+
+@pytest.mark.parametrize("path", ["a.parquet", "*.parquet"])
+def test_a_website_is_read(path, tmp_path):
+    (tmp_path / "a.parquet").write_bytes(parquet())
+    with website(tmp_path) as address:
+        stream = read_remote_predictions(f"{address}/{path}", format="parquet")
+    read = pa.Table.from_batches(stream, stream.schema)
+    assert read["image_id"].to_pylist() == IDS
+    assert set(read["source"].to_pylist()) == {f"{address}/a.parquet"}
 
 
 def test_the_hash_is_that_of_the_bytes(memory):
