@@ -1,6 +1,8 @@
 """Candidates as files that an asset of the pool writes."""
 
 import hashlib
+import subprocess
+import sys
 
 import dagster as dg
 import polars as pl
@@ -51,6 +53,25 @@ def test_the_candidates_are_written_after_they_are_ranked(database, write_predic
         }
         for file in (parquet, csv)
     ]
+
+
+def test_they_are_written_beside_another_reader(database, write_predictions, tmp_path):
+    files = PredictionFiles(write_predictions([[0.5, 0.5]]), "parquet")
+    definitions = pool(files, export=tmp_path / "candidates.csv", lock_timeout_seconds=0)
+    materialized(definitions, database)
+    reader = (
+        "import sys, duckdb; c = duckdb.connect(sys.argv[1], read_only=True); print(input('.'))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", reader, str(database)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.read(1) == b"."
+        assert materialized(definitions, database, selection=[ASSET])
+        process.communicate(b"\n")
+    assert process.returncode == 0
 
 
 FILES = PredictionFiles("p.csv", "csv")

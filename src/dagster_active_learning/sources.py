@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 
@@ -44,6 +45,9 @@ _IMAGE_IDS = {"coco": ("id", "file_name"), "folder": ("path", "stem")}
 """What an image's id can be, where the kind of manifest leaves a choice; the default first."""
 
 
+OpenSource: TypeAlias = "Callable[[duckdb.DuckDBPyConnection], PredictionStream]"
+
+
 class PredictionSource(ABC):
     """Where predictions come from.
 
@@ -65,18 +69,15 @@ class PredictionSource(ABC):
         """Raise ValueError unless its class probabilities can be such inputs."""
 
     @abstractmethod
-    def open(
-        self,
-        value: Any,
-        connection: duckdb.DuckDBPyConnection,
-        partition_key: str | None = None,
-    ) -> PredictionStream:
-        """Start reading.
+    def open(self, value: Any, partition_key: str | None = None) -> OpenSource:
+        """Prepare what can be prepared without the database, however long it takes.
 
         Args:
             value: What the asset ``upstream`` returned; None where there is none.
-            connection: An open connection to the pool's database.
             partition_key: Which partition's predictions to read; None where the pool has none.
+
+        Returns:
+            Takes an open connection to the pool's database and gives the predictions.
 
         Raises:
             PredictionReadError: If the source is not what it was said to be.
@@ -137,19 +138,16 @@ class PredictionFiles(PredictionSource):
                 f"{self.format!r} leave over to 1 is one class more: expected 'probabilities'"
             )
 
-    def open(
-        self,
-        value: Any,  # noqa: ARG002
-        connection: duckdb.DuckDBPyConnection,  # noqa: ARG002
-        partition_key: str | None = None,
-    ) -> PredictionStream:
-        """Open the files; value and connection are for other sources."""
+    def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
+        """Fetch and open the files; the value is for other sources."""
         path = self.path if partition_key is None else partition_path(self.path, partition_key)
         if is_address(path):
             from dagster_active_learning.readers.remote import read_remote_predictions
 
-            return read_remote_predictions(path, format=self.format, **self._options)
-        return read_predictions(path, format=self.format, **self._options)
+            stream = read_remote_predictions(path, format=self.format, **self._options)
+        else:
+            stream = read_predictions(path, format=self.format, **self._options)
+        return lambda _: stream
 
     def find(self, *, partitioned: bool) -> dict[str, FileSet]:
         """The files that are there now, by partition key; all under ``""`` where there is none.
@@ -198,17 +196,13 @@ class PredictionAsset(PredictionSource):
             )
         self._options = _table_options(options)
 
-    def open(
-        self,
-        value: Any,
-        connection: duckdb.DuckDBPyConnection,  # noqa: ARG002
-        partition_key: str | None = None,  # noqa: ARG002
-    ) -> PredictionStream:
-        """Read the asset's value, which is that of the partition."""
+    def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
+        """Open the asset's value, which is that of the partition."""
         from dagster_active_learning.readers.arrow import read_table
 
         name = f"asset {self.upstream.to_user_string() if self.upstream else ''}"
-        return read_table(value, name=name, options=self._options)
+        stream = read_table(value, name=name, options=self._options)
+        return lambda _: stream
 
     def origins(self, class_names: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """The asset's columns as the options name them; those a pattern matches are not known."""
@@ -273,22 +267,23 @@ class PredictionQuery(PredictionSource):
     def _binds_partition_key(self) -> bool:
         return re.search(r"\$partition_key\b", self.query) is not None
 
-    def open(
-        self,
-        value: Any,  # noqa: ARG002
-        connection: duckdb.DuckDBPyConnection,
-        partition_key: str | None = None,
+    def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
+        """Run the query once there is a connection."""
+        # DuckDB refuses values that the query does not name.
+        values = {"partition_key": partition_key} if self._binds_partition_key else {}
+        return partial(self._run, values)
+
+    def _run(
+        self, values: Mapping[str, str | None], connection: duckdb.DuckDBPyConnection
     ) -> PredictionStream:
-        """Run the query in a cursor of its own, beside the transaction that stores its rows."""
+        """Run it in a cursor of its own, beside the transaction that stores its rows."""
         import duckdb
 
         from dagster_active_learning.errors import PredictionReadError
         from dagster_active_learning.readers.arrow import read_table
 
         try:
-            # DuckDB refuses values that the query does not name.
-            values = {"partition_key": partition_key} if self._binds_partition_key else {}
-            relation = connection.cursor().sql(self.query, params=values)
+            relation = connection.cursor().sql(self.query, params=dict(values))
             return read_table(relation, name=f"query {self.query}", options=self._options)
         except (duckdb.Error, OSError) as error:
             raise PredictionReadError(f"the query {self.query!r} fails: {error}") from error

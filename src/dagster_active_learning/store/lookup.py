@@ -73,7 +73,7 @@ def existing_pool(database: Database, pool: str) -> Generator[PoolStore]:
         connection = connect(fspath(database), read_only=True)
     try:
         pools = [name for (name,) in connection.execute(queries.POOLS).fetchall()]
-        if pool.lower() not in [name.lower() for name in pools]:
+        if pool not in pools:
             raise PoolStateError(
                 f"the database has no pool {pool!r}, it has {pools}: materialize "
                 f"{pool}/predictions first, or name another pool or database"

@@ -95,6 +95,14 @@ class PoolStore:
     def __init__(self, connection: duckdb.DuckDBPyConnection, pool: str) -> None:
         self._connection = connection
         self.pool = pool
+        connection.execute(queries.COMPARE_LITERALLY)
+        in_the_way = self._rows(queries.SCHEMA_IN_THE_WAY, pool=pool)
+        if in_the_way:
+            raise PoolStateError(
+                f"the pool {pool!r} cannot have a schema in the database {self.database!r}: DuckDB "
+                f"takes its name for that of the schema {in_the_way[0][0]!r}, which is another's: "
+                "give the pool another name"
+            )
         # With the database's name: a schema may be named as the database is.
         schema = f"{quoted(self.database)}.{quoted(pool)}"
         ((made, taken),) = self._rows(queries.TABLES_EXIST, pool=pool, tables=list(TABLES))
@@ -114,7 +122,7 @@ class PoolStore:
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
                 connection.execute(f"USE {schema}")
                 connection.execute(tables)
-        self._use = f"USE {schema}"
+        self._use = f"{queries.COMPARE_LITERALLY}; USE {schema}"
         connection.execute(self._use)
 
     @contextmanager

@@ -1,16 +1,26 @@
 """The statements of the store. Table names are those of ``schema.sql``, in the pool's schema."""
 
+# A configuration in which 'A' is 'a' would make one image of two.
+COMPARE_LITERALLY = "SET SESSION default_collation = ''"
+
+# DuckDB takes names that differ in case for the same, and has two schemas of its own.
+SCHEMA_IN_THE_WAY = """
+SELECT schema_name FROM duckdb_schemas()
+WHERE lower(schema_name) = lower($pool) AND (
+    database_name = current_database() AND schema_name != $pool
+    OR database_name = 'system' AND schema_name != 'main'
+)
+"""
+
 TABLES_EXIST = """
 SELECT count(*) FILTER (table_name = 'labeling_candidates') > 0, list(table_name ORDER BY table_name)
 FROM duckdb_tables()
-WHERE lower(schema_name) = lower($pool) AND table_name IN $tables
-    AND database_name = current_database()
+WHERE schema_name = $pool AND table_name IN $tables AND database_name = current_database()
 """
 
 COLUMNS = """
 SELECT column_name, data_type, comment FROM duckdb_columns()
-WHERE lower(schema_name) = lower($pool) AND table_name = $table
-    AND database_name = current_database()
+WHERE schema_name = $pool AND table_name = $table AND database_name = current_database()
 ORDER BY column_index
 """
 
@@ -256,7 +266,7 @@ IS_COMPLETE = """
 SELECT count(*) = 2
     OR (SELECT readonly FROM duckdb_databases() WHERE database_name = current_database())
 FROM duckdb_columns()
-WHERE lower(schema_name) = lower($pool) AND database_name = current_database()
+WHERE schema_name = $pool AND database_name = current_database()
     AND (table_name, column_name) IN (('candidate_lineage', 'prediction_set'), ('prediction_sets', 'aggregation'))
     AND comment IS NOT NULL
 """
