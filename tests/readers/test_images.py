@@ -168,7 +168,8 @@ def test_a_coco_instances_file_is_a_manifest(tmp_path, image_id, ids):
     [(None, ["B.JPEG", "a.png", "x/y/c.tif"]), ("stem", ["B", "a", "c"])],
 )
 def test_a_folder_of_images_is_a_manifest(tmp_path, monkeypatch, image_id, ids):
-    folder = folder_of(tmp_path, "x/y/c.tif", "a.png", "B.JPEG", "a.txt", "x/thumbs.db")
+    left_out = ["a.txt", "x/thumbs.db", "._a.png", "x/.thumbnails/c.tif"]
+    folder = folder_of(tmp_path, "x/y/c.tif", "a.png", "B.JPEG", *left_out)
     rows, sha256 = PoolImages(folder, image_id=image_id).read()
     assert rows["image_id"].to_pylist() == ids
     paths = [str(folder / name) for name in ("B.JPEG", "a.png", "x/y/c.tif")]

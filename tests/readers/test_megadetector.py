@@ -167,7 +167,7 @@ BROKEN_FILES = {
     "UTF-16": (lambda f: changed(write(f, IMAGES), lambda b: b.decode().encode("utf-16")), "lexical error"),
     "Latin-1": (lambda f: changed(write(f, IMAGES), lambda b: b.replace(b"1.jpg", b"\xe9.jpg")), "UTF8"),
     "half a surrogate pair": (
-        lambda f: changed(write(f, IMAGES), lambda b: b.replace(b"1.jpg", b"\\ud800x\\udc00")), "utf-8",
+        lambda f: changed(write(f, IMAGES), lambda b: b.replace(b"1.jpg", b"\\ud800x\\udc00")), "md.json has half of a surrogate pair, \\ud800, within",
     ),
     "a list": (lambda f: changed(write(f, []), lambda _: b"[1, 2]"), "'detection_categories'"),
     "without images": (lambda f: write(f, ...), "no list 'images'"),

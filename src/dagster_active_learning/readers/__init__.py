@@ -7,6 +7,7 @@ A format is one module here with a function ``open_file(path, options)`` and one
 from __future__ import annotations
 
 import glob
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,7 +94,8 @@ def read_predictions(
     Args:
         path: A file, or a glob such as ``"predictions/*.parquet"``; its files are read in the
             order of their names. For yolo, kitti and lightly also the folder of the files; that of
-            lightly may have folders in it.
+            lightly may have folders in it. As in a shell, names that begin with a dot are left out:
+            a Mac writes ``._1.txt`` beside ``1.txt``.
         format: One of ``FORMATS``.
         batch_rows: The most rows a batch may hold; what comes out is the same for every value.
         options: The options of the format: see ``TableOptions`` (parquet, csv, jsonl),
@@ -141,10 +143,11 @@ def reader_options(format: str, options: Mapping[str, Any]) -> ReaderOptions:
 
 
 def find_files(path: str | PathLike[str], files_in_folder: str | None = None) -> list[Path]:
-    """The regular files a path or a glob stands for, in the order of their names.
+    """The regular files a path or a glob stands for, each once, in the order of their names.
 
     Raises:
-        PredictionReadError: If there is none, or one is a folder, a pipe or a device.
+        PredictionReadError: If there is none, one is a folder, a pipe or a device, or a folder in
+            which the glob looks for files cannot be read.
     """
     try:
         folder = files_in_folder is not None and Path(path).is_dir()
@@ -172,4 +175,16 @@ def _matching(path: Path, files_in_folder: str | None) -> list[Path]:
     pattern = (
         str(path) if files_in_folder is None else f"{glob.escape(str(path))}/{files_in_folder}"
     )
-    return [Path(one) for one in sorted(glob.glob(pattern, recursive=True))]
+    _check_folders(Path(pattern))
+    # With ``**`` twice in a pattern, glob finds a file twice.
+    return [Path(one) for one in sorted(set(glob.glob(pattern, recursive=True)))]
+
+
+def _check_folders(pattern: Path) -> None:
+    """Raise OSError if glob would take a folder for empty because it is not allowed to look in."""
+    for parent, name in zip(pattern.parents, reversed(pattern.parts), strict=False):
+        for folder in glob.glob(f"{parent}/", recursive=True):
+            if glob.has_magic(name):
+                os.scandir(folder).close()
+            elif glob.has_magic(str(parent)):
+                os.stat(f"{folder}.")

@@ -78,7 +78,8 @@ def read_images(
 def find_image_files(folder: Path) -> list[tuple[str, int]]:
     """The image files in a folder and the folders in it: relative path in POSIX form, and size.
 
-    Links to files count as files; links to folders are not followed. Sorted by path.
+    Links to files count as files; links to folders are not followed. Names that begin with a dot
+    are left out, as by a glob: a Mac writes ``._1.jpg`` beside ``1.jpg``. Sorted by path.
 
     Raises:
         PredictionReadError: If it is no folder, cannot be read or holds no image.
@@ -88,10 +89,12 @@ def find_image_files(folder: Path) -> list[tuple[str, int]]:
         raise PredictionReadError(f"{folder} {found}: expected a folder of images")
     files: list[tuple[str, int]] = []
     try:
-        for inside, _, names in os.walk(folder, onerror=_raise):
+        for inside, folders, names in os.walk(folder, onerror=_raise):
+            folders[:] = [name for name in folders if not name.startswith(".")]
             for name in names:
                 file = Path(inside, name)
-                if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
+                is_image = file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+                if is_image and not name.startswith("."):
                     relative = file.relative_to(folder).as_posix()
                     files.append((_checked_name(folder, relative), file.stat().st_size))
     except OSError as error:

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     CLASS_PROBS_NOT_LIST = "class_probs is not a list"
     PROBABILITY_NULL = "a class probability is null"
     PROBABILITY_NOT_NUMBER = "a class probability is not a number"
+    LATE_CLASS = "the row has a class that is not in the first 1,000 lines"
     TOO_FEW_CLASSES = "class_probs has 1 class, expected at least 2"
     OTHER_CLASS_COUNT = "class_probs has another number of classes than the prediction set"
     NAN = "a class probability is NaN"

@@ -133,6 +133,7 @@ class PredictionStream:
         empty = True
         waiting: list[pa.RecordBatch] = []
         files: dict[str, str] = {}
+        waiting_rows = waiting_bytes = 0
         for part in self.parts:
             for batch in part.batches():
                 if self.images_named == "one":
@@ -140,10 +141,15 @@ class PredictionStream:
                 for start in range(0, batch.num_rows, self.batch_rows):
                     empty = False
                     rows = self._with_source(batch.slice(start, self.batch_rows), part.source)
+                    waiting_rows += len(rows)
+                    waiting_bytes += rows.nbytes
                     # A folder of small files makes few batches, not one a file.
-                    if sum(map(len, waiting)) + len(rows) > min(self.batch_rows, SMALL_BATCH_ROWS):
+                    if (
+                        waiting_rows > min(self.batch_rows, SMALL_BATCH_ROWS)
+                        or waiting_bytes > BATCH_BYTES
+                    ):
                         yield from _joined(waiting)
-                        waiting = []
+                        waiting, waiting_rows, waiting_bytes = [], len(rows), rows.nbytes
                     waiting.append(rows)
         yield from _joined(waiting)
         if empty and self.images_named != "predicted":
@@ -287,20 +293,34 @@ def content_sha256(files: Sequence[Path]) -> Callable[[], str]:
     def sha256() -> str:
         hashes: list[str] = []
         for file, identity in zip(files, before, strict=True):
-            with file.open("rb") as opened:
-                hashes.append(hashlib.file_digest(opened, "sha256").hexdigest())
+            try:
+                with file.open("rb") as opened:
+                    hashes.append(hashlib.file_digest(opened, "sha256").hexdigest())
+            except FileNotFoundError as error:
+                raise changed_file(file) from error
+            except OSError as error:
+                raise PredictionReadError(f"{file} cannot be read again: {error}") from error
             if _identity(file) != identity:
-                raise PredictionReadError(
-                    f"{file} changed while it was read: expected a file that is complete; write "
-                    "it under another name and rename it when it is"
-                )
+                raise changed_file(file)
         return combined_sha256(hashes)
 
     return sha256
 
 
-def _identity(file: Path) -> tuple[int, int, int]:
-    found = file.stat()
+def changed_file(file: object) -> PredictionReadError:
+    """The error of a file that is no longer the one it was when it was opened."""
+    return PredictionReadError(
+        f"{file} changed while it was read: expected a file that is complete; write it under "
+        "another name and rename it when it is"
+    )
+
+
+def _identity(file: Path) -> tuple[int, int, int] | None:
+    """What is another for another content; None for a file that is gone."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 

@@ -132,7 +132,7 @@ def find_columns(
     # pyarrow makes the list of names anew each time it is asked for.
     columns = Counter(schema.names)
     check_column_count(source, len(schema))
-    class_columns = _class_columns(schema.names, options)
+    class_columns = find_class_columns(schema.names, options)
     probs_column = None
     if not options.one_column_a_class and (
         options.score_column is None or options.class_probs_column in columns
@@ -302,7 +302,7 @@ def _shown(value: pa.Scalar) -> Any:
     return shown.decode("utf-8", errors="backslashreplace") if isinstance(shown, bytes) else shown
 
 
-def _class_columns(names: Sequence[str], options: TableOptions) -> dict[str, str]:
+def find_class_columns(names: Sequence[str], options: TableOptions) -> dict[str, str]:
     """Class columns with the class name each one stands for, in class order."""
     if options.class_columns is not None:
         return {name: name for name in options.class_columns}
