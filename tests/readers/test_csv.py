@@ -12,6 +12,7 @@ import pytest
 from dagster_active_learning import read_predictions
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers import csv as reader
+from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.reasons import Reason
 
 GOOD = "a,0.5,x\n"
@@ -143,6 +144,47 @@ def test_a_row_with_another_number_of_fields_keeps_its_image(tmp_path, row, head
     assert [one["image_id"] for one in rows] == ["b", image_id, "b"]
     assert [one["reason"] for one in rows] == [None, Reason.WRONG_FIELD_COUNT, None]
     assert rows[1]["raw"][:100] == row[:100]
+
+
+@pytest.mark.parametrize("block_bytes", [64, 2**20])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_rows_stay_in_their_order_however_many_are_rejected(tmp_path, monkeypatch, block_bytes, share):  # fmt: skip
+    monkeypatch.setattr(reader, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(reader, "SMALL_BATCH_ROWS", 3)
+    choose = random.Random(share)
+    lines = [f"i{row},1" if choose.random() < share else f"i{row},1,x" for row in range(1, 300)]
+    rows = rows_of(write(tmp_path, "image_id,score,note\n" + "\n".join(lines)))
+    assert [row["row_number"] for row in rows] == list(range(1, 300))
+    assert [row["image_id"] for row in rows] == [f"i{row}" for row in range(1, 300)]
+    assert [row["raw"] for row in rows] == [None if "x" in line else line for line in lines]
+
+
+def test_what_is_rejected_comes_before_the_file_has_been_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "BLOCK_BYTES", 1_000)
+    path = write(tmp_path, "image_id,score\n" + "bad\n" * 1_000 + '"open')
+    batches = reader.open_file(path, TableOptions(score_column="score")).batches()
+    assert next(batches)["row_number"][0].as_py() == 1
+    with pytest.raises(PredictionReadError, match="is not closed"):
+        list(batches)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("image_id," + "x" * 300, "the header does not end within 100 bytes"),
+        ("image_id," + "x," * 300, "the header does not end within 100 bytes"),
+        ('image_id,"' + "x\n" * 300, "the header does not end within 100 bytes"),
+        ('image_id,"x\n', "a quote opened in the header is not closed"),
+        (b"image_id,\xff\n", "is not a readable UTF-8 CSV file"),
+    ],
+)
+def test_a_header_that_is_none_is_an_error_that_says_why(tmp_path, monkeypatch, header, words):
+    monkeypatch.setattr(reader, "BLOCK_BYTES", 100)
+    path = write(tmp_path, header)
+    with pytest.raises(PredictionReadError) as error:
+        reader.column_names(path)
+    assert words in str(error.value)
+    assert str(path) in str(error.value)
 
 
 def test_columns_of_a_table_are_text_in_the_order_asked_for(tmp_path):
