@@ -28,6 +28,10 @@ def rows_of(path: Path, **options) -> list[dict]:
     return [row for batch in stream for row in batch.to_pylist()]
 
 
+def table_of(path: Path, columns: list[str]) -> pa.Table:
+    return pa.Table.from_batches(reader.read_columns(path, columns))
+
+
 # The text of a file, and where the quote is opened that is not closed.
 OPEN_QUOTES = {
     "the last column, which is not read": ('image_id,score,note\na,0.5,"late\n' + GOOD * 1000, "row 1"),
@@ -53,7 +57,7 @@ def test_a_quote_that_is_not_closed_is_an_error_that_names_its_row(tmp_path, cas
     text, place = OPEN_QUOTES[case]
     content = gzip.compress(text.encode()) if suffix == "csv.gz" else text
     path = write(tmp_path, content, f"p.{suffix}")
-    for read in (rows_of, lambda path: reader.read_columns(path, ["image_id"])):
+    for read in (rows_of, lambda path: table_of(path, ["image_id"])):
         with pytest.raises(PredictionReadError) as error:
             read(path)
         assert str(path) in str(error.value)
@@ -117,7 +121,7 @@ def test_fields_are_those_of_the_standard_library(tmp_path, monkeypatch, seed, b
         (row["image_id"], row["category"]) for row in rows_of(path, category_column="category")
     ]
     assert found == [*((f"i{name}", name) for name in names), ("z", None)]
-    assert reader.read_columns(path, ["category", "image_id"]).to_pylist() == [
+    assert table_of(path, ["category", "image_id"]).to_pylist() == [
         {"category": category, "image_id": image_id} for image_id, category in found
     ]
 
@@ -189,14 +193,14 @@ def test_a_header_that_is_none_is_an_error_that_says_why(tmp_path, monkeypatch, 
 
 def test_columns_of_a_table_are_text_in_the_order_asked_for(tmp_path):
     path = write(tmp_path, 'note,image_id,labeled\nx,007,\ny,"",1\n')
-    table = reader.read_columns(path, ["labeled", "image_id"])
+    table = table_of(path, ["labeled", "image_id"])
     assert reader.column_names(path) == ["note", "image_id", "labeled"]
     assert table.schema == pa.schema([("labeled", pa.string()), ("image_id", pa.string())])
     assert table.to_pylist() == [
         {"labeled": None, "image_id": "007"},
         {"labeled": "1", "image_id": ""},
     ]
-    empty = reader.read_columns(write(tmp_path, "image_id,x\n"), ["image_id"])
+    empty = table_of(write(tmp_path, "image_id,x\n"), ["image_id"])
     assert (empty.num_rows, empty.column_names) == (0, ["image_id"])
 
 
@@ -211,5 +215,5 @@ def test_columns_of_a_table_are_text_in_the_order_asked_for(tmp_path):
 )
 def test_a_table_in_which_a_row_is_wrong_is_an_error_that_names_it(tmp_path, text, words):
     with pytest.raises(PredictionReadError) as error:
-        reader.read_columns(write(tmp_path, text), ["image_id"])
+        table_of(write(tmp_path, text), ["image_id"])
     assert words in str(error.value)

@@ -113,15 +113,15 @@ def _first_row(path: Path) -> Path | pa.BufferReader:
     return pa.BufferReader(block[: lines.tell()]) if is_whole else path
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Some columns of a whole CSV file as text, for tables in which each row must be right.
+def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Some columns of a CSV file as text, for tables in which each row must be right.
 
     Args:
         path: A file with a header row.
         columns: Names that the header has, each once.
 
-    Returns:
-        Text columns with these names, null where a field is empty and not quoted.
+    Yields:
+        Some rows of text columns with these names, null where a field is empty and not quoted.
 
     Raises:
         PredictionReadError: If a row has not as many fields as the header or text that is not
@@ -135,13 +135,12 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
             rejected.append(row)
 
     header = column_names(path)
-    batches = list(_parse(path, header, columns, pa.string(), reject))
+    yield from _parse(path, header, columns, pa.string(), reject)
     for row in rejected:
         raise PredictionReadError(
             f"{path}, row {_row_number(row)}: Expected {row.expected_columns} columns, got "
             f"{row.actual_columns}: {row.text[:200]!r}"
         )
-    return pa.Table.from_batches(batches, pa.schema([(name, pa.string()) for name in columns]))
 
 
 def _parse(

@@ -79,7 +79,7 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
         rows_before = 0
         try:
             with _open(path) as lines:
-                for rows in _blocks(bounded_lines(path, lines)):
+                for rows in line_blocks(bounded_lines(path, lines)):
                     yield _table_batch(rows, rows_before + 1, layout, has_late_class)
                     rows_before += len(rows)
         except (OSError, EOFError, zlib.error) as error:
@@ -119,7 +119,7 @@ def _keys(path: Path, lines: Iterable[bytes]) -> list[str]:
     return [name for name in names if is_utf8(name)]
 
 
-def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+def line_blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
     """The lines that are not blank, some at a time."""
     block: list[bytes] = []
     size = 0
