@@ -22,6 +22,7 @@ from dagster_active_learning.readers.stream import (
     PredictionPart,
     RejectedRow,
     content_sha256,
+    is_utf8,
 )
 from dagster_active_learning.readers.tables import (
     Layout,
@@ -78,7 +79,7 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
         rows_before = 0
         try:
             with _open(path) as lines:
-                for rows in _blocks(bounded_lines(path, lines)):
+                for rows in line_blocks(bounded_lines(path, lines)):
                     yield _table_batch(rows, rows_before + 1, layout, has_late_class)
                     rows_before += len(rows)
         except (OSError, EOFError, zlib.error) as error:
@@ -115,10 +116,10 @@ def _keys(path: Path, lines: Iterable[bytes]) -> list[str]:
     for line in lines:
         names |= dict.fromkeys(_parse(line) or ())
         check_column_count(path, len(names))
-    return [name for name in names if _is_utf8(name)]
+    return [name for name in names if is_utf8(name)]
 
 
-def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+def line_blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
     """The lines that are not blank, some at a time."""
     block: list[bytes] = []
     size = 0
@@ -199,7 +200,7 @@ def _image_id(value: object) -> str | None:
     """The id as text, or None if it is none."""
     if type(value) is int:
         return str(value)
-    return value if type(value) is str and value and _is_utf8(value) else None
+    return value if type(value) is str and value and is_utf8(value) else None
 
 
 def _wrong_score(row: dict[str, Any], layout: Layout) -> str | None:
@@ -210,7 +211,7 @@ def _wrong_score(row: dict[str, Any], layout: Layout) -> str | None:
     category = None if layout.category is None else row.get(layout.category)
     if category is None or type(category) is int:
         return None
-    known = type(category) is str and _is_utf8(category)
+    known = type(category) is str and is_utf8(category)
     return None if known else Reason.UNKNOWN_CATEGORY
 
 
@@ -250,12 +251,3 @@ def _wrong_probabilities(  # noqa: PLR0911 - a table
     if any(number < 0 for number in integers):
         return Reason.NEGATIVE
     return None
-
-
-def _is_utf8(text: str) -> bool:
-    """False for half a surrogate pair, which JSON can write and UTF-8 cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -24,7 +24,7 @@ from dagster_active_learning.readers.npy import (
     read_header,
 )
 from dagster_active_learning.readers.options import NpzOptions
-from dagster_active_learning.readers.stream import PredictionPart, content_sha256
+from dagster_active_learning.readers.stream import PredictionPart, content_sha256, describe_names
 
 CLASS_NAME_BYTES = 64 * 2**20
 """What the array of class names may take; it is held in memory as a whole."""
@@ -68,7 +68,12 @@ def _class_names(path: Path, array: str) -> list[str]:
             f"most {CLASS_NAME_BYTES}"
         )
     blocks = found.blocks(CLASS_NAME_BYTES)
-    return [name for block in blocks for name in as_text(found.source, block)]
+    names = [name for block in blocks for name in as_text(found.source, block)]
+    if len(set(names)) != len(names):
+        raise PredictionReadError(
+            f"{found.source} holds {describe_names(names)}: expected each name once"
+        )
+    return names
 
 
 def _names(path: Path) -> list[str]:

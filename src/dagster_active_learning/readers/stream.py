@@ -273,6 +273,15 @@ def raw_text(row: Any) -> str:
     return f"{text[:RAW_CHARACTERS]}… ({len(text)} characters)"
 
 
+def is_utf8(text: str) -> bool:
+    """False for half a surrogate pair, which JSON can write and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def describe_names(names: Sequence[str] | None) -> str:
     """Class names for a message, the first few of many."""
     if names is None:

@@ -28,12 +28,13 @@ from dagster_active_learning.readers.columns import (
     read_image_ids,
     read_scores,
 )
-from dagster_active_learning.readers.options import FixedColumns, TableOptions, check_names
+from dagster_active_learning.readers.options import FixedColumns, TableOptions
 from dagster_active_learning.readers.reasons import Reason
 from dagster_active_learning.readers.stream import (
     PredictionPart,
     RejectedRow,
     describe_names,
+    is_utf8,
     prediction_batch,
     raw_text,
     with_rejected,
@@ -170,7 +171,11 @@ def find_columns(
     ]
     _check_object_columns(source, schema, options)
     names_in_file = list(class_columns.values()) or class_names_in_file
-    check_names("the names of the class columns", names_in_file)
+    if names_in_file and len(set(names_in_file)) != len(names_in_file):
+        raise PredictionReadError(
+            f"{source} has the classes {describe_names(names_in_file)} by {options!r}: expected "
+            "each name once"
+        )
     given = list(options.class_names or ())
     if given and class_names_in_file and not class_columns and given != list(class_names_in_file):
         raise PredictionReadError(
@@ -217,14 +222,18 @@ def class_names_in_metadata(source: str, schema: pa.Schema) -> list[str] | None:
     if text is None:
         return None
     try:
-        names = json.loads(text)
-        check_names("class_names", names)
-    except ValueError as error:
+        listed: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        listed = None
+    # The classes of scikit-learn are often integers.
+    fits = isinstance(listed, list) and all(type(name) in (str, int) for name in listed)
+    names = [str(name) for name in listed] if fits else []
+    if not names or len(set(names)) != len(names) or not all(map(is_utf8, names)):
         raise PredictionReadError(
             f"{source}: the metadata key class_names is {text[:200]!r}, expected a JSON list of "
-            f"names: {error}"
-        ) from error
-    return [str(name) for name in names]
+            'different texts such as ["cat", "dog"]'
+        )
+    return names
 
 
 def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
