@@ -128,6 +128,10 @@ def test_group_kinds_and_versions_are_set():
             {"predictions": PredictionFiles("p.json", "rvc"), "inputs": "independent"},
             "inputs is 'independent', but what class probabilities of the format 'rvc' leave over",
         ),
+        (
+            {"predictions": PredictionFiles("labels", "yolo"), "inputs": "logits"},
+            "inputs is 'logits', but what class probabilities of the format 'yolo' leave over",
+        ),
         ({"images": "manifest.txt"}, "expected one of csv, jsonl, parquet"),
     ],
 )

@@ -357,12 +357,13 @@ SELECT * FROM (VALUES
     ('c', 0.5, 'car', NULL), ('c', 0.5, 'car', NULL)
     {more}
 ) t(image_id, score, category, bbox)
+{limit}
 """
 
 
-def objects(more="", **settings):
+def objects(more="", limit="", **settings):
     source = PredictionQuery(
-        OBJECTS.format(more=more), score_column="score", category_column="category",
+        OBJECTS.format(more=more, limit=limit), score_column="score", category_column="category",
         bbox_column="bbox", bbox_unit="pixel",
     )  # fmt: skip
     return active_learning_definitions(
@@ -378,6 +379,33 @@ def test_objects_without_class_probabilities_are_sound(run, aggregation, score_o
     assert ("scores_in_bounds" in found) == (aggregation != "sum")
     assert "pool_coverage" not in found, "there is no manifest to cover"
     assert "mean_object_score.no_labeled_candidates" not in found
+
+
+@pytest.fixture
+def object_manifest(tmp_path):
+    """The images of the objects, and one in which nothing was found."""
+    (tmp_path / "manifest.csv").write_text("image_id\na\nb\nc\nnothing\n")
+    return tmp_path / "manifest.csv"
+
+
+@pytest.mark.parametrize(("wanted", "passes"), [(None, True), (0.75, True), (1.0, False)])
+def test_an_image_without_objects_is_covered_unless_it_should_have_some(
+    run, object_manifest, wanted, passes
+):
+    found = evaluations(run(objects(images=object_manifest, min_coverage=wanted)))
+    assert failed(found) == (set() if passes else {"pool_coverage"})
+    assert number(found["pool_coverage"], "coverage") == 0.75
+    assert number(found["pool_coverage"], "min_coverage") == (wanted or 0.0)
+
+
+def test_a_detector_that_found_nothing_is_sound(run, object_manifest, query):
+    definitions = objects(limit="LIMIT 0", images=object_manifest)
+    assert failed(evaluations(run(definitions))) == set()
+    candidates = query(
+        "SELECT image_id, score FROM pool.labeling_candidates "
+        "WHERE acquisition_function = 'mean_object_score' ORDER BY ALL"
+    )
+    assert candidates == [(image_id, 0.0) for image_id in ("a", "b", "c", "nothing")]
 
 
 def test_the_same_box_twice_is_an_error(run):
@@ -536,7 +564,7 @@ def test_rankings_are_sound_wherever_images_without_predictions_are(
     definitions = definitions_of(
         tmp_path, task=task, limit=limit, images_without_predictions=rule, acquisition_functions=None, max_quarantined_share=1,
     )  # fmt: skip
-    assert failed(evaluations(run(definitions))) == {"pool_coverage"}
+    assert failed(evaluations(run(definitions))) <= {"pool_coverage"}
     function = "mean_object_score" if task == "detection" else "entropy"
     # Swapped are two images of which one has to come first.
     query_in_pool(query, f"UPDATE labeling_candidates SET rank = 3 - rank WHERE rank < 3 AND acquisition_function = '{function}'")  # fmt: skip

@@ -211,6 +211,7 @@ class PoolAssets:
 
     def _labeling_candidates(self, context: dg.AssetExecutionContext) -> Results:
         import_module("dagster_active_learning.flow")
+        from dagster_active_learning.gallery import Thumbnails
 
         config = context.op_execution_context.op_config
         check_limit(config["limit"])
@@ -220,18 +221,22 @@ class PoolAssets:
             for function in self._component.functions
             if self._specs.candidates[function.name].key in context.selected_asset_keys
         ]
-        pictures: dict[tuple[str, str], CandidatePictures] = {}
+        pictures: dict[str, dict[str, CandidatePictures]] = {}
         with collected(context) as done:
             with self._component.open_pool(context) as store:
                 self._require_images(store)
                 for name in prediction_sets(context):
+                    pictures[name] = {}
                     for function, result in self._rank(context, store, name, selected).items():
-                        metadata, pictures[function, name], sha256 = result
+                        metadata, pictures[name][function], sha256 = result
                         done[self._specs.candidates[function].key][name] = metadata, sha256
-            for (function, name), of_ranking in pictures.items():
-                of_asset = done[self._specs.candidates[function].key]
-                metadata, sha256 = of_asset[name]
-                of_asset[name] = of_ranking.drawn(metadata), sha256
+            for name, rankings in pictures.items():
+                # Of one set the functions have many images in common: each file is decoded once.
+                thumbnails = Thumbnails()
+                for function, ranking in rankings.items():
+                    of_asset = done[self._specs.candidates[function].key]
+                    metadata, sha256 = of_asset[name]
+                    of_asset[name] = ranking.drawn(metadata, thumbnails), sha256
         yield from materialized(context, done)
 
     def _rank(
@@ -250,6 +255,7 @@ class PoolAssets:
             store,
             prediction_set,
             functions,
+            compared=self._component.functions,
             rules=self._rules,
             partitioned=self._component.partitions_def is not None,
             manifest=self._manifest.path if self._manifest else None,
@@ -286,12 +292,14 @@ class PoolAssets:
     def _exported_candidates(
         self, files: "CandidateFiles", key: dg.AssetKey, context: dg.AssetExecutionContext
     ) -> Results:
+        # Not all that is there: functions that the pool had before have left their candidates.
+        functions = [function.name for function in self._component.functions]
         with (
             collected(context) as done,
             self._component.open_pool(context, read_only=True) as store,
         ):
             for name in prediction_sets(context):
-                metadata = files.write(store, name)
+                metadata = files.write(store, name, functions)
                 context.log.info(f"{metadata['dagster/row_count']:,} candidates written")
                 done[key][name] = metadata, None
         yield from materialized(context, done)

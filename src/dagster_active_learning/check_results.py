@@ -188,7 +188,7 @@ def class_names_unchanged(run: CheckRun) -> dg.AssetCheckResult:
 
 def pool_coverage(run: CheckRun) -> dg.AssetCheckResult:
     """Images of the manifest without predictions."""
-    wanted = run.component.min_coverage
+    wanted = run.component.wanted_coverage
     covered = checks.coverage(run.store, run.names)
     shares = {one.prediction_set: 1 - one.without_count / one.image_count for one in covered}
     share = min(shares.values(), default=1.0)

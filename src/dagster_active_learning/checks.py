@@ -49,7 +49,7 @@ class PoolChecks:
         ]
 
     def _of_predictions(self) -> list[_Check]:
-        allowed, wanted = self._component.max_quarantined_share, self._component.min_coverage
+        allowed, wanted = self._component.max_quarantined_share, self._component.wanted_coverage
         checks = [
             _Check(
                 "valid_class_probabilities",

@@ -19,7 +19,7 @@ import dagster as dg
 import duckdb
 
 from dagster_active_learning.errors import DatabaseUnavailableError, PoolStateError
-from dagster_active_learning.store import PoolStore, existing_pool, release_results
+from dagster_active_learning.store import PoolStore, connect, existing_pool, release_results
 
 if TYPE_CHECKING:
     from dagster_duckdb import DuckDBResource
@@ -85,6 +85,8 @@ def open_pool(
         connection = _wait(path, _config(resource), turn, lock_timeout_seconds, report, read_only)
         closing.callback(turn.release)
         closing.callback(connection.close)
+        # DuckDB takes the processes of Dagster's executors for interactive ones.
+        connection.execute("SET enable_progress_bar = false")
         try:
             if read_only:
                 with existing_pool(connection, pool) as store:
@@ -118,7 +120,7 @@ def _wait(
             try:
                 if not read_only:
                     _create(path, config)
-                return duckdb.connect(path, read_only=read_only, config=config)
+                return connect(path, read_only=read_only, config=config)
             except BaseException as error:
                 turn.release()
                 if not isinstance(error, duckdb.Error) or (holder := _holder(error)) is None:

@@ -63,8 +63,17 @@ class Rules:
         return self.task != "classification"
 
     def can_rank(self, function: AcquisitionFunction, *, has_class_probs: bool) -> bool:
-        """Whether images have a score under a function, if any prediction has or has no classes."""
+        """Whether images can have a score under a function, with class probabilities or without."""
         return has_class_probs or function.level == "object" or self.score_only == "binary"
+
+
+def check_flag(name: str, flag: bool) -> None:
+    """Raise ValueError unless the setting is true or false: any text would count as true."""
+    if not isinstance(flag, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(
+            f"{name} is {flag!r}, expected true or false and no text; a template may compare, as "
+            "in {{ env.NAME == 'yes' }}"
+        )
 
 
 def check_limit(limit: int) -> None:

@@ -131,11 +131,11 @@ class PredictionFiles(PredictionSource):
         check_path(self.path, partitioned=partitioned)
 
     def check_inputs(self, inputs: Inputs) -> None:
-        """A format with a background class has probabilities."""
+        """A format whose reader adds what is left over to 1 has probabilities."""
         if FORMATS[self.format].has_background and inputs != "probabilities":
             raise ValueError(
                 f"inputs is {inputs!r}, but what class probabilities of the format "
-                f"{self.format!r} leave over to 1 is the background: expected 'probabilities'"
+                f"{self.format!r} leave over to 1 is one class more: expected 'probabilities'"
             )
 
     def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
@@ -163,6 +163,8 @@ class PredictionFiles(PredictionSource):
             placeholder=PLACEHOLDER if partitioned else None,
             files_in_folder=FORMATS[self.format].files_in_folder,
             beside=getattr(self._checked, "image_ids", None),
+            schema_file=FORMATS[self.format].schema_file,
+            local_file=getattr(self._checked, "instances", None),
         )
 
     def settings(self) -> str:
@@ -179,7 +181,7 @@ class PredictionAsset(PredictionSource):
         options: Which columns hold what; see ``TableOptions``.
 
     Raises:
-        ValueError: If an option is unknown.
+        ValueError: If the key has an empty part or an option is unknown.
     """
 
     def __init__(
@@ -187,6 +189,11 @@ class PredictionAsset(PredictionSource):
     ) -> None:
         super().__init__(model)
         self.upstream = dg.AssetKey.from_coercible(key)
+        if not all(self.upstream.path):
+            raise ValueError(
+                f"predictions is the asset {self.upstream.to_user_string()!r}, expected a key "
+                "without empty parts, such as 'ml/predictions'"
+            )
         self._options = _table_options(options)
 
     def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
@@ -306,8 +313,8 @@ class PoolImages:
         deps: Assets that write the file.
 
     Raises:
-        ValueError: If the format is unknown or cannot be seen from the path, or an option has a
-            value that it cannot have.
+        ValueError: If a path is an address, the format is unknown or cannot be seen from the path,
+            or an option has a value that it cannot have.
 
     Example:
         >>> PoolImages("images", image_id="stem", labeled=["0001", "0002"]).format
@@ -323,7 +330,7 @@ class PoolImages:
         labeled: Sequence[str] | str | PathLike[str] | None = None,
         deps: Iterable[CoercibleToAssetDep] = (),
     ) -> None:
-        self.path = Path(path)
+        self.path = _local_path("images", path)
         self.format = format or _manifest_format(self.path)
         self.image_id = image_id
         self.labeled = _labeled(labeled)
@@ -367,6 +374,15 @@ class PoolImages:
         return images, combined_sha256(hashes)
 
 
+def _local_path(setting: str, path: str | PathLike[str]) -> Path:
+    if is_address(str(path)):
+        raise ValueError(
+            f"{setting} is the address {str(path)!r}, expected a local path: let an asset fetch "
+            "the file, and name the asset in deps"
+        )
+    return Path(path)
+
+
 def _manifest_format(path: Path) -> str:
     """The format seen from a path; empty where it cannot be seen."""
     if path.suffix.lower() in MANIFEST_FORMATS:
@@ -379,7 +395,7 @@ def _labeled(labeled: Sequence[str] | str | PathLike[str] | None) -> tuple[str, 
     if labeled is None:
         return None
     if isinstance(labeled, (str, PathLike)):
-        return Path(labeled)
+        return _local_path("labeled", labeled)
     wrong = [one for one in labeled if not isinstance(one, str)]  # pyright: ignore[reportUnnecessaryIsInstance]
     if wrong:
         raise ValueError(f"labeled has {wrong[0]!r}: expected ids as text, or the path of a file")

@@ -12,6 +12,7 @@ import pytest
 from dagster_active_learning import read_predictions
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers import csv as reader
+from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.reasons import Reason
 
 GOOD = "a,0.5,x\n"
@@ -25,6 +26,10 @@ def write(folder: Path, text: str | bytes, name: str = "p.csv") -> Path:
 def rows_of(path: Path, **options) -> list[dict]:
     stream = read_predictions(path, format="csv", score_column="score", **options)
     return [row for batch in stream for row in batch.to_pylist()]
+
+
+def table_of(path: Path, columns: list[str]) -> pa.Table:
+    return pa.Table.from_batches(reader.read_columns(path, columns))
 
 
 # The text of a file, and where the quote is opened that is not closed.
@@ -52,7 +57,7 @@ def test_a_quote_that_is_not_closed_is_an_error_that_names_its_row(tmp_path, cas
     text, place = OPEN_QUOTES[case]
     content = gzip.compress(text.encode()) if suffix == "csv.gz" else text
     path = write(tmp_path, content, f"p.{suffix}")
-    for read in (rows_of, lambda path: reader.read_columns(path, ["image_id"])):
+    for read in (rows_of, lambda path: table_of(path, ["image_id"])):
         with pytest.raises(PredictionReadError) as error:
             read(path)
         assert str(path) in str(error.value)
@@ -116,7 +121,7 @@ def test_fields_are_those_of_the_standard_library(tmp_path, monkeypatch, seed, b
         (row["image_id"], row["category"]) for row in rows_of(path, category_column="category")
     ]
     assert found == [*((f"i{name}", name) for name in names), ("z", None)]
-    assert reader.read_columns(path, ["category", "image_id"]).to_pylist() == [
+    assert table_of(path, ["category", "image_id"]).to_pylist() == [
         {"category": category, "image_id": image_id} for image_id, category in found
     ]
 
@@ -145,16 +150,57 @@ def test_a_row_with_another_number_of_fields_keeps_its_image(tmp_path, row, head
     assert rows[1]["raw"][:100] == row[:100]
 
 
+@pytest.mark.parametrize("block_bytes", [64, 2**20])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_rows_stay_in_their_order_however_many_are_rejected(tmp_path, monkeypatch, block_bytes, share):  # fmt: skip
+    monkeypatch.setattr(reader, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(reader, "SMALL_BATCH_ROWS", 3)
+    choose = random.Random(share)
+    lines = [f"i{row},1" if choose.random() < share else f"i{row},1,x" for row in range(1, 300)]
+    rows = rows_of(write(tmp_path, "image_id,score,note\n" + "\n".join(lines)))
+    assert [row["row_number"] for row in rows] == list(range(1, 300))
+    assert [row["image_id"] for row in rows] == [f"i{row}" for row in range(1, 300)]
+    assert [row["raw"] for row in rows] == [None if "x" in line else line for line in lines]
+
+
+def test_what_is_rejected_comes_before_the_file_has_been_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "BLOCK_BYTES", 1_000)
+    path = write(tmp_path, "image_id,score\n" + "bad\n" * 1_000 + '"open')
+    batches = reader.open_file(path, TableOptions(score_column="score")).batches()
+    assert next(batches)["row_number"][0].as_py() == 1
+    with pytest.raises(PredictionReadError, match="is not closed"):
+        list(batches)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("image_id," + "x" * 300, "the header does not end within 100 bytes"),
+        ("image_id," + "x," * 300, "the header does not end within 100 bytes"),
+        ('image_id,"' + "x\n" * 300, "the header does not end within 100 bytes"),
+        ('image_id,"x\n', "a quote opened in the header is not closed"),
+        (b"image_id,\xff\n", "is not a readable UTF-8 CSV file"),
+    ],
+)
+def test_a_header_that_is_none_is_an_error_that_says_why(tmp_path, monkeypatch, header, words):
+    monkeypatch.setattr(reader, "BLOCK_BYTES", 100)
+    path = write(tmp_path, header)
+    with pytest.raises(PredictionReadError) as error:
+        reader.column_names(path)
+    assert words in str(error.value)
+    assert str(path) in str(error.value)
+
+
 def test_columns_of_a_table_are_text_in_the_order_asked_for(tmp_path):
     path = write(tmp_path, 'note,image_id,labeled\nx,007,\ny,"",1\n')
-    table = reader.read_columns(path, ["labeled", "image_id"])
+    table = table_of(path, ["labeled", "image_id"])
     assert reader.column_names(path) == ["note", "image_id", "labeled"]
     assert table.schema == pa.schema([("labeled", pa.string()), ("image_id", pa.string())])
     assert table.to_pylist() == [
         {"labeled": None, "image_id": "007"},
         {"labeled": "1", "image_id": ""},
     ]
-    empty = reader.read_columns(write(tmp_path, "image_id,x\n"), ["image_id"])
+    empty = table_of(write(tmp_path, "image_id,x\n"), ["image_id"])
     assert (empty.num_rows, empty.column_names) == (0, ["image_id"])
 
 
@@ -169,5 +215,5 @@ def test_columns_of_a_table_are_text_in_the_order_asked_for(tmp_path):
 )
 def test_a_table_in_which_a_row_is_wrong_is_an_error_that_names_it(tmp_path, text, words):
     with pytest.raises(PredictionReadError) as error:
-        reader.read_columns(write(tmp_path, text), ["image_id"])
+        table_of(write(tmp_path, text), ["image_id"])
     assert words in str(error.value)

@@ -11,6 +11,7 @@ import pytest
 
 from dagster_active_learning import PoolImages, read_predictions
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.readers import csv
 
 ROWS = [
     {"image_id": "007", "uri": "a.png", "width": 8, "height": 9, "labeled": True, "label": "cat"},
@@ -87,6 +88,48 @@ def test_a_broken_manifest_is_an_error_that_names_the_row(tmp_path, name, conten
         PoolImages(tmp_path / name).read()
     assert words in str(error.value)
     assert str(tmp_path / name) in str(error.value)
+
+
+def write_rows(path: Path, rows: list[dict]) -> Path:
+    """A manifest that is read in several blocks."""
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    if path.suffix == ".csv":
+        frame.write_csv(path)
+    elif path.suffix == ".parquet":
+        pq.write_table(frame.to_arrow(), path, row_group_size=700)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+# A manifest of 20,000 rows: what is wrong in its last row but one, and words of the error.
+LATE_FAULTS = [
+    ({"image_id": "3"}, "row 19999: image_id '3' stands in row 4 already"),
+    ({"image_id": "19997"}, "row 19999: image_id '19997' stands in row 19998 already"),
+    ({"image_id": None}, "row 19999: the image has no image_id"),
+    ({"width": -5}, "row 19999: width is"),
+]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize(("fault", "words"), LATE_FAULTS)
+def test_a_fault_far_behind_is_an_error_that_names_its_row(tmp_path, monkeypatch, suffix, fault, words):  # fmt: skip
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 10_000)
+    rows = [{"image_id": str(row), "width": row} for row in range(20_000)]
+    path = write_rows(tmp_path / f"m.{suffix}", rows)
+    assert PoolImages(path).read()[0]["width"].to_pylist() == list(range(20_000))
+    rows[-2] |= fault
+    with pytest.raises(PredictionReadError) as error:
+        PoolImages(write_rows(path, rows)).read()
+    assert f"{path}, {words}" in str(error.value)
+
+
+def test_lines_of_a_manifest_may_hold_other_keys_and_other_types_than_those_before(tmp_path):
+    first = [{"image_id": row, "note": {"a": row}} for row in range(9_000)]
+    rows = [*first, *({"image_id": f"x{row}", "labeled": True} for row in range(9_000))]
+    read, _ = PoolImages(write_rows(tmp_path / "m.jsonl", rows)).read()
+    assert read["image_id"].to_pylist() == [str(row["image_id"]) for row in rows]
+    assert read["labeled"].to_pylist() == [None] * 9_000 + [True] * 9_000
 
 
 # Wrong options, and words of the error: nothing of it waits for the manifest to be there.
@@ -168,7 +211,8 @@ def test_a_coco_instances_file_is_a_manifest(tmp_path, image_id, ids):
     [(None, ["B.JPEG", "a.png", "x/y/c.tif"]), ("stem", ["B", "a", "c"])],
 )
 def test_a_folder_of_images_is_a_manifest(tmp_path, monkeypatch, image_id, ids):
-    folder = folder_of(tmp_path, "x/y/c.tif", "a.png", "B.JPEG", "a.txt", "x/thumbs.db")
+    left_out = ["a.txt", "x/thumbs.db", "._a.png", "x/.thumbnails/c.tif"]
+    folder = folder_of(tmp_path, "x/y/c.tif", "a.png", "B.JPEG", *left_out)
     rows, sha256 = PoolImages(folder, image_id=image_id).read()
     assert rows["image_id"].to_pylist() == ids
     paths = [str(folder / name) for name in ("B.JPEG", "a.png", "x/y/c.tif")]

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from dagster_active_learning import PoolImages, read_predictions
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.readers import json_stream as reader
 from dagster_active_learning.readers.json_stream import (
     DEEPEST_NESTING,
     LONGEST_OUTLINE,
@@ -58,6 +60,7 @@ NO_LISTS = [
     (b'{"a": [1], "a": null}', PredictionReadError, "has the key 'a' twice"),
     (b'{"a": [1, 2]', UnreadableJsonError, "not readable UTF-8 JSON after 2 items: parse error: premature EOF"),
     (b'{"a": [1, 2]} x', UnreadableJsonError, "after 2 items: parse error: trailing garbage"),
+    (b'{"a": [1, 2]}": ', UnreadableJsonError, "to its end: Extra data"),
     (b"", UnreadableJsonError, "after 0 items: parse error: premature EOF, within the first 0 bytes"),
 ]  # fmt: skip
 
@@ -150,6 +153,46 @@ def test_an_object_that_is_not_all_lists_is_not_held_in_memory(tmp_path, more, f
             list(json_items(path, "a", "items"))
     inside = write(tmp_path, b'{"a": ["' + text + b'"]}')
     assert len(list(json_items(inside, "a", "items"))) == 1
+
+
+# JSON texts in which a surrogate has its pair, is no surrogate, or is no escape.
+WHOLE = [
+    r"\ud83e\udd8a", r"\uD83E\uDD8A", r"\\ud800", r"\\\ud83e\udd8a", r"\ud7ff", r"\ue000", r"\u00e9\n\"", "ud800",
+    r"\ud83e\udd8a\ud83e\udd8a", "\U0001f98a", r"\\\\ud800 \/",
+]  # fmt: skip
+
+# Half of a surrogate pair, and what the error calls it.
+HALVES = [
+    (r"\ud800", r"\ud800"),
+    (r"\uDFFF", r"\uDFFF"),
+    (r"\\\ud801", r"\ud801"),
+    (r"\ud802\ud83e\udd8a", r"\ud802"),
+    (r"\ud83e\udd8a\udd8b", r"\udd8b"),
+    (r"\ud803\u0041", r"\ud803"),
+    (r"\ud804\n", r"\ud804"),
+    (r"\ud805 \udd8a", r"\ud805"),
+]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
+def test_what_stands_for_a_character_is_read_wherever_a_chunk_ends(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(reader.ijson, "items", partial(reader.ijson.items, buf_size=size))
+    for text in WHOLE:
+        path = write(tmp_path, f'["{text}", {{"{text}": 1}}]'.encode())
+        assert list(json_items(path, None, "items")) == json.loads(path.read_bytes())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize(("text", "half"), HALVES)
+@pytest.mark.parametrize("end", ["", "x" * 20])
+def test_half_of_a_surrogate_pair_is_an_error(tmp_path, monkeypatch, size, text, half, end):
+    """Where it is not, ``a\ud800`` and ``a\ud801`` become one."""
+    monkeypatch.setattr(reader.ijson, "items", partial(reader.ijson.items, buf_size=size))
+    path = write(tmp_path, f'["a{text}{end}"]'.encode())
+    with pytest.raises(PredictionReadError) as error:
+        list(json_items(path, None, "items"))
+    words = "codec can't decode", f"f.json has half of a surrogate pair, {half}, within"
+    assert any(one in str(error.value) for one in words)
 
 
 BOX = [1, 2, 3, 4]

@@ -95,6 +95,7 @@ def test_an_image_that_is_listed_twice_keeps_all_its_objects(tmp_path):
         (detection(bbox=None), Reason.BBOX_NOT_FOUR_NUMBERS),
         (detection(bbox=[0, 0, 1]), Reason.BBOX_NOT_FOUR_NUMBERS),
         (detection(bbox=[0, 0, 1, "1"]), Reason.BBOX_NOT_FOUR_NUMBERS),
+        (detection(bbox=[0, 0, -1, 1]), Reason.BBOX_NEGATIVE),
         ([1, 2], Reason.UNREADABLE_OBJECT),
         (None, Reason.UNREADABLE_OBJECT),
     ],
@@ -166,7 +167,7 @@ BROKEN_FILES = {
     "UTF-16": (lambda f: changed(write(f, IMAGES), lambda b: b.decode().encode("utf-16")), "lexical error"),
     "Latin-1": (lambda f: changed(write(f, IMAGES), lambda b: b.replace(b"1.jpg", b"\xe9.jpg")), "UTF8"),
     "half a surrogate pair": (
-        lambda f: changed(write(f, IMAGES), lambda b: b.replace(b"1.jpg", b"\\ud800x\\udc00")), "utf-8",
+        lambda f: changed(write(f, IMAGES), lambda b: b.replace(b"1.jpg", b"\\ud800x\\udc00")), "md.json has half of a surrogate pair, \\ud800, within",
     ),
     "a list": (lambda f: changed(write(f, []), lambda _: b"[1, 2]"), "'detection_categories'"),
     "without images": (lambda f: write(f, ...), "no list 'images'"),

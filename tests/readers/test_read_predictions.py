@@ -321,9 +321,6 @@ BROKEN_FILES = {
     "glob without a match": (lambda f: f / "*.csv", {"format": "csv"}, "does not exist"),
     "a folder": (lambda f: f, {"format": "csv"}, "is a folder"),
     "empty csv": (lambda f: write_text(f, "p.csv", ""), {"format": "csv"}, "not a readable UTF-8 CSV"),
-    "csv with a header only": (
-        lambda f: write_text(f, "p.csv", "image_id,x,y\n"), {"format": "csv", "class_columns": ["x", "y"]}, "holds no predictions",
-    ),
     "csv without the id column": (
         lambda f: write_text(f, "p.csv", "id,x,y\n1,0.5,0.5\n"), {"format": "csv", "class_columns": ["x", "y"]}, "no column 'image_id'",
     ),
@@ -345,10 +342,6 @@ BROKEN_FILES = {
     "empty parquet": (lambda f: write_text(f, "p.parquet", ""), {"format": "parquet"}, "not a readable Parquet"),
     "parquet cut in the middle": (lambda f: cut(write_parquet(f, pa.float32())), {"format": "parquet"}, "not a readable Parquet"),
     "csv named parquet": (lambda f: write_text(f, "p.parquet", "a,b\n1,2\n" * 9), {"format": "parquet"}, "not a readable Parquet"),
-    "parquet without rows": (
-        lambda f: (pq.write_table(pa.table({"image_id": pa.array([], pa.string()), "class_probs": pa.array([], pa.list_(pa.float32()))}), f / "p.parquet"), f / "p.parquet")[1],
-        {"format": "parquet"}, "holds no predictions",
-    ),
     "parquet with times for probabilities": (
         lambda f: (pq.write_table(pa.table({"image_id": ["a"], "class_probs": pa.array([[0]], pa.list_(pa.timestamp("s")))}), f / "p.parquet"), f / "p.parquet")[1],
         {"format": "parquet"}, "is of type list<",
@@ -389,6 +382,10 @@ BROKEN_FILES = {
         lambda f: (np.savez(f / "p.npz", class_probs=np.array(PROBS), image_ids=np.array(["a", 1, None], object)), f / "p.npz")[1],
         {"format": "npz"}, "pickled arrays are refused",
     ),
+    "npz with a class twice": (
+        lambda f: (np.savez(f / "p.npz", class_probs=np.array(PROBS), image_ids=np.array(IDS), class_names=np.array(["a", "b", "a"])), f / "p.npz")[1],
+        {"format": "npz"}, "(array 'class_names') holds ['a', 'b', 'a']: expected each name once",
+    ),
     "npz that is no archive": (lambda f: write_text(f, "p.npz", "x"), {"format": "npz"}, "not a readable .npz"),
 }  # fmt: skip
 
@@ -401,6 +398,40 @@ def test_a_broken_file_is_an_error_that_names_it(tmp_path, case):
         rows_of(path, **options)
     assert words in str(error.value)
     assert str(tmp_path) in str(error.value)
+
+
+# Metadata of a Parquet file that are no class names.
+NO_CLASS_NAMES = [
+    "[" * 100_000 + "]" * 100_000, '[["a"], ["b"]]', "5", "null", "true", '"ab"', "{}", '{"a": 1, "b": 2}', "[]", "[1.5, 2]", "[true, false]",
+    '[1, "1"]', '[null, "x"]', '["a", "a"]', '["\\ud800", "b"]', b'["\xff", "b"]', "x", "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("metadata", NO_CLASS_NAMES, ids=lambda text: repr(text[:20]))
+def test_class_names_that_are_none_are_an_error_that_says_what_is_expected(tmp_path, metadata):
+    table = pa.table({"image_id": ["a"], "class_probs": [[0.5, 0.5]]})
+    table = table.replace_schema_metadata({"class_names": metadata})
+    pq.write_table(table, tmp_path / "p.parquet")
+    with pytest.raises(PredictionReadError) as error:
+        read_predictions(tmp_path / "p.parquet", format="parquet")
+    assert str(tmp_path / "p.parquet") in str(error.value)
+    assert "expected a JSON list of different texts" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "names"), [('["b", "a"]', ("b", "a")), ("[1, 0]", ("1", "0"))]
+)
+def test_class_names_stand_in_the_metadata_as_texts_or_integers(tmp_path, metadata, names):
+    table = pa.table({"image_id": ["a"], "class_probs": [[0.5, 0.5]]})
+    table = table.replace_schema_metadata({"class_names": metadata})
+    pq.write_table(table, tmp_path / "p.parquet")
+    assert read_predictions(tmp_path / "p.parquet", format="parquet").class_names == names
+
+
+def test_a_pattern_that_gives_two_columns_one_name_is_an_error(tmp_path):
+    path = write_text(tmp_path, "p.csv", "image_id,p_a,q_a\nx,0.5,0.5\n")
+    with pytest.raises(PredictionReadError, match=r"p\.csv has the classes \['a', 'a'\]"):
+        read_predictions(path, format="csv", class_column_pattern="._(.)")
 
 
 def test_files_with_other_classes_do_not_mix(tmp_path):

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import tempfile
-from collections import deque
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
-from typing import Self
 from uuid import uuid4
 
 import numpy as np
@@ -42,9 +39,6 @@ from dagster_active_learning.readers.tables import (
 BLOCK_BYTES = 8 * 2**20
 """Text parsed at a time; a row longer than this is an error."""
 
-REJECTED_BYTES = 2**20
-"""Text of rejected rows that waits in memory; what is more waits on disk."""
-
 NO_END_OF_ROW = "straddling object"
 NO_HEADER = "Empty CSV file"
 """The parser's words for a row that goes on for more than a block, and for no header that ends."""
@@ -59,89 +53,76 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
         PredictionReadError: If it is empty, is not CSV or lacks a column. While its rows are read:
             if it cannot be read to its end, or a quote is not closed there.
     """
+    sha256 = content_sha256([path])
     names = column_names(path)
 
     def read(layout: Layout) -> Iterator[TableBatch]:
-        id_position = names.index(layout.image_id)
-        nothing = pa.RecordBatch.from_pylist(
-            [], pa.schema([(name, pa.binary()) for name in layout.columns])
-        )
-        no_row = np.array([], dtype=np.int64)
-        rows_before = 0
-        with _RejectedRows() as rejected:
-            for batch in _parse(path, len(names), layout.columns, pa.binary(), rejected.add):
-                # The parser gives no batch before it has found a row that is right.
-                for broken in rejected.take_all_from(rows_before + 1, id_position):
-                    rows_before += len(broken)
-                    yield TableBatch(nothing, no_row, broken)
-                last = rows_before + batch.num_rows
-                broken: list[RejectedRow] = []
-                while (row := rejected.take(last + 1, id_position)) is not None:
-                    broken.append(row)
-                    last += 1
-                rows = np.arange(rows_before + 1, last + 1)
-                good = np.setdiff1d(rows, [row.row_number for row in broken])
-                rows_before = last
-                yield TableBatch(batch, good, broken)
-            for broken in rejected.take_all_from(rows_before + 1, id_position):
-                yield TableBatch(nothing, no_row, broken)
+        rejected = _RejectedRows(names.index(layout.image_id))
+        first_row = 1
+        for batch in _parse(path, names, layout.columns, pa.binary(), rejected.add):
+            for piece in rejected.put_between(batch, first_row):
+                yield piece
+                first_row += len(piece.columns) + len(piece.rejected)
 
     # Text stays text here: a value that is no number must cost its row, not the file.
     schema = pa.schema([(name, pa.binary()) for name in names])
-    return table_part(str(path), schema, options, read, sha256=content_sha256([path]))
+    return table_part(str(path), schema, options, read, sha256=sha256)
 
 
 def column_names(path: Path) -> list[str]:
     """The header of a CSV file.
 
     Raises:
-        PredictionReadError: If the file is empty, cannot be read or is not UTF-8 text, or a quote
-            is not closed in the header or, for more than a block, behind it.
+        PredictionReadError: If the file is empty or cannot be read, or the header is not UTF-8
+            text, does not end within a block or opens a quote that is not closed.
     """
-    rejected = 0
-
-    def judge(_: pc.InvalidRow) -> str:
-        nonlocal rejected
-        rejected += 1
-        return "skip"
-
     try:
-        # The parser makes an array of each field before it says how many there are.
-        check_column_count(path, _field_count(path))
         with pc.open_csv(
-            path,
+            _first_row(path),
             read_options=pc.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
-            parse_options=pc.ParseOptions(newlines_in_values=True, invalid_row_handler=judge),
+            parse_options=pc.ParseOptions(
+                newlines_in_values=True, invalid_row_handler=lambda _: "skip"
+            ),
         ) as opened:
             return opened.schema.names
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        if NO_END_OF_ROW in str(error):
-            raise _endless_row(path, rejected + 1) from error
         fault = str(error)
         if NO_HEADER in fault:
-            fault = "it is empty, or a quote opened in the header is not closed"
+            fault = (
+                f"it is empty, the header does not end within {BLOCK_BYTES} bytes, or a quote "
+                "opened in the header is not closed"
+            )
         raise PredictionReadError(f"{path} is not a readable UTF-8 CSV file: {fault}") from error
 
 
-def _field_count(path: Path) -> int:
-    """How many fields the first row has, as far as one block of text tells."""
+def _first_row(path: Path) -> Path | pa.BufferReader:
+    """The text of the header, or the whole file where a block does not tell where it ends.
+
+    With more of the text the parser would look at all rows before the first that is right, and it
+    makes an array of each field of the header before it says how many there are.
+    """
     with pa.input_stream(path) as file:
-        text = file.read(BLOCK_BYTES).decode("utf-8", errors="replace")
+        block = file.read(BLOCK_BYTES)
+    lines = io.BytesIO(block)
+    rows = csv.reader(line.decode("utf-8", errors="replace") for line in lines)
     try:
-        return len(next(filter(None, csv.reader(io.StringIO(text, newline=""))), []))
+        check_column_count(path, len(next(filter(None, rows), [])))
     except csv.Error:  # a field is too long for a name; the parser says where
-        return 0
+        return path
+    is_whole = lines.tell() < BLOCK_BYTES
+    # The parser finds a header by its end, which nothing need follow.
+    return pa.BufferReader(block[: lines.tell()] + b"\n") if is_whole else path
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Some columns of a whole CSV file as text, for tables in which each row must be right.
+def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Some columns of a CSV file as text, for tables in which each row must be right.
 
     Args:
         path: A file with a header row.
         columns: Names that the header has, each once.
 
-    Returns:
-        Text columns with these names, null where a field is empty and not quoted.
+    Yields:
+        Some rows of text columns with these names, null where a field is empty and not quoted.
 
     Raises:
         PredictionReadError: If a row has not as many fields as the header or text that is not
@@ -155,29 +136,30 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
             rejected.append(row)
 
     header = column_names(path)
-    batches = list(_parse(path, len(header), columns, pa.string(), reject))
+    yield from _parse(path, header, columns, pa.string(), reject)
     for row in rejected:
         raise PredictionReadError(
             f"{path}, row {_row_number(row)}: Expected {row.expected_columns} columns, got "
             f"{row.actual_columns}: {row.text[:200]!r}"
         )
-    return pa.Table.from_batches(batches, pa.schema([(name, pa.string()) for name in columns]))
 
 
 def _parse(
     path: Path,
-    n_fields: int,
+    header: Sequence[str],
     columns: Sequence[str],
     kind: pa.DataType,
     reject: Callable[[pc.InvalidRow], None],
 ) -> Iterator[pa.RecordBatch]:
-    """The rows with as many fields as the header; ``reject`` gets the others, a block ahead.
+    """The rows with as many fields as the header, block by block, even if a block has none.
+
+    ``reject`` gets the others, at the latest before the batch of their block comes.
 
     Whether a quote is open at the end depends on all the text before it, and only the parser knows
     that text. So it gets one row more, which has a field too many: if the parser does not reject
     this row, an open quote has taken it.
     """
-    end_row = uuid4().hex + "," * n_fields
+    end_row = uuid4().hex + "," * len(header)
     rows = 0
     closed = False
 
@@ -195,8 +177,11 @@ def _parse(
             pa.input_stream(path) as file,
             pc.open_csv(
                 pa.PythonFile(_Continued(file, f"\n{end_row}\n".encode()), mode="r"),
-                # One thread: only then does the parser number the rows it rejects.
-                read_options=pc.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
+                # One thread: only then does the parser number the rows it rejects. The header is a
+                # row, too: before it has found one that is right, the parser gives no batch.
+                read_options=pc.ReadOptions(
+                    use_threads=False, block_size=BLOCK_BYTES, column_names=header
+                ),
                 parse_options=pc.ParseOptions(newlines_in_values=True, invalid_row_handler=judge),
                 convert_options=pc.ConvertOptions(
                     # What is not asked for is not parsed: its values need no common type.
@@ -208,9 +193,10 @@ def _parse(
                 ),
             ) as opened,
         ):
-            for batch in opened:
-                rows += batch.num_rows
-                yield batch
+            for position, batch in enumerate(opened):
+                behind_header = batch.slice(1) if position == 0 else batch
+                rows += len(behind_header)
+                yield behind_header
     except (pa.ArrowException, OSError) as error:
         if NO_END_OF_ROW in str(error):
             raise _endless_row(path, rows + 1) from error
@@ -259,50 +245,58 @@ def _row_number(row: pc.InvalidRow) -> int:
 
 
 class _RejectedRows:
-    """Rows in the order of their numbers, put aside until the rows before them have been read.
+    """Rows in the order of their numbers, until the rows before them have been read.
 
-    They may be all rows of a file, so that those that are more than a few wait on disk.
+    The two blocks that the parser may be ahead hold up to eight million: bytes, not objects.
     """
 
-    def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(REJECTED_BYTES)  # noqa: SIM115 - see __exit__
-        self._numbers: deque[int] = deque()
-        self._lengths: deque[int] = deque()
-        self._read_to = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    def __init__(self, id_position: int) -> None:
+        self._id_position = id_position
+        self._numbers = array("q")
+        self._lengths = array("i")
+        self._texts = bytearray()
 
     def add(self, row: pc.InvalidRow) -> None:
         """Put a row aside."""
         text = row.text.encode()
-        self._file.seek(0, os.SEEK_END)
-        self._file.write(text)
         self._numbers.append(_row_number(row))
         self._lengths.append(len(text))
+        self._texts += text
 
-    def take(self, last: int, id_position: int) -> RejectedRow | None:
-        """The next row if its number is not above ``last``."""
-        if not self._numbers or self._numbers[0] > last:
-            return None
-        self._file.seek(self._read_to)
-        text = self._file.read(self._lengths.popleft())
-        self._read_to += len(text)
-        return _rejected(self._numbers.popleft(), text.decode(), id_position)
+    def put_between(self, batch: pa.RecordBatch, first_row: int) -> Iterator[TableBatch]:
+        """The rows of a batch and those that stand before, between and right behind them.
 
-    def take_all_from(self, first: int, id_position: int) -> Iterator[list[RejectedRow]]:
-        """The rows whose numbers go on from ``first`` without a gap, some at a time."""
-        while rows := list(islice(self._from(first, id_position), SMALL_BATCH_ROWS)):
-            yield rows
-            first += len(rows)
+        They come some at a time; ``first_row`` is the number of the first of all.
+        """
+        # A row belongs here if not more rows of the batch stand before it than there are.
+        count = bisect_right(
+            range(len(self._numbers)),
+            first_row + len(batch),
+            key=lambda position: self._numbers[position] - position,
+        )
+        while count > SMALL_BATCH_ROWS:
+            rejected = self._take(SMALL_BATCH_ROWS)
+            count -= SMALL_BATCH_ROWS
+            before = rejected[-1].row_number + 1 - first_row - SMALL_BATCH_ROWS
+            yield _numbered(batch.slice(0, before), rejected, first_row)
+            batch = batch.slice(before)
+            first_row += before + SMALL_BATCH_ROWS
+        yield _numbered(batch, self._take(count), first_row)
 
-    def _from(self, first: int, id_position: int) -> Iterator[RejectedRow]:
-        while (row := self.take(first, id_position)) is not None:
-            yield row
-            first += 1
+    def _take(self, count: int) -> list[RejectedRow]:
+        rejected: list[RejectedRow] = []
+        start = 0
+        for number, length in zip(self._numbers[:count], self._lengths[:count], strict=True):
+            text = self._texts[start : start + length].decode()
+            rejected.append(_rejected(number, text, self._id_position))
+            start += length
+        del self._numbers[:count], self._lengths[:count], self._texts[:start]
+        return rejected
+
+
+def _numbered(batch: pa.RecordBatch, rejected: Sequence[RejectedRow], first_row: int) -> TableBatch:
+    rows = np.arange(first_row, first_row + len(batch) + len(rejected))
+    return TableBatch(batch, np.setdiff1d(rows, [row.row_number for row in rejected]), rejected)
 
 
 def _rejected(row_number: int, text: str, id_position: int) -> RejectedRow:

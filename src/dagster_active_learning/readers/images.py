@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.readers.csv import column_names, read_columns
+from dagster_active_learning.readers import csv, parquet
+from dagster_active_learning.readers.jsonl import line_blocks
 from dagster_active_learning.readers.parquet import FOOTER_ERRORS
-from dagster_active_learning.readers.stream import describe_names
+from dagster_active_learning.readers.stream import BATCH_BYTES, describe_names
 from dagster_active_learning.readers.text_lines import bounded_lines, listed_ids
 
 _COLUMNS: Mapping[str, pl.DataType] = MappingProxyType(
@@ -78,7 +79,8 @@ def read_images(
 def find_image_files(folder: Path) -> list[tuple[str, int]]:
     """The image files in a folder and the folders in it: relative path in POSIX form, and size.
 
-    Links to files count as files; links to folders are not followed. Sorted by path.
+    Links to files count as files; links to folders are not followed. Names that begin with a dot
+    are left out, as by a glob: a Mac writes ``._1.jpg`` beside ``1.jpg``. Sorted by path.
 
     Raises:
         PredictionReadError: If it is no folder, cannot be read or holds no image.
@@ -88,10 +90,12 @@ def find_image_files(folder: Path) -> list[tuple[str, int]]:
         raise PredictionReadError(f"{folder} {found}: expected a folder of images")
     files: list[tuple[str, int]] = []
     try:
-        for inside, _, names in os.walk(folder, onerror=_raise):
+        for inside, folders, names in os.walk(folder, onerror=_raise):
+            folders[:] = [name for name in folders if not name.startswith(".")]
             for name in names:
                 file = Path(inside, name)
-                if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
+                is_image = file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+                if is_image and not name.startswith("."):
                     relative = file.relative_to(folder).as_posix()
                     files.append((_checked_name(folder, relative), file.stat().st_size))
     except OSError as error:
@@ -207,64 +211,61 @@ def _mark_labeled(path: Path, images: pl.DataFrame, labeled: Sequence[str] | Pat
 
 
 def _ids_in_text(path: Path) -> Iterable[str]:
-    return [line for line in listed_ids(path) if line.strip()]
+    return list(dict.fromkeys(line for line in listed_ids(path) if line.strip()))
 
 
 def _table_images(path: Path, format: str) -> pl.DataFrame:
+    frames: list[pl.DataFrame] = []
+    rows = held = checked = 0
     try:
-        found = _read(path, format)
+        for found in _TABLES[format](path):
+            if "image_id" not in found.columns:
+                raise PredictionReadError(
+                    f"{path} has no column 'image_id': its columns are "
+                    f"{describe_names(found.columns)}"
+                )
+            if not found.height:
+                continue
+            frames.append(_typed_frame(path, found, rows))
+            rows += found.height
+            held += frames[-1].estimated_size()
+            # A small file may hold a billion rows, if they are equal.
+            if held > 2 * checked + BATCH_BYTES:
+                _check_ids(path, pl.concat([frame["image_id"] for frame in frames]))
+                checked = held
     except (pl.exceptions.PolarsError, *FOOTER_ERRORS) as error:
         raise PredictionReadError(f"{path} is not a readable {format} manifest: {error}") from error
-    if "image_id" not in found.columns:
-        raise PredictionReadError(
-            f"{path} has no column 'image_id': its columns are {describe_names(found.columns)}"
-        )
-    if not found.height:
+    if not rows:
         raise PredictionReadError(f"{path} holds no images: expected at least one row")
-    images = pl.DataFrame(
-        [
-            _typed(path, found[name], kind)
-            if name in found.columns
-            else pl.Series(name, [None] * found.height, dtype=kind)
-            for name, kind in _COLUMNS.items()
-        ]
-    )
+    images = pl.concat(frames)
     _check_ids(path, images["image_id"])
     return images
 
 
-def _read(path: Path, format: str) -> pl.DataFrame:
-    if format == "csv":
-        return _read_csv(path)
-    if format == "jsonl":
-        with path.open("rb") as opened:
-            lines = b"".join(bounded_lines(path, opened))
-        return pl.read_ndjson(lines, infer_schema_length=None)
-    return _read_parquet(path)
+def _read_jsonl(path: Path) -> Iterator[pl.DataFrame]:
+    with path.open("rb") as opened:
+        for lines in line_blocks(bounded_lines(path, opened)):
+            if lines:
+                yield pl.read_ndjson(b"".join(lines), infer_schema_length=None)
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
+def _read_parquet(path: Path) -> Iterator[pl.DataFrame]:
     # Polars ends the process over some broken files, over which pyarrow raises.
-    with pq.ParquetFile(path, pre_buffer=False) as opened:
+    with pq.ParquetFile(path) as opened:
         names = opened.schema_arrow.names
-        if "image_id" not in names:
-            return pl.DataFrame(schema=names)
-        found = opened.read([name for name in names if name in _COLUMNS])
-        promised = opened.metadata.num_rows
-    # Text is not looked at before: polars would take for UTF-8 what is not.
-    found.validate(full=True)
-    if len(found) != promised:
-        raise PredictionReadError(
-            f"{path} has a broken footer: it promises {promised} rows, but has {len(found)}; "
-            "expected a Parquet file that is complete"
-        )
-    # Without metadata, which need not be UTF-8 either.
-    return pl.DataFrame(pa.table(found.columns, names=found.column_names))
+    if "image_id" not in names:
+        yield pl.DataFrame(schema=names)
+        return
+    for batch in parquet.read_columns(path, [name for name in names if name in _COLUMNS]):
+        # Text is not looked at before: polars would take for UTF-8 what is not.
+        batch.validate(full=True)
+        # Without metadata, which need not be UTF-8 either.
+        yield pl.DataFrame(pa.table(batch.columns, names=batch.schema.names))
 
 
-def _read_csv(path: Path) -> pl.DataFrame:
+def _read_csv(path: Path) -> Iterator[pl.DataFrame]:
     """The columns of a manifest as text: 007 is an id, not the number 7."""
-    header = column_names(path)
+    header = csv.column_names(path)
     columns = [name for name in header if name in _COLUMNS]
     repeated = [name for name in columns if columns.count(name) > 1]
     if repeated:
@@ -275,17 +276,36 @@ def _read_csv(path: Path) -> pl.DataFrame:
             f"{path} has the column {blanks[0]!r}: expected {blanks[0].strip()!r} without blanks"
         )
     if "image_id" not in columns:
-        return pl.DataFrame(schema=header)
-    return pl.DataFrame(read_columns(path, columns))
+        yield pl.DataFrame(schema=header)
+        return
+    for batch in csv.read_columns(path, columns):
+        yield pl.DataFrame(batch)
 
 
-def _typed(path: Path, column: pl.Series, kind: pl.DataType) -> pl.Series:
+_TABLES: Mapping[str, Callable[[Path], Iterator[pl.DataFrame]]] = MappingProxyType(
+    {"csv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}
+)
+"""What reads a manifest that is a table: some rows at a time."""
+
+
+def _typed_frame(path: Path, found: pl.DataFrame, rows_before: int) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            _typed(path, found[name], kind, rows_before)
+            if name in found.columns
+            else pl.Series(name, [None] * found.height, dtype=kind)
+            for name, kind in _COLUMNS.items()
+        ]
+    )
+
+
+def _typed(path: Path, column: pl.Series, kind: pl.DataType, rows_before: int) -> pl.Series:
     text_types = (pl.String(), pl.Categorical(), pl.Null())
     is_text = isinstance(column.dtype, pl.Enum) or column.dtype in text_types
     if column.name in ("image_id", "uri") and not (is_text or column.dtype.is_integer()):
         raise PredictionReadError(
-            f"{path}: the column {column.name} is of the type {column.dtype}, row 1 is "
-            f"{column[0]!r}; expected text or whole numbers"
+            f"{path}: the column {column.name} is of the type {column.dtype}, row "
+            f"{rows_before + 1} is {column[0]!r}; expected text or whole numbers"
         )
     if kind == pl.Boolean() and column.dtype != pl.Boolean():
         text = column.cast(pl.String).str.strip_chars().str.to_lowercase()
@@ -307,7 +327,7 @@ def _typed(path: Path, column: pl.Series, kind: pl.DataType) -> pl.Series:
         expected = "true or false" if kind == pl.Boolean() else "a number of pixels"
         expected = "text" if kind == pl.String() else expected
         raise PredictionReadError(
-            f"{path}, row {wrong[0] + 1}: {column.name} is {column[wrong[0]]!r}, "
+            f"{path}, row {rows_before + wrong[0] + 1}: {column.name} is {column[wrong[0]]!r}, "
             f"expected {expected}"
         )
     return typed

@@ -27,6 +27,13 @@ LONGEST_ELEMENT = 32 * 2**20
 objects of up to ten times the size."""
 
 ESCAPED_BYTE = re.compile(rb"\\.", re.DOTALL)
+
+CHARACTER_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|u(?![dD][89a-fA-F])....|[^u])", re.DOTALL
+)
+LONGEST_ESCAPE = len(rb"\ud83e\udd8a")
+HALF_PAIR = re.compile(rb"u[dD][89a-fA-F]..", re.DOTALL)
+
 NO_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
 
 
@@ -152,11 +159,34 @@ class ShallowFile:
             )
 
 
+class _PairedFile(ShallowFile):
+    """A JSON file that also raises PredictionReadError where a text has half of a surrogate pair.
+
+    That stands for no character. The parser makes a question mark of it: two ids become one.
+    """
+
+    _cut = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes of the file, once what they stand for is known."""
+        chunk = super().read(size)
+        # A backslash that is left begins half of a pair, or an escape that the chunk's end cuts.
+        _, backslash, rest = CHARACTER_ESCAPE.sub(b"", self._cut + chunk).partition(b"\\")
+        self._cut = backslash + rest
+        if HALF_PAIR.match(rest) and (len(self._cut) >= LONGEST_ESCAPE or not chunk):
+            raise PredictionReadError(
+                f"{self.path} has half of a surrogate pair, \\{rest[:5].decode(errors='replace')}, "
+                f"within its first {self.bytes_read:,} bytes: it stands for no character; expected "
+                "text that can be written as UTF-8"
+            )
+        return chunk
+
+
 @contextmanager
 def _opened(path: Path, element_depth: int = 2) -> Generator[ShallowFile]:
     try:
         with path.open("rb") as opened:
-            yield ShallowFile(path, opened, element_depth)
+            yield _PairedFile(path, opened, element_depth)
     except OSError as error:
         raise PredictionReadError(f"{path} cannot be read: {error}") from error
 
@@ -180,11 +210,18 @@ def _values(
 def _check_list(file: ShallowFile, key: str) -> None:
     """Raise if a file that was read to its end has not one list as the value of a key."""
     expected = f'expected a JSON object with {key!r}: {{"{key}": [...], ...}}'
-    # An object becomes the tuple of all its values of the key. yajl takes \v and \f for blanks.
-    values: Any = json.loads(
-        file.outline.translate(None, b"\v\f"),
-        object_pairs_hook=lambda pairs: tuple(value for name, value in pairs if name == key),
-    )
+    try:
+        # An object becomes the tuple of all its values of the key. yajl takes \v and \f for blanks.
+        values: Any = json.loads(
+            file.outline.translate(None, b"\v\f"),
+            object_pairs_hook=lambda pairs: tuple(value for name, value in pairs if name == key),
+        )
+    except ValueError as error:
+        # The parser does not mind a text that begins behind the whole and never ends.
+        raise UnreadableJsonError(
+            f"{file.path} is not readable UTF-8 JSON to its end: {error}; expected a JSON object "
+            "and nothing behind it"
+        ) from error
     if values == ([],):
         return
     if isinstance(values, tuple) and len(values) > 1:

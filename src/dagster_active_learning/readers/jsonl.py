@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -14,24 +14,29 @@ import numpy as np
 import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.readers.objects import as_box, as_number
+from dagster_active_learning.readers.objects import as_number, four_numbers
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.reasons import Reason
 from dagster_active_learning.readers.stream import (
+    SMALL_BATCH_ROWS,
     PredictionPart,
     RejectedRow,
     content_sha256,
+    is_utf8,
 )
 from dagster_active_learning.readers.tables import (
     Layout,
     TableBatch,
     check_column_count,
+    find_class_columns,
     table_part,
 )
 from dagster_active_learning.readers.text_lines import bounded_lines
 
 BLOCK_BYTES = 8 * 2**20
-"""Lines parsed at a time, in bytes of text."""
+BLOCK_ROWS = SMALL_BATCH_ROWS
+"""Lines parsed at a time, in bytes of text and in number: a rejected row of one character takes 400
+bytes."""
 
 LINES_SEARCHED_FOR_KEYS = 1_000
 
@@ -41,11 +46,12 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
 
     Rows are the lines that are not blank, counted from 1. The keys of the first
     ``LINES_SEARCHED_FOR_KEYS`` lines decide which columns there are; a key that a later line
-    lacks is null there.
+    lacks is null there, and a later line with a class of its own is rejected.
 
     Raises:
         PredictionReadError: If no line holds a JSON object, or none has the keys asked for.
     """
+    sha256 = content_sha256([path])
     try:
         with _open(path) as lines:
             names = _keys(path, islice(bounded_lines(path, lines), LINES_SEARCHED_FOR_KEYS))
@@ -56,16 +62,25 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
             f"{path} holds no predictions: expected UTF-8 text with a JSON object on at least one "
             "line"
         )
+    if options.score_column is not None and not options.one_column_a_class:
+        # Where every object has a score, only some may have class probabilities, and late ones.
+        names = list(dict.fromkeys([*names, options.class_probs_column]))
+    keys = frozenset(names)
     kind = pa.float64() if options.one_column_a_class else pa.list_(pa.float64())
     kinds = dict.fromkeys(names, kind) | _object_columns(options)
     kinds[options.image_id_column] = pa.string()
+
+    def has_late_class(row: dict[str, Any]) -> bool:
+        if options.class_columns is not None or row.keys() <= keys:
+            return False
+        return bool(find_class_columns(list(row.keys() - keys), options))
 
     def read(layout: Layout) -> Iterator[TableBatch]:
         rows_before = 0
         try:
             with _open(path) as lines:
-                for rows in _blocks(bounded_lines(path, lines)):
-                    yield _table_batch(rows, rows_before + 1, layout)
+                for rows in line_blocks(bounded_lines(path, lines)):
+                    yield _table_batch(rows, rows_before + 1, layout, has_late_class)
                     rows_before += len(rows)
         except (OSError, EOFError, zlib.error) as error:
             raise PredictionReadError(
@@ -77,7 +92,7 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
         pa.schema([(name, kinds[name]) for name in names]),
         options,
         read,
-        sha256=content_sha256([path]),
+        sha256=sha256,
     )
 
 
@@ -101,10 +116,10 @@ def _keys(path: Path, lines: Iterable[bytes]) -> list[str]:
     for line in lines:
         names |= dict.fromkeys(_parse(line) or ())
         check_column_count(path, len(names))
-    return [name for name in names if _is_utf8(name)]
+    return [name for name in names if is_utf8(name)]
 
 
-def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+def line_blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
     """The lines that are not blank, some at a time."""
     block: list[bytes] = []
     size = 0
@@ -112,7 +127,7 @@ def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
         if line.strip():
             block.append(line)
             size += len(line)
-        if size >= BLOCK_BYTES:
+        if size >= BLOCK_BYTES or len(block) >= BLOCK_ROWS:
             yield block
             block, size = [], 0
     yield block
@@ -128,13 +143,20 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def _table_batch(lines: Sequence[bytes], first_row: int, layout: Layout) -> TableBatch:
+def _table_batch(
+    lines: Sequence[bytes],
+    first_row: int,
+    layout: Layout,
+    has_late_class: Callable[[dict[str, Any]], bool],
+) -> TableBatch:
     rows: list[dict[str, Any]] = []
     row_numbers: list[int] = []
     rejected: list[RejectedRow] = []
     for row_number, line in enumerate(lines, start=first_row):
         row = _parse(line)
         reason = Reason.UNREADABLE_LINE if row is None else _wrong_type(row, layout)
+        if row is not None and reason is None and has_late_class(row):
+            reason = Reason.LATE_CLASS
         if row is None or reason is not None:
             text = line.decode("utf-8", errors="backslashreplace").rstrip("\r\n")
             image_id = None if row is None else _image_id(row.get(layout.image_id))
@@ -161,7 +183,7 @@ def _column(rows: Sequence[dict[str, Any]], name: str, layout: Layout) -> pa.Arr
         # Arrow refuses integers that a float64 cannot hold; as_number makes them infinite.
         return pa.array([as_number(one) for one in values], pa.float64())
     if name in layout.bbox:
-        return pa.array([as_box(one) for one in values], pa.list_(pa.float64()))
+        return pa.array([four_numbers(one) for one in values], pa.list_(pa.float64()))
     kind = pa.float64() if layout.class_columns else pa.list_(pa.float64())
     return pa.array(values, kind)
 
@@ -178,7 +200,7 @@ def _image_id(value: object) -> str | None:
     """The id as text, or None if it is none."""
     if type(value) is int:
         return str(value)
-    return value if type(value) is str and value and _is_utf8(value) else None
+    return value if type(value) is str and value and is_utf8(value) else None
 
 
 def _wrong_score(row: dict[str, Any], layout: Layout) -> str | None:
@@ -189,7 +211,7 @@ def _wrong_score(row: dict[str, Any], layout: Layout) -> str | None:
     category = None if layout.category is None else row.get(layout.category)
     if category is None or type(category) is int:
         return None
-    known = type(category) is str and _is_utf8(category)
+    known = type(category) is str and is_utf8(category)
     return None if known else Reason.UNKNOWN_CATEGORY
 
 
@@ -202,7 +224,7 @@ def _wrong_box(row: dict[str, Any], layout: Layout) -> str | None:
     scored = [*layout.probabilities, *([] if layout.score is None else [layout.score])]
     if row.get(layout.image_id) is None or all(row.get(name) is None for name in scored):
         return None
-    fits = as_box(box[0] if len(box) == 1 else box) is not None
+    fits = four_numbers(box[0] if len(box) == 1 else box) is not None
     return None if fits else Reason.BBOX_NOT_FOUR_NUMBERS
 
 
@@ -229,12 +251,3 @@ def _wrong_probabilities(  # noqa: PLR0911 - a table
     if any(number < 0 for number in integers):
         return Reason.NEGATIVE
     return None
-
-
-def _is_utf8(text: str) -> bool:
-    """False for half a surrogate pair, which JSON can write and UTF-8 cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -33,6 +33,7 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     Raises:
         PredictionReadError: If it is no Parquet file, is cut short or lacks a column.
     """
+    sha256 = content_sha256([path])
     try:
         with pq.ParquetFile(path) as opened:
             schema = opened.schema_arrow
@@ -42,33 +43,40 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
 
     def read(layout: Layout) -> Iterator[TableBatch]:
         first_row = 1
-        try:
-            # Buffering ahead, pyarrow would hold the whole file.
-            with pq.ParquetFile(path, pre_buffer=False) as opened:
-                for group in range(opened.num_row_groups):
-                    batch_rows = _batch_rows(path, opened, group, layout.columns)
-                    for batch in opened.iter_batches(
-                        batch_rows, row_groups=[group], columns=layout.columns
-                    ):
-                        rows = np.arange(first_row, first_row + batch.num_rows)
-                        first_row += batch.num_rows
-                        yield TableBatch(batch, rows)
-                promised = opened.metadata.num_rows
-        except FOOTER_ERRORS as error:
-            raise PredictionReadError(
-                f"{path} cannot be read from row {first_row} on: {error}"
-            ) from error
-        if first_row - 1 != promised:
-            raise _broken(path, f"it promises {promised} rows, but has {first_row - 1}")
+        for batch in read_columns(path, layout.columns):
+            yield TableBatch(batch, np.arange(first_row, first_row + len(batch)))
+            first_row += len(batch)
 
     return table_part(
         str(path),
         schema,
         options,
         read,
-        sha256=content_sha256([path]),
+        sha256=sha256,
         class_names_in_file=class_names,
     )
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Some columns of a Parquet file, in batches that memory holds.
+
+    Raises:
+        PredictionReadError: If it cannot be read, or has not as many rows as its footer says.
+    """
+    rows = 0
+    try:
+        # Buffering ahead, pyarrow would hold the whole file.
+        with pq.ParquetFile(path, pre_buffer=False) as opened:
+            for group in range(opened.num_row_groups):
+                batch_rows = _batch_rows(path, opened, group, columns)
+                for batch in opened.iter_batches(batch_rows, row_groups=[group], columns=columns):
+                    rows += len(batch)
+                    yield batch
+            promised = opened.metadata.num_rows
+    except FOOTER_ERRORS as error:
+        raise PredictionReadError(f"{path} cannot be read after row {rows}: {error}") from error
+    if rows != promised:
+        raise _broken(path, f"it promises {promised} rows, but has {rows}")
 
 
 def _batch_rows(path: Path, opened: pq.ParquetFile, group: int, columns: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,14 @@ SMALL_BATCH_ROWS = 8_192
 
 RAW_CHARACTERS = 10_000
 """What is kept of a row in quarantine; a longer one is cut and says how long it was."""
+
+
+ImagesNamed = Literal["predicted", "seen", "one"]
+"""Which images a file names: those that have predictions, all that the model saw, or a single one.
+
+A file of the first kind without rows says that the model found nothing. A file of the last kind is
+all that is said about its image.
+"""
 
 
 def canonical_schema(value_type: pa.DataType) -> pa.Schema:
@@ -99,6 +107,7 @@ class PredictionStream:
         value_type: float32 or float64: the widest of the parts.
         bbox_unit: What boxes are measured in, where there are boxes.
         batch_rows: The most rows a batch holds.
+        images_named: Which images each of the files names.
     """
 
     name: str
@@ -107,6 +116,7 @@ class PredictionStream:
     value_type: pa.DataType
     bbox_unit: str | None
     batch_rows: int
+    images_named: ImagesNamed
 
     @property
     def schema(self) -> pa.Schema:
@@ -117,22 +127,32 @@ class PredictionStream:
         """Batches of ``schema`` in the order of the source.
 
         Raises:
-            PredictionReadError: If a file cannot be read, or the source holds no row at all.
+            PredictionReadError: If a file cannot be read, two files are about one image where each
+                has its own, or no image is named where all should be.
         """
         empty = True
         waiting: list[pa.RecordBatch] = []
+        files: dict[str, str] = {}
+        waiting_rows = waiting_bytes = 0
         for part in self.parts:
             for batch in part.batches():
+                if self.images_named == "one":
+                    _check_only_file(batch.column("image_id")[0].as_py(), part.source, files)
                 for start in range(0, batch.num_rows, self.batch_rows):
                     empty = False
                     rows = self._with_source(batch.slice(start, self.batch_rows), part.source)
+                    waiting_rows += len(rows)
+                    waiting_bytes += rows.nbytes
                     # A folder of small files makes few batches, not one a file.
-                    if sum(map(len, waiting)) + len(rows) > min(self.batch_rows, SMALL_BATCH_ROWS):
+                    if (
+                        waiting_rows > min(self.batch_rows, SMALL_BATCH_ROWS)
+                        or waiting_bytes > BATCH_BYTES
+                    ):
                         yield from _joined(waiting)
-                        waiting = []
+                        waiting, waiting_rows, waiting_bytes = [], len(rows), rows.nbytes
                     waiting.append(rows)
         yield from _joined(waiting)
-        if empty:
+        if empty and self.images_named != "predicted":
             raise PredictionReadError(f"{self.name} holds no predictions: expected at least one")
 
     def sha256(self) -> str:
@@ -150,6 +170,16 @@ class PredictionStream:
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
+def _check_only_file(image_id: str | None, source: str, files: dict[str, str]) -> None:
+    """Raise PredictionReadError if an image has a file already, else note it in ``files``."""
+    if image_id is not None and files.setdefault(image_id, source) != source:
+        raise PredictionReadError(
+            f"{files[image_id]} and {source} are both about the image {image_id!r}: expected one "
+            "file an image; give one of the images another id, or read their folders as two "
+            "prediction sets"
+        )
+
+
 def _joined(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
     if len(batches) < 2:
         return batches
@@ -157,7 +187,10 @@ def _joined(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
 
 
 def open_stream(
-    name: str, parts: Sequence[PredictionPart], batch_rows: int = DEFAULT_BATCH_ROWS
+    name: str,
+    parts: Sequence[PredictionPart],
+    batch_rows: int = DEFAULT_BATCH_ROWS,
+    images_named: ImagesNamed = "predicted",
 ) -> PredictionStream:
     """Join the parts of a source into one stream.
 
@@ -185,6 +218,7 @@ def open_stream(
         value_type=pa.float64() if wide else pa.float32(),
         bbox_unit=first.bbox_unit,
         batch_rows=batch_rows,
+        images_named=images_named,
     )
 
 
@@ -239,6 +273,15 @@ def raw_text(row: Any) -> str:
     return f"{text[:RAW_CHARACTERS]}… ({len(text)} characters)"
 
 
+def is_utf8(text: str) -> bool:
+    """False for half a surrogate pair, which JSON can write and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def describe_names(names: Sequence[str] | None) -> str:
     """Class names for a message, the first few of many."""
     if names is None:
@@ -259,20 +302,34 @@ def content_sha256(files: Sequence[Path]) -> Callable[[], str]:
     def sha256() -> str:
         hashes: list[str] = []
         for file, identity in zip(files, before, strict=True):
-            with file.open("rb") as opened:
-                hashes.append(hashlib.file_digest(opened, "sha256").hexdigest())
+            try:
+                with file.open("rb") as opened:
+                    hashes.append(hashlib.file_digest(opened, "sha256").hexdigest())
+            except FileNotFoundError as error:
+                raise changed_file(file) from error
+            except OSError as error:
+                raise PredictionReadError(f"{file} cannot be read again: {error}") from error
             if _identity(file) != identity:
-                raise PredictionReadError(
-                    f"{file} changed while it was read: expected a file that is complete; write "
-                    "it under another name and rename it when it is"
-                )
+                raise changed_file(file)
         return combined_sha256(hashes)
 
     return sha256
 
 
-def _identity(file: Path) -> tuple[int, int, int]:
-    found = file.stat()
+def changed_file(file: object) -> PredictionReadError:
+    """The error of a file that is no longer the one it was when it was opened."""
+    return PredictionReadError(
+        f"{file} changed while it was read: expected a file that is complete; write it under "
+        "another name and rename it when it is"
+    )
+
+
+def _identity(file: Path) -> tuple[int, int, int] | None:
+    """What is another for another content; None for a file that is gone."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 

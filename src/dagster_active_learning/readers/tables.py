@@ -24,15 +24,17 @@ from dagster_active_learning.readers.columns import (
     read_categories,
     read_class_columns,
     read_class_lists,
+    read_corners,
     read_image_ids,
     read_scores,
 )
-from dagster_active_learning.readers.options import TableOptions, check_names
+from dagster_active_learning.readers.options import FixedColumns, TableOptions
 from dagster_active_learning.readers.reasons import Reason
 from dagster_active_learning.readers.stream import (
     PredictionPart,
     RejectedRow,
     describe_names,
+    is_utf8,
     prediction_batch,
     raw_text,
     with_rejected,
@@ -60,7 +62,8 @@ class Layout:
 
     ``class_columns`` is empty where the class probabilities are the list column ``class_probs``,
     which is None where the source has none; ``bbox`` is one list column or four of numbers.
-    ``categories`` are the names a category may have, or None where it may have any.
+    ``categories`` are the names a category may have, or None where it may have any. ``is_fixed``
+    says that the columns are ``FixedColumns``.
     """
 
     image_id: str
@@ -74,6 +77,7 @@ class Layout:
     categories: tuple[str, ...] | None
     bbox: tuple[str, ...]
     score_transform: str | None
+    is_fixed: bool
 
     @property
     def probabilities(self) -> tuple[str, ...]:
@@ -129,7 +133,7 @@ def find_columns(
     # pyarrow makes the list of names anew each time it is asked for.
     columns = Counter(schema.names)
     check_column_count(source, len(schema))
-    class_columns = _class_columns(schema.names, options)
+    class_columns = find_class_columns(schema.names, options)
     probs_column = None
     if not options.one_column_a_class and (
         options.score_column is None or options.class_probs_column in columns
@@ -141,11 +145,16 @@ def find_columns(
     needed = [options.image_id_column, *probabilities, *others, *bbox]
     missing = [name for name in needed if name not in columns]
     if missing:
+        advice = (
+            f"expected all of {', '.join(needed)}"
+            if isinstance(options, FixedColumns)
+            else "name the columns with the options image_id_column, class_probs_column, "
+            "class_columns, class_column_prefix, class_column_pattern, score_column, "
+            "category_column, bbox_column or bbox_columns"
+        )
         raise PredictionReadError(
             f"{source} has no column {missing[0]!r}: its columns are "
-            f"{describe_names(schema.names)}; name the columns with the options image_id_column, "
-            "class_probs_column, class_columns, class_column_prefix, class_column_pattern, "
-            "score_column, category_column, bbox_column or bbox_columns"
+            f"{describe_names(schema.names)}; {advice}"
         )
     if options.one_column_a_class and len(class_columns) < 2:
         raise PredictionReadError(
@@ -162,7 +171,11 @@ def find_columns(
     ]
     _check_object_columns(source, schema, options)
     names_in_file = list(class_columns.values()) or class_names_in_file
-    check_names("the names of the class columns", names_in_file)
+    if names_in_file and len(set(names_in_file)) != len(names_in_file):
+        raise PredictionReadError(
+            f"{source} has the classes {describe_names(names_in_file)} by {options!r}: expected "
+            "each name once"
+        )
     given = list(options.class_names or ())
     if given and class_names_in_file and not class_columns and given != list(class_names_in_file):
         raise PredictionReadError(
@@ -187,6 +200,7 @@ def find_columns(
         categories=tuple(given) if given else None,
         bbox=tuple(bbox),
         score_transform=options.score_transform,
+        is_fixed=isinstance(options, FixedColumns),
     )
 
 
@@ -208,14 +222,18 @@ def class_names_in_metadata(source: str, schema: pa.Schema) -> list[str] | None:
     if text is None:
         return None
     try:
-        names = json.loads(text)
-        check_names("class_names", names)
-    except ValueError as error:
+        listed: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        listed = None
+    # The classes of scikit-learn are often integers.
+    fits = isinstance(listed, list) and all(type(name) in (str, int) for name in listed)
+    names = [str(name) for name in listed] if fits else []
+    if not names or len(set(names)) != len(names) or not all(map(is_utf8, names)):
         raise PredictionReadError(
             f"{source}: the metadata key class_names is {text[:200]!r}, expected a JSON list of "
-            f"names: {error}"
-        ) from error
-    return [str(name) for name in names]
+            'different texts such as ["cat", "dog"]'
+        )
+    return names
 
 
 def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
@@ -244,11 +262,12 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
             found["class_probs"] = pc.if_else(pa.array(without), None, found["class_probs"])
     if layout.category is not None:
         found["category"], wrong = read_categories(
-            columns.column(layout.category), layout.categories
+            columns.column(layout.category), layout.categories, required=layout.is_fixed
         )
         broken = wrong | broken
     if layout.bbox:
-        found["bbox"], wrong = read_boxes([columns.column(name) for name in layout.bbox])
+        read = read_corners if layout.is_fixed else read_boxes
+        found["bbox"], wrong = read([columns.column(name) for name in layout.bbox])
         broken = wrong | broken
     for row, reason in broken.items():
         reasons.setdefault(row, reason)
@@ -292,7 +311,7 @@ def _shown(value: pa.Scalar) -> Any:
     return shown.decode("utf-8", errors="backslashreplace") if isinstance(shown, bytes) else shown
 
 
-def _class_columns(names: Sequence[str], options: TableOptions) -> dict[str, str]:
+def find_class_columns(names: Sequence[str], options: TableOptions) -> dict[str, str]:
     """Class columns with the class name each one stands for, in class order."""
     if options.class_columns is not None:
         return {name: name for name in options.class_columns}

@@ -100,7 +100,9 @@ def scored_image_count(store: PoolStore, prediction_sets: Sequence[str]) -> int:
 
 
 def scores_out_of_bounds(store: PoolStore, bounds: Sequence[Bounds]) -> Findings:
-    """Scores that cannot be."""
+    """Scores that cannot be; a set without predictions has no bounds."""
+    if not bounds:
+        return Findings(0, [])
     return _findings(
         store,
         check_queries.SCORES_OUT_OF_BOUNDS,
@@ -202,7 +204,7 @@ def _place(function: AcquisitionFunction) -> str:
 
 def _place_of_empty(rules: Rules) -> float | None:
     """Where all images without predictions stand; None where their scores say it."""
-    return {"first": -math.inf, "last": math.inf}.get(str(rules.images_without_predictions))
+    return {"first": -math.inf, "last": math.inf}.get(rules.images_without_predictions or "")
 
 
 def _rows(store: PoolStore, query: str, **values: Any) -> list[Any]:

@@ -283,6 +283,10 @@ class PoolStore:
         """Columns reason, rows, first_source, first_row; the most frequent reason first."""
         return self._relation(queries.QUARANTINED_BY_REASON, prediction_set=prediction_set).pl()
 
+    def first_ids(self, prediction_set: str, reason: str) -> tuple[str | None, str | None]:
+        """The beginning of the first image_id in quarantine for a reason, and in the manifest."""
+        return self._rows(queries.FIRST_IDS, prediction_set=prediction_set, reason=reason)[0]
+
     # scores
 
     def predictions_by_image(
@@ -308,6 +312,13 @@ class PoolStore:
         values = {"prediction_set": prediction_set}
         self._connection.execute(queries.DELETE_IMAGE_SCORES, values)
         self._insert_stream(queries.INSERT_IMAGE_SCORES, image_score_schema(), scores, **values)
+
+    def set_scoring(self, prediction_set: str, *, inputs: str, aggregation: str) -> None:
+        """Record by which rules a prediction set was scored."""
+        self._connection.execute(
+            queries.SET_SCORING,
+            {"prediction_set": prediction_set, "inputs": inputs, "aggregation": aggregation},
+        )
 
     def add_images_without_predictions(
         self, prediction_set: str, *, in_manifest: bool, objects: bool

@@ -109,7 +109,12 @@ SELECT $prediction_set, $model, $source, $source_sha256, coalesce(
             FROM predictions WHERE prediction_set = $prediction_set AND category IS NOT NULL)
     ),
     $prediction_count, $image_count, $image_run_count, $quarantined_count, $score_only_count,
-    $bbox_unit, $value_type, $run_id, now()
+    $bbox_unit, $value_type, $run_id, now(), NULL, NULL
+"""
+
+SET_SCORING = """
+UPDATE prediction_sets SET inputs = $inputs, aggregation = $aggregation
+WHERE prediction_set = $prediction_set
 """
 
 PREDICTION_SET = """
@@ -121,6 +126,13 @@ FROM prediction_sets WHERE prediction_set = $prediction_set
 SOURCES = """
 SELECT source, source_sha256, first_prediction_index, row_count FROM prediction_sources
 WHERE prediction_set = $prediction_set ORDER BY first_prediction_index
+"""
+
+FIRST_IDS = """
+SELECT (
+    SELECT left(image_id, 200) FROM quarantined_predictions
+    WHERE prediction_set = $prediction_set AND reason = $reason ORDER BY source, row_number LIMIT 1
+), (SELECT left(image_id, 200) FROM images ORDER BY rowid LIMIT 1)
 """
 
 QUARANTINED_BY_REASON = """
@@ -261,15 +273,15 @@ ORDER BY schema_name
 """
 
 IS_COMPLETE = """
-SELECT count(*) = 2
+SELECT count(*) = 3
     OR (SELECT readonly FROM duckdb_databases() WHERE database_name = current_database())
-FROM (
-    SELECT schema_name, database_name, view_name AS name FROM duckdb_views()
-    UNION ALL
-    SELECT schema_name, database_name, table_name FROM duckdb_tables()
-)
-WHERE schema_name = $pool AND name IN ('candidate_lineage', 'rankings')
-    AND database_name = current_database()
+FROM duckdb_columns()
+WHERE schema_name = $pool AND database_name = current_database()
+    AND (table_name, column_name) IN (
+        ('candidate_lineage', 'prediction_set'), ('prediction_sets', 'aggregation'),
+        ('rankings', 'ranked_at')
+    )
+    AND comment IS NOT NULL
 """
 
 PREDICTION_SET_NAMES = "SELECT prediction_set FROM prediction_sets ORDER BY prediction_set"
@@ -290,6 +302,10 @@ IMAGE = "SELECT uri, labeled, label FROM images WHERE image_id = $image_id"
 SCORES_OF_IMAGE = """
 SELECT * EXCLUDE (prediction_set, image_id) FROM image_scores
 WHERE prediction_set = $prediction_set AND image_id = $image_id
+"""
+
+SCORING = """
+SELECT * EXCLUDE (ingested_at) FROM prediction_sets WHERE prediction_set = $prediction_set
 """
 
 RANKINGS_OF_IMAGE = """
@@ -368,7 +384,7 @@ WITH own AS (
 )
 SELECT o.acquisition_function, count(own.image_id) AS common
 FROM labeling_candidates o LEFT JOIN own ON o.image_id = own.image_id
-WHERE o.prediction_set = $prediction_set AND o.acquisition_function <> $acquisition_function
+WHERE o.prediction_set = $prediction_set AND list_contains($others, o.acquisition_function)
 GROUP BY o.acquisition_function
 """
 

@@ -54,6 +54,18 @@ class Target:
     in_file: Callable[[bytes], bytes] = lambda content: content
 
 
+def write(target: Target, content: bytes, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Write the files of a target; the path that is opened, and the reader's options."""
+    for name, fixed in target.beside.items():
+        (folder / name).write_bytes(fixed)
+    (folder / target.file).write_bytes(target.in_file(content))
+    options = {
+        name: str(folder / value) if name in FILE_OPTIONS else value
+        for name, value in target.options.items()
+    }
+    return folder / (target.opened or target.file), options
+
+
 def check(target: Target, content: bytes, folder: Path) -> int | None:
     """Read a content in an empty folder; the number of rows, or None if it is refused.
 
@@ -61,14 +73,7 @@ def check(target: Target, content: bytes, folder: Path) -> int | None:
         AssertionError: If rows are lost, doubled, or no valid Arrow data.
         Exception: Whatever else than PredictionReadError leaves the reader.
     """
-    for name, fixed in target.beside.items():
-        (folder / name).write_bytes(fixed)
-    (folder / target.file).write_bytes(target.in_file(content))
-    path = folder / (target.opened or target.file)
-    options = {
-        name: str(folder / value) if name in FILE_OPTIONS else value
-        for name, value in target.options.items()
-    }
+    path, options = write(target, content, folder)
     if target.format == "manifest":
         return _check_manifest(path, options)
     numbers: list[int] = []
