@@ -179,7 +179,9 @@ def _explained(path: str, pool: str) -> Generator[None]:
         yield
     except (duckdb.Error, OSError) as error:
         message = str(error)
-        if isinstance(error, duckdb.IOException) and "database does not exist" in message:
+        # Not about another file, which a query may read.
+        about_database = isinstance(error, duckdb.Error) and Path(path).name in message
+        if about_database and "database does not exist" in message:
             raise PoolStateError(
                 f"the database {path} does not exist: materialize {pool}/predictions first"
             ) from error
@@ -198,8 +200,6 @@ def _explained(path: str, pool: str) -> Generator[None]:
                 f"{_free(Path(temporary))} for temporary files in {temporary}: make room and "
                 "materialize again"
             ) from error
-        # Not an error about another file, which a query may read.
-        about_database = isinstance(error, duckdb.Error) and Path(path).name in message
         not_writable = about_database and any(words in message for words in _NOT_WRITABLE)
         if not_writable or "attached in read-only mode" in message:
             raise DatabaseUnavailableError(
