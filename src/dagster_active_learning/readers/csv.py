@@ -109,8 +109,10 @@ def _first_row(path: Path) -> Path | pa.BufferReader:
         check_column_count(path, len(next(filter(None, rows), [])))
     except csv.Error:  # a field is too long for a name; the parser says where
         return path
-    is_whole = lines.tell() < BLOCK_BYTES
-    return pa.BufferReader(block[: lines.tell()]) if is_whole else path
+    if lines.tell() == BLOCK_BYTES:
+        return path
+    # The parser finds a header by its end, which nothing need follow.
+    return pa.BufferReader(block[: lines.tell()] + b"\n")
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
