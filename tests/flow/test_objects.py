@@ -38,6 +38,18 @@ def scores_by_image(frame: pl.DataFrame) -> dict[str, dict]:
     return {row.pop("image_id"): row for row in frame.to_dicts()}
 
 
+def test_images_without_objects_that_the_manifest_does_not_have_are_told(store, tmp_path):
+    for image, content in {"a": "0 0.5 0.5 0.1 0.1 0.9\n", "b": "", "c": "", "d": ""}.items():
+        (tmp_path / f"{image}.txt").write_text(content)
+    told = []
+    store.replace_images(manifest(["a", "b"]))
+    stream = read_predictions(tmp_path, format="yolo")
+    ingest(store, stream, rules=DETECTION, in_manifest=True, report=told.append)
+    assert told[0].startswith("2 images in which nothing was found are not in the manifest")
+    scored = score(store, rules=DETECTION, in_manifest=True)
+    assert scored["image_id"].to_list() == ["a", "b"]
+
+
 # Encord Active: a metric of an image is the mean over its objects; an image's mean object score is
 # that of the largest class confidence of each object, and 0 if there is none.
 def test_scores_of_an_image_are_means_over_its_objects(store):

@@ -125,7 +125,7 @@ def test_a_pool_of_an_earlier_version_gets_what_it_lacks(database, tmp_path):
     with duckdb.connect(str(database)) as connection:
         store = PoolStore(connection, "pool")
         ranked_files(store, write_files(tmp_path / "files", [("a", [0.5, 0.5])]))
-        connection.execute("DROP VIEW candidate_lineage")
+        connection.execute("DROP VIEW candidate_lineage; DROP TABLE rankings")
         for column in ("inputs", "aggregation"):
             connection.execute(f"ALTER TABLE prediction_sets DROP COLUMN {column}")
     with duckdb.connect(str(database), read_only=True) as connection:
@@ -138,6 +138,7 @@ def test_a_pool_of_an_earlier_version_gets_what_it_lacks(database, tmp_path):
         assert len(connection.execute("FROM candidate_lineage").fetchall()) == 4
         comments = {name: comment for name, _, comment in store.columns("candidate_lineage")}
         assert "Which row of the file, from 1" in str(comments["row_number"])
+        assert store.columns("rankings")
         ingest(store, read_predictions(tmp_path / "files" / "*.parquet", format="parquet"))
         score(store)
         rules = connection.execute("SELECT inputs, aggregation FROM prediction_sets").fetchall()
@@ -148,6 +149,7 @@ def test_a_pool_of_an_earlier_version_gets_what_it_lacks(database, tmp_path):
     "lack",
     [
         "DROP VIEW candidate_lineage",
+        "DROP TABLE rankings",
         "ALTER TABLE prediction_sets DROP COLUMN aggregation",
         "COMMENT ON COLUMN candidate_lineage.prediction_set IS NULL",
     ],

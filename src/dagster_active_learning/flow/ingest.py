@@ -63,7 +63,7 @@ def ingest_predictions(
         run_id: What reads them, for the record.
         rules: What the predictions are.
         in_manifest: Whether only images of the pool's manifest may have predictions.
-        report: Told how many rows have been read.
+        report: Told how many rows have been read, and which images the manifest does not have.
 
     Raises:
         PredictionReadError: If the source cannot be read, changes while it is read, no row of it
@@ -106,6 +106,13 @@ def ingest_predictions(
         moved = 0
         if in_manifest:
             moved = store.quarantine_images_not_in_manifest(prediction_set, Reason.NOT_IN_MANIFEST)
+            # There is no row of theirs to keep in quarantine.
+            strangers = store.empty_images_not_in_manifest(prediction_set)
+            if strangers:
+                report(
+                    f"{strangers:,} images in which nothing was found are not in the manifest: "
+                    "they have no scores"
+                )
         stored = store.add_prediction_set(
             prediction_set,
             model=model,

@@ -30,6 +30,7 @@ TABLES = (
     "prediction_sources",
     "predictions",
     "quarantined_predictions",
+    "rankings",
 )
 """The tables of ``schema.sql``."""
 
@@ -72,6 +73,11 @@ class PredictionSet:
     bbox_unit: str | None
     value_type: str
     run_id: str
+
+    @property
+    def has_class_probs(self) -> bool:
+        """Whether any of its predictions has class probabilities."""
+        return self.prediction_count > self.score_only_count
 
 
 @dataclass(frozen=True)
@@ -180,6 +186,11 @@ class PoolStore:
     def add_empty_images(self, prediction_set: str, images: pa.RecordBatch) -> None:
         """Store the column image_id: images in which the model found no object."""
         self._insert(queries.INSERT_EMPTY_IMAGES, images, prediction_set=prediction_set)
+
+    def empty_images_not_in_manifest(self, prediction_set: str) -> int:
+        """How many images in which the model found no object the manifest does not have."""
+        values = {"prediction_set": prediction_set}
+        return self._rows(queries.EMPTY_IMAGES_NOT_IN_MANIFEST, **values)[0][0]
 
     def add_quarantined(self, prediction_set: str, rows: pa.RecordBatch) -> None:
         """Store rows with the columns source, row_number, image_id, reason and raw."""
@@ -378,15 +389,19 @@ class PoolStore:
         candidates: Mapping[str, pl.DataFrame],
         run_id: str,
         *,
+        limit: int,
         objects: bool,
     ) -> None:
-        """Store functions' candidates by their names.
+        """Store functions' candidates by their names, of each function ``limit`` at the most.
 
         They have the columns rank, image_id, score, uncertainty and prediction_count.
         """
         values = {"prediction_set": prediction_set}
+        of_functions = {**values, "acquisition_functions": list(candidates)}
+        for statement in queries.DELETE_RANKINGS:
+            self._connection.execute(statement, of_functions)
         self._connection.execute(
-            queries.DELETE_CANDIDATES, {**values, "acquisition_functions": list(candidates)}
+            queries.INSERT_RANKINGS, {**of_functions, "limit": limit, "run_id": run_id}
         )
         # Together, for the classes of their images are looked up in all predictions.
         incoming = pl.concat(

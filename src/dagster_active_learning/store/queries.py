@@ -61,6 +61,11 @@ INSERT_EMPTY_IMAGES = """
 INSERT INTO empty_images SELECT $prediction_set, image_id FROM incoming
 """
 
+EMPTY_IMAGES_NOT_IN_MANIFEST = """
+SELECT count(DISTINCT e.image_id) FROM empty_images e ANTI JOIN images i ON e.image_id = i.image_id
+WHERE e.prediction_set = $prediction_set
+"""
+
 INSERT_QUARANTINED = """
 INSERT INTO quarantined_predictions
 SELECT $prediction_set, source, row_number, image_id, reason, raw FROM incoming
@@ -206,9 +211,14 @@ SELECT s.image_id, s.{{score}} AS score, s.prediction_count {UNLABELED}
     AND (s.prediction_count = 0 OR $cut IS NULL OR s.{{score}} {{as_good_as}} $cut)
 """
 
-DELETE_CANDIDATES = """
-DELETE FROM labeling_candidates
-WHERE prediction_set = $prediction_set AND list_contains($acquisition_functions, acquisition_function)
+DELETE_RANKINGS = (
+    "DELETE FROM labeling_candidates WHERE prediction_set = $prediction_set AND list_contains($acquisition_functions, acquisition_function)",
+    "DELETE FROM rankings WHERE prediction_set = $prediction_set AND list_contains($acquisition_functions, acquisition_function)",
+)
+
+INSERT_RANKINGS = """
+INSERT INTO rankings
+SELECT $prediction_set, unnest($acquisition_functions), $limit, $run_id, now()
 """
 
 PREDICTED_CLASSES = """
@@ -263,11 +273,11 @@ ORDER BY schema_name
 """
 
 IS_COMPLETE = """
-SELECT count(*) = 2
+SELECT count(*) = 3
     OR (SELECT readonly FROM duckdb_databases() WHERE database_name = current_database())
 FROM duckdb_columns()
 WHERE schema_name = $pool AND database_name = current_database()
-    AND (table_name, column_name) IN (('candidate_lineage', 'prediction_set'), ('prediction_sets', 'aggregation'))
+    AND (table_name, column_name) IN (('candidate_lineage', 'prediction_set'), ('prediction_sets', 'aggregation'), ('rankings', 'prediction_set'))
     AND comment IS NOT NULL
 """
 

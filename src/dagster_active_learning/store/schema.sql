@@ -157,6 +157,20 @@ COMMENT ON COLUMN labeling_candidates.prediction_count IS 'How many predictions 
 COMMENT ON COLUMN labeling_candidates.predicted_class IS 'The class with the highest mean probability; of objects the most frequent class';
 COMMENT ON COLUMN labeling_candidates.run_id IS 'Dagster run that ranked the images';
 
+CREATE TABLE IF NOT EXISTS rankings (
+    prediction_set VARCHAR NOT NULL,
+    acquisition_function VARCHAR NOT NULL,
+    candidate_limit BIGINT NOT NULL,
+    run_id VARCHAR NOT NULL,
+    ranked_at TIMESTAMPTZ NOT NULL
+);
+COMMENT ON TABLE rankings IS 'How the images were ranked the last time, one row a ranking';
+COMMENT ON COLUMN rankings.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN rankings.acquisition_function IS 'The rule that ranks the images';
+COMMENT ON COLUMN rankings.candidate_limit IS 'How many candidates there are at the most';
+COMMENT ON COLUMN rankings.run_id IS 'Dagster run that ranked the images';
+COMMENT ON COLUMN rankings.ranked_at IS 'When they were ranked';
+
 -- A prediction's file is the one with rows whose first position is the last before it. An ASOF join
 -- finds it by order: a join on a range would compare every prediction with every file.
 CREATE VIEW IF NOT EXISTS candidate_lineage AS
