@@ -12,7 +12,9 @@ def rows(store, sql):
     return store.connection.execute(sql).fetchall()
 
 
-def ingest(store, stream, *, in_manifest=False, prediction_set="set", rules=RULES):
+def ingest(
+    store, stream, *, in_manifest=False, prediction_set="set", rules=RULES, report=lambda _: None
+):
     return flow.ingest_predictions(
         store,
         stream,
@@ -21,7 +23,7 @@ def ingest(store, stream, *, in_manifest=False, prediction_set="set", rules=RULE
         run_id="run",
         rules=rules,
         in_manifest=in_manifest,
-        report=lambda _: None,
+        report=report,
     )
 
 

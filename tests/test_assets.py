@@ -128,6 +128,10 @@ def test_group_kinds_and_versions_are_set():
             {"predictions": PredictionFiles("p.json", "rvc"), "inputs": "independent"},
             "inputs is 'independent', but what class probabilities of the format 'rvc' leave over",
         ),
+        (
+            {"predictions": PredictionFiles("labels", "yolo"), "inputs": "logits"},
+            "inputs is 'logits', but what class probabilities of the format 'yolo' leave over",
+        ),
         ({"images": "manifest.txt"}, "expected one of csv, jsonl, parquet"),
     ],
 )
@@ -360,13 +364,29 @@ def test_steps_without_what_they_need_say_what_to_materialize(
         materialize(pool(files), ["pool/image_scores"])
 
 
-def test_a_database_in_memory_is_refused(instance):
+def test_a_database_in_memory_is_refused(instance, write_predictions):
+    files = PredictionFiles(write_predictions([[0.5, 0.5]]), "parquet")
     with pytest.raises(dg.DagsterInvalidDefinitionError, match="give it the path of a file"):
         dg.materialize(
-            pool(PredictionFiles("p.csv", "csv")).assets,
+            pool(files).assets,
             instance=instance,
             resources={"duckdb": DuckDBResource(database=":memory:")},
         )
+
+
+def test_the_database_is_not_open_while_a_source_is_opened(
+    materialize, write_predictions, database, query
+):
+    class Elsewhere(PredictionFiles):
+        """Takes long to download."""
+
+        def open(self, value, partition_key=None):
+            # DuckDB refuses it as long as the process has a connection of another configuration.
+            duckdb.connect(str(database), config={"threads": 1}).close()
+            return super().open(value, partition_key)
+
+    materialize(pool(Elsewhere(write_predictions([[0.5, 0.5]]), "parquet")))
+    assert len(query("FROM pool.predictions")) == 1
 
 
 def test_a_failed_step_leaves_the_former_state_and_no_open_connection(

@@ -10,6 +10,7 @@ import pytest
 from dagster_duckdb import DuckDBResource
 
 from dagster_active_learning import (
+    PoolImages,
     PredictionAsset,
     PredictionFiles,
     PredictionFileSensor,
@@ -25,6 +26,7 @@ PREDICTIONS, SCORES, *CANDIDATES = KEYS = [
     dg.AssetKey(["pool", "image_scores"]),
     *(dg.AssetKey(["pool", "labeling_candidates", name]) for name in FUNCTIONS),
 ]
+IMAGES, EXPORT = (dg.AssetKey(["pool", name]) for name in ("images", "exported_candidates"))
 
 
 @dg.asset(name="model", partitions_def=DYNAMIC)
@@ -56,7 +58,8 @@ class Pool:
             self.definitions, self.instance, cursor=self.cursor
         )
         self.cursor = result.cursor
-        return {key: result.get_num_requested(key) for key in KEYS if result.get_num_requested(key)}
+        requested = {key: result.get_num_requested(key) for key in [IMAGES, *KEYS, EXPORT]}
+        return {key: number for key, number in requested.items() if number}
 
     def materialize(self, *keys, partition_key=None):
         job = self.definitions.get_job_def("__ASSET_JOB")
@@ -94,7 +97,7 @@ def test_scores_and_candidates_follow_new_predictions_once(database, instance, f
     assert pool.tick() == dict.fromkeys([SCORES, *CANDIDATES], 2)
 
 
-def test_what_the_sensor_runs_automation_does_not_run_again(database, instance, files):
+def test_what_the_sensor_runs_automation_does_not_run_again(database, instance, files, tmp_path):
     pool = Pool(
         database,
         instance,
@@ -102,6 +105,7 @@ def test_what_the_sensor_runs_automation_does_not_run_again(database, instance, 
         partitions_def=DYNAMIC,
         automation=True,
         sensor=PredictionFileSensor(),
+        export=f"{tmp_path}/{{partition_key}}.csv",
     )
     assert pool.tick() == {}
     sensor = pool.definitions.get_sensor_def("pool__prediction_files")
@@ -117,10 +121,11 @@ def test_what_the_sensor_runs_automation_does_not_run_again(database, instance, 
         assert job.execute_in_process(
             instance=instance, partition_key=request.partition_key
         ).success
+        assert (tmp_path / f"{request.partition_key}.csv").exists()
         assert pool.tick() == {}
     assert {request.partition_key for request in requests} == {"may", "june"}
     pool.materialize(PREDICTIONS, partition_key="may")
-    assert pool.tick() == dict.fromkeys([SCORES, *CANDIDATES], 1)
+    assert pool.tick() == dict.fromkeys([SCORES, *CANDIDATES, EXPORT], 1)
 
 
 def test_predictions_follow_the_asset_that_makes_them(database, instance):
@@ -150,11 +155,30 @@ def test_candidates_follow_the_manifest(database, instance, files, tmp_path):
         max_quarantined_share=1.0,  # what is said about the other images
         automation=True,
     )
-    images = dg.AssetKey(["pool", "images"])
     pool.definitions.get_job_def("pool__labeling").execute_in_process(instance=instance)
     assert pool.tick() == {}
-    pool.materialize(images)
+    pool.materialize(IMAGES)
     assert pool.tick() == dict.fromkeys([SCORES, *CANDIDATES], 1)
+
+
+def test_the_manifest_follows_the_asset_that_makes_it(database, instance, files, tmp_path):
+    (tmp_path / "manifest.csv").write_text("image_id\nimage0\nimage1\n")
+    pool = Pool(
+        database,
+        instance,
+        [model],
+        predictions=PredictionFiles(tmp_path / "may.parquet", "parquet"),
+        images=PoolImages(tmp_path / "manifest.csv", deps=["model"]),
+        max_quarantined_share=1.0,
+        automation=True,
+    )
+    pool.materialize(dg.AssetKey("model"))
+    pool.definitions.get_job_def("pool__labeling").execute_in_process(instance=instance)
+    assert pool.tick() == {}
+    pool.materialize(dg.AssetKey("model"))
+    assert pool.tick() == dict.fromkeys([IMAGES, SCORES, *CANDIDATES], 1)
+    pool.materialize(IMAGES, SCORES, *CANDIDATES)
+    assert pool.tick() == {}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 from dagster_duckdb import DuckDBResource
+from dagster_shared.serdes import serialize_value
 
 from dagster_active_learning import (
     PredictionFiles,
@@ -38,7 +39,7 @@ def instance():
 def run(database, instance):
     """Materialize and check what is selected, all by default; returns the run's result."""
 
-    def run(definitions, selection=None, *, keys=(), raise_on_error=True):
+    def run(definitions, selection=None, *, keys=(), raise_on_error=True, run_config=None):
         several = {
             "dagster/asset_partition_range_start": keys[0],
             "dagster/asset_partition_range_end": keys[-1],
@@ -51,6 +52,7 @@ def run(database, instance):
             partition_key=keys[0] if len(keys) == 1 else None,
             tags=several,
             raise_on_error=raise_on_error,
+            run_config=run_config,
         )
 
     return run
@@ -177,6 +179,22 @@ BROKEN = {
         ["UPDATE image_scores SET entropy = NULL WHERE image_id = 'image0'"],
         {"every_image_scored": (ERROR, "wrongly_scored", 1)},
     ),
+    "another score that is null": (
+        ["UPDATE image_scores SET variance = NULL WHERE image_id = 'image0'"],
+        {"every_image_scored": (ERROR, "wrongly_scored", 1)},
+    ),
+    "all scores are null": (
+        ["UPDATE image_scores SET entropy = NULL, least_confidence = NULL, margin = NULL, variance = NULL WHERE image_id = 'image0'"],
+        {"every_image_scored": (ERROR, "wrongly_scored", 1)},
+    ),
+    "a score of objects where there are none": (
+        ["UPDATE image_scores SET mean_object_score = 0.5 WHERE image_id = 'image0'"],
+        {"every_image_scored": (ERROR, "wrongly_scored", 1)},
+    ),
+    "scores of an image that there is not": (
+        ["INSERT INTO image_scores SELECT * REPLACE ('ghost' AS image_id) FROM image_scores WHERE image_id = 'image0'"],
+        {"every_image_scored": (ERROR, "wrongly_scored", 1)},
+    ),
     "scores out of bounds": (
         [
             "UPDATE image_scores SET entropy = log2(3) + 0.02, least_confidence = -0.01 WHERE image_id = 'image0'",
@@ -185,17 +203,17 @@ BROKEN = {
         {"scores_in_bounds": (ERROR, "out_of_bounds", 3)},
     ),
     "a labeled candidate": (
-        ["UPDATE images SET labeled = true FROM labeling_candidates c WHERE images.image_id = c.image_id AND rank = 2 AND acquisition_function = 'margin'",
-         "DELETE FROM labeling_candidates WHERE acquisition_function = 'entropy'"],
-        {"margin.no_labeled_candidates": (ERROR, "wrong", 1)},
+        # Images that are high in one ranking are in the other one too.
+        ["UPDATE images SET labeled = true FROM labeling_candidates c WHERE images.image_id = c.image_id AND rank = 2 AND acquisition_function = 'margin'"],
+        {"margin.no_labeled_candidates": (ERROR, "wrong", 1), "entropy.no_labeled_candidates": (ERROR, "wrong", 1)},
     ),
     "a rank that is missing": (
         ["DELETE FROM labeling_candidates WHERE acquisition_function = 'margin' AND rank = 2"],
-        {"margin.ranks_without_gaps": (ERROR, "wrong", 1)},
+        {"margin.ranks_without_gaps": (ERROR, "wrong", 1), "margin.candidates_are_fresh": (ERROR, "missing", 1)},
     ),
     "no first rank": (
         ["DELETE FROM labeling_candidates WHERE acquisition_function = 'margin' AND rank = 1"],
-        {"margin.ranks_without_gaps": (ERROR, "wrong", 1)},
+        {"margin.ranks_without_gaps": (ERROR, "wrong", 1), "margin.candidates_are_fresh": (ERROR, "missing", 1)},
     ),
     "a rank and its image twice": (
         ["INSERT INTO labeling_candidates FROM labeling_candidates WHERE acquisition_function = 'margin' AND rank = 3"],
@@ -204,6 +222,28 @@ BROKEN = {
     "an image with two ranks": (
         ["INSERT INTO labeling_candidates SELECT * REPLACE (6 AS rank) FROM labeling_candidates WHERE acquisition_function = 'margin' AND rank = 3"],
         {"margin.ranks_without_gaps": (ERROR, "wrong", 2)},
+    ),
+    "ranks in reverse": (
+        ["UPDATE labeling_candidates SET rank = 6 - rank WHERE acquisition_function = 'entropy'"],
+        {"entropy.ranks_without_gaps": (ERROR, "wrong", 4)},
+    ),
+    "no candidates": (
+        ["DELETE FROM labeling_candidates WHERE acquisition_function = 'margin'"],
+        {"margin.candidates_are_fresh": (ERROR, "missing", 5)},
+    ),
+    "candidates without their last": (
+        ["DELETE FROM labeling_candidates WHERE acquisition_function = 'margin' AND rank > 2"],
+        {"margin.candidates_are_fresh": (ERROR, "missing", 3)},
+    ),
+    "an image that was scored after the others were ranked": (
+        ["INSERT INTO images SELECT * REPLACE ('new' AS image_id) FROM images WHERE image_id = 'image3'",
+         "INSERT INTO predictions SELECT * REPLACE ('new' AS image_id) FROM predictions WHERE image_id = 'image3'",
+         "INSERT INTO image_scores SELECT * REPLACE ('new' AS image_id, 0 AS margin, 0 AS entropy) FROM image_scores WHERE image_id = 'image3'"],
+        {"margin.candidates_are_fresh": (ERROR, "missing", 1)},
+    ),
+    "candidates that left the manifest": (
+        ["DELETE FROM images USING labeling_candidates c WHERE images.image_id = c.image_id AND rank = 2 AND acquisition_function = 'margin'"],
+        {"margin.candidates_are_fresh": (ERROR, "outdated", 1), "entropy.candidates_are_fresh": (ERROR, "outdated", 1)},
     ),
     "other scores than were ranked": (
         ["UPDATE image_scores SET margin = margin / 2 FROM labeling_candidates c WHERE image_scores.image_id = c.image_id AND rank < 3 AND acquisition_function = 'margin'"],
@@ -317,12 +357,13 @@ SELECT * FROM (VALUES
     ('c', 0.5, 'car', NULL), ('c', 0.5, 'car', NULL)
     {more}
 ) t(image_id, score, category, bbox)
+{limit}
 """
 
 
-def objects(more="", **settings):
+def objects(more="", limit="", **settings):
     source = PredictionQuery(
-        OBJECTS.format(more=more), score_column="score", category_column="category",
+        OBJECTS.format(more=more, limit=limit), score_column="score", category_column="category",
         bbox_column="bbox", bbox_unit="pixel",
     )  # fmt: skip
     return active_learning_definitions(
@@ -340,6 +381,33 @@ def test_objects_without_class_probabilities_are_sound(run, aggregation, score_o
     assert "mean_object_score.no_labeled_candidates" not in found
 
 
+@pytest.fixture
+def object_manifest(tmp_path):
+    """The images of the objects, and one in which nothing was found."""
+    (tmp_path / "manifest.csv").write_text("image_id\na\nb\nc\nnothing\n")
+    return tmp_path / "manifest.csv"
+
+
+@pytest.mark.parametrize(("wanted", "passes"), [(None, True), (0.75, True), (1.0, False)])
+def test_an_image_without_objects_is_covered_unless_it_should_have_some(
+    run, object_manifest, wanted, passes
+):
+    found = evaluations(run(objects(images=object_manifest, min_coverage=wanted)))
+    assert failed(found) == (set() if passes else {"pool_coverage"})
+    assert number(found["pool_coverage"], "coverage") == 0.75
+    assert number(found["pool_coverage"], "min_coverage") == (wanted or 0.0)
+
+
+def test_a_detector_that_found_nothing_is_sound(run, object_manifest, query):
+    definitions = objects(limit="LIMIT 0", images=object_manifest)
+    assert failed(evaluations(run(definitions))) == set()
+    candidates = query(
+        "SELECT image_id, score FROM pool.labeling_candidates "
+        "WHERE acquisition_function = 'mean_object_score' ORDER BY ALL"
+    )
+    assert candidates == [(image_id, 0.0) for image_id in ("a", "b", "c", "nothing")]
+
+
 def test_the_same_box_twice_is_an_error(run):
     twice = ", ('a', 0.9, 'car', [1.0, 2.0, 3.0, 4.0])"
     found = evaluations(run(objects(twice)))
@@ -354,6 +422,34 @@ def test_other_categories_found_are_a_warning(run):
     found = evaluations(run(objects(", ('d', 0.5, 'van', [1.0, 2.0, 3.0, 4.0])")))
     assert failed(found) == {"class_names_unchanged"}
     assert found["class_names_unchanged"].severity == WARN
+
+
+def test_images_in_which_nothing_was_found_have_scores_in_bounds(run, check, tmp_path, query):
+    for image in ("a", "b"):
+        (tmp_path / f"{image}.txt").touch()
+    definitions = active_learning_definitions(
+        pool="pool", task="detection", predictions=PredictionFiles(tmp_path, "yolo")
+    )
+    found = evaluations(run(definitions))
+    assert failed(found) == set()
+    assert number(found["scores_in_bounds"], "rows") == 2
+    query("UPDATE pool.image_scores SET mean_object_score = 1.1 WHERE image_id = 'a'")
+    assert number(check(definitions)["scores_in_bounds"], "out_of_bounds") == 1
+
+
+@pytest.mark.parametrize("score_only", [None, "binary"])
+def test_objects_of_which_some_have_class_probabilities_are_sound(run, check, query, score_only):
+    source = PredictionQuery(
+        """SELECT * FROM (VALUES ('a', 0.9, [0.9, 0.1]), ('a', 0.8, NULL), ('b', 0.5, NULL),
+            ('c', 0.6, [0.6, 0.4])) t(image_id, score, class_probs)""",
+        score_column="score",
+    )
+    definitions = active_learning_definitions(
+        pool="pool", task="detection", predictions=source, score_only=score_only
+    )
+    assert failed(evaluations(run(definitions))) == set()
+    query("UPDATE pool.image_scores SET margin = NULL WHERE image_id = 'c'")
+    assert number(check(definitions)["every_image_scored"], "wrongly_scored") == 1
 
 
 # Class names
@@ -394,7 +490,86 @@ def test_a_class_more_is_a_change(run, sound, tmp_path, write_predictions):
     assert examples(found) == [{"class_index": 3, "before": None, "now": "3"}]
 
 
+def test_the_classes_of_the_only_partition_are_compared_with_what_they_were(run, tmp_path, write):
+    def months(*names):
+        source = PredictionFiles(
+            f"{tmp_path}/{{partition_key}}.parquet", "parquet", class_names=list(names)
+        )
+        return definitions_of(tmp_path, predictions=source, images=None, partitions_def=STATIC)
+
+    write("may.parquet")
+    for names, passes in [("abc", True), ("abc", True), ("acb", False), ("acb", True)]:
+        found = evaluations(run(months(*names), keys=["may"]))["class_names_unchanged"]
+        assert found.passed is passes
+
+
+def test_evaluations_are_small(run, sound, tmp_path, write_predictions):
+    ids = [f"{row}{'🦊' * 10_000}{row}" for row in range(40)]
+    class_probs = np.full((80, 1000), 1 / 1000)
+    class_probs[:30] = 1
+    write_predictions(class_probs, image_ids=[*ids, *ids])
+    (tmp_path / "manifest.csv").write_text(
+        "".join(f"{one}\n" for one in ["image_id", *ids, *(one + "'" for one in ids)])
+    )
+    for number in range(2):
+        names = [f"{number}{'🦊' * 300}{index}" for index in range(1000)]
+        definitions = named(tmp_path, *names)
+        result = run(definitions, raise_on_error=False)
+    assert failed(evaluations(result)) >= {
+        "class_names_unchanged",
+        "valid_class_probabilities",
+        "pool_coverage",
+    }
+    sizes = {
+        event.event_specific_data.check_name: len(serialize_value(event))
+        for event in result.all_events
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    }
+    assert max(sizes.values()) < 100_000, sizes
+
+
 # Candidates and time
+
+
+def test_the_limit_is_that_of_the_run(run, check, sound, query):
+    margin = dg.AssetSelection.assets(["pool", "labeling_candidates", "margin"])
+    run(sound)
+    for limit in (3, 8):
+        config = {"ops": {"pool__labeling_candidates": {"config": {"limit": limit}}}}
+        run(sound, margin, run_config=config)
+        assert failed(check(sound)) == set()
+    query_in_pool(query, "DELETE FROM labeling_candidates WHERE acquisition_function = 'margin' AND rank > 6")  # fmt: skip
+    found = check(sound)["margin.candidates_are_fresh"]
+    assert number(found, "missing") == 2
+    assert all(row["prediction_count"] == 1 for row in examples(found))
+
+
+def test_images_that_were_never_ranked(run, check, sound):
+    tables = ("images", "predictions", "image_scores")
+    run(sound, dg.AssetSelection.assets(*(["pool", table] for table in tables)))
+    found = check(sound)
+    assert failed(found) == {"margin.candidates_are_fresh", "entropy.candidates_are_fresh"}
+    assert number(found["margin.candidates_are_fresh"], "missing") == 5
+
+
+@pytest.mark.parametrize("limit", [3, 100])
+@pytest.mark.parametrize("rule", [None, "first", "last", "exclude"])
+@pytest.mark.parametrize("task", ["classification", "detection"])
+def test_rankings_are_sound_wherever_images_without_predictions_are(
+    run, check, write_predictions, tmp_path, query, task, rule, limit
+):
+    write_predictions([[0.5, 0.5], [0.75, 0.25], [1, 0], [2, 2], [0.75, 0.25]])
+    images = ["image_id", *(f"image{number}" for number in range(8))]
+    (tmp_path / "manifest.csv").write_text("\n".join(images))
+    definitions = definitions_of(
+        tmp_path, task=task, limit=limit, images_without_predictions=rule, acquisition_functions=None, max_quarantined_share=1, min_coverage=1,
+    )  # fmt: skip
+    assert failed(evaluations(run(definitions))) == {"pool_coverage"}
+    function = "mean_object_score" if task == "detection" else "entropy"
+    # Swapped are two images of which one has to come first.
+    query_in_pool(query, f"UPDATE labeling_candidates SET rank = 3 - rank WHERE rank < 3 AND acquisition_function = '{function}'")  # fmt: skip
+    places = query(f"SELECT score, prediction_count FROM pool.labeling_candidates WHERE rank < 3 AND acquisition_function = '{function}'")  # fmt: skip
+    assert (f"{function}.ranks_without_gaps" in failed(check(definitions))) == (len(set(places)) > 1)  # fmt: skip
 
 
 def test_candidates_older_than_their_predictions(run, check, sound, query):
@@ -494,6 +669,7 @@ def test_checks_that_are_run_alone_look_at_all_partitions(run, check, months, qu
     found = check(months)
     assert failed(found) == {
         "valid_class_probabilities", "every_image_scored", "margin.ranks_without_gaps",
+        "margin.candidates_are_fresh",
     }  # fmt: skip
     assert {number(one, "prediction_sets") for one in found.values()} == {3}
     (gap,) = examples(found["margin.ranks_without_gaps"])
@@ -511,7 +687,7 @@ def test_class_names_are_those_of_the_set_read_before(run, check, months, write_
         {"prediction_set": "june", "class_index": 3, "before": None, "now": "3"}
     ]
     again = evaluations(run(months, keys=["may", "june"]))["class_names_unchanged"]
-    assert number(again, "changed") == 1, "june after may, and may after nothing older"
+    assert number(again, "changed") == 2, "may after june as it was, and june after may"
 
 
 def test_a_ranking_of_a_partition_is_older_by_its_own_time(run, check, months):

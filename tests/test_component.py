@@ -480,7 +480,97 @@ WRONG = {
     "template that gives nothing": (
         ["pool: '{{ env.NOWHERE_SET }}'", "predictions: {asset: a}"],
         3,
-        "gives nothing",
+        "gives None, expected text",
+    ),
+    "name that no template has": (
+        [
+            "pool: a",
+            "predictions:",
+            "  format: csv",
+            "  path: '{{ data_folder }}/a.csv'",
+        ],
+        6,
+        "'data_folder' is undefined; there are env, dg, datetime",
+    ),
+    "name in a path alone": (
+        ["pool: a", "predictions: {asset: a}", "images: '{{ data_folder }}/m.csv'"],
+        5,
+        "'data_folder' is undefined",
+    ),
+    "attribute that is not there": (
+        ["pool: a", "predictions: {asset: a}", "export: ['{{ context.nothing }}/c.csv']"],
+        5,
+        "has no attribute 'nothing'; there are env, dg,",
+    ),
+    "template that gives no text": (
+        ["pool: a", "predictions: {asset: a}", "images: \"{{ dict(path='m.csv') }}\""],
+        5,
+        "gives {'path': 'm.csv'}, expected text",
+    ),
+    "automation as a word": (
+        ["pool: a", "automation: maybe", "predictions: {asset: a}"],
+        4,
+        "automation is 'maybe', expected true or false",
+    ),
+    "automation as text": (
+        ["pool: a", "predictions: {asset: a}", "automation: 'false'"],
+        5,
+        "automation is 'false'",
+    ),
+    "automation from the environment": (
+        ["pool: a", "predictions: {asset: a}", "automation: '{{ env.HOME }}'"],
+        5,
+        "a template may compare, as in {{ env.NAME == 'yes' }}",
+    ),
+    "freshness_policy as text": (
+        ["pool: a", "predictions: {asset: a}", "freshness_policy: daily"],
+        5,
+        "freshness_policy is 'daily', expected a FreshnessPolicy",
+    ),
+    "freshness_policy as a number": (
+        ["pool: a", "freshness_policy: '{{ 7 }}'", "predictions: {asset: a}"],
+        4,
+        "freshness_policy is 7",
+    ),
+    "group_name": (
+        ["pool: a", "predictions: {asset: a}", "group_name: my group"],
+        5,
+        "group_name is 'my group': \"my group\" is not a valid asset group name",
+    ),
+    "asset without a name": (["pool: a", "predictions: {asset: ''}"], 4, "is the asset ''"),
+    "export to an address": (
+        ["pool: a", "predictions: {asset: a}", "export: s3://bucket/c.csv"],
+        5,
+        "export is the address 's3://bucket/c.csv', expected a local path",
+    ),
+    "manifest at an address": (
+        ["pool: a", "predictions: {asset: a}", "images: s3://bucket/m.csv"],
+        5,
+        "images is the address 's3://bucket/m.csv', expected a local path",
+    ),
+    "labeled at an address": (
+        ["pool: a", "predictions: {asset: a}", "images: {path: m.csv, labeled: s3://b/m.txt}"],
+        5,
+        "labeled is the address 's3://b/m.txt'",
+    ),
+    "owner": (
+        ["pool: a", "predictions: {asset: a}", "translation: {owners: [x]}"],
+        5,
+        "translation of a/predictions: Invalid owner 'x'",
+    ),
+    "one key for all": (
+        ["pool: a", "translation: {key: foo}", "predictions: {asset: a}"],
+        4,
+        "translation gives 6 assets the key 'foo'",
+    ),
+    "partitions by translation": (
+        [
+            "pool: a",
+            "predictions: {asset: a}",
+            "translation: {partitions_def: {type: daily, start_date: '2026-01-01'}}",
+        ],
+        5,
+        "set partitions_def of the pool instead",
     ),
     "several dimensions": (
         ["pool: a", "predictions: {asset: a}", "partitions_def: {type: multi}"],
@@ -496,6 +586,36 @@ WRONG = {
         ["pool: a", "predictions: {asset: a}", "sensor: {}"],
         5,
         "sensor watches files, but predictions is a PredictionAsset",
+    ),
+    "sensor as text": (
+        ["pool: a", "sensor: hourly", "predictions: {path: p, format: csv}"],
+        4,
+        "sensor is 'hourly', expected an object with minimum_interval_seconds",
+    ),
+    "sensor from a template": (
+        ["pool: a", "sensor: '{{ dict(x=5) }}'", "predictions: {path: p, format: csv}"],
+        4,
+        "sensor is {'x': 5}, expected a PredictionFileSensor",
+    ),
+    "sensor of keys that are no names": (
+        [
+            "pool: a",
+            "predictions: {path: '{partition_key}.csv', format: csv}",
+            "partitions_def: {type: static, partition_keys: [a, b/c]}",
+            "sensor: {}",
+        ],
+        6,
+        "partitions_def has 'b/c': expected keys without '/'",
+    ),
+    "sensor of days in folders": (
+        [
+            "pool: a",
+            "predictions: {path: '{partition_key}.csv', format: csv}",
+            "partitions_def: \"{{ dg.DailyPartitionsDefinition('2026/01/01', fmt='%Y/%m/%d') }}\"",
+            "sensor: {}",
+        ],
+        6,
+        "partitions_def has '%Y/%m/%d': expected keys without '/'",
     ),
     "sensor without a pause": (
         ["pool: a", "sensor: {minimum_interval_seconds: 0}", "predictions: {asset: a}"],
@@ -533,6 +653,21 @@ def test_a_wrong_value_gives_an_error_with_its_line(load, case):
     told = [message for message in messages(error.value) if words in message]
     assert told, list(messages(error.value))
     assert f"defs.yaml:{number}" in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("images", 7, "images is 7, expected a path or PoolImages"),
+        ("sensor", True, "sensor is True, expected a PredictionFileSensor"),
+        ("automation", "yes", "automation is 'yes', expected true or false"),
+        ("freshness_policy", timedelta(days=7), "expected a FreshnessPolicy"),
+    ],
+)
+def test_python_refuses_what_it_is_not(setting, value, words):
+    with pytest.raises(ValueError, match=f"^{setting} is ") as error:
+        active_learning_definitions(pool="signs", predictions=FILES, **{setting: value})
+    assert words in str(error.value)
 
 
 def test_translation_changes_assets_and_what_depends_on_them(load, write_predictions, database):
@@ -578,17 +713,6 @@ def test_translation_changes_assets_and_what_depends_on_them(load, write_predict
     ]
 
 
-def test_translation_cannot_give_one_asset_other_partitions(load):
-    with pytest.raises(Exception) as error:  # noqa: PT011
-        load("""
-        pool: a
-        predictions: {asset: a}
-        translation:
-          partitions_def: {type: daily, start_date: "2026-01-01"}
-        """)
-    assert "set partitions_def of the pool instead" in "".join(messages(error.value))
-
-
 class WatchedPool(ActiveLearningComponent):
     """A pool as a user extends it."""
 
@@ -618,6 +742,62 @@ def test_a_subclass_changes_specs_and_execution(write_predictions, database):
     assert len(events) == 6
     assert all(event.materialization.metadata["watched"].value for event in events)
     assert "dagster/row_count" in events[0].materialization.metadata
+
+
+def test_a_subclass_changes_each_partition_of_a_run(write_predictions, database, tmp_path):
+    pool = WatchedPool(
+        pool="signs",
+        predictions=PredictionFiles(f"{tmp_path}/{{partition_key}}.parquet", "parquet"),
+        partitions_def=dg.StaticPartitionsDefinition(["june", "may"]),
+        acquisition_functions=["margin"],
+    )
+    for key in ("june", "may"):
+        write_predictions([[0.5, 0.5]] * len(key), name=f"{key}.parquet")
+    definitions = pool.build_defs(None)
+    result = dg.materialize(
+        definitions.assets,
+        resources={"duckdb": DuckDBResource(database=str(database))},
+        tags={
+            "dagster/asset_partition_range_start": "june",
+            "dagster/asset_partition_range_end": "may",
+        },
+    )
+    tables = {spec.tags["table"] for asset in definitions.assets or [] for spec in asset.specs}
+    assert tables == {"predictions", "image_scores", "labeling_candidates"}
+    events = result.get_asset_materialization_events()
+    assert len(events) == 6
+    for event in events:
+        metadata = event.materialization.metadata
+        assert metadata["watched"].value
+        assert metadata["dagster/partition_row_count"].value == len(str(event.partition))
+
+
+def test_a_pool_in_yaml_refers_to_its_line(load, sandbox):
+    _, definitions = load("pool: signs\npredictions: {asset: a}")
+    for asset in definitions.assets:
+        for spec in asset.specs:
+            (place,) = spec.metadata["dagster/code_references"].code_references
+            assert place.file_path == str(sandbox.defs_folder_path / "pool" / "defs.yaml")
+            assert place.line_number == 1
+
+
+class ReferredPool(ActiveLearningComponent):
+    """A pool whose assets say themselves where their code is."""
+
+    def get_asset_spec(self, spec, asset):
+        spec = super().get_asset_spec(spec, asset)
+        return spec.merge_attributes(metadata={"dagster/code_references": "own"})
+
+
+def test_what_a_subclass_says_of_an_asset_is_kept():
+    pool = ReferredPool(pool="signs", predictions=FILES)
+    added = {"dagster/code_references": "added", "more": True}
+    for asset in pool.definitions(metadata=added).assets or []:
+        for spec in asset.specs:
+            assert (spec.metadata["dagster/code_references"], spec.metadata["more"]) == (
+                "own",
+                True,
+            )
 
 
 @pytest.mark.parametrize(

@@ -30,12 +30,13 @@ sys.stdin.read()
 def opened(database):
     """Open the pool of the test's database; what is reported goes to a list."""
 
-    def run(*, timeout=10.0, report=lambda _: None, resource=None):
+    def run(*, timeout=10.0, report=lambda _: None, resource=None, read_only=False):
         return open_pool(
             resource or DuckDBResource(database=str(database)),
             "pool",
             lock_timeout_seconds=timeout,
             report=report,
+            read_only=read_only,
         )
 
     return run
@@ -236,6 +237,51 @@ def test_what_is_no_database_fails_at_once(tmp_path, opened, name):
     resource = DuckDBResource(database=str(tmp_path / name))
     with pytest.raises(duckdb.IOException, match=name), opened(resource=resource):
         pass
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)],
+    ids=["pipe", "folder", "device"],
+)  # fmt: skip
+def test_what_is_no_file_is_refused(database, opened, make, read_only):
+    make(database)
+    with (
+        pytest.raises(DatabaseUnavailableError, match="expected a regular file") as error,
+        opened(read_only=read_only),
+    ):
+        pass
+    assert str(database) in str(error.value)
+
+
+def test_a_reader_does_not_make_the_database(database, opened):
+    with (
+        pytest.raises(PoolStateError, match="does not exist: materialize pool/predictions first"),
+        opened(read_only=True),
+    ):
+        pass
+    assert list(database.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM images", "ALTER TABLE images ADD COLUMN a INT"])
+def test_a_transaction_of_the_same_process_in_the_way_says_so(database, opened, statement):
+    with opened() as store:
+        store.connection.execute("INSERT INTO images (image_id, labeled) VALUES ('a', false)")
+    # As the resource configures it: DuckDB would not open the file beside another configuration.
+    with duckdb.connect(str(database), config={"custom_user_agent": "dagster"}) as notebook:
+        notebook.begin()
+        notebook.execute(f"USE pool; {statement}")
+        with (
+            pytest.raises(DatabaseUnavailableError, match="Commit or roll back") as error,
+            opened() as store,
+            store.transaction(),
+        ):
+            store.connection.execute(statement)
+        for words in (str(database), f"this process (PID {os.getpid()})"):
+            assert words in str(error.value)
+        notebook.rollback()
+    with opened() as store:
+        assert store.image_counts() == (1, 0)
 
 
 def test_a_database_that_is_open_read_only_says_so(database, write_predictions, query):

@@ -1,6 +1,8 @@
 """Candidates as files that an asset of the pool writes."""
 
 import hashlib
+import subprocess
+import sys
 
 import dagster as dg
 import polars as pl
@@ -53,21 +55,74 @@ def test_the_candidates_are_written_after_they_are_ranked(database, write_predic
     ]
 
 
-def test_the_export_depends_on_every_ranking_and_is_not_there_by_default():
-    files = PredictionFiles("p.csv", "csv")
-    (spec,) = [
-        spec
-        for asset in pool(files, export="c.csv").assets or ()
-        for spec in asset.specs
-        if spec.key == ASSET
+def test_they_are_written_beside_another_reader(database, write_predictions, tmp_path):
+    files = PredictionFiles(write_predictions([[0.5, 0.5]]), "parquet")
+    definitions = pool(files, export=tmp_path / "candidates.csv", lock_timeout_seconds=0)
+    materialized(definitions, database)
+    reader = (
+        "import sys, duckdb; c = duckdb.connect(sys.argv[1], read_only=True); print(input('.'))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", reader, str(database)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.read(1) == b"."
+        assert materialized(definitions, database, selection=[ASSET])
+        process.communicate(b"\n")
+    assert process.returncode == 0
+
+
+FILES = PredictionFiles("p.csv", "csv")
+
+
+def export_specs(**settings):
+    """The spec of the export, if there is one."""
+    specs = [spec for asset in pool(FILES, **settings).assets or () for spec in asset.specs]
+    return [spec for spec in specs if spec.key == ASSET]
+
+
+def test_the_export_depends_on_every_ranking_and_the_manifest_and_is_not_there_by_default():
+    rankings = {"entropy", "least_confidence", "margin", "variance"}
+    for settings, deps in (({}, rankings), ({"images": "m.csv"}, rankings | {"images"})):
+        (spec,) = export_specs(export="c.csv", **settings)
+        assert {dep.asset_key.path[-1] for dep in spec.deps} == deps
+    assert export_specs() == []
+
+
+def test_what_is_written_where_is_the_code_version():
+    settings = [
+        {"export": "c.csv"},
+        {"export": "d.csv"},
+        {"export": ["c.csv", "c.parquet"]},
+        {"export": "c.csv", "acquisition_functions": ["margin"]},
     ]
-    assert {dep.asset_key.path[-1] for dep in spec.deps} == {
-        "entropy",
-        "least_confidence",
-        "margin",
-        "variance",
-    }
-    assert ASSET not in {spec.key for asset in pool(files).assets or () for spec in asset.specs}
+    versions = [spec.code_version for one in settings for spec in export_specs(**one)]
+    assert len(set(versions)) == len(versions) == len(settings)
+    assert versions[0] == export_specs(**settings[0])[0].code_version
+
+
+def test_functions_that_the_pool_had_before_are_left_out(database, write_predictions, tmp_path):
+    """Their candidates are still in the database; neither files nor agreement know them."""
+    files = PredictionFiles(write_predictions([[0.5, 0.5]]), "parquet")
+    before = pool(files, acquisition_functions=["entropy", "variance", "margin"])
+    definitions = pool(
+        files, acquisition_functions=["margin", "entropy"], export=tmp_path / "candidates.csv"
+    )
+    events = {}
+    for one in (before, definitions):
+        result = dg.materialize(
+            one.assets, resources={"duckdb": DuckDBResource(database=str(database))}
+        )
+        for event in result.get_asset_materialization_events():
+            events[event.asset_key] = event.materialization.metadata
+    assert len(load_candidates(database, pool="pool")) == 3
+    written = pl.read_csv(tmp_path / "candidates.csv")["acquisition_function"]
+    assert written.to_list() == ["margin", "entropy"]
+    ranking = events[dg.AssetKey(["pool", "labeling_candidates", "margin"])]
+    compared = [row.data["acquisition_function"] for row in ranking["agreement"].records]
+    assert compared == ["entropy"]
 
 
 def test_each_partition_has_its_file(database, write_predictions, tmp_path):

@@ -14,12 +14,15 @@ from dagster_shared.serdes import serialize_value
 from PIL import Image
 
 from dagster_active_learning import (
+    ACQUISITION_FUNCTIONS,
     PoolImages,
     PredictionAsset,
     PredictionFiles,
     active_learning_definitions,
+    explain_candidate,
     gallery,
 )
+from dagster_active_learning.candidate_metadata import CandidatePictures
 from dagster_active_learning.metadata import CELL_BYTES, rows_table, shown
 
 FUNCTIONS = ["entropy", "least_confidence", "margin", "variance"]
@@ -52,9 +55,9 @@ def tiles(monkeypatch):
     asked = []
     draw = gallery.contact_sheet
 
-    def contact_sheet(tiles, *, max_bytes):
+    def contact_sheet(tiles, thumbnails, *, max_bytes):
         asked.append(list(tiles))
-        return draw(tiles, max_bytes=max_bytes)
+        return draw(tiles, thumbnails, max_bytes=max_bytes)
 
     monkeypatch.setattr(gallery, "contact_sheet", contact_sheet)
     return asked
@@ -123,6 +126,23 @@ def test_the_gallery_shows_the_first_ranks(materialize, write_predictions, tiles
     ]
 
 
+def test_an_image_is_read_once_for_the_galleries_of_all_functions(
+    materialize, write_predictions, monkeypatch, tmp_path
+):
+    write_images(tmp_path, 5)
+    manifest = write_manifest(tmp_path / "m.csv", {f"image{n}": f"image{n}.png" for n in range(5)})
+    read = []
+    monkeypatch.setattr(
+        gallery.contact_sheets,
+        "read_image_file",
+        lambda uri, **_: read.append(Path(uri).stem) or Path(uri).read_bytes(),
+    )
+    path = write_predictions(random_class_probs(5))
+    done = materialize(pool(PredictionFiles(path, "parquet"), images=manifest))
+    assert all("gallery" in done[key].metadata for key in CANDIDATES)
+    assert sorted(read) == [f"image{n}" for n in range(5)]
+
+
 @pytest.mark.parametrize(
     ("uri", "located"),
     [
@@ -138,7 +158,9 @@ def test_only_relative_uris_start_from_the_folder(
     uri, located, materialize, write_predictions, tmp_path, monkeypatch
 ):
     sheets = []
-    monkeypatch.setattr(gallery, "contact_sheet", lambda tiles, **_: sheets.append(tiles) or b"png")
+    monkeypatch.setattr(
+        gallery, "contact_sheet", lambda tiles, *_, **__: sheets.append(tiles) or b"png"
+    )
     manifest = write_manifest(tmp_path / "manifest.csv", {"image0": uri})
     path = write_predictions([[0.5, 0.5]])
     materialize(
@@ -286,6 +308,51 @@ def test_a_partition_is_compared_with_the_one_that_was_read_before(
     assert said["june"]["overlap_with_former"].value == 1
 
 
+@pytest.mark.parametrize(
+    ("rules", "name", "formula"),
+    [
+        ({}, "entropy", "-Σ p·log2 p, mean over the image's predictions, bits"),
+        (
+            {"inputs": "independent", "aggregation": "max"},
+            "entropy",
+            "-Σ (p·log2 p + (1-p)·log2(1-p)), max over the image's predictions, bits",
+        ),
+        (
+            {"task": "detection", "inputs": "logits", "aggregation": "min"},
+            "mean_object_score",
+            "the detector's score or p(1), 0 for an image without objects, min over the image's predictions, probability",
+        ),
+    ],
+)
+def test_the_formula_is_the_one_that_was_computed(
+    rules, name, formula, materialize, write_predictions, database, monkeypatch
+):
+    """In the lineage, in the asset's description, below the histogram and in the explanation."""
+    labels = []
+    monkeypatch.setattr(
+        gallery, "score_histogram", lambda *_, score_label, **__: labels.append(score_label) or b""
+    )
+    definitions = pool(
+        PredictionFiles(write_predictions([[0.5, 0.5]]), "parquet"),
+        acquisition_functions=[name],
+        **rules,
+    )
+    key = f"pool/labeling_candidates/{name}"
+    lineage = records(materialize(definitions)[key].metadata["lineage"])
+    assert {"what": "formula", "value": formula} in lineage
+    of_prediction, of_image, unit = formula.rsplit(", ", 2)
+    assert labels == [f"{of_prediction}, {unit}"]
+    (description,) = [
+        str(spec.description)
+        for asset in definitions.assets or ()
+        for spec in asset.specs
+        if spec.key.to_user_string() == key
+    ]
+    assert f"({of_prediction})" in description
+    explained = explain_candidate(database, "image0", pool="pool").splitlines()
+    assert f"  formula {of_prediction}, {of_image}" in explained
+
+
 def test_the_share_of_labeled_images(materialize, write_predictions, tmp_path):
     uris = {f"image{number}": None for number in range(8)}
     manifest = write_manifest(tmp_path / "m.csv", uris, labeled=["image1", "image2"])
@@ -319,6 +386,18 @@ def test_a_pool_in_python_refers_to_its_line():
             assert place.file_path == __file__
             line = Path(__file__).read_text("utf-8").splitlines()[place.line_number - 1]
             assert "active_learning_definitions(" in line
+
+
+def test_metadata_that_leave_no_room_do_not_fail_a_ranking_that_is_done():
+    tile = gallery.Tile(
+        rank=1, image_id="image", uri="missing.png", score=0.5, predicted_class="class"
+    )
+    margin = ACQUISITION_FUNCTIONS["margin"]
+    pictures = CandidatePictures([tile], None, margin, margin.formula, 0.5)
+    for size in (0, 80_000, 200_000):
+        assert (
+            picture(pictures.drawn({"text": "x" * size}, gallery.Thumbnails())["gallery"]).width > 0
+        )
 
 
 HOSTILE = ["x", "漢", "🦊", "\x00", "\u202e", '"', "<b>"]

@@ -27,7 +27,7 @@ DEFINITIONS = {
 }
 TABLES = [
     "image_scores", "labeling_candidates", "prediction_sets", "prediction_sources", "predictions",
-    "quarantined_predictions",
+    "quarantined_predictions", "rankings",
 ]  # fmt: skip
 
 
@@ -170,7 +170,7 @@ def test_one_run_materializes_each_partition_of_a_range(
     together = {(table, key): rows(table, key) for table in TABLES for key in keys[:2]}
     for key in keys[:2]:
         materialize(definitions, key)
-    without_run = {"prediction_sets", "labeling_candidates"}
+    without_run = {"prediction_sets", "labeling_candidates", "rankings"}
     for (table, key), found in together.items():
         if table not in without_run:
             assert rows(table, key) == found
@@ -224,19 +224,47 @@ def test_data_versions_follow_the_content_of_the_partitions(materialize, write, 
     assert changed["may"] != together[0]["may"]
 
 
+@pytest.mark.parametrize(
+    ("table", "assets"),
+    [
+        ("predictions", [["pool", "predictions"]]),
+        ("prediction_sets", [["pool", "image_scores"]]),
+        ("image_scores", [["pool", "labeling_candidates", name] for name in ("margin", "entropy")]),
+        ("prediction_sets", [["pool", "exported_candidates"]]),
+    ],
+)
 def test_a_partition_that_fails_leaves_the_others_and_its_own_former_rows(
-    materialize, write, rows, tmp_path
+    table, assets, materialize, write, rows, query, tmp_path, instance
 ):
-    definitions = pool(files(tmp_path))
+    definitions = pool(files(tmp_path), export=f"{tmp_path}/{{partition_key}}.csv")
     for key in KEYS:
         write(key)
-        materialize(definitions, key)
-    before = rows("predictions", "june")
-    (tmp_path / "june.parquet").unlink()
-    result = materialize(definitions, *KEYS, raise_on_error=False)
+    materialize(definitions, *KEYS)
+    # What the step needs of june.
+    if table == "predictions":
+        (tmp_path / "june.parquet").unlink()
+    else:
+        query(f"DELETE FROM pool.{table} WHERE prediction_set = 'june'")
+    before = {(one, key): rows(one, key) for one in TABLES for key in KEYS}
+    selection = [dg.AssetKey(key) for key in assets]
+    result = materialize(definitions, *KEYS, selection=selection, raise_on_error=False)
     assert not result.success
-    assert rows("predictions", "june") == before
-    assert len(rows("predictions", "july")) == 4
+    for key in KEYS[1:]:
+        assert {one: rows(one, key) for one in TABLES} == {one: before[one, key] for one in TABLES}
+    # The database has may anew, and Dagster knows it.
+    for key in assets:
+        asset = dg.AssetRecordsFilter(dg.AssetKey(key))
+        new = [
+            record
+            for record in instance.fetch_materializations(asset, limit=10).records
+            if record.run_id == result.run_id
+        ]
+        assert [record.partition_key for record in new] == ["may"]
+        said = new[0].asset_materialization
+        assert said.metadata["dagster/partition_row_count"].value > 0
+        assert "dagster/row_count" not in said.metadata
+        has_version = assets[0][1] in ("predictions", "labeling_candidates")
+        assert ("dagster/data_version" in (said.tags or {})) is has_version
 
 
 @pytest.mark.parametrize(
@@ -313,6 +341,31 @@ def test_a_partition_key_never_leaves_the_folder(key, template, tmp_path):
 def test_other_keys_stand_in_the_path_as_they_are(key, tmp_path):
     path = partition_path(f"{tmp_path}/{{partition_key}}/{{partition_key}}.csv", key)
     assert path == f"{tmp_path}/{key}/{key}.csv"
+
+
+@pytest.mark.parametrize("key", ["x" * 10_000, "x" * 252, "ü" * 126, "a/" * 3_000 + "a"])
+def test_a_key_that_is_too_long_for_a_file_is_refused_before_anything_is_written(
+    key, materialize, rows, tmp_path
+):
+    with pytest.raises(PredictionReadError, match="cannot stand in the path") as error:
+        partition_path(f"{tmp_path}/{{partition_key}}.csv", key)
+    assert f"of {len(key):,} characters" in str(error.value)
+    assert len(str(error.value)) < 1_000
+    source = PredictionQuery("SELECT 'a' AS image_id, [0.5, 0.5] AS class_probs")
+    export = f"{tmp_path}/out/{{partition_key}}.csv"
+    definitions = pool(source, dg.StaticPartitionsDefinition([key]), export=export)
+    with pytest.raises(PredictionReadError, match="cannot stand in the path"):
+        materialize(definitions, key)
+    assert len(rows("labeling_candidates", key)) == 4
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "template", ["s3://bucket/{partition_key}.csv", "in/{partition_key}/p.csv"]
+)
+def test_a_key_may_be_as_long_as_the_file_system_allows(template):
+    key = "x" * (1_000 if template.startswith("s3") else 255)
+    assert partition_path(template, key) == template.replace("{partition_key}", key)
 
 
 @pytest.mark.parametrize("key", ["*", "?????", "[a-z]*", "x[1]", "**"])

@@ -51,6 +51,8 @@ class Daemon:
             )
         requests = [one for one in done.run_requests or [] if one.run_key not in self.run_keys]
         self.run_keys |= {request.run_key for request in requests}
+        for request in requests:
+            self.instance.add_run(dg.DagsterRun("job", tags=dict(request.tags)))
         return [request.partition_key for request in requests]
 
     def ticks(self, count=2):
@@ -73,12 +75,10 @@ def instance():
 def watch(instance, database):
     """A pool and its sensor, watched by a daemon."""
 
-    def run(path, format="csv", partitions_def=PARTITIONS, **settings):
+    def run(path, partitions_def=PARTITIONS, predictions=None, **settings):
         definitions = active_learning_definitions(
             pool="pool",
-            predictions=PredictionFiles(path, format, class_column_prefix="p_")
-            if format == "csv"
-            else PredictionFiles(path, format),
+            predictions=predictions or PredictionFiles(path, "csv", class_column_prefix="p_"),
             partitions_def=partitions_def,
             sensor=PredictionFileSensor(),
             **settings,
@@ -169,6 +169,29 @@ def test_the_same_content_never_starts_a_second_run(watch, tmp_path, change):
     assert daemon.ticks(4) == [[], [], [], []]
     file.write_text(content(seed=1))
     assert daemon.ticks(4) == [[], ["may"], [], []]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("partitions_def", [PARTITIONS, None])
+@pytest.mark.parametrize("contents", ["AA", "AB", "ABA", "ABAB", "AABBAABB", "A-A", "AB-A", "AB-B"])
+def test_what_differs_from_the_last_content_starts_a_run_and_nothing_else(
+    watch, tmp_path, contents, partitions_def, restart
+):
+    """Also what was there before, and what is back after it was gone (-)."""
+    path = f"{tmp_path}/{'{partition_key}' if partitions_def else 'may'}.csv"
+    daemon = watch(path, partitions_def=partitions_def)
+    file, last = tmp_path / "may.csv", None
+    for one in contents:
+        if restart:
+            again = watch(path, partitions_def=partitions_def)
+            again.cursor, again.run_keys = daemon.cursor, daemon.run_keys
+            daemon = again
+        file.unlink(missing_ok=True)
+        if one != "-":
+            file.write_text(content(seed=ord(one)))
+        started = sum(len(tick) for tick in daemon.ticks(3))
+        assert started == (one not in ("-", last))
+        last = last if one == "-" else one
 
 
 @pytest.mark.parametrize("forgotten", [None, "{}", "no JSON", '{"format": 99}'])
@@ -262,15 +285,24 @@ def test_what_takes_too_long_to_be_hashed_is_known_by_its_time(
         (dg.DailyPartitionsDefinition("2026-01-01"), "2026-01-02", "latest"),
     ],
 )
-def test_other_partitions_are_those_of_the_pool(
-    watch, tmp_path, warnings, partitions_def, known, unknown
-):
+def test_other_partitions_are_those_of_the_pool(watch, tmp_path, partitions_def, known, unknown):
     daemon = watch(f"{tmp_path}/{{partition_key}}.csv", partitions_def=partitions_def)
     for key in (known, unknown):
         (tmp_path / f"{key}.csv").write_text(content())
     assert daemon.ticks(3) == [[], [known], []]
-    assert warnings[0] == f"not yet or no partitions of the pool are {unknown!r}"
+    assert daemon.skip_reason == (
+        "1 prediction sets are as they were, 0 are new or changed and have to be the same at the "
+        f"next tick, 1 not yet or no partitions of the pool: {unknown!r}"
+    )
     assert daemon.run(known).success
+
+
+@pytest.mark.parametrize("partitions_def", [PARTITIONS, None])
+def test_a_path_that_matches_nothing_is_named(watch, tmp_path, partitions_def):
+    path = f"{tmp_path}/nowhere/{'{partition_key}' if partitions_def else '*'}.csv"
+    daemon = watch(path, partitions_def=partitions_def)
+    assert daemon.ticks() == [[], []]
+    assert daemon.skip_reason == f"no file matches {path}"
 
 
 def test_a_file_for_a_day_that_is_not_over_is_read_when_it_is(watch, tmp_path):
@@ -320,6 +352,23 @@ def test_files_on_another_filesystem(watch, tmp_path, query):
         (f"memory:///{tmp_path.name}/may/2.csv",),
     ]
     memory.rm(f"/{tmp_path.name}", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "beside"),
+    [("coco", {"instances": "{folder}/instances.json"}, "instances.json"), ("rvc", {"image_ids": "{stem}.txt"}, "may.txt")],
+)  # fmt: skip
+def test_another_file_that_is_read_too_is_a_part_of_the_content(
+    watch, tmp_path, format, options, beside
+):
+    given = {name: value.replace("{folder}", str(tmp_path)) for name, value in options.items()}
+    path = f"{tmp_path}/m{{partition_key}}.json"
+    daemon = watch(path, predictions=PredictionFiles(path, format, **given), task="detection")
+    (tmp_path / "may.json").write_text("[]")
+    (tmp_path / beside).write_text("{}")
+    assert daemon.ticks(3) == [[], ["ay"], []]
+    (tmp_path / beside).write_text('{"images": []}')
+    assert daemon.ticks(3) == [[], ["ay"], []]
 
 
 def test_predictions_wait_for_the_manifest(watch, tmp_path):

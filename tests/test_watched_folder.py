@@ -165,6 +165,10 @@ def test_files_that_are_dropped_into_a_folder_become_partitions_with_candidates(
     wait_for_ticks(3)
     assert sorted(finished()) == ["july", "june", "may", "may"]
     assert candidates() == {"may": 6, "june": 20, "july": 7}
+
+    write(inbox / "may.csv", 5, seed=1)
+    wait_until(lambda: len(finished()) == 5)
+    assert candidates() == {"may": 5, "june": 20, "july": 7}, "what it was at first"
     failed = [
         tick
         for name in ("signs__prediction_files", "automation")

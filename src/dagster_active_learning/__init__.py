@@ -93,6 +93,8 @@ __all__ = [
     "warm_up",
 ]
 
+_DATA_FRAME_NAMES = ("explain_candidate", "load_candidates", "register_functions", "score_images")
+
 DagsterLibraryRegistry.register("dagster-active-learning", __version__, is_dagster_package=False)
 
 
@@ -105,4 +107,8 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _DATA_FRAME_NAMES:
+        # Whoever works with data frames finds ``pl.col(…).acquisition`` there: polars is loaded now
+        # in any case.
+        import_module(f"{__name__}.{_MODULES['AcquisitionNamespace']}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -17,7 +17,12 @@ from dagster_active_learning.metadata import (
     table_metadata,
     unscored_metadata,
 )
-from dagster_active_learning.partitions import materialized, partition_value, prediction_sets
+from dagster_active_learning.partitions import (
+    collected,
+    materialized,
+    partition_value,
+    prediction_sets,
+)
 from dagster_active_learning.rules import check_limit, check_seed
 from dagster_active_learning.specs import RESOURCE
 
@@ -91,7 +96,7 @@ class PoolAssets:
         **options: Any,
     ) -> dg.AssetsDefinition:
         """The assets that fill one table."""
-        # One run of many partitions opens the database once; runs beside it would wait for it.
+        # As many runs as partitions would start a process each, and wait for each other.
         partitioned = specs[0].partitions_def is not None
         backfill_policy = dg.BackfillPolicy.single_run() if partitioned else None
 
@@ -125,45 +130,51 @@ class PoolAssets:
         yield dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(sha256))
 
     def _predictions(self, context: dg.AssetExecutionContext, upstream: Any = None) -> Results:
-        from dagster_active_learning import flow
-
         names = prediction_sets(context)
         partitioned = self._component.partitions_def is not None
-        done: dict[str, tuple[Metadata, str | None]] = {}
-        with self._component.open_pool(context) as store:
-            self._require_images(store)
+        with collected(context) as done:
             for name in names:
                 value = upstream
                 if partitioned and self._source.upstream is not None:
                     value = partition_value(upstream, name, len(names))
-                stored = flow.ingest_predictions(
-                    store,
-                    self._source.open(value, store.connection, name if partitioned else None),
-                    prediction_set=name,
-                    model=self._source.model,
-                    run_id=context.run.run_id,
-                    rules=self._rules,
-                    in_manifest=self._manifest is not None,
-                    report=context.log.info,
-                )
-                if stored.quarantined_count:
-                    context.log.warning(
-                        f"{stored.quarantined_count:,} rows cannot be scored; they are in "
-                        f"{self._pool}.quarantined_predictions with the reason"
-                    )
-                metadata = {
-                    **prediction_metadata(store, stored),
-                    **self._prediction_lineage(stored),
-                }
-                done[name] = metadata, stored.source_sha256
-        yield materialized(context, self._specs.predictions.key, done)
+                done[self._specs.predictions.key][name] = self._ingest(context, name, value)
+        yield from materialized(context, done)
 
-    def _image_scores(self, context: dg.AssetExecutionContext) -> Results:
+    def _ingest(
+        self, context: dg.AssetExecutionContext, name: str, value: Any
+    ) -> tuple[Metadata, str]:
+        """Read a prediction set: its metadata and the hash of its source."""
         from dagster_active_learning import flow
 
-        predictions = self._specs.predictions.key
-        done: dict[str, tuple[Metadata, str | None]] = {}
+        partitioned = self._component.partitions_def is not None
+        # Before the database is open: a download may take long.
+        read = self._source.open(value, name if partitioned else None)
         with self._component.open_pool(context) as store:
+            self._require_images(store)
+            stored = flow.ingest_predictions(
+                store,
+                read(store.connection),
+                prediction_set=name,
+                model=self._source.model,
+                run_id=context.run.run_id,
+                rules=self._rules,
+                in_manifest=self._manifest is not None,
+                report=context.log.info,
+            )
+            metadata = {**prediction_metadata(store, stored), **self._prediction_lineage(stored)}
+        if stored.quarantined_count:
+            context.log.warning(
+                f"{stored.quarantined_count:,} rows cannot be scored; they are in "
+                f"{self._pool}.quarantined_predictions with the reason"
+            )
+        return metadata, stored.source_sha256
+
+    def _image_scores(self, context: dg.AssetExecutionContext) -> Results:
+        # What is heavy is loaded before the database is open.
+        from dagster_active_learning import flow
+
+        predictions, key = self._specs.predictions.key, self._specs.image_scores.key
+        with collected(context) as done, self._component.open_pool(context) as store:
             self._require_images(store)
             for name in prediction_sets(context):
                 stored = flow.score_prediction_set(
@@ -195,12 +206,12 @@ class PoolAssets:
                     "images_without_predictions": without,
                     **{f"mean_{function}": means[function] for function in scored},
                 }
-                done[name] = metadata, None
-        yield materialized(context, self._specs.image_scores.key, done)
+                done[key][name] = metadata, None
+        yield from materialized(context, done)
 
     def _labeling_candidates(self, context: dg.AssetExecutionContext) -> Results:
-        # What is heavy is loaded before the database is open, as in the other steps.
         import_module("dagster_active_learning.flow")
+        from dagster_active_learning.gallery import Thumbnails
 
         config = context.op_execution_context.op_config
         check_limit(config["limit"])
@@ -210,17 +221,23 @@ class PoolAssets:
             for function in self._component.functions
             if self._specs.candidates[function.name].key in context.selected_asset_keys
         ]
-        ranked: dict[str, dict[str, tuple[Metadata, CandidatePictures, str]]] = {}
-        with self._component.open_pool(context) as store:
-            self._require_images(store)
-            for name in prediction_sets(context):
-                ranked[name] = self._rank(context, store, name, selected)
-        for function in selected:
-            done: dict[str, tuple[Metadata, str | None]] = {}
-            for name, results in ranked.items():
-                metadata, pictures, sha256 = results[function.name]
-                done[name] = pictures.drawn(metadata), sha256
-            yield materialized(context, self._specs.candidates[function.name].key, done)
+        pictures: dict[str, dict[str, CandidatePictures]] = {}
+        with collected(context) as done:
+            with self._component.open_pool(context) as store:
+                self._require_images(store)
+                for name in prediction_sets(context):
+                    pictures[name] = {}
+                    for function, result in self._rank(context, store, name, selected).items():
+                        metadata, pictures[name][function], sha256 = result
+                        done[self._specs.candidates[function].key][name] = metadata, sha256
+            for name, rankings in pictures.items():
+                # Of one set the functions have many images in common: each file is decoded once.
+                thumbnails = Thumbnails()
+                for function, ranking in rankings.items():
+                    of_asset = done[self._specs.candidates[function].key]
+                    metadata, sha256 = of_asset[name]
+                    of_asset[name] = ranking.drawn(metadata, thumbnails), sha256
+        yield from materialized(context, done)
 
     def _rank(
         self,
@@ -238,6 +255,7 @@ class PoolAssets:
             store,
             prediction_set,
             functions,
+            compared=self._component.functions,
             rules=self._rules,
             partitioned=self._component.partitions_def is not None,
             manifest=self._manifest.path if self._manifest else None,
@@ -274,13 +292,17 @@ class PoolAssets:
     def _exported_candidates(
         self, files: "CandidateFiles", key: dg.AssetKey, context: dg.AssetExecutionContext
     ) -> Results:
-        done: dict[str, tuple[Metadata, str | None]] = {}
-        with self._component.open_pool(context) as store:
+        # Not all that is there: functions that the pool had before have left their candidates.
+        functions = [function.name for function in self._component.functions]
+        with (
+            collected(context) as done,
+            self._component.open_pool(context, read_only=True) as store,
+        ):
             for name in prediction_sets(context):
-                metadata = files.write(store, name)
+                metadata = files.write(store, name, functions)
                 context.log.info(f"{metadata['dagster/row_count']:,} candidates written")
-                done[name] = metadata, None
-        yield materialized(context, key, done)
+                done[key][name] = metadata, None
+        yield from materialized(context, done)
 
     def _prediction_lineage(self, stored: "PredictionSet") -> Metadata:
         upstream = self._source.upstream

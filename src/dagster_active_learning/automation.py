@@ -45,6 +45,15 @@ def check_schedule(schedule: str | None, partitions_def: dg.PartitionsDefinition
         ) from error
 
 
+def check_freshness_policy(freshness_policy: dg.FreshnessPolicy | None) -> None:
+    """Raise ValueError unless Dagster can tell by it how old the candidates may be."""
+    if not isinstance(freshness_policy, (dg.FreshnessPolicy, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(
+            f"freshness_policy is {freshness_policy!r}, expected a FreshnessPolicy; in YAML a "
+            "template such as {{ dg.FreshnessPolicy.time_window(datetime.timedelta(days=7)) }}"
+        )
+
+
 def pool_job(pool: str, specs: PoolSpecs) -> UnresolvedAssetJobDefinition:
     """The job that materializes all assets of a pool, its manifest too."""
     return dg.define_asset_job(

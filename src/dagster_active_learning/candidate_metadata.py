@@ -16,6 +16,7 @@ from dagster_active_learning.metadata import (
     Metadata,
     counts_table,
     lineage_metadata,
+    ranking_rule,
     rows_table,
     shown,
     table_metadata,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from dagster_active_learning.acquisition.functions import AcquisitionFunction
     from dagster_active_learning.flow import Ranking
-    from dagster_active_learning.gallery import Box, Tile
+    from dagster_active_learning.gallery import Box, Thumbnails, Tile
     from dagster_active_learning.rules import Rules
     from dagster_active_learning.store import (
         PoolStore,
@@ -41,7 +42,6 @@ FIRST_RANKS = 24
 EVENT_BYTES = 96_000
 """What the metadata of a materialization take at the most; the UI stays quick up to 100 KB."""
 
-SHEET_BYTES = 50_000
 HISTOGRAM_BYTES = 12_000
 HISTOGRAM_BINS = 60
 NAME_BYTES = 60
@@ -57,25 +57,33 @@ class CandidatePictures:
         tiles: The first candidates.
         bins: The scores of all images.
         function: The acquisition function.
+        formula: Its formula for the pool's inputs.
         score_at_cut: The score of the last candidate.
     """
 
     tiles: Sequence[Tile]
     bins: ScoreBins | None
     function: AcquisitionFunction
+    formula: str
     score_at_cut: float | None
 
-    def drawn(self, metadata: Metadata) -> Metadata:
+    def drawn(self, metadata: Metadata, thumbnails: Thumbnails) -> Metadata:
         """The metadata with the gallery and the histogram of scores first, if there is any.
 
-        The gallery is as large as the other metadata leave room for.
+        The gallery is as large as the other metadata leave room for, and at least one image: the
+        ranks are in the database already, so that nothing may fail here.
+
+        Args:
+            metadata: What else is said of the ranking.
+            thumbnails: The pictures of the images that other rankings have drawn already.
         """
         histogram = self._histogram()
         size = len(serialize_value(dg.AssetMaterialization("size", metadata=metadata | histogram)))
-        return {**self._gallery(EVENT_BYTES - size), **histogram, **metadata}
+        return {**self._gallery(EVENT_BYTES - size, thumbnails), **histogram, **metadata}
 
-    def _gallery(self, room: int) -> Metadata:
+    def _gallery(self, room: int, thumbnails: Thumbnails) -> Metadata:
         from dagster_active_learning.gallery import contact_sheet
+        from dagster_active_learning.gallery.contact_sheets import MIN_BYTES
 
         if not self.tiles:
             return {}
@@ -87,7 +95,8 @@ class CandidatePictures:
                 )
             }
         # Base64 takes four characters for three bytes.
-        sheet = contact_sheet(self.tiles, max_bytes=min(room * 3 // 4, SHEET_BYTES))
+        max_bytes = max(room * 3 // 4, MIN_BYTES)
+        sheet = contact_sheet(self.tiles, thumbnails, max_bytes=max_bytes)
         return {"gallery": _picture(sheet, f"The first {len(self.tiles)} candidates")}
 
     def _histogram(self) -> Metadata:
@@ -102,7 +111,7 @@ class CandidatePictures:
             cut=self.score_at_cut,
             label_first=function.label_first,
             title=f"{function.title} of all {bins.counts.sum():,} images with a score",
-            score_label=f"{function.formula}, {function.unit}",
+            score_label=f"{self.formula}, {function.unit}",
             max_bytes=HISTOGRAM_BYTES,
         )
         return {"score_histogram": _picture(histogram, f"Histogram of {function.title.lower()}")}
@@ -117,6 +126,7 @@ class CandidateMetadata:
         store: The pool.
         prediction_set: The set that will be ranked.
         functions: The functions that it will be ranked by.
+        compared: The functions whose candidates theirs are compared with: all that the pool has.
         rules: How predictions are scored.
         partitioned: Whether former rankings are those of the set that was read before.
         manifest: The manifest, whose folder relative uris start from.
@@ -128,6 +138,7 @@ class CandidateMetadata:
         prediction_set: str,
         functions: Sequence[AcquisitionFunction],
         *,
+        compared: Sequence[AcquisitionFunction],
         rules: Rules,
         partitioned: bool,
         manifest: Path | None,
@@ -137,6 +148,7 @@ class CandidateMetadata:
         self._store = store
         self._name = prediction_set
         self._functions = functions
+        self._compared = [function.name for function in compared]
         self._rules = rules
         self._manifest = manifest
         self._former = {
@@ -164,22 +176,21 @@ class CandidateMetadata:
         done: dict[str, tuple[Metadata, CandidatePictures]] = {}
         for function in self._functions:
             ranking = rankings[function.name]
-            with candidate_rows(store, name, function.name, limit=FIRST_RANKS) as rows:
+            with candidate_rows(store, name, [function.name], limit=FIRST_RANKS) as rows:
                 first: list[dict[str, Any]] = rows.read_all().to_pylist()
             preview = self._preview(function, first, class_names, predictions, in_quarantine)
             metadata: Metadata = {
                 **self._numbers(function, ranking),
                 "preview": rows_table(preview),
                 **self._comparisons(function, ranking),
-                **lineage_metadata(store, stored, function),
+                **lineage_metadata(store, stored, ranking_rule(function, self._rules)),
                 **table_metadata(store, "labeling_candidates", ranking.candidate_count),
             }
             tiles = [self._tile(stored, row, predictions.get(row["image_id"])) for row in first]
             bins = score_bins(store, name, function.name, HISTOGRAM_BINS)
-            done[function.name] = (
-                metadata,
-                CandidatePictures(tiles, bins, function, ranking.score_at_cut),
-            )
+            formula = function.formula_of(self._rules.inputs)
+            pictures = CandidatePictures(tiles, bins, function, formula, ranking.score_at_cut)
+            done[function.name] = metadata, pictures
         return done
 
     def _preview(
@@ -244,7 +255,8 @@ class CandidateMetadata:
         if not count:
             return {}
         by_class = candidates_by_class(*of_ranking)
-        common = common_candidates(*of_ranking)
+        others = [name for name in self._compared if name != function.name]
+        common = common_candidates(*of_ranking, others)
         agreement = [
             {"acquisition_function": other, "images_in_common": number, "share": number / count}
             for other, number in sorted(common.items())

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS, AcquisitionFunction
-from dagster_active_learning.metadata import rows_table
+from dagster_active_learning.metadata import rows_table, shown
 from dagster_active_learning.store import PoolStore, PredictionSet, checks
 
 if TYPE_CHECKING:
@@ -30,8 +29,10 @@ Class probabilities may be off by 1e-3 each and in sum. That carries the margin 
 """
 
 CLASS_NAMES_KEPT = 1_000
+CLASS_NAME_BYTES = 60
+"""Of so many names; an event takes 100 KB at the most."""
+
 EVALUATIONS_SEARCHED = 100
-CHARACTERS_SHOWN = 200
 
 _WARN, _ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
@@ -81,8 +82,8 @@ class CheckRun:
     ) -> dg.AssetCheckResult:
         """The result with its numbers, and with the first examples of what is wrong."""
         hidden = () if self.partitioned else ("prediction_set",)
-        shown = [
-            {name: _shortened(value) for name, value in row.items() if name not in hidden}
+        rows = [
+            {name: value for name, value in row.items() if name not in hidden}
             for row in examples[: checks.EXAMPLES]
         ]
         return dg.AssetCheckResult(
@@ -94,7 +95,7 @@ class CheckRun:
             metadata={
                 **numbers,
                 **({"prediction_sets": len(self.sets)} if self.partitioned else {}),
-                **({"examples": rows_table(shown)} if shown else {}),
+                **({"examples": rows_table(rows)} if rows else {}),
             },
         )
 
@@ -113,7 +114,7 @@ def valid_class_probabilities(run: CheckRun) -> dg.AssetCheckResult:
         if one.quarantined_count
         for reason in run.store.quarantined_by_reason(one.prediction_set).to_dicts()
     ]
-    where = f" of the prediction set {_shortened(worst.prediction_set)!r}" * run.partitioned
+    where = f" of the prediction set {shown(worst.prediction_set)!r}" * run.partitioned
     return run.result(
         share <= allowed,
         f"{worst.quarantined_count:,} of {_row_count(worst):,} rows{where} cannot be scored: "
@@ -161,16 +162,16 @@ def class_names_unchanged(run: CheckRun) -> dg.AssetCheckResult:
             for index, (old, new) in enumerate(zip_longest(before.first, now.first))
             if old != new
         ]
-    numbers: dict[str, Any] = {"compared": compared, "changed": len(changed)}
-    if not run.partitioned:
-        (only,) = run.sets
-        names = _ClassNames.of(only.class_names)
-        numbers |= {
-            "classes": len(only.class_names),
-            "class_names": dg.MetadataValue.json(names.first),
-            "class_names_sha256": names.sha256,
-            "predictions_run_id": only.run_id,
-        }
+    last = run.sets[-1]
+    names = _ClassNames.of(last.class_names)
+    numbers = {
+        "compared": compared,
+        "changed": len(changed),
+        "classes": len(last.class_names),
+        "class_names": dg.MetadataValue.json(names.first),
+        "class_names_sha256": names.sha256,
+        "predictions_run_id": last.run_id,
+    }
     if not compared:
         description = "there is no former prediction set to compare with"
     elif not changed:
@@ -187,7 +188,7 @@ def class_names_unchanged(run: CheckRun) -> dg.AssetCheckResult:
 
 def pool_coverage(run: CheckRun) -> dg.AssetCheckResult:
     """Images of the manifest without predictions."""
-    wanted = run.component.min_coverage
+    wanted = run.component.wanted_coverage
     covered = checks.coverage(run.store, run.names)
     shares = {one.prediction_set: 1 - one.without_count / one.image_count for one in covered}
     share = min(shares.values(), default=1.0)
@@ -220,7 +221,7 @@ def every_image_scored(run: CheckRun) -> dg.AssetCheckResult:
         run.store,
         run.names,
         in_manifest=component.manifest is not None,
-        objects=component.rules.objects,
+        rules=component.rules,
     )
     return run.result(
         not found.count,
@@ -248,9 +249,11 @@ def scores_in_bounds(run: CheckRun) -> dg.AssetCheckResult:
 
 
 def ranks_without_gaps(run: CheckRun) -> dg.AssetCheckResult:
-    """Ranks that are missing or there twice, and images that are."""
-    found = checks.broken_ranks(run.store, run.names, run.function)
-    return _ranking_result(run, found, "do not follow the rank before, or have an image twice")
+    """Ranks that are missing or there twice, images that are, and ranks below worse ones."""
+    found = checks.broken_ranks(run.store, run.names, run.function, run.component.rules)
+    return _ranking_result(
+        run, found, "do not follow the rank before, come too late or have an image twice"
+    )
 
 
 def no_labeled_candidates(run: CheckRun) -> dg.AssetCheckResult:
@@ -260,30 +263,41 @@ def no_labeled_candidates(run: CheckRun) -> dg.AssetCheckResult:
 
 
 def candidates_are_fresh(run: CheckRun) -> dg.AssetCheckResult:
-    """Rankings of scores or predictions that are others now."""
-    found = checks.outdated_candidates(run.store, run.names, run.function)
-    rankings = checks.ranking_runs(run.store, run.names, run.function)
-    older = [ranking for ranking in rankings if _is_older(run, ranking)]
-    count = checks.candidate_count(run.store, run.names, run.function)
-    examples = found.examples or [
-        {
-            "prediction_set": ranking.prediction_set,
-            "ranked_by_run": ranking.run_id,
-            "predictions_read_by_run": ranking.prediction_run_id,
-            "predictions_read_at": datetime.fromtimestamp(ranking.ingested_at, UTC).isoformat(),
-        }
-        for ranking in older
-    ]
+    """Rankings of scores or predictions that are others now, and images they should have."""
+    component, function = run.component, run.function
+    in_manifest = component.manifest is not None
+    outdated = checks.outdated_candidates(run.store, run.names, function, in_manifest=in_manifest)
+    missing = checks.missing_candidates(
+        run.store,
+        [
+            one.prediction_set
+            for one in run.sets
+            if component.rules.can_rank(function, has_class_probs=one.has_class_probs)
+        ],
+        function,
+        component.rules,
+        in_manifest=in_manifest,
+        limit=component.limit,
+    )
+    older = checks.older_rankings(run.store, run.names, function)
+    count = checks.candidate_count(run.store, run.names, function)
+    wrong = outdated.count + missing.count
     return run.result(
-        not found.count and not older,
-        f"{found.count:,} of {count:,} candidates have other scores now, {len(older):,} of "
-        f"{len(rankings):,} rankings are older than their predictions"
+        not wrong and not older.count,
+        f"{outdated.count:,} of {count:,} candidates have other scores now or left the manifest, "
+        f"{missing.count:,} images should be candidates and are not, {older.count:,} of "
+        f"{len(run.sets):,} rankings are older than their predictions"
         + ": materialize the candidates again"
-        * bool(found.count or older),
-        {"candidates": count, "outdated": found.count, "older_rankings": len(older)},
-        examples,
+        * bool(wrong or older.count),
+        {
+            "candidates": count,
+            "outdated": outdated.count,
+            "missing": missing.count,
+            "older_rankings": older.count,
+        },
+        outdated.examples or missing.examples or older.examples,
         # New predictions may say what the old ones said; other scores say something else.
-        _ERROR if found.count else _WARN,
+        _ERROR if wrong else _WARN,
     )
 
 
@@ -314,18 +328,19 @@ class _ClassNames:
     @staticmethod
     def of(names: Sequence[str]) -> _ClassNames:
         sha256 = hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()
-        return _ClassNames(sha256, [_shortened(name) for name in names[:CLASS_NAMES_KEPT]])
+        first = [shown(name, CLASS_NAME_BYTES) for name in names[:CLASS_NAMES_KEPT]]
+        return _ClassNames(sha256, first)
 
 
 def _class_names_before(run: CheckRun, stored: PredictionSet) -> _ClassNames | None:
     """The class names of the set that was read before this one, where they are known.
 
-    In a pool with partitions it is in the database. Without them it is overwritten, and the check
-    itself remembers it: the last evaluation of predictions that another run had read.
+    In a pool with partitions it is in the database. Where it was overwritten, the check itself
+    remembers it: the last evaluation of predictions that another run had read.
     """
-    if run.partitioned:
-        names = checks.former_class_names(run.store, stored.prediction_set)
-        return None if names is None else _ClassNames.of(names)
+    names = checks.former_class_names(run.store, stored.prediction_set)
+    if names is not None:
+        return _ClassNames.of(names)
     history = run.context.instance.event_log_storage.get_asset_check_execution_history(
         run.key,
         limit=EVALUATIONS_SEARCHED,
@@ -341,19 +356,17 @@ def _class_names_before(run: CheckRun, stored: PredictionSet) -> _ClassNames | N
 
 
 def _bounds(stored: PredictionSet, inputs: str) -> Iterator[checks.Bounds]:
-    """The bounds of a set's scores, where it has any."""
-    class_counts: list[int] = []
-    if stored.prediction_count > stored.score_only_count:
-        class_counts.append(len(stored.class_names))
-    if stored.score_only_count:
-        # A lone score is a probability of two classes, where it is declared to be one.
+    """The bounds of a set's scores."""
+    class_counts = [len(stored.class_names)] if stored.has_class_probs else []
+    if stored.score_only_count or not class_counts:
+        # A lone score is a probability of two classes, where it is declared to be one; what an
+        # image without objects has does not depend on classes.
         class_counts.append(2)
     for function in ACQUISITION_FUNCTIONS.values():
         pairs = [function.bounds(count, inputs) for count in class_counts]
-        if pairs:
-            lowest, highest = min(low for low, _ in pairs), max(high for _, high in pairs)
-            tolerance = SCORE_TOLERANCE * (highest - lowest)
-            yield checks.Bounds(stored.prediction_set, function.name, lowest, highest, tolerance)
+        lowest, highest = min(low for low, _ in pairs), max(high for _, high in pairs)
+        tolerance = SCORE_TOLERANCE * (highest - lowest)
+        yield checks.Bounds(stored.prediction_set, function.name, lowest, highest, tolerance)
 
 
 def _ranking_result(run: CheckRun, found: checks.Findings, problem: str) -> dg.AssetCheckResult:
@@ -367,32 +380,9 @@ def _ranking_result(run: CheckRun, found: checks.Findings, problem: str) -> dg.A
     )
 
 
-def _is_older(run: CheckRun, ranking: checks.RankingRun) -> bool:
-    """Whether a ranking was there before its predictions, as far as Dagster knows.
-
-    Its table has the run and not the time, which is that of the asset's materialization.
-    """
-    if ranking.run_id == ranking.prediction_run_id:
-        return False
-    partitions = [ranking.prediction_set] if run.partitioned else None
-    records = run.context.instance.fetch_materializations(
-        dg.AssetRecordsFilter(run.key.asset_key, asset_partitions=partitions), limit=1
-    ).records
-    return any(
-        record.run_id == ranking.run_id and record.timestamp < ranking.ingested_at
-        for record in records
-    )
-
-
 def _row_count(stored: PredictionSet) -> int:
     return stored.prediction_count + stored.quarantined_count
 
 
 def _quarantined_share(stored: PredictionSet) -> float:
     return stored.quarantined_count / max(_row_count(stored), 1)
-
-
-def _shortened(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > CHARACTERS_SHOWN:
-        return value[:CHARACTERS_SHOWN] + "…"
-    return value

@@ -49,7 +49,7 @@ class PoolChecks:
         ]
 
     def _of_predictions(self) -> list[_Check]:
-        allowed, wanted = self._component.max_quarantined_share, self._component.min_coverage
+        allowed, wanted = self._component.max_quarantined_share, self._component.wanted_coverage
         checks = [
             _Check(
                 "valid_class_probabilities",
@@ -82,7 +82,7 @@ class PoolChecks:
             _Check(
                 "every_image_scored",
                 "Every image with predictions and every image of the manifest has one row, scored "
-                "by the predictions that it has.",
+                "by the predictions that it has, and no other image has one.",
             )
         ]
         # Nothing is above what a sum over predictions can be.
@@ -98,11 +98,14 @@ class PoolChecks:
 
     def _of_candidates(self) -> list[_Check]:
         checks = [
-            _Check("ranks_without_gaps", "Ranks go from 1 on without gaps; each image has one."),
+            _Check(
+                "ranks_without_gaps",
+                "Ranks go from 1 on without gaps, in the order of the scores; each image has one.",
+            ),
             _Check(
                 "candidates_are_fresh",
                 "The images were ranked after their predictions were read, and by the scores that "
-                "they have now.",
+                "they have now; none is missing that would be ranked now.",
             ),
         ]
         if self._has_manifest:

@@ -16,7 +16,12 @@ from dagster_active_learning.acquisition.functions import (
     AcquisitionFunction,
 )
 from dagster_active_learning.assets import PoolAssets
-from dagster_active_learning.automation import check_schedule, pool_job, pool_schedule
+from dagster_active_learning.automation import (
+    check_freshness_policy,
+    check_schedule,
+    pool_job,
+    pool_schedule,
+)
 from dagster_active_learning.checks import PoolChecks
 from dagster_active_learning.config import (
     FunctionName,
@@ -40,6 +45,7 @@ from dagster_active_learning.rules import (
     Rules,
     ScoreOnly,
     Task,
+    check_flag,
     check_limit,
     check_lock_timeout,
     check_seed,
@@ -52,7 +58,12 @@ from dagster_active_learning.sensors import (
     prediction_file_sensor,
 )
 from dagster_active_learning.sources import PoolImages, PredictionFiles, PredictionSource
-from dagster_active_learning.specs import RESOURCE, PoolAsset, PoolSpecs
+from dagster_active_learning.specs import (
+    RESOURCE,
+    PoolAsset,
+    PoolSpecs,
+    check_group_name,
+)
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -200,15 +211,16 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         ),
     ] = 0.05
     min_coverage: Annotated[
-        float,
+        float | None,
         dg.Resolver.default(
             description=(
                 "How large a share of the manifest's images without a label should have "
-                "predictions. Below it a check of the predictions warns."
+                "predictions. Below it a check of the predictions warns. By default 1.0 for "
+                "classification and 0.0 for objects, of which an image may have none."
             ),
             examples=[0.99],
         ),
-    ] = 1.0
+    ] = None
     lock_timeout_seconds: Annotated[
         float,
         dg.Resolver.default(
@@ -258,11 +270,10 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         dg.Resolver(
             resolve_sensor,
             model_field_type=SensorModel | None,
-            inject_before_resolve=False,
             description=(
                 "Watch the prediction files: each new or changed one starts a run of predictions, "
-                "scores and candidates, and adds the key of a dynamic partition. `{}` for a sensor "
-                "that somebody turns on in the UI."
+                "scores, candidates and export, and adds the key of a dynamic partition. `{}` for "
+                "a sensor that somebody turns on in the UI."
             ),
             examples=[{"minimum_interval_seconds": 60, "default_status": "RUNNING"}],
         ),
@@ -271,9 +282,9 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         bool,
         dg.Resolver.default(
             description=(
-                "Whether scores and candidates follow new predictions and a new manifest by "
-                "themselves, as soon as Dagster's automation sensor is on; predictions too, where "
-                "they come from an asset and no sensor reads them."
+                "Whether scores, candidates and their export follow new predictions and a new "
+                "manifest by themselves, as soon as Dagster's automation sensor is on; predictions "
+                "and manifest too, where they depend on an asset and no sensor reads them."
             )
         ),
     ] = False
@@ -327,13 +338,17 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         check_limit(self.limit)
         check_seed(self.seed)
         check_share("max_quarantined_share", self.max_quarantined_share)
-        check_share("min_coverage", self.min_coverage)
+        if self.min_coverage is not None:
+            check_share("min_coverage", self.min_coverage)
         check_lock_timeout(self.lock_timeout_seconds)
         check_partitions_def(self.partitions_def)
         self.predictions.check_partitions(partitioned=self.partitions_def is not None)
         self.predictions.check_inputs(self.inputs)
-        check_sensor(self.sensor, self.predictions)
+        check_sensor(self.sensor, self.predictions, self.partitions_def)
+        check_flag("automation", self.automation)
+        check_freshness_policy(self.freshness_policy)
         check_schedule(self.schedule, self.partitions_def)
+        check_group_name(self.group_name)
         # Checked where they are made, and used as they are then.
         _ = self.rules, self.functions, self.manifest, self.candidate_files
 
@@ -343,10 +358,15 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
     ) -> "ActiveLearningComponent":
         """Make the component from its YAML; an error names the line of the setting."""
         try:
-            return super().resolve_from_model(context, model)
+            component = super().resolve_from_model(context, model)
+            # Made now, so that what the translation cannot do has its line too.
+            _ = component.specs
+            return component
         except ValueError as error:
             setting = str(error).partition(" ")[0]
-            place = context.at_path(setting) if setting in type(model).model_fields else context
+            if setting not in type(model).model_fields:
+                raise
+            place = context.at_path(setting)
             raise place.build_resolve_fn_exc([str(error)], setting, model) from None
 
     @classmethod
@@ -367,6 +387,13 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             score_only=self.score_only,
             images_without_predictions=self.images_without_predictions,
         )
+
+    @cached_property
+    def wanted_coverage(self) -> float:
+        """``min_coverage``, or what it is by default for the task."""
+        if self.min_coverage is not None:
+            return self.min_coverage
+        return 0.0 if self.rules.objects else 1.0
 
     @cached_property
     def functions(self) -> Sequence[AcquisitionFunction]:
@@ -390,6 +417,8 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
     def manifest(self) -> PoolImages | None:
         """The pool's manifest, if it has one."""
         images = self.images
+        if not isinstance(images, (PoolImages, str, PathLike, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"images is {images!r}, expected a path or PoolImages")
         return PoolImages(images) if isinstance(images, (str, PathLike)) else images
 
     @cached_property
@@ -446,7 +475,12 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             ...         spec = super().get_asset_spec(spec, asset)
             ...         return spec.merge_attributes(tags={"table": asset.table})
         """
-        return self.translation(spec, asset) if self.translation else spec
+        if self.translation is None:
+            return spec
+        try:
+            return self.translation(spec, asset)
+        except dg.DagsterInvalidDefinitionError as error:
+            raise ValueError(f"translation of {spec.key.to_user_string()}: {error}") from error
 
     def execute(
         self,
@@ -474,12 +508,17 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         """The pool's assets, checks, job, sensor and schedule, to be merged with the resources.
 
         Args:
-            metadata: What to add to the metadata of each asset's definition.
+            metadata: What to add to the metadata of each asset's definition, where its spec has
+                nothing under the same name.
         """
         job = pool_job(self.pool, self.specs)
+        added = metadata or {}
         return dg.Definitions(
             assets=[
-                asset.map_asset_specs(lambda spec: spec.merge_attributes(metadata=metadata or {}))
+                # What `get_asset_spec` says is not overwritten.
+                asset.map_asset_specs(
+                    lambda spec: spec.replace_attributes(metadata={**added, **spec.metadata})
+                )
                 for asset in PoolAssets(self).build()
             ],
             asset_checks=PoolChecks(self).build(),

@@ -1,6 +1,7 @@
 """What a pool's settings look like in YAML, and how they become the objects of Python."""
 
 import os
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -222,10 +223,24 @@ def resolve_text(context: dg.ResolutionContext, value: Any) -> Any:
         return [resolve_text(context.at_path(place), item) for place, item in enumerate(value)]
     if not isinstance(value, str) or not ("{{" in value or "{%" in value):
         return value
-    resolved = context.resolve_value(value, as_type=object)
-    if resolved is None:
-        raise ValueError(f"the template {value!r} gives nothing, expected text")
-    return resolved if isinstance(resolved, list) else str(resolved)
+    from jinja2 import StrictUndefined, UndefinedError
+    from jinja2.nativetypes import NativeEnvironment
+
+    # Dagster's own way makes nothing of a name that it does not know, and so another path.
+    template = NativeEnvironment(undefined=StrictUndefined).from_string(value)
+    try:
+        resolved: Any = template.render(context.scope)
+        text = str(resolved)
+    except UndefinedError as error:
+        raise ValueError(
+            f"the template {value!r}: {error}; there are {', '.join(context.scope)}, and what a "
+            "template_vars_module adds"
+        ) from error
+    if isinstance(resolved, list):
+        return resolved
+    if not isinstance(resolved, (str, int, float, PathLike)):
+        raise ValueError(f"the template {value!r} gives {resolved!r}, expected text")
+    return text
 
 
 def resolve_predictions(context: dg.ResolutionContext, model: Any) -> PredictionSource:
@@ -263,6 +278,11 @@ def resolve_sensor(context: dg.ResolutionContext, model: Any) -> PredictionFileS
     """The sensor that the YAML describes."""
     if model is None:
         return None
+    if isinstance(model, str):
+        raise ValueError(
+            f"sensor is {model!r}, expected an object with minimum_interval_seconds and "
+            "default_status, which may be empty: {}"
+        )
     settings = _settings(context, model)
     if "default_status" in settings:
         settings["default_status"] = dg.DefaultSensorStatus(settings["default_status"])
@@ -293,10 +313,13 @@ def resolve_export(context: dg.ResolutionContext, model: Any) -> Any:
 
 def _settings(context: dg.ResolutionContext, model: dg.Model) -> dict[str, Any]:
     """What is given in the YAML, and not left to its default."""
-    settings = {
-        name: resolve_text(context.at_path(name), getattr(model, name))
-        for name in model.model_fields_set
-    }
+    settings: dict[str, Any] = {}
+    for name in model.model_fields_set:
+        place = context.at_path(name)
+        try:
+            settings[name] = resolve_text(place, getattr(model, name))
+        except ValueError as error:
+            raise place.build_resolve_fn_exc([str(error)], name, model) from None
     if "deps" in settings:
         settings["deps"] = [dg.AssetKey.from_user_string(key) for key in settings["deps"]]
     return settings

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import duckdb
 
-from dagster_active_learning.errors import DatabaseUnavailableError
-from dagster_active_learning.store import PoolStore, existing_pool, release_results
+from dagster_active_learning.errors import DatabaseUnavailableError, PoolStateError
+from dagster_active_learning.store import PoolStore, connect, existing_pool, release_results
 
 if TYPE_CHECKING:
     from dagster_duckdb import DuckDBResource
@@ -60,8 +60,8 @@ def open_pool(
         read_only: Whether the block only reads; then processes that read too may have it open.
 
     Raises:
-        DatabaseUnavailableError: If others had the file open for all that time, it cannot be
-            written, or a disk is full.
+        DatabaseUnavailableError: If others had the file open for all that time or changed the same
+            rows, it is no file or cannot be written, or a disk is full.
         DagsterInvalidDefinitionError: If the database is in memory.
         PoolStateError: If a block that only reads finds no such pool.
     """
@@ -72,13 +72,21 @@ def open_pool(
             f"the resource 'duckdb' has the database {path!r}, which every step would have for "
             "itself: give it the path of a file"
         )
+    # DuckDB would wait without end for what a pipe does not give.
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DatabaseUnavailableError(
+            f"the database {path} is a folder, a pipe or a device, expected a regular file: give "
+            "the resource 'duckdb' another path"
+        )
     turn = _TURNS.setdefault(os.path.realpath(path), threading.Lock())
-    with _explained(path), ExitStack() as closing:
+    with _explained(path, pool), ExitStack() as closing:
         # One connection a step, made as the resource makes it: the resource itself retries a locked
         # file in its own way and leaves the connection of a failed step open.
         connection = _wait(path, _config(resource), turn, lock_timeout_seconds, report, read_only)
         closing.callback(turn.release)
         closing.callback(connection.close)
+        # DuckDB takes the processes of Dagster's executors for interactive ones.
+        connection.execute("SET enable_progress_bar = false")
         try:
             if read_only:
                 with existing_pool(connection, pool) as store:
@@ -110,8 +118,9 @@ def _wait(
         holder = f"another step of this process (PID {os.getpid()})"
         if turn.acquire(blocking=False):
             try:
-                _create(path, config)
-                return duckdb.connect(path, read_only=read_only, config=config)
+                if not read_only:
+                    _create(path, config)
+                return connect(path, read_only=read_only, config=config)
             except BaseException as error:
                 turn.release()
                 if not isinstance(error, duckdb.Error) or (holder := _holder(error)) is None:
@@ -164,12 +173,23 @@ def _create(path: str, config: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _explained(path: str) -> Generator[None]:
-    """Errors of the disk that the database is on say what to do."""
+def _explained(path: str, pool: str) -> Generator[None]:
+    """Errors of the database and of the disk that it is on say what to do."""
     try:
         yield
     except (duckdb.Error, OSError) as error:
         message = str(error)
+        if isinstance(error, duckdb.IOException) and "database does not exist" in message:
+            raise PoolStateError(
+                f"the database {path} does not exist: materialize {pool}/predictions first"
+            ) from error
+        # Of other processes none can write meanwhile.
+        if isinstance(error, duckdb.TransactionException) and "onflict" in message:
+            raise DatabaseUnavailableError(
+                f"another connection of this process (PID {os.getpid()}) changes what the step "
+                f"changes in the database {path}: {message}. Commit or roll back its transaction, "
+                "and materialize again"
+            ) from error
         if any(words in message for words in _DISK_FULL):
             temporary = tempfile.gettempdir()
             raise DatabaseUnavailableError(

@@ -37,7 +37,7 @@ def active_learning_definitions(
     score_only: ScoreOnly | None = None,
     images_without_predictions: ImagesWithoutPredictions | None = None,
     max_quarantined_share: float = 0.05,
-    min_coverage: float = 1.0,
+    min_coverage: float | None = None,
     lock_timeout_seconds: float = 600,
     group_name: str | None = None,
     partitions_def: dg.PartitionsDefinition | None = None,
@@ -82,7 +82,8 @@ def active_learning_definitions(
         max_quarantined_share: How large a share of the rows may be in quarantine. Above it the
             check of the predictions fails, and nothing is scored or ranked in the same run.
         min_coverage: How large a share of the manifest's images without a label should have
-            predictions. Below it a check of the predictions warns.
+            predictions. Below it a check of the predictions warns. By default 1.0 for
+            classification and 0.0 for objects, of which an image may have none.
         lock_timeout_seconds: How long a step waits for the database while another process has it
             open. The log says which; after that time the step fails.
         group_name: Group of the assets in the UI, by default the pool.
@@ -92,10 +93,10 @@ def active_learning_definitions(
             suffix ``.parquet`` or ``.csv``, or one of each. In a pool with partitions
             ``{partition_key}`` stands in it for the partition key.
         sensor: Watches the prediction files: each new or changed one starts a run of predictions,
-            scores and candidates, and adds the key of a dynamic partition.
-        automation: Whether scores and candidates follow new predictions and a new manifest by
-            themselves, as soon as Dagster's automation sensor is on; predictions too, where they
-            come from an asset and no ``sensor`` reads them.
+            scores, candidates and export, and adds the key of a dynamic partition.
+        automation: Whether scores, candidates and their export follow new predictions and a new
+            manifest by themselves, as soon as Dagster's automation sensor is on; predictions and
+            manifest too, where they depend on an asset and no ``sensor`` reads them.
         freshness_policy: How old the candidates may be before Dagster says so.
         schedule: Cron string of a schedule that materializes the whole pool; of time partitions the
             last one that is over.

@@ -52,9 +52,9 @@ def column_lineage(deps: Mapping[str, Sequence[tuple[dg.AssetKey, str]]]) -> Met
 
 
 def lineage_metadata(
-    store: PoolStore, stored: PredictionSet, function: AcquisitionFunction | None = None
+    store: PoolStore, stored: PredictionSet, by: Sequence[tuple[str, str]] = ()
 ) -> Metadata:
-    """What a person asks first: which model, file and run, and by which rule."""
+    """What a person asks first: which model, file and run, and ``by`` which rule."""
     rows = [
         ("model", stored.model or "not given"),
         ("source", stored.source),
@@ -69,13 +69,20 @@ def lineage_metadata(
         ("prediction set", stored.prediction_set),
         ("run that read the predictions", stored.run_id),
     ]
-    if function is not None:
-        rows += [
-            ("acquisition function", function.title),
-            ("formula", f"{function.formula}, mean over the image's predictions, {function.unit}"),
-            ("labeled first", f"{function.label_first} score"),
-        ]
-    return {"lineage": rows_table([{"what": what, "value": value} for what, value in rows])}
+    return {"lineage": rows_table([{"what": what, "value": value} for what, value in [*rows, *by]])}
+
+
+def ranking_rule(function: AcquisitionFunction, rules: Rules) -> list[tuple[str, str]]:
+    """By which rule images are ranked, for ``lineage_metadata``."""
+    formula = function.formula_of(rules.inputs)
+    return [
+        ("acquisition function", function.title),
+        (
+            "formula",
+            f"{formula}, {rules.aggregation} over the image's predictions, {function.unit}",
+        ),
+        ("labeled first", f"{function.label_first} score"),
+    ]
 
 
 def unscored_metadata(

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import os
+from collections import defaultdict
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from dagster_active_learning.errors import PredictionReadError
-
-if TYPE_CHECKING:
-    from dagster_active_learning.metadata import Metadata
+from dagster_active_learning.metadata import Metadata, shown
+from dagster_active_learning.watching import is_address
 
 PREDICTION_SET = "default"
 """The prediction set of a pool that is not partitioned."""
 
 PLACEHOLDER = "{partition_key}"
 """What stands for the partition key in the path of prediction files."""
+
+NAME_BYTES, PATH_BYTES = 255, 4_096
+"""How long a file's name and its path can be on nearly every file system."""
+
+Done: TypeAlias = "dict[dg.AssetKey, dict[str, tuple[Metadata, str | None]]]"
+"""Metadata and data version of each prediction set that is done, by asset."""
 
 
 def check_partitions_def(partitions_def: dg.PartitionsDefinition | None) -> None:
@@ -67,7 +75,7 @@ def partition_path(path: str, partition_key: str) -> str:
         PredictionReadError: If the key would lead out of the folders that ``path`` names.
     """
     literal = literal_path(path, partition_key)
-    if Path(literal).exists():
+    if os.path.exists(literal):
         # A folder of files, for one, is known as such by its own name only.
         return literal
     return path.replace(PLACEHOLDER, glob.escape(partition_key))
@@ -77,7 +85,8 @@ def literal_path(path: str, partition_key: str) -> str:
     """The path with the partition key in it, as it is.
 
     Raises:
-        PredictionReadError: If the key would lead out of the folders that ``path`` names.
+        PredictionReadError: If the key would lead out of the folders that ``path`` names, or is
+            longer than a file's name can be.
     """
     parts = partition_key.split("/")
     if any(part in ("", ".", "..") for part in parts) or set(partition_key) & {"\\", "\0"}:
@@ -85,7 +94,17 @@ def literal_path(path: str, partition_key: str) -> str:
             f"the partition key {partition_key!r} cannot stand in the path {path}: expected names "
             "of files or folders but '.' and '..', separated by '/', without backslashes and NUL"
         )
-    return path.replace(PLACEHOLDER, partition_key)
+    literal = path.replace(PLACEHOLDER, partition_key)
+    encoded = literal.encode(errors="surrogatepass")
+    too_long = len(encoded) > PATH_BYTES or max(map(len, encoded.split(b"/"))) > NAME_BYTES
+    # How long an address may be is for its file system to say.
+    if too_long and not is_address(path):
+        raise PredictionReadError(
+            f"the partition key {shown(partition_key)!r} of {len(partition_key):,} characters "
+            f"cannot stand in the path {path}: expected names of at most {NAME_BYTES} bytes and "
+            f"a path of at most {PATH_BYTES:,}"
+        )
+    return literal
 
 
 def partition_value(value: Any, partition_key: str, partition_count: int) -> Any:
@@ -118,26 +137,54 @@ def prediction_sets(context: dg.AssetExecutionContext) -> Sequence[str]:
     return [PREDICTION_SET] if context.assets_def.partitions_def is None else context.partition_keys
 
 
+@contextmanager
+def collected(context: dg.AssetExecutionContext) -> Generator[Done]:
+    """What the block has done; if it fails, Dagster is told of that which the database has already.
+
+    Each prediction set is committed by itself: a file that is broken does not undo those before.
+    """
+    done: Done = defaultdict(dict)
+    try:
+        yield done
+    except BaseException:
+        partitioned = context.assets_def.partitions_def is not None
+        for key, of_asset in done.items():
+            for name, (metadata, version) in of_asset.items():
+                context.log_event(
+                    dg.AssetMaterialization(
+                        key,
+                        metadata=_of_partition(metadata) if partitioned else metadata,
+                        partition=name if partitioned else None,
+                        tags={DATA_VERSION_TAG: version} if version else None,
+                    )
+                )
+        raise
+
+
 def materialized(
-    context: dg.AssetExecutionContext,
-    key: dg.AssetKey,
-    done: Mapping[str, tuple[Metadata, str | None]],
-) -> dg.MaterializeResult[Any]:
-    """What an asset reports: metadata and data version of each prediction set that was done.
+    context: dg.AssetExecutionContext, done: Done
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """What each asset reports: metadata and data version of each prediction set that was done.
 
     Dagster keeps the metadata of each partition, but one data version for all partitions of a run:
     it is another one when that of any of them is.
     """
-    versions = [version for _, version in done.values() if version is not None]
-    data_version = dg.DataVersion(_combined(versions)) if versions else None
-    if context.assets_def.partitions_def is None:
-        ((metadata, _),) = done.values()
-        return dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=data_version)
-    for partition_key, (metadata, _) in done.items():
-        row_count = {"dagster/partition_row_count": metadata["dagster/row_count"]}
-        rest = {name: value for name, value in metadata.items() if name != "dagster/row_count"}
-        context.add_asset_metadata({**row_count, **rest}, key, partition_key)
-    return dg.MaterializeResult(asset_key=key, data_version=data_version)
+    for key, of_asset in done.items():
+        versions = [version for _, version in of_asset.values() if version is not None]
+        data_version = dg.DataVersion(_combined(versions)) if versions else None
+        if context.assets_def.partitions_def is None:
+            ((metadata, _),) = of_asset.values()
+            yield dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=data_version)
+            continue
+        for partition_key, (metadata, _) in of_asset.items():
+            context.add_asset_metadata(_of_partition(metadata), key, partition_key)
+        yield dg.MaterializeResult(asset_key=key, data_version=data_version)
+
+
+def _of_partition(metadata: Metadata) -> Metadata:
+    """The rows of a partition are not those of its asset."""
+    rest = {name: value for name, value in metadata.items() if name != "dagster/row_count"}
+    return {"dagster/partition_row_count": metadata["dagster/row_count"], **rest}
 
 
 def _combined(versions: Sequence[str]) -> str:

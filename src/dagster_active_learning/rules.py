@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from dagster_active_learning.acquisition.functions import AcquisitionFunction
 
 Task = Literal["classification", "detection", "segmentation"]
 Inputs = Literal["probabilities", "logits", "independent"]
@@ -58,6 +61,19 @@ class Rules:
     def objects(self) -> bool:
         """Whether a prediction is one object in an image."""
         return self.task != "classification"
+
+    def can_rank(self, function: AcquisitionFunction, *, has_class_probs: bool) -> bool:
+        """Whether images have a score under a function, if any prediction has or has no classes."""
+        return has_class_probs or function.level == "object" or self.score_only == "binary"
+
+
+def check_flag(name: str, flag: bool) -> None:
+    """Raise ValueError unless the setting is true or false: any text would count as true."""
+    if not isinstance(flag, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(
+            f"{name} is {flag!r}, expected true or false and no text; a template may compare, as "
+            "in {{ env.NAME == 'yes' }}"
+        )
 
 
 def check_limit(limit: int) -> None:

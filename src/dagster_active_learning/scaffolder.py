@@ -42,7 +42,7 @@ attributes:
   # score_only: binary                # a lone score is a probability of two classes
   # images_without_predictions: last  # or first, exclude
   # max_quarantined_share: 0.05       # above it a check fails, and nothing is scored
-  # min_coverage: 1.0                 # share of the manifest's images that have predictions
+  # min_coverage: 1.0                 # share of the manifest with predictions; of objects 0.0
   # lock_timeout_seconds: 600         # wait for others that have the database open
 
   # Each partition key is a prediction set; put {{partition_key}} in the path of the files.

@@ -16,7 +16,12 @@ from dagster_active_learning.sources import PredictionFiles, PredictionSource
 if TYPE_CHECKING:
     from dagster_active_learning.component import ActiveLearningComponent
     from dagster_active_learning.specs import PoolSpecs
+    from dagster_active_learning.watching.cursor import Cursor
     from dagster_active_learning.watching.file_sets import FileSet
+
+PREDICTION_SET_TAG = "dagster_active_learning/prediction_set"
+CONTENT_TAG = "dagster_active_learning/content"
+"""Tags of the sensor's runs: the pool with the prediction set, and what names their content."""
 
 RUNS_PER_TICK = 50
 """Runs a tick asks for at the most; the daemon queues them one after the other."""
@@ -32,8 +37,9 @@ class PredictionFileSensor:
     A file is read when it was the same on two ticks in a row; whoever writes one slowly, with
     pauses longer than the time between ticks, writes it under another name and renames it. In a
     pool with dynamic partitions the partition key is added. One run a prediction set materializes
-    predictions, scores and candidates, and the same content of a prediction set never starts a
-    second one. What a file that is gone has left in the database stays.
+    predictions, scores, candidates and their export, and the same content of a prediction set never
+    starts two in a row. What a file that is gone has left in the database stays. Where a filesystem
+    says nothing of a file but its size, as some web servers do, the file is read at each look.
 
     Attributes:
         minimum_interval_seconds: Seconds between two looks at the files, at the least.
@@ -54,12 +60,30 @@ class PredictionFileSensor:
             )
 
 
-def check_sensor(sensor: PredictionFileSensor | None, predictions: PredictionSource) -> None:
-    """Raise ValueError unless there are files for the sensor to watch."""
-    if sensor is not None and not isinstance(predictions, PredictionFiles):
+def check_sensor(
+    sensor: PredictionFileSensor | None,
+    predictions: PredictionSource,
+    partitions_def: dg.PartitionsDefinition | None,
+) -> None:
+    """Raise ValueError unless there are files for the sensor to watch, with keys in their names."""
+    if sensor is None:
+        return
+    if not isinstance(sensor, PredictionFileSensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"sensor is {sensor!r}, expected a PredictionFileSensor")
+    if not isinstance(predictions, PredictionFiles):
         raise ValueError(
             f"sensor watches files, but predictions is a {type(predictions).__name__}: leave it "
             "out, and let automation follow what is upstream"
+        )
+    keys: Sequence[str] = []
+    if isinstance(partitions_def, dg.TimeWindowPartitionsDefinition):
+        keys = [partitions_def.fmt]
+    elif isinstance(partitions_def, dg.StaticPartitionsDefinition):
+        keys = partitions_def.get_partition_keys()
+    if with_slash := [key for key in keys if "/" in key]:
+        raise ValueError(
+            "sensor looks for a partition key in the name of one file or folder, but "
+            f"partitions_def has {with_slash[0]!r}: expected keys without '/', as '%Y-%m-%d' gives"
         )
 
 
@@ -71,7 +95,7 @@ def prediction_file_sensor(
 ) -> dg.SensorDefinition:
     """The sensor of a pool whose predictions are files."""
     # Not the manifest: reading it again would make the rankings of all partitions outdated.
-    assets = [specs.predictions, specs.image_scores, *specs.candidates.values()]
+    assets = [spec for spec in specs if spec is not specs.images]
 
     @dg.sensor(
         name=f"{component.pool}__prediction_files",
@@ -112,24 +136,40 @@ class _Tick:
         from dagster_active_learning.watching.cursor import Cursor
 
         found = self._source.find(partitioned=self._partitions_def is not None)
-        versions = {name: files.version for name, files in found.items()}
+        until = time.monotonic() + HASH_SECONDS
+        versions = {name: files.version(until) for name, files in found.items()}
         cursor = Cursor.load(self._context.cursor)
         if gone := cursor.gone(versions):
             self._log.info(f"gone are the files of {_listed(gone)}; what was read of them stays")
         settled = cursor.settled(versions)
         refused = self._refused(settled)
-        contents = self._contents({name: found[name] for name in settled if name not in refused})
-        following = cursor.after(versions, {*refused, *contents})
-        skipped = (
-            f"{len(following.done):,} prediction sets are as they were, {len(following.waiting):,} "
-            "are new or changed and have to be the same at the next tick"
+        outside = [name for name in settled if name not in refused and not self._is_partition(name)]
+        contents = self._contents(
+            {name: found[name] for name in settled if name not in {*refused, *outside}}, versions
         )
+        following = cursor.after(versions, {*refused, *contents})
+        requests = [one for one in map(self._run_request, contents, contents.values()) if one]
         return dg.SensorResult(
-            run_requests=[self._run_request(*one) for one in contents.items()],
-            skip_reason=None if contents else dg.SkipReason(skipped),
+            run_requests=requests,
+            skip_reason=None if requests else self._skip_reason(following, outside),
             dynamic_partitions_requests=self._new_partitions(list(contents)),
             cursor=following.dump(),
         )
+
+    def _skip_reason(self, cursor: Cursor, outside: Sequence[str]) -> dg.SkipReason:
+        """Why there is no run to start; ``outside`` are prediction sets without a partition."""
+        if not cursor.done and not cursor.waiting:
+            return dg.SkipReason(f"no file matches {self._source.path}")
+        skipped = (
+            f"{len(cursor.done):,} prediction sets are as they were, "
+            f"{len(cursor.waiting) - len(outside):,} are new or changed and have to be the same at "
+            "the next tick"
+        )
+        if outside:
+            skipped += (
+                f", {len(outside):,} not yet or no partitions of the pool: {_listed(outside)}"
+            )
+        return dg.SkipReason(skipped)
 
     def _refused(self, names: Sequence[str]) -> Sequence[str]:
         """The names that cannot be partition keys."""
@@ -145,17 +185,15 @@ class _Tick:
                     self._log.warning(f"no partition key, not read: {name!r}: {error}")
         return refused
 
-    def _contents(self, settled: Mapping[str, FileSet]) -> dict[str, str]:
+    def _contents(
+        self, settled: Mapping[str, FileSet], versions: Mapping[str, str]
+    ) -> dict[str, str]:
         """What names the content of each prediction set that is to be read now."""
         contents: dict[str, str] = {}
-        later: list[str] = []
         until = time.monotonic() + HASH_SECONDS
         for name, files in settled.items():
             if len(contents) == RUNS_PER_TICK:
                 break
-            if not self._is_partition(name):
-                later.append(name)
-                continue
             try:
                 content = files.sha256(until)
             except OSError as error:
@@ -168,9 +206,7 @@ class _Tick:
                     f"{name!r} is too large to be hashed in {HASH_SECONDS} s: sizes and times of "
                     "the files stand for their content"
                 )
-            contents[name] = content or files.version
-        if later:
-            self._log.info(f"not yet or no partitions of the pool are {_listed(later)}")
+            contents[name] = content or versions[name]
         return contents
 
     def _is_partition(self, name: str) -> bool:
@@ -193,11 +229,18 @@ class _Tick:
             return []
         return [self._dynamic_partitions.build_add_request(names)]
 
-    def _run_request(self, name: str, content: str) -> dg.RunRequest:
-        return dg.RunRequest(
-            run_key=f"{self._pool}:{name or PREDICTION_SET}:{content}",
-            partition_key=name or None,
-        )
+    def _run_request(self, name: str, content: str) -> dg.RunRequest | None:
+        """The run for a content, None if the last run of the prediction set was for the same."""
+        prediction_set = f"{self._pool}:{name or PREDICTION_SET}"
+        tags = {PREDICTION_SET_TAG: prediction_set}
+        run_key = f"{prediction_set}:{content}"
+        for last in self._context.instance.get_runs(dg.RunsFilter(tags=tags), limit=1):
+            if last.tags[CONTENT_TAG] == content:
+                return None
+            # Dagster starts no run key twice, but a file may be again what it was before the last.
+            run_key += f":{last.run_id}"
+        tags[CONTENT_TAG] = content
+        return dg.RunRequest(run_key=run_key, partition_key=name or None, tags=tags)
 
 
 def _listed(names: Sequence[str]) -> str:

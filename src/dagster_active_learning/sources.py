@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 
@@ -44,6 +45,9 @@ _IMAGE_IDS = {"coco": ("id", "file_name"), "folder": ("path", "stem")}
 """What an image's id can be, where the kind of manifest leaves a choice; the default first."""
 
 
+OpenSource: TypeAlias = "Callable[[duckdb.DuckDBPyConnection], PredictionStream]"
+
+
 class PredictionSource(ABC):
     """Where predictions come from.
 
@@ -65,18 +69,15 @@ class PredictionSource(ABC):
         """Raise ValueError unless its class probabilities can be such inputs."""
 
     @abstractmethod
-    def open(
-        self,
-        value: Any,
-        connection: duckdb.DuckDBPyConnection,
-        partition_key: str | None = None,
-    ) -> PredictionStream:
-        """Start reading.
+    def open(self, value: Any, partition_key: str | None = None) -> OpenSource:
+        """Prepare what can be prepared without the database, however long it takes.
 
         Args:
             value: What the asset ``upstream`` returned; None where there is none.
-            connection: An open connection to the pool's database.
             partition_key: Which partition's predictions to read; None where the pool has none.
+
+        Returns:
+            Takes an open connection to the pool's database and gives the predictions.
 
         Raises:
             PredictionReadError: If the source is not what it was said to be.
@@ -130,26 +131,23 @@ class PredictionFiles(PredictionSource):
         check_path(self.path, partitioned=partitioned)
 
     def check_inputs(self, inputs: Inputs) -> None:
-        """A format with a background class has probabilities."""
+        """A format whose reader adds what is left over to 1 has probabilities."""
         if FORMATS[self.format].has_background and inputs != "probabilities":
             raise ValueError(
                 f"inputs is {inputs!r}, but what class probabilities of the format "
-                f"{self.format!r} leave over to 1 is the background: expected 'probabilities'"
+                f"{self.format!r} leave over to 1 is one class more: expected 'probabilities'"
             )
 
-    def open(
-        self,
-        value: Any,  # noqa: ARG002
-        connection: duckdb.DuckDBPyConnection,  # noqa: ARG002
-        partition_key: str | None = None,
-    ) -> PredictionStream:
-        """Open the files; value and connection are for other sources."""
+    def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
+        """Fetch and open the files; the value is for other sources."""
         path = self.path if partition_key is None else partition_path(self.path, partition_key)
         if is_address(path):
             from dagster_active_learning.readers.remote import read_remote_predictions
 
-            return read_remote_predictions(path, format=self.format, **self._options)
-        return read_predictions(path, format=self.format, **self._options)
+            stream = read_remote_predictions(path, format=self.format, **self._options)
+        else:
+            stream = read_predictions(path, format=self.format, **self._options)
+        return lambda _: stream
 
     def find(self, *, partitioned: bool) -> dict[str, FileSet]:
         """The files that are there now, by partition key; all under ``""`` where there is none.
@@ -165,6 +163,8 @@ class PredictionFiles(PredictionSource):
             placeholder=PLACEHOLDER if partitioned else None,
             files_in_folder=FORMATS[self.format].files_in_folder,
             beside=getattr(self._checked, "image_ids", None),
+            schema_file=FORMATS[self.format].schema_file,
+            local_file=getattr(self._checked, "instances", None),
         )
 
     def settings(self) -> str:
@@ -181,7 +181,7 @@ class PredictionAsset(PredictionSource):
         options: Which columns hold what; see ``TableOptions``.
 
     Raises:
-        ValueError: If an option is unknown.
+        ValueError: If the key has an empty part or an option is unknown.
     """
 
     def __init__(
@@ -189,19 +189,20 @@ class PredictionAsset(PredictionSource):
     ) -> None:
         super().__init__(model)
         self.upstream = dg.AssetKey.from_coercible(key)
+        if not all(self.upstream.path):
+            raise ValueError(
+                f"predictions is the asset {self.upstream.to_user_string()!r}, expected a key "
+                "without empty parts, such as 'ml/predictions'"
+            )
         self._options = _table_options(options)
 
-    def open(
-        self,
-        value: Any,
-        connection: duckdb.DuckDBPyConnection,  # noqa: ARG002
-        partition_key: str | None = None,  # noqa: ARG002
-    ) -> PredictionStream:
-        """Read the asset's value, which is that of the partition."""
+    def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
+        """Open the asset's value, which is that of the partition."""
         from dagster_active_learning.readers.arrow import read_table
 
         name = f"asset {self.upstream.to_user_string() if self.upstream else ''}"
-        return read_table(value, name=name, options=self._options)
+        stream = read_table(value, name=name, options=self._options)
+        return lambda _: stream
 
     def origins(self, class_names: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """The asset's columns as the options name them; those a pattern matches are not known."""
@@ -266,22 +267,23 @@ class PredictionQuery(PredictionSource):
     def _binds_partition_key(self) -> bool:
         return re.search(r"\$partition_key\b", self.query) is not None
 
-    def open(
-        self,
-        value: Any,  # noqa: ARG002
-        connection: duckdb.DuckDBPyConnection,
-        partition_key: str | None = None,
+    def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
+        """Run the query once there is a connection."""
+        # DuckDB refuses values that the query does not name.
+        values = {"partition_key": partition_key} if self._binds_partition_key else {}
+        return partial(self._run, values)
+
+    def _run(
+        self, values: Mapping[str, str | None], connection: duckdb.DuckDBPyConnection
     ) -> PredictionStream:
-        """Run the query in a cursor of its own, beside the transaction that stores its rows."""
+        """Run it in a cursor of its own, beside the transaction that stores its rows."""
         import duckdb
 
         from dagster_active_learning.errors import PredictionReadError
         from dagster_active_learning.readers.arrow import read_table
 
         try:
-            # DuckDB refuses values that the query does not name.
-            values = {"partition_key": partition_key} if self._binds_partition_key else {}
-            relation = connection.cursor().sql(self.query, params=values)
+            relation = connection.cursor().sql(self.query, params=dict(values))
             return read_table(relation, name=f"query {self.query}", options=self._options)
         except (duckdb.Error, OSError) as error:
             raise PredictionReadError(f"the query {self.query!r} fails: {error}") from error
@@ -311,8 +313,8 @@ class PoolImages:
         deps: Assets that write the file.
 
     Raises:
-        ValueError: If the format is unknown or cannot be seen from the path, or an option has a
-            value that it cannot have.
+        ValueError: If a path is an address, the format is unknown or cannot be seen from the path,
+            or an option has a value that it cannot have.
 
     Example:
         >>> PoolImages("images", image_id="stem", labeled=["0001", "0002"]).format
@@ -328,7 +330,7 @@ class PoolImages:
         labeled: Sequence[str] | str | PathLike[str] | None = None,
         deps: Iterable[CoercibleToAssetDep] = (),
     ) -> None:
-        self.path = Path(path)
+        self.path = _local_path("images", path)
         self.format = format or _manifest_format(self.path)
         self.image_id = image_id
         self.labeled = _labeled(labeled)
@@ -372,6 +374,15 @@ class PoolImages:
         return images, combined_sha256(hashes)
 
 
+def _local_path(setting: str, path: str | PathLike[str]) -> Path:
+    if is_address(str(path)):
+        raise ValueError(
+            f"{setting} is the address {str(path)!r}, expected a local path: let an asset fetch "
+            "the file, and name the asset in deps"
+        )
+    return Path(path)
+
+
 def _manifest_format(path: Path) -> str:
     """The format seen from a path; empty where it cannot be seen."""
     if path.suffix.lower() in MANIFEST_FORMATS:
@@ -384,7 +395,7 @@ def _labeled(labeled: Sequence[str] | str | PathLike[str] | None) -> tuple[str, 
     if labeled is None:
         return None
     if isinstance(labeled, (str, PathLike)):
-        return Path(labeled)
+        return _local_path("labeled", labeled)
     wrong = [one for one in labeled if not isinstance(one, str)]  # pyright: ignore[reportUnnecessaryIsInstance]
     if wrong:
         raise ValueError(f"labeled has {wrong[0]!r}: expected ids as text, or the path of a file")

@@ -24,6 +24,14 @@ CODE_VERSION = "1"
 """Part of every asset's code version; another one means other results for the same input."""
 
 
+def check_group_name(group_name: str | None) -> None:
+    """Raise ValueError unless Dagster can have a group of that name."""
+    try:
+        dg.AssetSpec("asset", group_name=group_name)
+    except dg.DagsterInvalidDefinitionError as error:
+        raise ValueError(f"group_name is {group_name!r}: {error}") from error
+
+
 @dataclass(frozen=True)
 class PoolAsset:
     """Which asset of a pool an asset spec is about.
@@ -60,6 +68,13 @@ class PoolSpecs:
             function.name: self._candidates(function) for function in component.functions
         }
         self.exported_candidates = self._exported_candidates()
+        keys = [spec.key.to_user_string() for spec in self]
+        repeated = [key for key in keys if keys.count(key) > 1]
+        if repeated:
+            raise ValueError(
+                f"translation gives {len(repeated)} assets the key {repeated[0]!r}, expected one "
+                "for each: make it of table and acquisition_function, or set key_prefix"
+            )
 
     def __iter__(self) -> Iterator[dg.AssetSpec]:
         """All specs."""
@@ -85,6 +100,7 @@ class PoolSpecs:
             settings=manifest.format,
             kinds={"duckdb", "polars"},
             partitioned=False,
+            automated=bool(manifest.deps),
         )
 
     def _predictions(self) -> dg.AssetSpec:
@@ -124,9 +140,9 @@ class PoolSpecs:
             function.name,
             deps=[self.image_scores.key, *self._manifest_key],
             description=(
-                f"The images to label next by {function.title.lower()} ({function.formula}): "
-                f"those with the {function.label_first} scores first, without the ones that "
-                "are labeled."
+                f"The images to label next by {function.title.lower()} "
+                f"({function.formula_of(component.rules.inputs)}): those with the "
+                f"{function.label_first} scores first, without the ones that are labeled."
             ),
             settings=f"{component.limit} {component.seed} {component.rules}",
             kinds={"duckdb", "polars"},
@@ -136,16 +152,17 @@ class PoolSpecs:
         )
 
     def _exported_candidates(self) -> dg.AssetSpec | None:
-        if self._component.candidate_files is None:
+        files = self._component.candidate_files
+        if files is None:
             return None
         return self._spec(
             "exported_candidates",
-            deps=[spec.key for spec in self.candidates.values()],
+            deps=[*(spec.key for spec in self.candidates.values()), *self._manifest_key],
             description=(
                 "The candidates of every acquisition function as files for other tools, in the "
                 "order of their ranks, with the uri of each image."
             ),
-            settings="",
+            settings=f"{files.paths} {list(self.candidates)}",
             kinds={"duckdb", "file"},
             stored=False,
             automated=True,

@@ -38,6 +38,14 @@ def test_uncertainty_is_0_for_a_certain_prediction_and_1_for_the_most_uncertain(
     assert first(certain, uncertain) == uncertain
 
 
+@pytest.mark.parametrize("inputs", ["probabilities", "logits", "independent"])
+@pytest.mark.parametrize("name", EXTREMES)
+def test_only_the_entropy_has_another_formula_for_independent_classes(name, inputs):
+    function = ACQUISITION_FUNCTIONS[name]
+    other = name == "entropy" and inputs == "independent"
+    assert (function.formula_of(inputs) != function.formula) == other
+
+
 def test_a_score_just_outside_its_bounds_stays_inside_0_to_1():
     assert ACQUISITION_FUNCTIONS["margin"].uncertainty(1.0004, 3) == 0.0
     assert ACQUISITION_FUNCTIONS["entropy"].uncertainty(1.0004, 2) == 1.0

@@ -10,6 +10,7 @@ from pathlib import Path
 import kernel_benchmarks
 import peer_benchmarks
 import pipeline_benchmarks
+import reader_benchmarks
 import start_benchmarks
 from measuring import Settings, machine
 
@@ -17,6 +18,7 @@ GROUPS = {
     "kernels": kernel_benchmarks.tables,
     "peers": peer_benchmarks.tables,
     "pipeline": pipeline_benchmarks.tables,
+    "readers": reader_benchmarks.tables,
     "start": start_benchmarks.tables,
 }
 
@@ -37,7 +39,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--folder", type=Path,
-        help="where the pipeline's inputs are kept for the next time; else a temporary folder",
+        help="where large inputs are kept for the next time; else a temporary folder",
     )  # fmt: skip
     parser.add_argument("--output", type=Path, help="a Markdown file for the tables")
     arguments = parser.parse_args()

@@ -19,6 +19,8 @@ from dagster_active_learning.store import PoolStore
 from measuring import Settings, Table, in_fresh_process, in_turn, peak_mib, timed
 
 N_CLASSES = 10
+N_OBJECT_CLASSES = 80
+OBJECTS_AN_IMAGE = 5
 MEMORY_LIMIT = "1GiB"
 RULES = Rules()
 ROWS_A_WRITE = 1_000_000
@@ -75,28 +77,44 @@ def tables(settings: Settings) -> Iterator[Table]:
         write_predictions(settings.folder, n_images)
     yield _beside_duckdb(settings.folder, compared, runs)
     yield _by_size(settings.folder, sizes)
+    yield _objects(settings.folder, 50_000 if settings.quick else 5_000_000)
 
 
 def write_predictions(folder: Path, n_images: int) -> Path:
-    """Random class probabilities as Parquet, made once in the folder."""
+    """Random class probabilities as Parquet, an image a row, made once in the folder."""
     path = folder / f"{n_images}_images.parquet"
-    if path.exists():
-        return path
+    if not path.exists():
+        _write(path, np.arange(n_images), N_CLASSES)
+    return path
+
+
+def write_objects(folder: Path, n_objects: int, *, spread: bool) -> Path:
+    """The same of objects, five an image: one after the other, or spread over the file."""
+    path = folder / f"{n_objects}_{'spread_' if spread else ''}objects.parquet"
+    if not path.exists():
+        image_of_row = np.arange(n_objects) // OBJECTS_AN_IMAGE
+        if spread:
+            image_of_row = np.random.default_rng(0).permutation(image_of_row)
+        _write(path, image_of_row, N_OBJECT_CLASSES)
+    return path
+
+
+def _write(path: Path, image_of_row: np.ndarray, n_classes: int) -> None:
     schema = pa.schema([("image_id", pa.string()), ("class_probs", pa.list_(pa.float32()))])
-    weights = np.random.default_rng(0).standard_exponential((ROWS_A_WRITE, N_CLASSES), np.float32)
+    rows_a_write = ROWS_A_WRITE * N_CLASSES // n_classes
+    weights = np.random.default_rng(0).standard_exponential((rows_a_write, n_classes), np.float32)
     class_probs = weights / weights.sum(axis=1, keepdims=True)
     incomplete = path.with_suffix(".incomplete")
     with pq.ParquetWriter(incomplete, schema) as writer:
-        for start in range(0, n_images, ROWS_A_WRITE):
-            rows = min(ROWS_A_WRITE, n_images - start)
-            ids = pa.array([f"image_{number:09d}" for number in range(start, start + rows)])
+        for start in range(0, len(image_of_row), rows_a_write):
+            images = image_of_row[start : start + rows_a_write]
+            ids = pa.array([f"image_{number:09d}" for number in images])
             # Other numbers in every write: what is written twice would compress too well.
-            values = np.roll(class_probs[:rows], start // ROWS_A_WRITE, axis=1).ravel()
-            offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * N_CLASSES)
+            values = np.roll(class_probs[: len(images)], start // rows_a_write, axis=1).ravel()
+            offsets = pa.array(np.arange(len(images) + 1, dtype=np.int32) * n_classes)
             lists = pa.ListArray.from_arrays(offsets, pa.array(values))
             writer.write_table(pa.table([ids, lists], schema=schema))
     incomplete.rename(path)
-    return path
 
 
 def _beside_duckdb(folder: Path, n_images: int, runs: int) -> Table:
@@ -152,11 +170,38 @@ def _by_size(folder: Path, sizes: list[int]) -> Table:
     )  # fmt: skip
 
 
-def steps(parquet: Path) -> tuple[list[float], float]:
+def _objects(folder: Path, n_objects: int) -> Table:
+    rows: list[list[str]] = []
+    for spread in (False, True):
+        parquet = write_objects(folder, n_objects, spread=spread)
+        seconds, peak = in_fresh_process(steps, parquet, Rules(task="detection"))
+        rows.append(
+            [
+                "spread over the file" if spread else "one after the other",
+                *(f"{one:.1f}" for one in seconds), f"{n_objects / seconds[1]:,.0f}",
+                f"{peak:,.0f} MiB",
+            ]
+        )  # fmt: skip
+    return Table(
+        f"Pipeline: {n_objects:,} objects x {N_OBJECT_CLASSES} on "
+        f"{n_objects // OBJECTS_AN_IMAGE:,} images from Parquet",
+        f"A fresh process each, one run, a limit of {MEMORY_LIMIT} for DuckDB, which sorts what is "
+        "spread; the peak is the whole process's.",
+        (
+            "an image's objects", "ingest, s", "score, s", "rank by five functions, s",
+            "objects scored a second", "peak memory",
+        ),
+        rows,
+    )  # fmt: skip
+
+
+def steps(parquet: Path, rules: Rules = RULES) -> tuple[list[float], float]:
     """Seconds of ingest, score and rank, and the process's peak memory in MiB."""
-    _warm_up(parquet.parent)
+    _warm_up(parquet.parent, rules)
     database = _new_database(parquet)
-    seconds = [timed(partial(_with_store, database, partial(step, parquet))) for step in STEPS]
+    seconds = [
+        timed(partial(_with_store, database, partial(step, parquet, rules=rules))) for step in STEPS
+    ]
     _new_database(parquet)
     return seconds, peak_mib()
 
@@ -197,17 +242,17 @@ def beside_sql(parquet: Path, runs: int) -> list[float]:
     return seconds
 
 
-def _warm_up(folder: Path) -> None:
+def _warm_up(folder: Path, rules: Rules = RULES) -> None:
     """Import and compile everything, so that neither is counted."""
     parquet = write_predictions(folder, 1000)
-    _pool(parquet)
+    _pool(parquet, rules)
     _new_database(parquet)
 
 
-def _pool(parquet: Path) -> None:
+def _pool(parquet: Path, rules: Rules = RULES) -> None:
     database = _new_database(parquet)
     for step in STEPS:
-        _with_store(database, partial(step, parquet))
+        _with_store(database, partial(step, parquet, rules=rules))
 
 
 def _connect(database: Path) -> duckdb.DuckDBPyConnection:
@@ -231,31 +276,31 @@ def _with_store(database: Path, step: Callable[[PoolStore], object]) -> None:
         step(PoolStore(connection, "pool"))
 
 
-def _ingest(parquet: Path, store: PoolStore) -> None:
+def _ingest(parquet: Path, store: PoolStore, *, rules: Rules = RULES) -> None:
     flow.ingest_predictions(
         store,
         read_predictions(parquet, format="parquet"),
         prediction_set="set",
         model=None,
         run_id="benchmark",
-        rules=RULES,
+        rules=rules,
         in_manifest=False,
         report=lambda _: None,
     )
 
 
-def _score(_: Path, store: PoolStore) -> None:
+def _score(_: Path, store: PoolStore, *, rules: Rules = RULES) -> None:
     flow.score_prediction_set(
-        store, "set", rules=RULES, in_manifest=False, report=lambda _: None
+        store, "set", rules=rules, in_manifest=False, report=lambda _: None
     )  # fmt: skip
 
 
-def _rank(_: Path, store: PoolStore) -> None:
+def _rank(_: Path, store: PoolStore, *, rules: Rules) -> None:
     flow.rank_candidates(
         store,
         "set",
-        [one for one in ACQUISITION_FUNCTIONS.values() if one.level == "image"],
-        rules=RULES,
+        [one for one in ACQUISITION_FUNCTIONS.values() if one.level == "image" or rules.objects],
+        rules=rules,
         in_manifest=False,
         limit=1000,
         seed=0,

@@ -74,13 +74,13 @@ def test_null_is_not_an_empty_text(filled, tmp_path):
 def test_one_function_and_the_first_ranks(filled, tmp_path, format):
     path = tmp_path / f"candidates.{format}"
     count = export_candidates(
-        filled, path, format=format, prediction_set="set", acquisition_function="margin", limit=3
+        filled, path, format=format, prediction_set="set", functions=["margin"], limit=3
     )
     read = pl.read_csv if format == "csv" else pl.read_parquet
     assert count == 3
     assert read(path).select("rank", "image_id").rows() == list(enumerate(HOSTILE_IDS[:3], 1))
     none = export_candidates(
-        filled, path, format=format, prediction_set="set", acquisition_function="mean_object_score"
+        filled, path, format=format, prediction_set="set", functions=["mean_object_score"]
     )
     assert none == 0
     assert read(path).columns == candidate_rows(filled, "set").schema.names
@@ -124,7 +124,7 @@ def test_the_longest_name_a_file_can_have(filled, tmp_path):
     [
         ({"format": "xlsx"}, ValueError, "unknown format 'xlsx': expected one of csv, parquet"),
         ({"prediction_set": "other"}, PoolStateError, "has no prediction set 'other'"),
-        ({"acquisition_function": "bald"}, ValueError, "is 'bald', expected one of entropy"),
+        ({"functions": ["margin", "bald"]}, ValueError, "is 'bald', expected one of entropy"),
         ({"limit": 0}, ValueError, "limit is 0"),
     ],
 )

@@ -30,11 +30,12 @@ TABLES = (
     "prediction_sources",
     "predictions",
     "quarantined_predictions",
+    "rankings",
 )
 
 # What is another one in every run.
 ROWS = """
-FROM (SELECT COLUMNS(lambda c: c NOT IN ('run_id', 'ingested_at')) FROM {database}pool.{table})
+FROM (SELECT COLUMNS(lambda c: c NOT IN ('run_id', 'ingested_at', 'ranked_at')) FROM {database}pool.{table})
 """
 
 Tables = dict[str, tuple[int, int]]

@@ -1,5 +1,6 @@
 """Objects in images: the rules for detectors, checked against formulas in plain Python."""
 
+import io
 import json
 import math
 from itertools import pairwise
@@ -35,6 +36,18 @@ def objects(**columns):
 
 def scores_by_image(frame: pl.DataFrame) -> dict[str, dict]:
     return {row.pop("image_id"): row for row in frame.to_dicts()}
+
+
+def test_images_without_objects_that_the_manifest_does_not_have_are_told(store, tmp_path):
+    for image, content in {"a": "0 0.5 0.5 0.1 0.1 0.9\n", "b": "", "c": "", "d": ""}.items():
+        (tmp_path / f"{image}.txt").write_text(content)
+    told = []
+    store.replace_images(manifest(["a", "b"]))
+    stream = read_predictions(tmp_path, format="yolo")
+    ingest(store, stream, rules=DETECTION, in_manifest=True, report=told.append)
+    assert told[0].startswith("2 images in which nothing was found are not in the manifest")
+    scored = score(store, rules=DETECTION, in_manifest=True)
+    assert scored["image_id"].to_list() == ["a", "b"]
 
 
 # Encord Active: a metric of an image is the mean over its objects; an image's mean object score is
@@ -270,6 +283,138 @@ def test_an_object_with_one_score_does_not_change_the_uncertainty_of_others(stor
 def test_a_source_in_which_every_object_is_in_quarantine_is_an_error(store):
     with pytest.raises(PredictionReadError, match="score_transform declares another scale"):
         ingest(store, objects(image_id=["a"], score=[97.85]), rules=DETECTION)
+
+
+def empty_parquet() -> bytes:
+    buffer = io.BytesIO()
+    pl.DataFrame(schema={"image_id": pl.String, "score": pl.Float64}).write_parquet(buffer)
+    return buffer.getvalue()
+
+
+# Files without rows: the format, the content and the options.
+NO_ROWS = {
+    "coco": ("coco", b"[]", {}),
+    "coco, an object": ("coco", b'{"annotations": []}', {}),
+    "open_images": ("open_images", b"ImageID,LabelName,Conf,XMin,XMax,YMin,YMax\n", {}),
+    "csv": ("csv", b"image_id,score", {"score_column": "score"}),
+    "csv of class probabilities": ("csv", b"image_id,x,y\n\n", {"class_columns": ["x", "y"]}),
+    "parquet": ("parquet", empty_parquet(), {"score_column": "score"}),
+}
+
+
+def without_rows(folder: Path, case: str):
+    if case == "a table":
+        return objects(image_id=pa.array([], pa.string()), score=pa.array([], pa.float64()))
+    kind, content, options = NO_ROWS[case]
+    (folder / "p").write_bytes(content)
+    return read_predictions(folder / "p", format=kind, **options)
+
+
+@pytest.mark.parametrize("case", [*NO_ROWS, "a table"])
+def test_a_detector_that_found_nothing_in_the_images_of_the_manifest(store, tmp_path, case):
+    store.replace_images(manifest(["a", "b"]))
+    stored = ingest(store, without_rows(tmp_path, case), rules=DETECTION, in_manifest=True)
+    assert (stored.prediction_count, stored.quarantined_count) == (0, 0)
+    frame = score(store, rules=DETECTION, in_manifest=True)
+    assert frame.select("image_id", "prediction_count", "mean_object_score").rows() == [
+        ("a", 0, 0.0),
+        ("b", 0, 0.0),
+    ]
+    ranked = rank(store, "mean_object_score", rules=DETECTION, in_manifest=True)[1]
+    assert {row[0] for row in ranked} == {"a", "b"}
+
+
+@pytest.mark.parametrize("case", [*NO_ROWS, "a table"])
+@pytest.mark.parametrize(
+    ("task", "in_manifest", "advice"),
+    [
+        ("detection", False, "; where the model found nothing, give the pool the images"),
+        ("classification", False, ""),
+        ("classification", True, ""),
+    ],
+)
+def test_a_source_without_rows_says_nothing_else(store, tmp_path, case, task, in_manifest, advice):
+    store.replace_images(manifest(["a", "b"]))
+    stream = without_rows(tmp_path, case)
+    with pytest.raises(PredictionReadError) as error:
+        ingest(store, stream, rules=Rules(task=task), in_manifest=in_manifest)
+    expected = f"{stream.name} holds no predictions: expected at least one{advice}"
+    assert str(error.value).startswith(expected)
+    assert str(error.value).endswith("(images=)" if advice else "expected at least one")
+
+
+SCHEMA = {"categories": [{"id": 0, "name": "cat"}]}
+NO_IMAGES = {
+    "megadetector": {"images": [], "detection_categories": {"1": "animal"}},
+    "rvc": {"classes": ["cat"], "detections": []},
+    "lightly": SCHEMA,
+}
+
+
+@pytest.mark.parametrize("format", NO_IMAGES)
+def test_a_source_that_would_name_the_images_it_saw_saw_none(store, tmp_path, format):
+    (tmp_path / "schema.json").write_text(json.dumps(NO_IMAGES[format]))
+    store.replace_images(manifest(["a", "b"]))
+    stream = read_predictions(tmp_path / "schema.json", format=format)
+    with pytest.raises(PredictionReadError, match="holds no predictions: expected at least one"):
+        ingest(store, stream, rules=DETECTION, in_manifest=True)
+
+
+def megadetector(folder: Path, **detections):
+    """Detections by image; None where the model failed."""
+    images = [
+        {"file": name, "detections": found} if found is not None else {"file": name, "failure": "x"}
+        for name, found in detections.items()
+    ]
+    document = {"images": images, "detection_categories": {"1": "animal"}}
+    (folder / "m.json").write_text(json.dumps(document))
+    return read_predictions(folder / "m.json", format="megadetector")
+
+
+@pytest.mark.parametrize(
+    ("in_manifest", "expected"),
+    [(False, [("b", 0.0)]), (True, [("a", None), ("b", 0.0), ("c", 0.0)])],
+)
+def test_an_image_on_which_the_model_failed_does_not_cost_the_images_without_objects(
+    store, tmp_path, in_manifest, expected
+):
+    store.replace_images(manifest(["a", "b", "c"]))
+    stream = megadetector(tmp_path, a=None, b=[])
+    stored = ingest(store, stream, rules=DETECTION, in_manifest=in_manifest)
+    assert (stored.prediction_count, stored.quarantined_count) == (0, 1)
+    assert rows(store, "SELECT image_id, reason FROM quarantined_predictions") == [
+        ("a", str(Reason.MODEL_FAILED))
+    ]
+    frame = score(store, rules=DETECTION, in_manifest=in_manifest)
+    assert frame.select("image_id", "mean_object_score").rows() == expected
+
+
+@pytest.mark.parametrize(
+    "detections", [{"a": None}, {"a": None, "b": None}, {"a": None, "b": [], "c": [{}]}]
+)
+@pytest.mark.parametrize("in_manifest", [False, True])
+def test_images_on_which_the_model_failed_are_not_all_that_a_set_may_hold(
+    store, tmp_path, detections, in_manifest
+):
+    store.replace_images(manifest(["a", "b", "c"]))
+    with pytest.raises(PredictionReadError, match=str(Reason.MODEL_FAILED)):
+        ingest(
+            store,
+            megadetector(tmp_path, **detections),
+            rules=DETECTION,
+            in_manifest=in_manifest,
+        )
+
+
+def test_ids_of_another_form_than_those_of_the_manifest_are_shown(store):
+    store.replace_images(manifest(["397133", "1"]))
+    stream = objects(image_id=["000397133.jpg", "b.jpg"], score=[0.5, 0.5])
+    with pytest.raises(PredictionReadError) as error:
+        ingest(store, stream, rules=DETECTION, in_manifest=True)
+    assert (
+        "is '000397133.jpg', the first of the manifest '397133': if they should be the same image, "
+        'write both alike; PoolImages(path, image_id="file_name") takes'
+    ) in str(error.value)
 
 
 # Real detectors.

@@ -158,7 +158,7 @@ def write_coco(folder, table, objects):
         detections.append(
             {
                 "image_id": image_id,
-                "category_id": 1,
+                "category_id": "cat",
                 "bbox": [1, 2, 3, 4],
                 **({} if score is None else {"score": score}),
                 **({} if probs is None else {"class_probs": probs}),

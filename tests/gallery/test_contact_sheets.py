@@ -9,10 +9,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
-from dagster_active_learning.gallery import Box, Tile, contact_sheet, contact_sheets, image_files
+from dagster_active_learning.gallery import (
+    Box,
+    Thumbnails,
+    Tile,
+    contact_sheet,
+    contact_sheets,
+    image_files,
+)
 from dagster_active_learning.gallery.contact_sheets import MAX_TILES, MIN_BYTES
 from dagster_active_learning.gallery.objects import MAX_OBJECTS, OBJECT_COLORS
+from dagster_active_learning.gallery.sheet import Layout, draw_sheet
 
 # Where the picture of the first tile is, and the size of its room.
 LEFT, TOP = 12, 12
@@ -23,8 +32,12 @@ FIRST_COLOR, SECOND_COLOR = OBJECT_COLORS[:2]
 
 def sheet(*tiles, max_bytes=45_000) -> np.ndarray:
     """The pixels of a sheet, (height, width, 3)."""
-    content = contact_sheet(tiles, max_bytes=max_bytes)
+    content = contact_sheet(tiles, Thumbnails(), max_bytes=max_bytes)
     assert len(content) <= max_bytes
+    return pixels_of(content)
+
+
+def pixels_of(content) -> np.ndarray:
     with Image.open(BytesIO(content)) as image:
         assert image.format == "PNG"
         return np.asarray(image.convert("RGB"), int)
@@ -134,18 +147,22 @@ def test_of_very_many_boxes_the_first_are_drawn(tmp_path):
     assert near(stage(sheet(tile(uri, boxes=(*many[1:], last)))), SECOND_COLOR).any()
 
 
+@pytest.mark.parametrize("columns", [6, 12])
 @pytest.mark.parametrize(
     "change",
     [{"rank": 2}, {"predicted_class": "b"}, {"predicted_class": None}, {"score": 0.5}, {"score": None}, {"image_id": "other"}],
 )  # fmt: skip
-def test_what_is_known_about_an_image_is_written_under_it(tmp_path, change):
-    uri = saved(tmp_path, Image.new("RGB", (40, 30), "white"))
+def test_what_is_known_about_an_image_is_written_under_it(columns, change):
+    layout = Layout(columns)
     given = {"rank": 1, "image_id": "image", "predicted_class": "a", "score": 0.25}
-    one, other = (sheet(tile(uri, **values)) for values in (given, given | change))
-    rows, columns = np.nonzero((one != other).any(axis=-1))
-    assert rows.size
-    assert TOP + STAGE[1] <= rows.min() <= rows.max() < TOP + STAGE[1] + 45
-    assert LEFT <= columns.min() <= columns.max() < LEFT + STAGE[0]
+    one, other = (
+        pixels_of(draw_sheet([tile(None, **values)], ["not shown"], layout, 16))
+        for values in (given, given | change)
+    )
+    changed, places = np.nonzero((one != other).any(axis=-1))
+    assert changed.size
+    assert TOP + layout.stage[1] <= changed.min() <= changed.max() < TOP + layout.tile_height
+    assert LEFT <= places.min() <= places.max() < LEFT + layout.tile_width
 
 
 HOSTILE = [
@@ -213,7 +230,7 @@ def any_tile(draw, files):
 )
 def test_any_tiles_are_a_valid_png_below_the_limit(files, data, max_bytes):
     tiles = data.draw(st.lists(any_tile(files), max_size=14))
-    content = contact_sheet(tiles, max_bytes=max_bytes)
+    content = contact_sheet(tiles, Thumbnails(), max_bytes=max_bytes)
     assert len(content) <= max_bytes
     with Image.open(BytesIO(content)) as image:
         image.load()
@@ -229,16 +246,74 @@ def test_an_image_that_cannot_be_shown_says_so_in_its_place(files, uri):
     assert near(pixels, STAGE_COLOR, 4).mean() > 0.7
 
 
-def test_noise_gets_fewer_colors_then_less_room_then_fewer_tiles(files):
-    tiles = [tile(files[[os.path.basename(f or "") for f in files].index("noise.png")])] * 24
-    sizes = {}
-    for max_bytes in (1_000_000, 250_000, 120_000, 45_000, MIN_BYTES):
-        pixels = sheet(*tiles, max_bytes=max_bytes)
-        sizes[max_bytes] = pixels.shape[:2]
-    assert sizes[1_000_000] == sizes[250_000] == (684, 1000)
-    areas = [height * width for height, width in sizes.values()]
-    assert areas == sorted(areas, reverse=True)
-    assert areas[-1] < areas[0] / 4
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """24 parts of two photos, and 24 images of noise, which nothing makes small."""
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    parts, noise = [], []
+    for number in range(24):
+        photo = load_sample_image(("china.jpg", "flower.jpg")[number % 2])
+        top, left = random.integers(0, (187, 320))
+        part = Image.fromarray(photo[top : top + 240, left : left + 320])
+        parts.append(tile(saved(folder, part, f"{number}.jpg")))
+        pixels = random.integers(0, 256, (240, 320, 3), np.uint8)
+        noise.append(tile(saved(folder, Image.fromarray(pixels), f"{number}.png")))
+    return {"photos": parts, "noise": noise}
+
+
+@pytest.mark.parametrize(
+    ("images", "max_bytes", "columns"),
+    [
+        ("photos", 1_000_000, 6),
+        ("photos", 90_000, 8),
+        ("photos", 54_000, 10),
+        ("photos", 45_000, 12),
+        ("noise", 1_000_000, 6),
+        ("noise", 350_000, 6),
+        ("noise", 110_000, 10),
+    ],
+)
+def test_of_24_images_all_are_shown_however_small(photos, images, max_bytes, columns):
+    pixels = sheet(*photos[images], max_bytes=max_bytes)
+    assert pixels.shape[1::-1] == Layout(columns).sheet_size(24)
+
+
+def test_the_last_are_left_out_where_there_is_no_room_for_all(photos):
+    heights = [sheet(*photos["noise"], max_bytes=size).shape[0] for size in (50_000, 20_000)]
+    rows = [Layout(12).sheet_size(12 * count)[1] + 16 for count in (2, 1)]
+    assert heights == rows, "a line says how many there are"
+
+
+def test_a_file_is_read_once_for_all_sheets(photos, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        contact_sheets,
+        "read_image_file",
+        lambda uri, **options: read.append(uri) or image_files.read_image_file(uri, **options),
+    )
+    tiles, thumbnails = [*photos["photos"][:5], tile("missing.png")], Thumbnails()
+    sheets = {contact_sheet(tiles, thumbnails, max_bytes=45_000) for _ in range(3)}
+    assert sheets == {contact_sheet(tiles, Thumbnails(), max_bytes=45_000)}
+    assert read == [one.uri for one in tiles] * 2
+
+
+def test_a_sheet_is_drawn_few_times_and_colors_are_found_in_few_pixels(photos, monkeypatch):
+    drawn, sampled = [], []
+    draw, quantize = contact_sheets.draw_sheet, Image.Image.quantize
+
+    def counted(image, *arguments, palette=None, **options):
+        if palette is None:
+            sampled.append(image.width * image.height)
+        return quantize(image, *arguments, palette=palette, **options)
+
+    monkeypatch.setattr(
+        contact_sheets, "draw_sheet", lambda *given: drawn.append(given) or draw(*given)
+    )
+    monkeypatch.setattr(Image.Image, "quantize", counted)
+    sheet(*photos["photos"])
+    assert len(drawn) <= 3
+    assert max(sampled) < 10_000
 
 
 def test_tiles_beyond_the_most_are_not_read(tmp_path):
@@ -265,9 +340,11 @@ def test_files_that_take_too_long_are_left(files, monkeypatch):
 
 def test_the_same_tiles_are_the_same_bytes(files):
     tiles = [tile(file, score=0.5, boxes=(Box(bbox=(1, 1, 50, 50), label="a"),)) for file in files]
-    assert contact_sheet(tiles, max_bytes=45_000) == contact_sheet(tiles, max_bytes=45_000)
+    assert contact_sheet(tiles, Thumbnails(), max_bytes=45_000) == contact_sheet(
+        tiles, Thumbnails(), max_bytes=45_000
+    )
 
 
 def test_a_limit_that_no_sheet_can_keep_is_refused():
     with pytest.raises(ValueError, match="max_bytes is 100, expected at least"):
-        contact_sheet([], max_bytes=100)
+        contact_sheet([], Thumbnails(), max_bytes=100)

@@ -73,6 +73,11 @@ def test_the_cut_is_a_line_at_its_place(cut):
         assert place == pytest.approx(cut, abs=0.01)
 
 
+def test_histograms_of_few_and_of_many_images_have_the_same_scale():
+    few, many = (heights(draw(np.full(10, count)), OTHERS) for count in (5, 50_000_000))
+    assert np.nonzero(few > 50)[0].tolist() == np.nonzero(many > 50)[0].tolist()
+
+
 def test_without_candidates_there_is_no_cut():
     pixels = draw(np.full(10, 5), cut=None)
     assert not any(heights(pixels, color).any() for color in (CUT, CUT_BIN, CANDIDATES, SHADE))

@@ -101,11 +101,16 @@ def test_a_row_that_is_no_distribution_is_an_error(engine):
     [
         "import dagster_active_learning.interop.polars_namespace",
         "from dagster_active_learning import AcquisitionNamespace",
+        "from dagster_active_learning import explain_candidate",
+        "from dagster_active_learning import load_candidates",
+        "from dagster_active_learning import register_functions",
+        "from dagster_active_learning import score_images",
+        "import dagster_active_learning; dagster_active_learning.score_images",
     ],
 )
-def test_importing_it_registers_it(activate):
+def test_importing_a_name_for_data_frames_registers_it(activate):
     code = (
-        f"{activate}\nimport polars as pl\n"
+        f"import polars as pl\n{activate}\n"
         "print(pl.select(pl.lit([0.5, 0.5]).acquisition.entropy()).item())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from readme import README, readme_commands
 from reference import prediction_scores
 
 PROJECT = Path(__file__).parents[2]
@@ -54,20 +55,13 @@ def run(command, environment, folder=PROJECT):
 
 
 @pytest.fixture(scope="module")
-def output(environment):
-    """What the README's command says."""
-    command = [
-        "dagster",
-        "asset",
-        "materialize",
-        "-m",
-        "labeling.definitions",
-        "-d",
-        "pipelines",
-        "--select",
-        "*",
-    ]
-    return run(command, environment)
+def output(environment, data_folder):
+    """What the README's command says, with the home that `dagster dev` then has."""
+    home, materialize, dev = readme_commands("ui")
+    assert dev == "dagster dev"
+    assert materialize in readme_commands("main job")[0]
+    commands = f"{home}\n{materialize}".replace("$PWD/pipelines/data", str(data_folder))
+    return run(["bash", "-euo", "pipefail", "-c", commands], environment)
 
 
 def rows(data_folder, sql):
@@ -101,6 +95,26 @@ def test_the_digits_are_all_there_and_the_labeled_ones_no_candidates(output, dat
     names = ["entropy", "least_confidence", "margin", "variance"]
     assert candidates == [(name, 500, 500, 500, 0) for name in names]
     assert len(list((data_folder / "digits" / "images").glob("*.png"))) == 1797
+
+
+def readme_block(section, language, data_folder):
+    """The first block of code in a section of the README, on the database of this test."""
+    found = re.search(rf"^## {section}$.*?^```{language}\n(.*?)^```$", README, re.M | re.S)
+    assert found, f"{section} has no {language}"
+    return found[1].replace("pipelines/data", str(data_folder))
+
+
+def test_the_python_of_the_readme_uses_the_result(output, data_folder, environment):
+    code = readme_block("Use the result", "python", data_folder)
+    said = run([sys.executable, "-c", code], environment, data_folder)
+    assert "margin: rank 1 of 500 candidates" in said
+    assert "class_probs" in said
+
+
+def test_the_sql_of_the_readme_uses_the_result(output, data_folder):
+    first, lineage = duckdb.extract_statements(readme_block("Use the result", "sql", data_folder))
+    assert [row[0] for row in rows(data_folder, first)] == list(range(1, 11))
+    assert len(rows(data_folder, lineage)) == 4, "the image of the example is a candidate of all"
 
 
 def test_the_classifier_has_learned_something(output, data_folder):
@@ -142,8 +156,23 @@ def test_dg_scaffolds_a_pool_beside_the_others(environment, tmp_path):
     assert '"street_signs/labeling_candidates/margin"' in listed
 
 
+def test_the_readme_explains_the_columns_of_the_candidates(output, data_folder):
+    columns = rows(
+        data_folder,
+        "SELECT column_name FROM duckdb_columns() "
+        "WHERE schema_name = 'digits' AND table_name = 'labeling_candidates'",
+    )
+    table = README[README.index("| column |") : README.index("Every column of every table")]
+    explained = [
+        name
+        for row in table.splitlines()
+        for name in re.findall(r"`(\w+)`", row[: row.find("|", 1)])
+    ]
+    assert sorted(explained) == sorted(name for (name,) in columns)
+
+
 @pytest.mark.slow
-def test_dagster_dev_serves_the_assets(environment, tmp_path):
+def test_dagster_dev_shows_what_was_materialized(environment, output, data_folder, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -151,19 +180,23 @@ def test_dagster_dev_serves_the_assets(environment, tmp_path):
     server = subprocess.Popen(
         ["dagster", "dev", "--host", "127.0.0.1", "--port", str(port)],
         cwd=PROJECT,
-        env=environment | {"DAGSTER_HOME": str(tmp_path)},
+        env=environment | {"DAGSTER_HOME": str(data_folder / "dagster")},
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
     try:
         answer = wait_for_assets(port, server)
-        keys = {"/".join(node["assetKey"]["path"]) for node in answer["data"]["assetNodes"]}
+        materialized = {
+            "/".join(node["assetKey"]["path"])
+            for node in answer["data"]["assetNodes"]
+            if node["assetMaterializations"]
+        }
         assert {
             "digits/predictions",
             "digits/image_scores",
             "digits/labeling_candidates/margin",
-        } <= keys
+        } <= materialized
     except AssertionError:
         log.seek(0)
         print(log.read())
@@ -175,7 +208,8 @@ def test_dagster_dev_serves_the_assets(environment, tmp_path):
 
 
 def wait_for_assets(port, server):
-    query = json.dumps({"query": "{ assetNodes { assetKey { path } } }"}).encode()
+    asked = "{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { runId } } }"
+    query = json.dumps({"query": asked}).encode()
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/graphql", query, {"Content-Type": "application/json"}
     )

@@ -111,6 +111,27 @@ def test_the_part_says_what_it_knows(tmp_path):
     assert named.class_names == ("a", "b")
 
 
+@pytest.mark.parametrize(
+    ("tables", "class_names", "unknown"),
+    [
+        (TABLES, ["cat", "dog"], [False, False]),
+        (TABLES, ["dog"], [True, False]),
+        (TABLES, ["0", "90"], [True, True]),
+        ({}, ["0", "90"], [False, False]),
+        ({}, ["90"], [True, False]),
+    ],
+)
+def test_a_category_must_be_one_of_the_classes_where_they_are_given(
+    tmp_path, tables, class_names, unknown
+):
+    rows = [ROW, ROW | {"category_id": 90}]
+    read = rows_of(
+        write(tmp_path / "r.json", tables | {"annotations": rows}), class_names=class_names
+    )
+    objects = [row for row in read if row["row_number"]]
+    assert [row["reason"] == Reason.UNKNOWN_CATEGORY for row in objects] == unknown
+
+
 # Rows that are no detection: the row, the reason, the image_id kept.
 BAD_ROWS = [
     (1, Reason.UNREADABLE_OBJECT, None),
@@ -138,6 +159,7 @@ BAD_ROWS = [
     (ROW | {"bbox": [1, 2, 3, "4"]}, Reason.BBOX_NOT_FOUR_NUMBERS, "a.jpg"),
     (ROW | {"bbox": [1, 2, 3, None]}, Reason.BBOX_NOT_FOUR_NUMBERS, "a.jpg"),
     (ROW | {"bbox": {"x": 1}}, Reason.BBOX_NOT_FOUR_NUMBERS, "a.jpg"),
+    (ROW | {"bbox": [1, 2, 3, -4]}, Reason.BBOX_NEGATIVE, "a.jpg"),
     (ROW | {"segmentation": "61X"}, Reason.UNREADABLE_OBJECT, "a.jpg"),
     (ROW | {"segmentation": {"counts": "61X"}}, Reason.UNREADABLE_OBJECT, "a.jpg"),
     (ROW | {"class_probs": 0.5}, Reason.CLASS_PROBS_NOT_LIST, "a.jpg"),
@@ -184,8 +206,6 @@ BROKEN_FILES = {
     "annotations that are no array": (b'{"annotations": {}}', "'annotations' is no array"),
     "annotations twice": (b'{"annotations": [], "annotations": []}', "has the key 'annotations' twice"),
     "images that are no array": (b'{"images": 1, "annotations": []}', "'images' is no array"),
-    "no detection": (b"[]", "holds no predictions"),
-    "no detection in an object": (b'{"annotations": []}', "holds no predictions"),
 }  # fmt: skip
 
 

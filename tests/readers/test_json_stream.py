@@ -60,6 +60,7 @@ NO_LISTS = [
     (b'{"a": [1], "a": null}', PredictionReadError, "has the key 'a' twice"),
     (b'{"a": [1, 2]', UnreadableJsonError, "not readable UTF-8 JSON after 2 items: parse error: premature EOF"),
     (b'{"a": [1, 2]} x', UnreadableJsonError, "after 2 items: parse error: trailing garbage"),
+    (b'{"a": [1, 2]}": ', UnreadableJsonError, "to its end: Extra data"),
     (b"", UnreadableJsonError, "after 0 items: parse error: premature EOF, within the first 0 bytes"),
 ]  # fmt: skip
 

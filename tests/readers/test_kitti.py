@@ -61,6 +61,8 @@ BAD_LINES = [
     (line(box="nan 50 140 70"), Reason.BBOX_NOT_FOUR_NUMBERS),
     (line(box="100 50 inf 70"), Reason.BBOX_NOT_FOUR_NUMBERS),
     (line(box="-1e308 50 1e308 70"), Reason.BBOX_NOT_FOUR_NUMBERS),
+    (line(box="140 50 100 70"), Reason.BBOX_NEGATIVE),
+    (line(box="100 70 140 50"), Reason.BBOX_NEGATIVE),
     (line().replace("-1000", "far"), Reason.UNREADABLE_OBJECT),
     (line("C\xe4r").encode("latin-1"), Reason.UNKNOWN_CATEGORY),
     (line("C\0r"), Reason.UNKNOWN_CATEGORY),
@@ -98,6 +100,16 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path, batch_rows):
         for image in range(20)
         for row in ([None] if image % 3 == 0 else range(1, image % 3 + 1))
     ]
+
+
+@pytest.mark.parametrize("text", [f"{line()}\n" * 2, ""])
+def test_two_files_of_one_name_are_no_predictions_of_one_image(tmp_path, text):
+    for folder in ("train", "val"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, text)
+    with pytest.raises(PredictionReadError) as error:
+        rows_of(tmp_path / "*" / "*.txt")
+    assert f"{tmp_path}/train/000007.txt and {tmp_path}/val/000007.txt are both" in str(error.value)
 
 
 @pytest.mark.parametrize(

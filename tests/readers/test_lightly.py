@@ -109,6 +109,48 @@ def test_the_list_of_tasks_is_no_prediction_but_an_image_of_that_name_is(tmp_pat
     assert [row["image_id"] for row in rows] == ["a.png", "tasks.png"]
 
 
+def test_images_in_folders_are_read_with_the_nearest_schema_above(tmp_path):
+    write_task(tmp_path / "detect", {"a.png": [prediction()]})
+    write_json(tmp_path / "schema.json", {"categories": [{"id": 3, "name": "farther"}]})
+    for name in ("day/b.png", "day/1/c.png", "night/b.png"):
+        document = {"file_name": name, "predictions": [prediction()]}
+        write_json(tmp_path / "detect" / Path(name).with_suffix(".json"), document)
+    stream = read_predictions(tmp_path / "detect", format="lightly")
+    rows = [row for batch in stream for row in batch.to_pylist()]
+    assert stream.class_names == ("cat", "dog")
+    assert [(row["image_id"], row["category"], row["row_number"]) for row in rows] == [
+        ("a.png", "dog", 1),
+        ("day/1/c.png", "dog", 1),
+        ("day/b.png", "dog", 1),
+        ("night/b.png", "dog", 1),
+    ]
+
+
+def test_a_relative_path_has_its_schema_above_the_working_directory(tmp_path, monkeypatch):
+    write_task(tmp_path, {})
+    (tmp_path / "day").mkdir()
+    write_json(tmp_path / "day" / "a.json", {"file_name": "a.png", "predictions": [prediction()]})
+    monkeypatch.chdir(tmp_path / "day")
+    assert [row["image_id"] for row in rows_of(Path("*.json"))] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "reason"),
+    [
+        ({"probabilities": [1.0]}, 0.8, None),
+        ({"probabilities": [0.25]}, 0.8, None),
+        ({"probabilities": [1.0], "score": ...}, None, Reason.SCORE_NULL),
+        ({"probabilities": [0.5, 0.5]}, None, Reason.OTHER_CLASS_COUNT),
+        ({"probabilities": ["1"]}, None, Reason.PROBABILITY_NOT_NUMBER),
+    ],
+)
+def test_of_one_category_only_the_score_says_something(tmp_path, changes, expected, reason):
+    write_task(tmp_path, {"a.png": [prediction(**changes)]})
+    write_json(tmp_path / "schema.json", {"categories": CATEGORIES[1:]})
+    (row,) = rows_of(tmp_path)
+    assert (row["class_probs"], row["score"], row["reason"]) == (None, expected, reason)
+
+
 def test_one_file_is_read_with_the_schema_beside_it(tmp_path):
     write_task(tmp_path, {"a.png": [prediction()], "b.png": [prediction()]})
     stream = read_predictions(tmp_path / "a.json", format="lightly")
@@ -135,6 +177,7 @@ def test_one_file_is_read_with_the_schema_beside_it(tmp_path):
         (prediction(bbox=None), Reason.BBOX_NOT_FOUR_NUMBERS),
         (prediction(bbox=[1, 2, 3]), Reason.BBOX_NOT_FOUR_NUMBERS),
         (prediction(bbox=[1, 2, 3, "4"]), Reason.BBOX_NOT_FOUR_NUMBERS),
+        (prediction(bbox=[1, 2, -3, 4]), Reason.BBOX_NEGATIVE),
         (prediction(probabilities=[]), Reason.CLASS_PROBS_EMPTY),
         (prediction(probabilities=0.8), Reason.CLASS_PROBS_NOT_LIST),
         (prediction(probabilities=[1]), Reason.OTHER_CLASS_COUNT),
@@ -154,6 +197,17 @@ def test_a_bad_prediction_keeps_its_place_with_a_reason(tmp_path, bad, reason):
     ]
     assert [row["reason"] for row in rows] == [None, reason, None]
     assert json.loads(rows[1]["raw"]) == bad
+
+
+@pytest.mark.parametrize("predictions", [[prediction()] * 2, []])
+def test_two_files_about_one_image_are_an_error(tmp_path, predictions):
+    write_task(tmp_path, {"a.png": predictions, "b.png": predictions})
+    write_json(tmp_path / "day" / "c.json", {"file_name": "a.png", "predictions": predictions})
+    with pytest.raises(PredictionReadError) as error:
+        rows_of(tmp_path)
+    assert f"{tmp_path}/a.json and {tmp_path}/day/c.json are both about the image 'a.png'" in str(
+        error.value
+    )
 
 
 @pytest.mark.parametrize(
@@ -244,7 +298,7 @@ def test_without_a_schema_the_error_says_where_it_was_expected(tmp_path):
 @pytest.mark.parametrize(
     ("prepare", "words"),
     [
-        (lambda folder: folder, "holds no *.json files"),
+        (lambda folder: folder, "holds no **/*.json files"),
         (lambda folder: write_task(folder, {}), "holds no predictions"),
         (lambda folder: write_task(folder / "x.json", {}).parent, "is a folder"),
     ],

@@ -95,6 +95,7 @@ def test_an_image_that_is_listed_twice_keeps_all_its_objects(tmp_path):
         (detection(bbox=None), Reason.BBOX_NOT_FOUR_NUMBERS),
         (detection(bbox=[0, 0, 1]), Reason.BBOX_NOT_FOUR_NUMBERS),
         (detection(bbox=[0, 0, 1, "1"]), Reason.BBOX_NOT_FOUR_NUMBERS),
+        (detection(bbox=[0, 0, -1, 1]), Reason.BBOX_NEGATIVE),
         ([1, 2], Reason.UNREADABLE_OBJECT),
         (None, Reason.UNREADABLE_OBJECT),
     ],

@@ -160,6 +160,8 @@ BAD_ROWS = [
     ({"bbox": [1.0, 2.0, 3.0, math.nan]}, LIST, Reason.BBOX_NOT_FOUR_NUMBERS),
     ({"bbox": [1.0, 2.0, 3.0, None]}, LIST, Reason.BBOX_NOT_FOUR_NUMBERS),
     ({"w": None}, FOUR, Reason.BBOX_NOT_FOUR_NUMBERS),
+    ({"bbox": [1.0, 2.0, -3.0, 4.0]}, LIST, Reason.BBOX_NEGATIVE),
+    ({"h": -4.0}, FOUR, Reason.BBOX_NEGATIVE),
     ({"h": math.inf}, FOUR, Reason.BBOX_NOT_FOUR_NUMBERS),
     ({"score": None, "bbox": []}, LIST, Reason.SCORE_NULL),
     ({"image_id": None, "score": None}, LIST, Reason.IMAGE_ID_NULL),

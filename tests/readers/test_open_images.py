@@ -46,6 +46,22 @@ def test_a_row_is_an_object(tmp_path, text, options, score):
     assert row["reason"] is None
 
 
+def test_a_box_may_be_outside_the_image(tmp_path):
+    row = GOOD.replace("0.25,0.75,0.125,0.25", "-0.75,-0.25,-0.5,-0.25")
+    assert [one["bbox"] for one in rows_of(write(tmp_path, f"{HEADER}\n{row}\n"))] == [
+        [-0.75, -0.5, 0.5, 0.25]
+    ]
+
+
+def test_an_error_about_a_column_names_those_of_the_format_and_no_option(tmp_path):
+    path = write(tmp_path, f"{HEADER}\n{GOOD}\n".replace("Conf", "Score"))
+    with pytest.raises(PredictionReadError) as error:
+        rows_of(path)
+    assert str(error.value).endswith(
+        "; expected all of ImageID, Conf, LabelName, XMin, YMin, XMax, YMax"
+    )
+
+
 def test_a_compressed_file_is_read_as_its_suffix_says(tmp_path):
     text = gzip.compress(f"{HEADER}\n{GOOD}\n".encode())
     assert [row["bbox"] for row in rows_of(write(tmp_path, text, "p.csv.gz"))] == [BBOX]
@@ -61,6 +77,11 @@ BAD_ROWS = [
     ("a1,/m/1,0.5,nan,0.75,0.125,0.25", Reason.BBOX_NOT_FOUR_NUMBERS),
     ("a1,/m/1,0.5,0.25,0.75,0.125,-inf", Reason.BBOX_NOT_FOUR_NUMBERS),
     ("a1,/m/1,0.5,,0.75,0.125,0.25", Reason.BBOX_NOT_FOUR_NUMBERS),
+    ("a1,/m/1,0.5,,,,", Reason.BBOX_NOT_FOUR_NUMBERS),
+    ("a1,/m/1,0.5,-1e308,1e308,0.125,0.25", Reason.BBOX_NOT_FOUR_NUMBERS),
+    ("a1,/m/1,0.5,0.75,0.25,0.125,0.25", Reason.BBOX_NEGATIVE),
+    ("a1,/m/1,0.5,0.25,0.75,0.25,0.125", Reason.BBOX_NEGATIVE),
+    ("a1,,0.5,0.25,0.75,0.125,0.25", Reason.UNKNOWN_CATEGORY),
     (",/m/1,0.5,0.25,0.75,0.125,0.25", Reason.IMAGE_ID_NULL),
     (b"\xff,/m/1,0.5,0.25,0.75,0.125,0.25", Reason.IMAGE_ID_NOT_UTF8),
     (b"a1,\xff,0.5,0.25,0.75,0.125,0.25", Reason.UNKNOWN_CATEGORY),
@@ -109,7 +130,6 @@ def test_columns_that_are_not_read_may_hold_anything(tmp_path, monkeypatch):
 
 BROKEN_FILES = {
     "empty": ("", "not a readable UTF-8 CSV"),
-    "a header only": (f"{HEADER}\n", "holds no predictions"),
     "no header": (f"{GOOD}\n{GOOD}\n", "no column 'ImageID'"),
     "another name for the score": (f"{HEADER}\n{GOOD}\n".replace("Conf", "Score"), "no column 'Conf'"),
     "a name in another case": (f"{HEADER}\n{GOOD}\n".replace("XMin", "xmin"), "no column 'XMin'"),

@@ -321,9 +321,6 @@ BROKEN_FILES = {
     "glob without a match": (lambda f: f / "*.csv", {"format": "csv"}, "does not exist"),
     "a folder": (lambda f: f, {"format": "csv"}, "is a folder"),
     "empty csv": (lambda f: write_text(f, "p.csv", ""), {"format": "csv"}, "not a readable UTF-8 CSV"),
-    "csv with a header only": (
-        lambda f: write_text(f, "p.csv", "image_id,x,y\n"), {"format": "csv", "class_columns": ["x", "y"]}, "holds no predictions",
-    ),
     "csv without the id column": (
         lambda f: write_text(f, "p.csv", "id,x,y\n1,0.5,0.5\n"), {"format": "csv", "class_columns": ["x", "y"]}, "no column 'image_id'",
     ),
@@ -345,10 +342,6 @@ BROKEN_FILES = {
     "empty parquet": (lambda f: write_text(f, "p.parquet", ""), {"format": "parquet"}, "not a readable Parquet"),
     "parquet cut in the middle": (lambda f: cut(write_parquet(f, pa.float32())), {"format": "parquet"}, "not a readable Parquet"),
     "csv named parquet": (lambda f: write_text(f, "p.parquet", "a,b\n1,2\n" * 9), {"format": "parquet"}, "not a readable Parquet"),
-    "parquet without rows": (
-        lambda f: (pq.write_table(pa.table({"image_id": pa.array([], pa.string()), "class_probs": pa.array([], pa.list_(pa.float32()))}), f / "p.parquet"), f / "p.parquet")[1],
-        {"format": "parquet"}, "holds no predictions",
-    ),
     "parquet with times for probabilities": (
         lambda f: (pq.write_table(pa.table({"image_id": ["a"], "class_probs": pa.array([[0]], pa.list_(pa.timestamp("s")))}), f / "p.parquet"), f / "p.parquet")[1],
         {"format": "parquet"}, "is of type list<",

@@ -15,6 +15,7 @@ import pytest
 from dagster_active_learning import read_predictions
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.remote import read_remote_predictions
+from websites import website
 
 CLASS_PROBS = np.random.default_rng(0).dirichlet(np.ones(3), 20).astype(np.float32)
 IDS = [f"image{row}" for row in range(20)]
@@ -44,6 +45,12 @@ def npy(array):
     return buffer.getvalue()
 
 
+LIGHTLY = {
+    "task/schema.json": b'{"categories": [{"id": 0, "name": "cat"}]}',
+    "task/1.json": b'{"file_name": "1.png", "predictions": []}',
+    "task/may/2.json": b'{"file_name": "may/2.png", "predictions": [{"category_id": 0, "score": 1}]}',
+}
+
 CASES = {
     "a file": ("a.parquet", "parquet", {"a.parquet": parquet()}),
     "a glob": (
@@ -62,6 +69,8 @@ CASES = {
         "yolo",
         {"labels/1.txt": b"0 0.5 0.5 0.1 0.1 0.9\n", "labels/2.txt": b"1 0.5 0.5 0.1 0.1 0.8\n"},
     ),
+    "a folder of files at any depth": ("task", "lightly", LIGHTLY),
+    "files whose schema is above": ("task/*/2.json", "lightly", LIGHTLY),
 }
 
 
@@ -70,7 +79,7 @@ def test_an_address_gives_what_a_local_path_gives(case, memory, tmp_path):
     path, name_of_format, files = CASES[case]
     for name, content in files.items():
         memory.pipe_file(f"/bucket/pool/{name}", content)
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
     remote = read_remote_predictions(f"memory://bucket/pool/{path}", format=name_of_format)
     local = read_predictions(tmp_path / path, format=name_of_format)
@@ -86,6 +95,16 @@ def test_an_address_gives_what_a_local_path_gives(case, memory, tmp_path):
     del remote
     gc.collect()
     assert not any((tmp_path / "copies").iterdir()), "the copies are gone with the stream"
+
+
+@pytest.mark.parametrize("path", ["a.parquet", "*.parquet"])
+def test_a_website_is_read(path, tmp_path):
+    (tmp_path / "a.parquet").write_bytes(parquet())
+    with website(tmp_path) as address:
+        stream = read_remote_predictions(f"{address}/{path}", format="parquet")
+    read = pa.Table.from_batches(stream, stream.schema)
+    assert read["image_id"].to_pylist() == IDS
+    assert set(read["source"].to_pylist()) == {f"{address}/a.parquet"}
 
 
 def test_the_hash_is_that_of_the_bytes(memory):

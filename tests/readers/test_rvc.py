@@ -126,6 +126,7 @@ def test_a_list_of_ids_that_does_not_fit_is_an_error(tmp_path, ids, words):
         (detection(bbox=[1, 2, 3]), Reason.BBOX_NOT_FOUR_NUMBERS),
         (detection(bbox=[1, 2, 3, "4"]), Reason.BBOX_NOT_FOUR_NUMBERS),
         (detection(bbox=[-1.5e308, 0, 1.5e308, 1]), Reason.BBOX_NOT_FOUR_NUMBERS),
+        (detection(bbox=[5, 0, 4, 1]), Reason.BBOX_NEGATIVE),
         ([], Reason.UNREADABLE_OBJECT),
         (None, Reason.UNREADABLE_OBJECT),
     ],

@@ -32,6 +32,7 @@ GOOD_LINES = [
     ("\ufeff1 0.5 0.5 0.25 0.5 0.9", {}, ("1", 0.9, [0.375, 0.25, 0.25, 0.5], None)),
     ("2 0.9 10 20 30 40", {"confidence": "second", "box": "xywh", "bbox_unit": "pixel"}, ("2", 0.9, [10, 20, 30, 40], None)),
     ("2 10 20 30 60 0.9", {"box": "xyxy", "bbox_unit": "pixel"}, ("2", 0.9, [10, 20, 20, 40], None)),
+    ("2 -30 -20 -10 -20 0.9", {"box": "xyxy", "bbox_unit": "pixel"}, ("2", 0.9, [-30, -20, 20, 0], None)),
     ("0 0.5 0.5 0.25 0.5 90", {"score_transform": "percent"}, ("0", 0.9, [0.375, 0.25, 0.25, 0.5], None)),
     ("0 0.5 0.5 0.25 0.5 0", {"score_transform": "sigmoid"}, ("0", 0.5, [0.375, 0.25, 0.25, 0.5], None)),
     ("0 0.25 0.5 0.75 0.5 0.5 1 0.9", {}, ("0", 0.9, [0.25, 0.5, 0.5, 0.5], [0.25, 0.5, 0.75, 0.5, 0.5, 1.0])),
@@ -68,6 +69,9 @@ BAD_LINES = [
     ("0 0.5 x 0.25 0.5 0.9", {}, Reason.BBOX_NOT_FOUR_NUMBERS),
     ("0 0.5 0.\0005 0.25 0.5 0.9", {}, Reason.BBOX_NOT_FOUR_NUMBERS),
     ("0 -1e308 0 1e308 1 0.9", {"box": "xyxy"}, Reason.BBOX_NOT_FOUR_NUMBERS),
+    ("0 0.5 0.5 -0.25 0.5 0.9", {}, Reason.BBOX_NEGATIVE),
+    ("0 0.5 0.5 0.25 -0.5 0.9", {"box": "xywh"}, Reason.BBOX_NEGATIVE),
+    ("0 30 20 10 60 0.9", {"box": "xyxy"}, Reason.BBOX_NEGATIVE),
     ("0 0 0 1 0 1 nan 0.9", {}, Reason.UNREADABLE_OBJECT),
     ("0 0 0 1 0 1 x 0.9", {}, Reason.UNREADABLE_OBJECT),
     ("3 0.5 0.5 0.25 0.5 0.9", {"class_names": NAMES}, Reason.UNKNOWN_CATEGORY),
@@ -82,7 +86,7 @@ BAD_LINES = [
 
 @pytest.mark.parametrize(("line", "options", "reason"), BAD_LINES)
 def test_a_line_that_is_no_object_keeps_its_place_with_a_reason(tmp_path, line, options, reason):
-    good = b"0 0.9 0.5 0.5 0.9 0.9"
+    good = b"0 0.5 0.5 0.9 0.9 0.9"
     raw = line if isinstance(line, bytes) else line.encode()
     rows = rows_of(labels(tmp_path, {"a": b"\n".join([good, b"", raw, good])}), **options)
     assert [row["row_number"] for row in rows] == [1, 2, 3]
@@ -163,6 +167,19 @@ def test_an_empty_file_is_an_image_without_objects_and_fits_to_any_other(
     assert [row["row_number"] for row in rows if row["image_id"] == empty] == [None]
     assert {row["row_number"] for row in rows if row["image_id"] != empty} == {1}
     assert {row["reason"] for row in rows} == {None}
+
+
+@pytest.mark.parametrize("line", ["0 0.5 0.5 0.25 0.5 0.9", "0.5 cat", ""])
+def test_two_files_of_one_name_are_no_predictions_of_one_image(tmp_path, line):
+    for folder in ("train", "val"):
+        (tmp_path / folder).mkdir()
+        labels(tmp_path / folder, {"0001": line, f"only in {folder}": line})
+    with pytest.raises(PredictionReadError) as error:
+        rows_of(tmp_path / "*" / "*.txt", class_names=NAMES)
+    assert str(error.value).startswith(
+        f"{tmp_path}/train/0001.txt and {tmp_path}/val/0001.txt are both about the image '0001'"
+    )
+    assert len(rows_of(tmp_path / "val", class_names=NAMES)) == 2
 
 
 BROKEN_FOLDERS = {

@@ -121,11 +121,13 @@ def test_a_filter_on_the_image_reaches_every_table(store, tmp_path):
         assert "image_id = 'b'" in scans[table] or "image_id='b'" in scans[table], scans
 
 
-def test_a_pool_of_an_earlier_version_gets_the_view(database, tmp_path):
+def test_a_pool_of_an_earlier_version_gets_what_it_lacks(database, tmp_path):
     with duckdb.connect(str(database)) as connection:
         store = PoolStore(connection, "pool")
         ranked_files(store, write_files(tmp_path / "files", [("a", [0.5, 0.5])]))
-        connection.execute("DROP VIEW candidate_lineage")
+        connection.execute("DROP VIEW candidate_lineage; DROP TABLE rankings")
+        for column in ("inputs", "aggregation"):
+            connection.execute(f"ALTER TABLE prediction_sets DROP COLUMN {column}")
     with duckdb.connect(str(database), read_only=True) as connection:
         # A reader cannot make it, and can do without.
         assert PoolStore(connection, "pool").prediction_set("set").image_count == 1
@@ -136,6 +138,44 @@ def test_a_pool_of_an_earlier_version_gets_the_view(database, tmp_path):
         assert len(connection.execute("FROM candidate_lineage").fetchall()) == 4
         comments = {name: comment for name, _, comment in store.columns("candidate_lineage")}
         assert "Which row of the file, from 1" in str(comments["row_number"])
+        assert store.columns("rankings")
+        ingest(store, read_predictions(tmp_path / "files" / "*.parquet", format="parquet"))
+        score(store)
+        rules = connection.execute("SELECT inputs, aggregation FROM prediction_sets").fetchall()
+        assert rules == [("probabilities", "mean")]
+
+
+@pytest.mark.parametrize(
+    "lack",
+    [
+        "DROP VIEW candidate_lineage",
+        "DROP TABLE rankings",
+        "ALTER TABLE prediction_sets DROP COLUMN aggregation",
+        "COMMENT ON COLUMN candidate_lineage.prediction_set IS NULL",
+    ],
+)
+def test_each_thing_that_an_earlier_version_lacks_is_added(store, lack):
+    store.connection.execute(lack)
+    PoolStore(store.connection, "pool")
+    store.connection.execute("SELECT inputs, aggregation FROM prediction_sets")
+    store.connection.execute("FROM candidate_lineage")
+    assert uncommented(store) == []
+
+
+def uncommented(store):
+    """Tables, views and columns of the pool that have no comment."""
+    return store.connection.execute(
+        """SELECT table_name, NULL FROM duckdb_tables()
+            WHERE schema_name = 'pool' AND comment IS NULL
+        UNION ALL SELECT view_name, NULL FROM duckdb_views()
+            WHERE schema_name = 'pool' AND comment IS NULL
+        UNION ALL SELECT table_name, column_name FROM duckdb_columns()
+            WHERE schema_name = 'pool' AND comment IS NULL"""
+    ).fetchall()
+
+
+def test_every_table_view_and_column_is_explained(store):
+    assert uncommented(store) == []
 
 
 def test_the_view_outlives_wider_class_probabilities_and_other_database_names(database, tmp_path):
@@ -207,11 +247,11 @@ def test_candidates_come_in_the_order_of_functions_and_ranks(store, tmp_path):
     assert [(row["acquisition_function"], row["rank"]) for row in found] == [
         (name, rank) for name in ("entropy", "margin") for rank in range(1, 1001)
     ]
-    first = candidate_rows(store, "set", "margin", limit=3).read_all().to_pylist()
+    first = candidate_rows(store, "set", ["margin"], limit=3).read_all().to_pylist()
     assert [row["image_id"] for row in first] == ["image9999", "image9998", "image9997"]
     for wrong, words in (
         ({"limit": 0}, "limit is 0"),
-        ({"acquisition_function": "x"}, "is 'x', ex"),
+        ({"functions": ["margin", "x"]}, "is 'x', ex"),
     ):
         with pytest.raises(ValueError, match=words):
             candidate_rows(store, "set", **wrong)

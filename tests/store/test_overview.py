@@ -77,9 +77,10 @@ def test_candidates_are_counted_by_class_and_in_common(filled, name):
         )
         for one in NAMES
     }
-    assert common_candidates(filled, "set", name) == {
-        one: len(lists[one] & lists[name]) for one in NAMES if one != name
-    }
+    others = [one for one in NAMES if one != name]
+    common = {one: len(lists[one] & lists[name]) for one in others}
+    assert common_candidates(filled, "set", name, others) == common
+    assert common_candidates(filled, "set", name, others[:1]) == {others[0]: common[others[0]]}
     classes = column(
         filled,
         f"SELECT predicted_class FROM labeling_candidates WHERE acquisition_function = '{name}'",

@@ -27,7 +27,9 @@ class AcquisitionFunction:
         name: The name in tables, asset keys and arguments.
         title: The name a person reads.
         formula: The score of one prediction with class probabilities p(1) >= p(2) >= … over K
-            classes. An image's score is the mean over its predictions.
+            classes that exclude each other. An image's score is the mean over its predictions, or
+            another aggregation where a pool declares one.
+        independent_formula: The same for independent class probabilities, where it is another one.
         unit: The unit of the score.
         bounds: Lowest and highest possible score of a prediction, for a number of classes and for
             ``"probabilities"`` that exclude each other or ``"independent"`` ones.
@@ -39,10 +41,15 @@ class AcquisitionFunction:
     name: str
     title: str
     formula: str
+    independent_formula: str | None = None
     unit: str
     bounds: Bounds
     label_first: Literal["highest", "lowest"]
     level: Literal["image", "object"]
+
+    def formula_of(self, inputs: str) -> str:
+        """The formula for a kind of inputs, as ``bounds`` takes it."""
+        return (inputs == "independent" and self.independent_formula) or self.formula
 
     def uncertainty(self, score: float, n_classes: int, inputs: str = "probabilities") -> float:
         """The score on the scale 0..1, where 1 is the most uncertain.
@@ -82,6 +89,7 @@ ACQUISITION_FUNCTIONS: Mapping[str, AcquisitionFunction] = MappingProxyType(
                 name="entropy",
                 title="Entropy",
                 formula="-Σ p·log2 p",
+                independent_formula="-Σ (p·log2 p + (1-p)·log2(1-p))",
                 unit="bits",
                 bounds=_entropy_bounds,
                 label_first="highest",
@@ -117,7 +125,7 @@ ACQUISITION_FUNCTIONS: Mapping[str, AcquisitionFunction] = MappingProxyType(
             AcquisitionFunction(
                 name="mean_object_score",
                 title="Mean object score",
-                formula="p(1), 0 for an image without objects",
+                formula="the detector's score or p(1), 0 for an image without objects",
                 unit="probability",
                 bounds=_zero_to_one,
                 label_first="lowest",

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Sequence
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 
 if TYPE_CHECKING:
     from dagster_active_learning.store import PoolStore
@@ -26,7 +29,7 @@ def export_candidates(
     *,
     format: str,
     prediction_set: str,
-    acquisition_function: str | None = None,
+    functions: Sequence[str] = tuple(ACQUISITION_FUNCTIONS),
     limit: int | None = None,
 ) -> int:
     """Write a prediction set's candidates to a file, in the order of their ranks.
@@ -41,15 +44,15 @@ def export_candidates(
         path: The file to write.
         format: One of ``EXPORT_FORMATS``.
         prediction_set: Name of the set.
-        acquisition_function: The function that ranked them; those of all functions, one after the
-            other, without it.
+        functions: Names of the acquisition functions whose candidates are written, one after the
+            other.
         limit: The last rank wanted of each function.
 
     Returns:
         How many candidates were written. Their columns are those of ``load_candidates``.
 
     Raises:
-        ValueError: If the format or the acquisition function is unknown or the limit is below 1.
+        ValueError: If the format or an acquisition function is unknown or the limit is below 1.
         PoolStateError: If the prediction set is not in the database.
     """
     from dagster_active_learning.store import candidate_rows
@@ -64,9 +67,7 @@ def export_candidates(
     # file system allows.
     unfinished = target.parent / f".{uuid.uuid4().hex}.unfinished"
     try:
-        with candidate_rows(
-            store, stored.prediction_set, acquisition_function, limit=limit
-        ) as candidates:
+        with candidate_rows(store, stored.prediction_set, functions, limit=limit) as candidates:
             written = exporter.write_candidates(candidates, unfinished)
         os.replace(unfinished, target)
     finally:

@@ -63,11 +63,12 @@ def ingest_predictions(
         run_id: What reads them, for the record.
         rules: What the predictions are.
         in_manifest: Whether only images of the pool's manifest may have predictions.
-        report: Told how many rows have been read.
+        report: Told how many rows have been read, and which images the manifest does not have.
 
     Raises:
-        PredictionReadError: If the source cannot be read, changes while it is read, or no row of
-            it can be scored. The database then stays as it was.
+        PredictionReadError: If the source cannot be read, changes while it is read, no row of it
+            can be scored, or it has none and nothing says that the model found no object. The
+            database then stays as it was.
     """
     schema = prediction_schema(stream.value_type)
     progress = Progress("read", report)
@@ -105,6 +106,13 @@ def ingest_predictions(
         moved = 0
         if in_manifest:
             moved = store.quarantine_images_not_in_manifest(prediction_set, Reason.NOT_IN_MANIFEST)
+            # There is no row of theirs to keep in quarantine.
+            strangers = store.empty_images_not_in_manifest(prediction_set)
+            if strangers:
+                report(
+                    f"{strangers:,} images in which nothing was found are not in the manifest: "
+                    "they have no scores"
+                )
         stored = store.add_prediction_set(
             prediction_set,
             model=model,
@@ -120,8 +128,10 @@ def ingest_predictions(
             value_type=stream.value_type,
             run_id=run_id,
         )
-        if not stored.prediction_count and (stored.quarantined_count or not seen.row_count):
-            raise PredictionReadError(_why_nothing_was_stored(store, stream, prediction_set))
+        if not stored.prediction_count:
+            # Without rows, a source says of every image of the manifest that nothing is in it.
+            listed = rules.objects and in_manifest and not stored.quarantined_count
+            _check_found_nothing(store, stored, rules, is_finding=bool(seen.row_count) or listed)
     progress.finish()
     return stored
 
@@ -211,7 +221,7 @@ def _class_count(stream: PredictionStream) -> tuple[int | None, Iterator[pa.Reco
     if stream.class_names is not None:
         return len(stream.class_names), batches
     looked_at: list[pa.RecordBatch] = []
-    lengths: list[npt.NDArray[np.int64]] = []
+    lengths = [np.empty(0, np.int64)]
     missing = ROWS_THAT_DECIDE_CLASS_COUNT
     for batch in batches:
         looked_at.append(batch)
@@ -342,11 +352,38 @@ def _is_null(column: pa.Array) -> npt.NDArray[np.bool_]:
     return column.is_null().to_numpy(zero_copy_only=False)
 
 
-def _why_nothing_was_stored(store: PoolStore, stream: PredictionStream, prediction_set: str) -> str:
-    reasons = store.quarantined_by_reason(prediction_set)
+def _check_found_nothing(
+    store: PoolStore, stored: PredictionSet, rules: Rules, *, is_finding: bool
+) -> None:
+    """Raise PredictionReadError if a set has no predictions for another reason than this finding.
+
+    An image on which the model failed does not speak against it.
+    """
+    reasons = store.quarantined_by_reason(stored.prediction_set).to_dicts()
+    if is_finding and all(row["reason"] == Reason.MODEL_FAILED for row in reasons):
+        return
+    if not reasons:
+        advice = (
+            "; where the model found nothing, give the pool the images it has seen (images=)"
+            if rules.objects
+            else ""
+        )
+        raise PredictionReadError(
+            f"{stored.source} holds no predictions: expected at least one{advice}"
+        )
     listed = "; ".join(
         f"{row['reason']} ({row['rows']:,} rows, the first is row {row['first_row']} of "
         f"{row['first_source']})"
-        for row in reasons.to_dicts()
+        for row in reasons
     )
-    return f"{stream.name} holds no prediction that can be scored, nothing was stored: {listed}"
+    if any(row["reason"] == Reason.NOT_IN_MANIFEST for row in reasons):
+        predicted, known = store.first_ids(stored.prediction_set, Reason.NOT_IN_MANIFEST)
+        listed += (
+            f"; the first image_id that is not there is {predicted!r}, the first of the manifest "
+            f"{known!r}: if they should be the same image, write both alike; PoolImages(path, "
+            'image_id="file_name") takes the file names of a COCO file for ids, image_id="stem" '
+            "those of a folder without their suffixes"
+        )
+    raise PredictionReadError(
+        f"{stored.source} holds no prediction that can be scored, nothing was stored: {listed}"
+    )

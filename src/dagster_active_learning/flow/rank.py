@@ -76,7 +76,9 @@ def rank_candidates(
             )
             for function in functions
         }
-        store.replace_candidates(prediction_set, candidates, run_id, objects=rules.objects)
+        store.replace_candidates(
+            prediction_set, candidates, run_id, limit=limit, objects=rules.objects
+        )
     return {name: _ranking(ranked, image_count) for name, ranked in candidates.items()}
 
 
@@ -90,13 +92,12 @@ def _candidates(
     limit: int,
     seed: int,
 ) -> pl.DataFrame:
-    has_class_probs = stored.prediction_count > stored.score_only_count
-    is_scored = has_class_probs or function.level == "object" or rules.score_only == "binary"
+    has_class_probs = stored.has_class_probs
     # A lone score is a probability of two classes, where it is declared to be one.
     n_classes = len(stored.class_names) if has_class_probs else 2
     ranked = rank_images(
         store.contenders(stored.prediction_set, function, limit, in_manifest=in_manifest)
-        if is_scored
+        if rules.can_rank(function, has_class_probs=has_class_probs)
         else [],
         function,
         limit=limit,

@@ -80,6 +80,7 @@ def score_prediction_set(
         store.add_images_without_predictions(
             prediction_set, in_manifest=in_manifest, objects=rules.objects
         )
+        store.set_scoring(prediction_set, inputs=rules.inputs, aggregation=rules.aggregation)
     progress.finish()
     return stored
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from dagster_active_learning.gallery.png import encode_png, main_colors
+from dagster_active_learning.gallery.png import encode_png, frequent_colors
 from dagster_active_learning.gallery.text import load_font, number_text, shorten
 
 if TYPE_CHECKING:
@@ -22,7 +22,12 @@ _Floats = npt.NDArray[np.float64]
 _SIZE = (10.0, 3.0)
 _PIXELS_PER_INCH = 100
 _WORDS_WIDTH = 850
-_COLORS = (64, 32, 16, 8)
+# Where the plot is, left, bottom, width and height as shares, and the words beside it: for counts
+# up to 100,000,000. That matplotlib finds room for them takes as long as all the rest, 40 ms.
+_PLOT = (0.11, 0.175, 0.875, 0.725)
+_SCORE_LABEL = (0.5, 0.08)
+_COUNT_LABEL = (0.024, 0.535)
+_COLORS = (32, 16, 8)
 
 _GROUND = "#f0f1f3"
 _TEXT = "#1c1e22"
@@ -76,7 +81,7 @@ def score_histogram(
     picture = _plot(heights, bounds, cut, label_first, title, score_label)
     content = b""
     for colors in _COLORS:
-        content = encode_png(picture, main_colors(picture, colors))
+        content = encode_png(picture, frequent_colors(picture, colors))
         if len(content) <= max_bytes:
             break
     return content
@@ -107,17 +112,19 @@ def _plot(
     # Heavy, and without pyplot, which keeps figures in global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
-    figure = Figure(_SIZE, dpi=_PIXELS_PER_INCH, facecolor=_GROUND, layout=layout)
+    figure = Figure(_SIZE, dpi=_PIXELS_PER_INCH, facecolor=_GROUND)
     canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot(facecolor="white")
+    axes = figure.add_axes(_PLOT, facecolor="white")
     # matplotlib's points are 1.4 pixels here; words wider than the picture would leave no plot.
     title = shorten(title, load_font(16, bold=True), _WORDS_WIDTH)
-    axes.set_title(title, loc="left", color=_TEXT, fontsize=11, fontweight="bold", parse_math=False)
+    axes.set_title(
+        title, loc="left", y=1, color=_TEXT, fontsize=11, fontweight="bold", parse_math=False
+    )
     score_label = shorten(score_label, load_font(13), _WORDS_WIDTH)
     axes.set_xlabel(score_label, color=_MUTED, fontsize=9, parse_math=False)
+    axes.xaxis.set_label_coords(*_SCORE_LABEL, figure.transFigure)
+    axes.yaxis.set_label_coords(*_COUNT_LABEL, figure.transFigure)
     _draw_scales(axes, heights)
     _draw_bars(axes, heights, bounds, cut, label_first)
     canvas.draw()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
@@ -10,15 +11,29 @@ from PIL import Image
 
 Color = tuple[int, int, int]
 
+_SAMPLED_PIXELS = 8_000
 
-def main_colors(picture: Image.Image, count: int) -> list[Color]:
-    """At most ``count`` colors that an RGB picture is drawn well with."""
-    exact: Any = picture.getcolors(count)
-    if exact is not None:
-        return [color for _, color in exact]
-    reduced = picture.quantize(count, method=Image.Quantize.MEDIANCUT)
-    values = reduced.getpalette() or []
+
+def main_colors(pictures: Sequence[Image.Image], count: int) -> list[Color]:
+    """At most ``count`` colors that RGB pictures are drawn well with, one as well as another."""
+    found: Any = [picture.getcolors(count) for picture in pictures]
+    if None not in found:
+        exact = dict.fromkeys(color for colors in found for _, color in colors)
+        if len(exact) <= count:
+            return list(exact)
+    # Of all pixels of 24 photos Pillow finds no better colors, in 100 to 200 ms instead of 5.
+    side = math.ceil(math.sqrt(_SAMPLED_PIXELS / len(pictures)))
+    sample = Image.new("RGB", (side, side * len(pictures)))
+    for place, picture in enumerate(pictures):
+        sample.paste(picture.resize((side, side), Image.Resampling.NEAREST), (0, side * place))
+    values = sample.quantize(count, method=Image.Quantize.MEDIANCUT).getpalette() or []
     return [(values[at], values[at + 1], values[at + 2]) for at in range(0, len(values), 3)]
+
+
+def frequent_colors(picture: Image.Image, count: int) -> list[Color]:
+    """The ``count`` colors that most of a drawing has; those at the edges of letters are rare."""
+    found: Any = picture.getcolors(picture.width * picture.height)
+    return [color for _, color in sorted(found, reverse=True)[:count]]
 
 
 def encode_png(picture: Image.Image, colors: Sequence[Color]) -> bytes:
@@ -27,5 +42,6 @@ def encode_png(picture: Image.Image, colors: Sequence[Color]) -> bytes:
     palette.putpalette([value for color in colors for value in color])
     reduced = picture.quantize(palette=palette, dither=Image.Dither.NONE)
     content = BytesIO()
-    reduced.save(content, "PNG", optimize=True)
+    # The last level takes nearly twice as long and saves less than a percent.
+    reduced.save(content, "PNG", compress_level=8)
     return content.getvalue()

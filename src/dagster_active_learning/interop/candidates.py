@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.store import (
     candidate_rows,
     chosen_prediction_set,
@@ -47,5 +48,7 @@ def load_candidates(
     with existing_pool(database, pool) as store:
         chosen = chosen_prediction_set(store, prediction_set)
         # All of them at once: an open reader would keep the database open.
-        rows = candidate_rows(store, chosen, acquisition_function, limit=limit).read_all()
+        every = acquisition_function is None
+        functions = list(ACQUISITION_FUNCTIONS) if every else [acquisition_function]
+        rows = candidate_rows(store, chosen, functions, limit=limit).read_all()
         return pl.DataFrame(rows)

@@ -135,10 +135,12 @@ def _rank(
         yield "  no score: the image has no predictions"
     else:
         yield f"  score {_number(score)} ({function.unit}), uncertainty {_number(uncertainty)}"
-    yield (
-        f"  formula {function.formula}, for each prediction; the {function.label_first} scores "
-        "are labeled first"
-    )
+    if record.inputs is not None:
+        yield (
+            f"  formula {function.formula_of(record.inputs)}, {record.aggregation} over the "
+            "image's predictions"
+        )
+    yield f"  the {function.label_first} scores are labeled first"
     if ranking["predicted_class"] is not None:
         yield f"  predicted class {ranking['predicted_class']!r}"
     yield f"  ranked by Dagster run {ranking['run_id']}"

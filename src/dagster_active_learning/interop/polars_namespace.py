@@ -6,8 +6,6 @@ from typing import Any
 
 import polars as pl
 
-from dagster_active_learning.interop.row_scores import row_scores
-
 
 @pl.api.register_expr_namespace("acquisition")
 class AcquisitionNamespace:
@@ -20,7 +18,9 @@ class AcquisitionNamespace:
     within 1e-3) raises a ValueError that names it and its values; in a streamed query it is counted
     from the start of its batch.
 
-    The namespace is there once this class is imported. Type checkers know it only by its name:
+    The namespace is there once this class or another name for data frames (``load_candidates``,
+    ``score_images``, ``explain_candidate``, ``register_functions``) is imported from the package;
+    ``import dagster_active_learning`` alone loads no polars. Type checkers do not know it:
     ``AcquisitionNamespace(pl.col("class_probs")).entropy()`` is the same expression.
 
     Example:
@@ -49,6 +49,9 @@ class AcquisitionNamespace:
         return self._scores("variance")
 
     def _scores(self, function: str) -> pl.Expr:
+        # Loads Numba, which who only loads candidates does not need.
+        from dagster_active_learning.interop.row_scores import row_scores
+
         def scores(class_probs: pl.Series) -> pl.Series:
             column: Any = class_probs.to_arrow()
             return pl.Series(class_probs.name, row_scores(column, function))

@@ -29,7 +29,7 @@ from dagster_active_learning.readers.options import (
 )
 
 if TYPE_CHECKING:
-    from dagster_active_learning.readers.stream import PredictionStream
+    from dagster_active_learning.readers.stream import ImagesNamed, PredictionStream
 
 ReaderOptions = TableOptions | NpyOptions | NpzOptions | ObjectOptions
 
@@ -41,12 +41,17 @@ class Format:
     Attributes:
         options: The options its reader understands.
         files_in_folder: Its files where a folder is given.
+        schema_file: Name of the file that says what is in those of its folder and of the folders
+            in it, where they have no nearer one; it is no predictions itself.
+        images_named: Which images a file of it names.
         has_background: Whether its reader adds a class for what the class probabilities leave over
             to 1, so that they can only be probabilities of classes that exclude each other.
     """
 
     options: type[ReaderOptions]
     files_in_folder: str | None = None
+    schema_file: str | None = None
+    images_named: ImagesNamed = "predicted"
     has_background: bool = False
 
 
@@ -55,15 +60,22 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "coco": Format(CocoOptions),
         "csv": Format(TableOptions),
         "jsonl": Format(TableOptions),
-        "kitti": Format(ObjectOptions, files_in_folder="*.txt"),
-        "lightly": Format(ObjectOptions, files_in_folder="*.json"),
-        "megadetector": Format(ObjectOptions),
+        "kitti": Format(ObjectOptions, files_in_folder="*.txt", images_named="one"),
+        "lightly": Format(
+            ObjectOptions,
+            files_in_folder="**/*.json",
+            schema_file="schema.json",
+            images_named="one",
+        ),
+        "megadetector": Format(ObjectOptions, images_named="seen"),
         "npy": Format(NpyOptions),
         "npz": Format(NpzOptions),
         "open_images": Format(ObjectOptions),
         "parquet": Format(TableOptions),
-        "rvc": Format(RvcOptions, has_background=True),
-        "yolo": Format(YoloOptions, files_in_folder="*.txt"),
+        "rvc": Format(RvcOptions, images_named="seen", has_background=True),
+        "yolo": Format(
+            YoloOptions, files_in_folder="*.txt", images_named="one", has_background=True
+        ),
     }
 )
 """The formats by name, which is also the name of the reader's module."""
@@ -81,9 +93,9 @@ def read_predictions(
 
     Args:
         path: A file, or a glob such as ``"predictions/*.parquet"``; its files are read in the
-            order of their names. For yolo, kitti and lightly also the folder of the files. As in a
-            shell, names that begin with a dot are left out: a Mac writes ``._1.txt`` beside
-            ``1.txt``.
+            order of their names. For yolo, kitti and lightly also the folder of the files; that of
+            lightly may have folders in it. As in a shell, names that begin with a dot are left out:
+            a Mac writes ``._1.txt`` beside ``1.txt``.
         format: One of ``FORMATS``.
         batch_rows: The most rows a batch may hold; what comes out is the same for every value.
         options: The options of the format: see ``TableOptions`` (parquet, csv, jsonl),
@@ -92,7 +104,8 @@ def read_predictions(
 
     Raises:
         ValueError: If the format or an option is unknown.
-        PredictionReadError: If there is no such file, or one is not what the format says.
+        PredictionReadError: If there is no such file, or one is not what the format says. While it
+            is iterated also as ``PredictionStream`` says.
 
     Example:
         >>> for batch in read_predictions("p.csv", format="csv", class_column_prefix="prob_"):
@@ -104,9 +117,12 @@ def read_predictions(
     if batch_rows is not None and batch_rows < 1:
         raise ValueError(f"batch_rows must be at least 1, got {batch_rows}")
     reader = import_module(f"{__name__}.{format}")
-    files = find_files(path, FORMATS[format].files_in_folder)
+    known = FORMATS[format]
+    files = find_files(path, known.files_in_folder)
     parts = [reader.open_file(file, checked) for file in files]
-    return open_stream(str(path), parts, batch_rows or DEFAULT_BATCH_ROWS)
+    return open_stream(
+        str(path), parts, batch_rows or DEFAULT_BATCH_ROWS, images_named=known.images_named
+    )
 
 
 def reader_options(format: str, options: Mapping[str, Any]) -> ReaderOptions:

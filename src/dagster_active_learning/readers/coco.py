@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def open_file(path: Path, options: CocoOptions) -> PredictionPart:
             tables = _read_own_tables(path) if has_own_tables else CocoTables()
         without_object = dict.fromkeys(tables.images or ()) if has_own_tables else {}
         for number, row in enumerate(json_items(path, rows, "detections"), start=1):
-            found, image = _read_row(row, number, tables)
+            found, image = _read_row(row, number, tables, options.class_names)
             if image is not None:
                 without_object.pop(image, None)
             yield found
@@ -195,7 +195,9 @@ class _FaultError(Exception):
         self.reason = reason
 
 
-def _read_row(row: Any, number: int, tables: CocoTables) -> tuple[Found, str | None]:
+def _read_row(
+    row: Any, number: int, tables: CocoTables, class_names: Sequence[str] | None
+) -> tuple[Found, str | None]:
     """A detection, or why it is none, and the id it gives its image."""
     if not isinstance(row, dict):
         return RejectedRow(number, Reason.UNREADABLE_OBJECT, _as_json(row)), None
@@ -207,7 +209,8 @@ def _read_row(row: Any, number: int, tables: CocoTables) -> tuple[Found, str | N
             image_id = tables.images.get(image)
             if image_id is None:
                 raise _FaultError(Reason.UNKNOWN_IMAGE)
-        return _detection(row, number, image_id or image, tables.categories), image
+        category = _category(row, tables.categories, class_names)
+        return _detection(row, number, image_id or image, category), image
     except _FaultError as fault:
         return RejectedRow(number, fault.reason, _as_json(row), image_id or image), image
 
@@ -218,16 +221,19 @@ def _why_no_id(row: dict[str, Any]) -> Reason:
     return Reason.IMAGE_ID_NULL if row["image_id"] in (None, "") else Reason.IMAGE_ID_NOT_TEXT
 
 
-def _detection(
-    row: dict[str, Any], number: int, image_id: str, categories: dict[str, str] | None
-) -> DetectedObject:
-    category = _as_id(row.get("category_id"))
-    if category is None:
+def _category(
+    row: dict[str, Any], categories: dict[str, str] | None, class_names: Sequence[str] | None
+) -> str:
+    number = _as_id(row.get("category_id"))
+    if number is None:
         raise _FaultError(Reason.UNREADABLE_OBJECT)
-    if categories is not None:
-        if category not in categories:
-            raise _FaultError(Reason.UNKNOWN_CATEGORY)
-        category = categories[category]
+    name = number if categories is None else categories.get(number)
+    if name is None or (class_names is not None and name not in class_names):
+        raise _FaultError(Reason.UNKNOWN_CATEGORY)
+    return name
+
+
+def _detection(row: dict[str, Any], number: int, image_id: str, category: str) -> DetectedObject:
     score, class_probs = row.get("score"), row.get("class_probs")
     if score is None:
         if class_probs is None:
@@ -237,8 +243,8 @@ def _detection(
     bbox, segmentation = row.get("bbox"), row.get("segmentation") or None
     if bbox is not None:
         bbox = as_box(bbox)
-        if bbox is None:
-            raise _FaultError(Reason.BBOX_NOT_FOUR_NUMBERS)
+        if isinstance(bbox, Reason):
+            raise _FaultError(bbox)
     elif segmentation is None:
         raise _FaultError(Reason.UNREADABLE_OBJECT)
     if segmentation is not None and not _is_mask(segmentation):

@@ -89,14 +89,14 @@ def read_scores(column: pa.Array, transform: str | None) -> tuple[pa.Array, dict
 
 
 def read_categories(
-    column: pa.Array, known: Sequence[str] | None
+    column: pa.Array, known: Sequence[str] | None, *, required: bool
 ) -> tuple[pa.Array, dict[int, str]]:
     """Names of classes as text: any where ``known`` is None, else one of them.
 
-    A row may do without one, but not with one that is not UTF-8.
+    A row may do without one unless it is ``required``, but not with one that is not UTF-8.
     """
     names = _as_text(column)
-    unknown = pc.and_(names.is_null(), column.is_valid())
+    unknown = names.is_null() if required else pc.and_(names.is_null(), column.is_valid())
     if known is not None:
         others = pc.invert(pc.is_in(names, pa.array(known, pa.string())))
         unknown = pc.or_(unknown, pc.and_(names.is_valid(), others))
@@ -109,14 +109,16 @@ def read_boxes(columns: Sequence[pa.Array]) -> tuple[pa.Array, dict[int, str]]:
     A row may do without a box, but not with a broken one.
     """
     if len(columns) == 1:
-        boxes, missing = _from_box_column(columns[0])
-    else:
-        boxes, missing = _from_box_columns(columns)
-    broken = ~missing & ~np.isfinite(boxes).all(axis=1)
-    reasons: dict[int, str] = dict.fromkeys(
-        np.flatnonzero(broken).tolist(), Reason.BBOX_NOT_FOUR_NUMBERS
-    )
-    return boxes_array(boxes, ~missing & ~broken), reasons
+        return _judged_boxes(*_from_box_column(columns[0]))
+    return _judged_boxes(*_from_box_columns(columns))
+
+
+def read_corners(columns: Sequence[pa.Array]) -> tuple[pa.Array, dict[int, str]]:
+    """Boxes from the four columns left, top, right and bottom; a row without one is broken."""
+    boxes, _ = _from_box_columns(columns)
+    with np.errstate(over="ignore", invalid="ignore"):
+        boxes[:, 2:] -= boxes[:, :2]
+    return _judged_boxes(boxes, np.zeros(len(boxes), dtype=np.bool_))
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -129,6 +131,18 @@ def is_text(kind: pa.DataType) -> bool:
         or pa.types.is_large_binary(kind)
         or pa.types.is_binary_view(kind)
     )
+
+
+def _judged_boxes(
+    boxes: npt.NDArray[np.float64], missing: npt.NDArray[np.bool_]
+) -> tuple[pa.Array, dict[int, str]]:
+    broken = ~missing & ~np.isfinite(boxes).all(axis=1)
+    negative = ~missing & ~broken & (boxes[:, 2:] < 0).any(axis=1)
+    reasons: dict[int, str] = {
+        **dict.fromkeys(np.flatnonzero(broken).tolist(), Reason.BBOX_NOT_FOUR_NUMBERS),
+        **dict.fromkeys(np.flatnonzero(negative).tolist(), Reason.BBOX_NEGATIVE),
+    }
+    return boxes_array(boxes, ~missing & ~broken & ~negative), reasons
 
 
 def _from_box_column(

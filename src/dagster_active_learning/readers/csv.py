@@ -109,10 +109,9 @@ def _first_row(path: Path) -> Path | pa.BufferReader:
         check_column_count(path, len(next(filter(None, rows), [])))
     except csv.Error:  # a field is too long for a name; the parser says where
         return path
-    if lines.tell() == BLOCK_BYTES:
-        return path
+    is_whole = lines.tell() < BLOCK_BYTES
     # The parser finds a header by its end, which nothing need follow.
-    return pa.BufferReader(block[: lines.tell()] + b"\n")
+    return pa.BufferReader(block[: lines.tell()] + b"\n") if is_whole else path
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

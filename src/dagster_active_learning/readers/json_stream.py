@@ -210,11 +210,18 @@ def _values(
 def _check_list(file: ShallowFile, key: str) -> None:
     """Raise if a file that was read to its end has not one list as the value of a key."""
     expected = f'expected a JSON object with {key!r}: {{"{key}": [...], ...}}'
-    # An object becomes the tuple of all its values of the key. yajl takes \v and \f for blanks.
-    values: Any = json.loads(
-        file.outline.translate(None, b"\v\f"),
-        object_pairs_hook=lambda pairs: tuple(value for name, value in pairs if name == key),
-    )
+    try:
+        # An object becomes the tuple of all its values of the key. yajl takes \v and \f for blanks.
+        values: Any = json.loads(
+            file.outline.translate(None, b"\v\f"),
+            object_pairs_hook=lambda pairs: tuple(value for name, value in pairs if name == key),
+        )
+    except ValueError as error:
+        # The parser does not mind a text that begins behind the whole and never ends.
+        raise UnreadableJsonError(
+            f"{file.path} is not readable UTF-8 JSON to its end: {error}; expected a JSON object "
+            "and nothing behind it"
+        ) from error
     if values == ([],):
         return
     if isinstance(values, tuple) and len(values) > 1:

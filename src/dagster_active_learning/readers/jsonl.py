@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.readers.objects import as_box, as_number
+from dagster_active_learning.readers.objects import as_number, four_numbers
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.reasons import Reason
 from dagster_active_learning.readers.stream import (
@@ -183,7 +183,7 @@ def _column(rows: Sequence[dict[str, Any]], name: str, layout: Layout) -> pa.Arr
         # Arrow refuses integers that a float64 cannot hold; as_number makes them infinite.
         return pa.array([as_number(one) for one in values], pa.float64())
     if name in layout.bbox:
-        return pa.array([as_box(one) for one in values], pa.list_(pa.float64()))
+        return pa.array([four_numbers(one) for one in values], pa.list_(pa.float64()))
     kind = pa.float64() if layout.class_columns else pa.list_(pa.float64())
     return pa.array(values, kind)
 
@@ -224,7 +224,7 @@ def _wrong_box(row: dict[str, Any], layout: Layout) -> str | None:
     scored = [*layout.probabilities, *([] if layout.score is None else [layout.score])]
     if row.get(layout.image_id) is None or all(row.get(name) is None for name in scored):
         return None
-    fits = as_box(box[0] if len(box) == 1 else box) is not None
+    fits = four_numbers(box[0] if len(box) == 1 else box) is not None
     return None if fits else Reason.BBOX_NOT_FOUR_NUMBERS
 
 

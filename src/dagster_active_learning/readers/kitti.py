@@ -14,7 +14,7 @@ from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
     Found,
-    as_box,
+    as_box_of_corners,
     object_part,
 )
 from dagster_active_learning.readers.options import ObjectOptions
@@ -85,10 +85,9 @@ def _object(  # noqa: PLR0911 - a table
     # A type with a blank in it moves all columns by one: text then stands where a number belongs.
     if any(as_float(field) is None for field in fields[1:-1]):
         return Reason.UNREADABLE_OBJECT
-    left, top, right, bottom = corners
-    bbox = as_box((left, top, right - left, bottom - top))
-    if bbox is None:
-        return Reason.BBOX_NOT_FOUR_NUMBERS
+    bbox = as_box_of_corners(corners)
+    if isinstance(bbox, Reason):
+        return bbox
     return DetectedObject(
         row_number=row_number, image_id=image_id, score=score, category=category, bbox=bbox
     )

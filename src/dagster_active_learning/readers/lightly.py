@@ -1,11 +1,11 @@
-"""Lightly predictions: one JSON file an image, and ``schema.json`` in the same folder."""
+"""Lightly predictions: one JSON file an image, and ``schema.json`` above them."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -54,21 +54,31 @@ class Schema:
 def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
     """Open the predictions of one image.
 
-    ``schema.json`` and the list of tasks, which a glob finds as well, are parts without rows.
+    The categories are those of ``schema.json`` in the file's folder, or else in the nearest folder
+    above. It and the list of tasks, which a glob finds as well, are parts without rows.
     ``probabilities``, where there are any, are in the order of the schema's categories.
 
     Raises:
         PredictionReadError: If there is no ``schema.json``, or it is not what it should be.
     """
-    tasks = path.name == TASKS_FILE and isinstance(_load(path), list)
-    schema_path = _find_schema(path, tasks=tasks)
-    sha256 = content_sha256([path] if path == schema_path else [path, schema_path])
+    if path.name == TASKS_FILE and isinstance(_load(path), list):
+        tasks = object_part(
+            str(path),
+            tuple,
+            options,
+            class_names=None,
+            bbox_unit=None,
+            sha256=content_sha256([path]),
+        )
+        return replace(tasks, empty=True)
+    is_schema = path.name == SCHEMA_FILE
+    schema_path = path if is_schema else _find_schema(path)
+    sha256 = content_sha256([path] if is_schema else [path, schema_path])
     found = schema_path.stat()
     schema = _read_schema(schema_path, found.st_mtime_ns, found.st_size)
-    no_predictions = tasks or path == schema_path
     return object_part(
         str(path),
-        lambda: () if no_predictions else _objects(path, schema),
+        lambda: () if is_schema else _objects(path, schema),
         options,
         class_names=names_in_source(
             schema_path, list(schema.categories.values()), options.class_names
@@ -78,20 +88,19 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
     )
 
 
-def _find_schema(path: Path, *, tasks: bool) -> Path:
-    expected = path.parent / SCHEMA_FILE
-    below = sorted(path.parent.glob(f"*/{SCHEMA_FILE}")) if tasks else []
-    for schema in [expected, *below]:
-        if os.path.isfile(schema):
-            return schema
+def _find_schema(path: Path) -> Path:
+    for folder in path.absolute().parents:
+        if os.path.isfile(folder / SCHEMA_FILE):
+            return folder / SCHEMA_FILE
     raise PredictionReadError(
-        f"{path} has no {SCHEMA_FILE} beside it: expected {expected} with the task's categories"
+        f"{path} has no {SCHEMA_FILE} in its folder, nor in one above: expected "
+        f"{path.parent / SCHEMA_FILE} with the task's categories"
     )
 
 
 @lru_cache(maxsize=16)
 def _read_schema(path: Path, _modified: int, _size: int) -> Schema:
-    # A folder has one schema for all its images: it is read once, and again when it changed.
+    # There is one schema for all images of a task: it is read once, and again when it changed.
     document = _load(path)
     listed = document.get("categories") if isinstance(document, dict) else None
     if not isinstance(listed, list) or not listed:
@@ -166,7 +175,10 @@ def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> 
     category = None if category_id is None else schema.categories.get(category_id)
     given = found.get("probabilities")
     class_probs = None if given is None else read_probabilities(given, len(schema.categories))
-    score, bbox = as_number(found.get("score")), as_box(found.get("bbox"))
+    if isinstance(class_probs, list) and len(class_probs) == 1:
+        class_probs = None  # Of one class it says nothing: the score does.
+    score = as_number(found.get("score"))
+    bbox = as_box(found["bbox"]) if "bbox" in found else None
     segmentation = found.get("segmentation")
     if category_id is None:
         reason = Reason.UNREADABLE_OBJECT
@@ -178,8 +190,8 @@ def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> 
         reason = Reason.SCORE_NOT_NUMBER
     elif score is None and class_probs is None:
         reason = Reason.SCORE_NULL
-    elif bbox is None and "bbox" in found:
-        reason = Reason.BBOX_NOT_FOUR_NUMBERS
+    elif isinstance(bbox, Reason):
+        reason = bbox
     elif bbox is None and segmentation is None and schema.task == "object-detection":
         reason = Reason.UNREADABLE_OBJECT
     else:

@@ -101,8 +101,8 @@ def _object(row_number: int, image_id: str, detection: Any, categories: Mapping[
         reason = Reason.UNKNOWN_CATEGORY
     elif score is None:
         reason = Reason.SCORE_NULL if conf is None else Reason.SCORE_NOT_NUMBER
-    elif bbox is None:
-        reason = Reason.BBOX_NOT_FOUR_NUMBERS
+    elif isinstance(bbox, Reason):
+        reason = bbox
     else:
         return DetectedObject(
             row_number=row_number,

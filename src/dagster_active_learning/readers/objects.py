@@ -29,6 +29,9 @@ from dagster_active_learning.readers.stream import (
 
 OBJECTS_A_BATCH = 8_192
 
+Box = tuple[float, float, float, float]
+"""x, y (top left), width, height."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DetectedObject:
@@ -40,7 +43,7 @@ class DetectedObject:
         score: The detector's own score, before ``score_transform``.
         class_probs: One probability a class, in class order, or None.
         category: Name of the class the detector decided for.
-        bbox: x, y (top left), width, height.
+        bbox: Where it is.
         segmentation: The mask as it came, as JSON text.
     """
 
@@ -49,7 +52,7 @@ class DetectedObject:
     score: float | None = None
     class_probs: Sequence[float] | None = None
     category: str | None = None
-    bbox: tuple[float, float, float, float] | None = None
+    bbox: Box | None = None
     segmentation: str | None = None
 
 
@@ -123,14 +126,31 @@ def as_number(value: object) -> float | None:
         return math.inf if value > 0 else -math.inf
 
 
-def as_box(values: object) -> tuple[float, float, float, float] | None:
-    """Four finite JSON numbers as a box; None for anything else."""
+def four_numbers(values: object) -> tuple[float, float, float, float] | None:
+    """Four finite JSON numbers; None for anything else."""
     if not isinstance(values, (list, tuple)) or len(values) != 4:
         return None
-    x, y, width, height = (as_number(value) for value in values)
-    if x is None or y is None or width is None or height is None:
+    a, b, c, d = (as_number(value) for value in values)
+    if a is None or b is None or c is None or d is None:
         return None
-    return (x, y, width, height) if math.isfinite(x + y + width + height) else None
+    return (a, b, c, d) if math.isfinite(a + b + c + d) else None
+
+
+def as_box(values: object) -> Box | Reason:
+    """x, y, width and height, JSON numbers, as a box, or why they are none."""
+    box = four_numbers(values)
+    if box is None:
+        return Reason.BBOX_NOT_FOUR_NUMBERS
+    return Reason.BBOX_NEGATIVE if min(box[2:]) < 0 else box
+
+
+def as_box_of_corners(values: object) -> Box | Reason:
+    """Left, top, right and bottom, JSON numbers, as a box, or why they are none."""
+    corners = four_numbers(values)
+    if corners is None:
+        return Reason.BBOX_NOT_FOUR_NUMBERS
+    left, top, right, bottom = corners
+    return as_box((left, top, right - left, bottom - top))
 
 
 def names_in_source(

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
 from dagster_active_learning.readers import csv
-from dagster_active_learning.readers.options import ObjectOptions, TableOptions
-from dagster_active_learning.readers.stream import PredictionPart, boxes_array
+from dagster_active_learning.readers.options import FixedColumns, ObjectOptions
+from dagster_active_learning.readers.stream import PredictionPart
 
 NO_COLUMN = "\0"
 """A name that no column has: there are no class probabilities."""
@@ -27,9 +22,9 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
     Raises:
         PredictionReadError: As ``csv.open_file``.
     """
-    part = csv.open_file(
+    return csv.open_file(
         path,
-        TableOptions(
+        FixedColumns(
             image_id_column="ImageID",
             class_probs_column=NO_COLUMN,
             class_names=options.class_names,
@@ -40,20 +35,3 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
             score_transform=options.score_transform,
         ),
     )
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in part.batches():
-            yield _with_sizes(batch)
-
-    return replace(part, batches=batches)
-
-
-def _with_sizes(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with x, y, width, height for two corners."""
-    corners = batch.column("bbox")
-    given = corners.is_valid().to_numpy(zero_copy_only=False)
-    boxes = np.full((len(corners), 4), np.nan)
-    boxes[given] = np.array(corners.flatten()).reshape(-1, 4)
-    boxes[:, 2:] -= boxes[:, :2]
-    position = batch.schema.get_field_index("bbox")
-    return batch.set_column(position, "bbox", boxes_array(boxes, given))

@@ -94,6 +94,14 @@ class TableOptions:
         )
 
 
+class FixedColumns(TableOptions):
+    """Columns of a table of objects as its format names them, which no option changes.
+
+    Each row has a category and a box. The columns of the box are those of two corners: left, top,
+    right and bottom.
+    """
+
+
 @dataclass(frozen=True, kw_only=True)
 class NpyOptions:
     """Options of one matrix a file, ``(n_predictions, n_classes)``, with its ids beside it.
@@ -169,7 +177,7 @@ class CocoOptions(ObjectOptions):
     Attributes:
         instances: Path of the COCO file with the tables ``images`` and ``categories``. With it
             image_id is the image's file_name and category the category's name; without it both
-            are the numbers of the results file, as text.
+            are the numbers of the results file, as text, and so are the ``class_names``.
     """
 
     instances: str | None = None

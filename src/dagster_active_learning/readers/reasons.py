@@ -31,6 +31,7 @@ class Reason(StrEnum):
     SCORE_NOT_FINITE = "the score is NaN or infinite"
     SCORE_OUT_OF_RANGE = "the score is not in 0..1: score_transform declares another scale"
     BBOX_NOT_FOUR_NUMBERS = "the box is not four finite numbers"
+    BBOX_NEGATIVE = "the width or height of the box is negative"
     UNREADABLE_OBJECT = "the object lacks a key or has a value of the wrong type"
     UNKNOWN_IMAGE = "the image is not in the instances file"
     UNKNOWN_CATEGORY = "the category is not known"

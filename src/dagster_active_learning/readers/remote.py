@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.readers import FORMATS, read_predictions, reader_options
+from dagster_active_learning.readers import FORMATS, Format, read_predictions, reader_options
 from dagster_active_learning.readers.stream import PredictionStream
 from dagster_active_learning.watching.file_sets import (
     FileSet,
@@ -35,7 +35,7 @@ def read_remote_predictions(path: str, *, format: str, **options: Any) -> Predic
     try:
         # The ids of npy and rvc, where they stand beside the file.
         beside = getattr(reader_options(format, options), "image_ids", None)
-        addresses = _fetch(path, folder, FORMATS[format].files_in_folder, beside)
+        addresses = _fetch(path, folder, FORMATS[format], beside)
         copies = Path(glob.escape(str(folder)), path_on_filesystem(path).lstrip("/"))
         stream = read_predictions(copies, format=format, **options)
     except BaseException:
@@ -47,13 +47,16 @@ def read_remote_predictions(path: str, *, format: str, **options: Any) -> Predic
     return stream
 
 
-def _fetch(
-    path: str, folder: Path, files_in_folder: str | None, beside: str | None
-) -> dict[str, str]:
+def _fetch(path: str, folder: Path, format: Format, beside: str | None) -> dict[str, str]:
     """Copy all files of a path; returns the address of each copy."""
 
     def find() -> FileSet | None:
-        return find_file_sets(path, files_in_folder=files_in_folder, beside=beside).get("")
+        return find_file_sets(
+            path,
+            files_in_folder=format.files_in_folder,
+            beside=beside,
+            schema_file=format.schema_file,
+        ).get("")
 
     try:
         found = find()

@@ -14,7 +14,7 @@ from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
     Found,
-    as_box,
+    as_box_of_corners,
     as_number,
     names_in_source,
     object_part,
@@ -132,9 +132,9 @@ def _object(row_number: int, image_id: str, detection: Any, classes: Sequence[st
     label_probs = read_probabilities(detection.get("label_probs"), len(classes))
     if isinstance(label_probs, Reason):
         return rejected(label_probs)
-    bbox = _box_of_corners(detection["bbox"])
-    if bbox is None:
-        return rejected(Reason.BBOX_NOT_FOUR_NUMBERS)
+    bbox = as_box_of_corners(detection["bbox"])
+    if isinstance(bbox, Reason):
+        return rejected(bbox)
     score = max(label_probs)
     return DetectedObject(
         row_number=row_number,
@@ -144,14 +144,6 @@ def _object(row_number: int, image_id: str, detection: Any, classes: Sequence[st
         category=classes[label_probs.index(score)],
         bbox=bbox,
     )
-
-
-def _box_of_corners(values: object) -> tuple[float, float, float, float] | None:
-    corners = as_box(values)
-    if corners is None:
-        return None
-    left, top, right, bottom = corners
-    return as_box((left, top, right - left, bottom - top))
 
 
 def read_probabilities(values: object, n_classes: int) -> list[float] | Reason:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,14 @@ SMALL_BATCH_ROWS = 8_192
 
 RAW_CHARACTERS = 10_000
 """What is kept of a row in quarantine; a longer one is cut and says how long it was."""
+
+
+ImagesNamed = Literal["predicted", "seen", "one"]
+"""Which images a file names: those that have predictions, all that the model saw, or a single one.
+
+A file of the first kind without rows says that the model found nothing. A file of the last kind is
+all that is said about its image.
+"""
 
 
 def canonical_schema(value_type: pa.DataType) -> pa.Schema:
@@ -99,6 +107,7 @@ class PredictionStream:
         value_type: float32 or float64: the widest of the parts.
         bbox_unit: What boxes are measured in, where there are boxes.
         batch_rows: The most rows a batch holds.
+        images_named: Which images each of the files names.
     """
 
     name: str
@@ -107,6 +116,7 @@ class PredictionStream:
     value_type: pa.DataType
     bbox_unit: str | None
     batch_rows: int
+    images_named: ImagesNamed
 
     @property
     def schema(self) -> pa.Schema:
@@ -117,13 +127,17 @@ class PredictionStream:
         """Batches of ``schema`` in the order of the source.
 
         Raises:
-            PredictionReadError: If a file cannot be read, or the source holds no row at all.
+            PredictionReadError: If a file cannot be read, two files are about one image where each
+                has its own, or no image is named where all should be.
         """
         empty = True
         waiting: list[pa.RecordBatch] = []
+        files: dict[str, str] = {}
         waiting_rows = waiting_bytes = 0
         for part in self.parts:
             for batch in part.batches():
+                if self.images_named == "one":
+                    _check_only_file(batch.column("image_id")[0].as_py(), part.source, files)
                 for start in range(0, batch.num_rows, self.batch_rows):
                     empty = False
                     rows = self._with_source(batch.slice(start, self.batch_rows), part.source)
@@ -138,7 +152,7 @@ class PredictionStream:
                         waiting, waiting_rows, waiting_bytes = [], len(rows), rows.nbytes
                     waiting.append(rows)
         yield from _joined(waiting)
-        if empty:
+        if empty and self.images_named != "predicted":
             raise PredictionReadError(f"{self.name} holds no predictions: expected at least one")
 
     def sha256(self) -> str:
@@ -156,6 +170,16 @@ class PredictionStream:
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
+def _check_only_file(image_id: str | None, source: str, files: dict[str, str]) -> None:
+    """Raise PredictionReadError if an image has a file already, else note it in ``files``."""
+    if image_id is not None and files.setdefault(image_id, source) != source:
+        raise PredictionReadError(
+            f"{files[image_id]} and {source} are both about the image {image_id!r}: expected one "
+            "file an image; give one of the images another id, or read their folders as two "
+            "prediction sets"
+        )
+
+
 def _joined(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
     if len(batches) < 2:
         return batches
@@ -163,7 +187,10 @@ def _joined(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
 
 
 def open_stream(
-    name: str, parts: Sequence[PredictionPart], batch_rows: int = DEFAULT_BATCH_ROWS
+    name: str,
+    parts: Sequence[PredictionPart],
+    batch_rows: int = DEFAULT_BATCH_ROWS,
+    images_named: ImagesNamed = "predicted",
 ) -> PredictionStream:
     """Join the parts of a source into one stream.
 
@@ -191,6 +218,7 @@ def open_stream(
         value_type=pa.float64() if wide else pa.float32(),
         bbox_unit=first.bbox_unit,
         batch_rows=batch_rows,
+        images_named=images_named,
     )
 
 

@@ -24,10 +24,11 @@ from dagster_active_learning.readers.columns import (
     read_categories,
     read_class_columns,
     read_class_lists,
+    read_corners,
     read_image_ids,
     read_scores,
 )
-from dagster_active_learning.readers.options import TableOptions
+from dagster_active_learning.readers.options import FixedColumns, TableOptions
 from dagster_active_learning.readers.reasons import Reason
 from dagster_active_learning.readers.stream import (
     PredictionPart,
@@ -61,7 +62,8 @@ class Layout:
 
     ``class_columns`` is empty where the class probabilities are the list column ``class_probs``,
     which is None where the source has none; ``bbox`` is one list column or four of numbers.
-    ``categories`` are the names a category may have, or None where it may have any.
+    ``categories`` are the names a category may have, or None where it may have any. ``is_fixed``
+    says that the columns are ``FixedColumns``.
     """
 
     image_id: str
@@ -75,6 +77,7 @@ class Layout:
     categories: tuple[str, ...] | None
     bbox: tuple[str, ...]
     score_transform: str | None
+    is_fixed: bool
 
     @property
     def probabilities(self) -> tuple[str, ...]:
@@ -142,11 +145,16 @@ def find_columns(
     needed = [options.image_id_column, *probabilities, *others, *bbox]
     missing = [name for name in needed if name not in columns]
     if missing:
+        advice = (
+            f"expected all of {', '.join(needed)}"
+            if isinstance(options, FixedColumns)
+            else "name the columns with the options image_id_column, class_probs_column, "
+            "class_columns, class_column_prefix, class_column_pattern, score_column, "
+            "category_column, bbox_column or bbox_columns"
+        )
         raise PredictionReadError(
             f"{source} has no column {missing[0]!r}: its columns are "
-            f"{describe_names(schema.names)}; name the columns with the options image_id_column, "
-            "class_probs_column, class_columns, class_column_prefix, class_column_pattern, "
-            "score_column, category_column, bbox_column or bbox_columns"
+            f"{describe_names(schema.names)}; {advice}"
         )
     if options.one_column_a_class and len(class_columns) < 2:
         raise PredictionReadError(
@@ -192,6 +200,7 @@ def find_columns(
         categories=tuple(given) if given else None,
         bbox=tuple(bbox),
         score_transform=options.score_transform,
+        is_fixed=isinstance(options, FixedColumns),
     )
 
 
@@ -253,11 +262,12 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
             found["class_probs"] = pc.if_else(pa.array(without), None, found["class_probs"])
     if layout.category is not None:
         found["category"], wrong = read_categories(
-            columns.column(layout.category), layout.categories
+            columns.column(layout.category), layout.categories, required=layout.is_fixed
         )
         broken = wrong | broken
     if layout.bbox:
-        found["bbox"], wrong = read_boxes([columns.column(name) for name in layout.bbox])
+        read = read_corners if layout.is_fixed else read_boxes
+        found["bbox"], wrong = read([columns.column(name) for name in layout.bbox])
         broken = wrong | broken
     for row, reason in broken.items():
         reasons.setdefault(row, reason)

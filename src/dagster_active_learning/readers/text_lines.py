@@ -60,8 +60,8 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     row_number = 0
     try:
         with path.open("rb") as opened:
-            for line in bounded_lines(path, opened):
-                text = line if row_number else line.removeprefix(codecs.BOM_UTF8)
+            for before, line in enumerate(bounded_lines(path, opened)):
+                text = line if before else line.removeprefix(codecs.BOM_UTF8)
                 if stripped := text.strip():
                     row_number += 1
                     yield row_number, stripped

@@ -23,10 +23,12 @@ from pathlib import Path
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.objects import (
+    Box,
     DetectedObject,
     EmptyImage,
     Found,
     as_box,
+    as_box_of_corners,
     object_part,
 )
 from dagster_active_learning.readers.options import YoloOptions
@@ -41,8 +43,6 @@ from dagster_active_learning.readers.text_lines import (
     raw_line,
 )
 
-Box = tuple[float, float, float, float]
-
 OTHER = "other"
 """The class that holds what the classes left out of a classification file have together."""
 
@@ -54,6 +54,10 @@ def open_file(path: Path, options: YoloOptions) -> PredictionPart:
     classes of the option ``class_names`` and one more, ``"other"``, for the rest up to 1, because
     only the likeliest classes are written. In any other file each line is an object. Rows are the
     lines that are not blank, counted from 1. A file without lines says that no object was found.
+
+    Probabilities have two decimals. Where they are those of few classes, their sum may be 1.01 or
+    1.02 (of 3 classes in one file of 8): such a prediction goes to quarantine, for nothing is
+    renormalised. Write the whole vector to a table instead.
 
     Raises:
         PredictionReadError: If it cannot be read, or is a classification without ``class_names``.
@@ -157,9 +161,9 @@ def _object(  # noqa: PLR0911 - a table
     is_box = len(fields) == 4
     if coordinates is None:
         return Reason.BBOX_NOT_FOUR_NUMBERS if is_box else Reason.UNREADABLE_OBJECT
-    bbox = as_box(_top_left_box(coordinates, options.box) if is_box else _bounds(coordinates))
-    if bbox is None:
-        return Reason.BBOX_NOT_FOUR_NUMBERS
+    bbox = _box(coordinates, options.box) if is_box else as_box_of_corners(_bounds(coordinates))
+    if isinstance(bbox, Reason):
+        return bbox
     return DetectedObject(
         row_number=row_number,
         image_id=image_id,
@@ -180,15 +184,16 @@ def _category(field: bytes, class_names: Sequence[str] | None) -> str | None:
     return class_names[int(number)] if number < len(class_names) else None
 
 
-def _top_left_box(numbers: Sequence[float], kind: str) -> Box:
+def _box(numbers: Sequence[float], kind: str) -> Box | Reason:
+    if kind == "xyxy":
+        return as_box_of_corners(numbers)
     x, y, width, height = numbers
     if kind == "xcycwh":
-        return x - width / 2, y - height / 2, width, height
-    if kind == "xyxy":
-        return x, y, width - x, height - y
-    return x, y, width, height
+        x, y = x - width / 2, y - height / 2
+    return as_box((x, y, width, height))
 
 
-def _bounds(polygon: Sequence[float]) -> Box:
+def _bounds(polygon: Sequence[float]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a polygon."""
     xs, ys = polygon[::2], polygon[1::2]
-    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+    return min(xs), min(ys), max(xs), max(ys)

@@ -15,6 +15,9 @@ from dagster_active_learning.store.lookup import (
 from dagster_active_learning.store.lookup import (
     image_record as image_record,
 )
+from dagster_active_learning.store.opening import (
+    connect as connect,
+)
 from dagster_active_learning.store.overview import (
     FormerCandidates as FormerCandidates,
 )

@@ -67,19 +67,26 @@ WITH wanted AS (
 ),
 scored AS (
     SELECT prediction_set, image_id, count(*) AS times, max(prediction_count) AS predictions,
-        bool_and(CASE WHEN $objects THEN mean_object_score ELSE entropy END IS NOT NULL) AS has_score
+        bool_and((mean_object_score IS NOT NULL) = $objects) AS has_object_score,
+        max((entropy IS NULL)::INTEGER + (least_confidence IS NULL)::INTEGER
+            + (margin IS NULL)::INTEGER + (variance IS NULL)::INTEGER) AS class_scores_missing
     FROM image_scores WHERE prediction_set IN $prediction_sets GROUP BY ALL
 ),
 judged AS (
-    SELECT w.prediction_set, w.image_id, w.predictions, s.predictions AS predictions_scored,
+    SELECT prediction_set, image_id, w.predictions, s.predictions AS predictions_scored,
         CASE
             WHEN s.times IS NULL THEN 'no row in image_scores'
             WHEN s.times > 1 THEN 'several rows in image_scores'
+            WHEN w.predictions IS NULL THEN 'a row in image_scores and no such image'
             WHEN s.predictions != w.predictions THEN 'scored by another number of predictions'
-            WHEN w.predictions > 0 AND NOT s.has_score THEN 'predictions and no score'
+            WHEN w.predictions > 0 AND NOT (s.has_object_score AND (
+                s.class_scores_missing = 0
+                -- A lone score gives none of them, where it is not declared a probability.
+                OR s.class_scores_missing = 4 AND d.score_only_count > 0 AND NOT $binary
+            )) THEN 'predictions and not all scores'
         END AS problem
-    FROM wanted w LEFT JOIN scored s
-        ON w.prediction_set = s.prediction_set AND w.image_id = s.image_id
+    FROM wanted w FULL JOIN scored s USING (prediction_set, image_id)
+    JOIN prediction_sets d USING (prediction_set)
 )
 SELECT *, count(*) OVER () AS found FROM judged WHERE problem IS NOT NULL
 ORDER BY prediction_set, image_id LIMIT $first
@@ -118,33 +125,81 @@ WHERE c.prediction_set IN $prediction_sets AND c.acquisition_function = $acquisi
 ORDER BY c.prediction_set, c.rank LIMIT $first
 """
 
+# Where an image stands in a ranking: the lowest comes first.
+PLACE = """
+CASE WHEN prediction_count = 0 AND $place_of_empty IS NOT NULL THEN $place_of_empty::DOUBLE
+    ELSE coalesce({sign}score, 'inf'::DOUBLE) END
+"""
+
 BROKEN_RANKS = """
-WITH ordered AS (
-    SELECT prediction_set, rank, image_id,
-        coalesce(lag(rank) OVER (PARTITION BY prediction_set ORDER BY rank, image_id), 0) AS rank_before,
-        count(*) OVER (PARTITION BY prediction_set, image_id) AS times_in_ranking
-    FROM labeling_candidates
+WITH candidates AS (
+    SELECT *, {place} AS place FROM labeling_candidates
     WHERE prediction_set IN $prediction_sets AND acquisition_function = $acquisition_function
+),
+ordered AS (
+    SELECT prediction_set, coalesce(lag(rank) OVER ranking, 0) AS rank_before, rank, image_id,
+        lag(score) OVER ranking AS score_before, score, place < lag(place) OVER ranking AS too_late,
+        count(*) OVER (PARTITION BY prediction_set, image_id) AS times_in_ranking
+    FROM candidates WINDOW ranking AS (PARTITION BY prediction_set ORDER BY rank, image_id)
 )
-SELECT prediction_set, rank_before, rank, image_id, times_in_ranking, count(*) OVER () AS found
-FROM ordered WHERE rank != rank_before + 1 OR times_in_ranking > 1
+SELECT * EXCLUDE (too_late), count(*) OVER () AS found
+FROM ordered WHERE rank != rank_before + 1 OR times_in_ranking > 1 OR too_late
 ORDER BY prediction_set, rank, image_id LIMIT $first
 """
 
 OUTDATED_CANDIDATES = """
 SELECT c.prediction_set, c.rank, c.image_id, c.score AS score_ranked_by, s.{score} AS score_now,
     c.prediction_count AS predictions_ranked_by, s.prediction_count AS predictions_now,
-    count(*) OVER () AS found
-FROM labeling_candidates c LEFT JOIN image_scores s
-    ON c.prediction_set = s.prediction_set AND c.image_id = s.image_id
+    $in_manifest AND i.image_id IS NULL AS left_the_manifest, count(*) OVER () AS found
+FROM labeling_candidates c
+LEFT JOIN image_scores s ON c.prediction_set = s.prediction_set AND c.image_id = s.image_id
+LEFT JOIN images i ON c.image_id = i.image_id
 WHERE c.prediction_set IN $prediction_sets AND c.acquisition_function = $acquisition_function
-    AND (c.score IS DISTINCT FROM s.{score} OR c.prediction_count IS DISTINCT FROM s.prediction_count)
+    AND (c.score IS DISTINCT FROM s.{score} OR c.prediction_count IS DISTINCT FROM s.prediction_count
+        OR left_the_manifest)
 ORDER BY c.prediction_set, c.rank LIMIT $first
 """
 
-RANKING_RUNS = """
-SELECT DISTINCT c.prediction_set, c.run_id, d.run_id, epoch(d.ingested_at)
-FROM labeling_candidates c JOIN prediction_sets d ON c.prediction_set = d.prediction_set
-WHERE c.prediction_set IN $prediction_sets AND c.acquisition_function = $acquisition_function
-ORDER BY ALL
+# Images that would be ranked now: there is room, or the last candidate stands behind them.
+MISSING_CANDIDATES = """
+WITH candidates AS (
+    SELECT *, {place} AS place FROM labeling_candidates
+    WHERE prediction_set IN $prediction_sets AND acquisition_function = $acquisition_function
+),
+ends AS (
+    SELECT p.prediction_set, max(c.place) AS last_place,
+        coalesce(any_value(r.candidate_limit), $limit) - count(c.rank) AS room
+    FROM (SELECT unnest($prediction_sets) AS prediction_set) p
+    LEFT JOIN candidates c ON p.prediction_set = c.prediction_set
+    LEFT JOIN rankings r
+        ON p.prediction_set = r.prediction_set AND r.acquisition_function = $acquisition_function
+    GROUP BY p.prediction_set
+),
+scores AS (
+    SELECT *, {place} AS place FROM (
+        SELECT prediction_set, image_id, {score} AS score, prediction_count FROM image_scores
+        WHERE prediction_set IN $prediction_sets
+            AND CASE WHEN prediction_count = 0 THEN $ranks_empty ELSE {score} IS NOT NULL END
+    )
+)
+SELECT * EXCLUDE (place), count(*) OVER () AS found FROM (
+    SELECT s.* FROM scores s
+    JOIN ends e ON s.prediction_set = e.prediction_set AND (e.room > 0 OR s.place < e.last_place)
+    ANTI JOIN candidates c ON s.prediction_set = c.prediction_set AND s.image_id = c.image_id
+    LEFT JOIN images i ON s.image_id = i.image_id
+    WHERE NOT coalesce(i.labeled, $in_manifest)
+    QUALIFY s.place < e.last_place
+        OR row_number() OVER (PARTITION BY s.prediction_set ORDER BY s.place, s.image_id) <= e.room
+)
+ORDER BY prediction_set, place, image_id LIMIT $first
+"""
+
+OLDER_RANKINGS = """
+SELECT r.prediction_set, r.run_id AS ranked_by_run, d.run_id AS predictions_read_by_run,
+    make_timestamp(epoch_us(d.ingested_at)) || ' UTC' AS predictions_read_at,
+    count(*) OVER () AS found
+FROM rankings r JOIN prediction_sets d ON r.prediction_set = d.prediction_set
+WHERE r.prediction_set IN $prediction_sets AND r.acquisition_function = $acquisition_function
+    AND r.ranked_at < d.ingested_at
+ORDER BY r.prediction_set LIMIT $first
 """

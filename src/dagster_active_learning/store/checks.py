@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from dagster_active_learning.acquisition.functions import AcquisitionFunction
+from dagster_active_learning.rules import Rules
 from dagster_active_learning.store import check_queries, queries
 from dagster_active_learning.store.pool_store import PoolStore, quoted
 
@@ -46,19 +48,6 @@ class Bounds:
     tolerance: float
 
 
-@dataclass(frozen=True)
-class RankingRun:
-    """A run that ranked a prediction set, and when and by which run its predictions were read.
-
-    ``ingested_at`` is in seconds since 1970.
-    """
-
-    prediction_set: str
-    run_id: str
-    prediction_run_id: str
-    ingested_at: float
-
-
 def duplicate_predictions(
     store: PoolStore, prediction_sets: Sequence[str], *, objects: bool
 ) -> Findings:
@@ -89,15 +78,19 @@ def uncovered_images(store: PoolStore, prediction_sets: Sequence[str]) -> list[d
 
 
 def wrongly_scored_images(
-    store: PoolStore, prediction_sets: Sequence[str], *, in_manifest: bool, objects: bool
+    store: PoolStore, prediction_sets: Sequence[str], *, in_manifest: bool, rules: Rules
 ) -> Findings:
-    """Images that are not scored, or not once, or by other predictions than they have."""
+    """Images that are not scored, or not once, or by other predictions than they have.
+
+    An image that there is not is one of them.
+    """
     return _findings(
         store,
         check_queries.WRONGLY_SCORED_IMAGES,
         prediction_sets=prediction_sets,
         in_manifest=in_manifest,
-        objects=objects,
+        objects=rules.objects,
+        binary=rules.score_only == "binary",
     )
 
 
@@ -107,7 +100,9 @@ def scored_image_count(store: PoolStore, prediction_sets: Sequence[str]) -> int:
 
 
 def scores_out_of_bounds(store: PoolStore, bounds: Sequence[Bounds]) -> Findings:
-    """Scores that cannot be."""
+    """Scores that cannot be; a set without predictions has no bounds."""
+    if not bounds:
+        return Findings(0, [])
     return _findings(
         store,
         check_queries.SCORES_OUT_OF_BOUNDS,
@@ -134,26 +129,64 @@ def labeled_candidates(
 
 
 def broken_ranks(
-    store: PoolStore, prediction_sets: Sequence[str], function: AcquisitionFunction
+    store: PoolStore, prediction_sets: Sequence[str], function: AcquisitionFunction, rules: Rules
 ) -> Findings:
-    """Places where the next rank is not the one before and one, and images with several ranks."""
-    return _findings(store, check_queries.BROKEN_RANKS, **_of_function(prediction_sets, function))
+    """Where the next rank is not the one before and one, or its image should come before it.
+
+    An image with several ranks is found too.
+    """
+    return _findings(
+        store,
+        check_queries.BROKEN_RANKS.format(place=_place(function)),
+        place_of_empty=_place_of_empty(rules),
+        **_of_function(prediction_sets, function),
+    )
 
 
 def outdated_candidates(
+    store: PoolStore,
+    prediction_sets: Sequence[str],
+    function: AcquisitionFunction,
+    *,
+    in_manifest: bool,
+) -> Findings:
+    """Candidates whose image has another score now, or none, or has left the manifest."""
+    query = check_queries.OUTDATED_CANDIDATES.format(score=quoted(function.name))
+    return _findings(
+        store, query, in_manifest=in_manifest, **_of_function(prediction_sets, function)
+    )
+
+
+def missing_candidates(
+    store: PoolStore,
+    prediction_sets: Sequence[str],
+    function: AcquisitionFunction,
+    rules: Rules,
+    *,
+    in_manifest: bool,
+    limit: int,
+) -> Findings:
+    """Images that are no candidates and would be, were they ranked again.
+
+    ``limit`` is that of rankings which have never been made.
+    """
+    words = {"score": quoted(function.name), "place": _place(function)}
+    return _findings(
+        store,
+        check_queries.MISSING_CANDIDATES.format(**words),
+        place_of_empty=_place_of_empty(rules),
+        ranks_empty=rules.images_without_predictions != "exclude",
+        in_manifest=in_manifest,
+        limit=limit,
+        **_of_function(prediction_sets, function),
+    )
+
+
+def older_rankings(
     store: PoolStore, prediction_sets: Sequence[str], function: AcquisitionFunction
 ) -> Findings:
-    """Candidates whose image has another score now, or none."""
-    query = check_queries.OUTDATED_CANDIDATES.format(score=quoted(function.name))
-    return _findings(store, query, **_of_function(prediction_sets, function))
-
-
-def ranking_runs(
-    store: PoolStore, prediction_sets: Sequence[str], function: AcquisitionFunction
-) -> list[RankingRun]:
-    """The runs that ranked the sets that have candidates."""
-    rows = _rows(store, check_queries.RANKING_RUNS, **_of_function(prediction_sets, function))
-    return [RankingRun(*row) for row in rows]
+    """Rankings that were made before the predictions were read that are there now."""
+    return _findings(store, check_queries.OLDER_RANKINGS, **_of_function(prediction_sets, function))
 
 
 def prediction_set_names(store: PoolStore) -> list[str]:
@@ -163,6 +196,15 @@ def prediction_set_names(store: PoolStore) -> list[str]:
 
 def _of_function(prediction_sets: Sequence[str], function: AcquisitionFunction) -> dict[str, Any]:
     return {"prediction_sets": prediction_sets, "acquisition_function": function.name}
+
+
+def _place(function: AcquisitionFunction) -> str:
+    return check_queries.PLACE.format(sign="-" if function.label_first == "highest" else "")
+
+
+def _place_of_empty(rules: Rules) -> float | None:
+    """Where all images without predictions stand; None where their scores say it."""
+    return {"first": -math.inf, "last": math.inf}.get(str(rules.images_without_predictions))
 
 
 def _rows(store: PoolStore, query: str, **values: Any) -> list[Any]:

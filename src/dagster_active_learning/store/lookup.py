@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -14,6 +14,7 @@ import pyarrow as pa
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.store import queries
+from dagster_active_learning.store.opening import connect
 from dagster_active_learning.store.pool_store import PoolStore, quoted, release_results
 
 Database: TypeAlias = "duckdb.DuckDBPyConnection | str | PathLike[str]"
@@ -29,6 +30,9 @@ class ImageRecord:
     Attributes:
         manifest: uri, labeled and label; None if the manifest does not have the image.
         scores: The row of ``image_scores`` from prediction_count on; None if there is none.
+        inputs: What the class probabilities were declared to be when they were scored; None if the
+            pool does not say, as one of an earlier version.
+        aggregation: What the scores are of those of the predictions; None where inputs is.
         rankings: For each function that has candidates: how many (``candidates``), the
             ``last_score`` among them, the ``run_id``, and rank, score, uncertainty and
             predicted_class of the image, None if it is not among them.
@@ -40,6 +44,8 @@ class ImageRecord:
 
     manifest: dict[str, Any] | None
     scores: dict[str, Any] | None
+    inputs: str | None
+    aggregation: str | None
     rankings: dict[str, dict[str, Any]]
     predictions: list[dict[str, Any]]
     quarantined: list[dict[str, Any]]
@@ -64,10 +70,10 @@ def existing_pool(database: Database, pool: str) -> Generator[PoolStore]:
         # A cursor starts in the first database, wherever its connection is.
         connection.execute(f"USE {quoted(name)}")
     else:
-        connection = duckdb.connect(fspath(database), read_only=True)
+        connection = connect(fspath(database), read_only=True)
     try:
         pools = [name for (name,) in connection.execute(queries.POOLS).fetchall()]
-        if pool.lower() not in [name.lower() for name in pools]:
+        if pool not in pools:
             raise PoolStateError(
                 f"the database has no pool {pool!r}, it has {pools}: materialize "
                 f"{pool}/predictions first, or name another pool or database"
@@ -100,19 +106,18 @@ def chosen_prediction_set(store: PoolStore, prediction_set: str | None) -> str:
 def candidate_rows(
     store: PoolStore,
     prediction_set: str,
-    acquisition_function: str | None = None,
+    functions: Sequence[str] = tuple(ACQUISITION_FUNCTIONS),
     *,
     limit: int | None = None,
 ) -> pa.RecordBatchReader:
-    """The candidates in the order of their ranks, in batches.
+    """The candidates of functions, one after the other, in the order of their ranks, in batches.
 
     Read them to the end or close the reader: as long as it is open it blocks the connection.
 
     Args:
         store: The pool.
         prediction_set: Name of the set.
-        acquisition_function: The function whose candidates are wanted; all, one after the other,
-            without it.
+        functions: Names of the acquisition functions.
         limit: The last rank of each function; all ranks without it.
 
     Returns:
@@ -122,9 +127,9 @@ def candidate_rows(
     Raises:
         ValueError: If there is no such acquisition function or the limit is below 1.
     """
-    if acquisition_function is not None and acquisition_function not in ACQUISITION_FUNCTIONS:
+    if unknown := [name for name in functions if name not in ACQUISITION_FUNCTIONS]:
         raise ValueError(
-            f"acquisition_function is {acquisition_function!r}, expected one of "
+            f"acquisition_function is {unknown[0]!r}, expected one of "
             f"{', '.join(ACQUISITION_FUNCTIONS)}"
         )
     if limit is not None and limit < 1:
@@ -133,9 +138,7 @@ def candidate_rows(
         queries.CANDIDATE_ROWS,
         params={
             "prediction_set": prediction_set,
-            "acquisition_functions": (
-                [acquisition_function] if acquisition_function else list(ACQUISITION_FUNCTIONS)
-            ),
+            "acquisition_functions": list(functions),
             "limit": limit,
         },
     )
@@ -152,9 +155,12 @@ def image_record(store: PoolStore, prediction_set: str, image_id: str) -> ImageR
 
     manifest = rows(queries.IMAGE, of_image)
     scores = rows(queries.SCORES_OF_IMAGE, in_set)
+    (scoring,) = rows(queries.SCORING, {"prediction_set": prediction_set})
     return ImageRecord(
         manifest=manifest[0] if manifest else None,
         scores=scores[0] if scores else None,
+        inputs=scoring.get("inputs"),
+        aggregation=scoring.get("aggregation"),
         rankings={
             row["acquisition_function"]: row for row in rows(queries.RANKINGS_OF_IMAGE, in_set)
         },

@@ -70,9 +70,12 @@ def candidates_by_class(
     return _rows(store, queries.CANDIDATES_BY_CLASS, _of_ranking(prediction_set, function))
 
 
-def common_candidates(store: PoolStore, prediction_set: str, function: str) -> Mapping[str, int]:
-    """How many candidates each other function has in common with this one, if it has any list."""
-    return dict(_rows(store, queries.AGREEMENT, _of_ranking(prediction_set, function)))
+def common_candidates(
+    store: PoolStore, prediction_set: str, function: str, others: Sequence[str]
+) -> Mapping[str, int]:
+    """How many candidates each of the others has in common with this one, if it has any list."""
+    values = {**_of_ranking(prediction_set, function), "others": list(others)}
+    return dict(_rows(store, queries.AGREEMENT, values))
 
 
 def candidates_without_predictions(store: PoolStore, prediction_set: str, function: str) -> int:

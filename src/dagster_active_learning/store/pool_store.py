@@ -30,6 +30,7 @@ TABLES = (
     "prediction_sources",
     "predictions",
     "quarantined_predictions",
+    "rankings",
 )
 """The tables of ``schema.sql``."""
 
@@ -73,6 +74,11 @@ class PredictionSet:
     value_type: str
     run_id: str
 
+    @property
+    def has_class_probs(self) -> bool:
+        """Whether any of its predictions has class probabilities."""
+        return self.prediction_count > self.score_only_count
+
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -95,6 +101,14 @@ class PoolStore:
     def __init__(self, connection: duckdb.DuckDBPyConnection, pool: str) -> None:
         self._connection = connection
         self.pool = pool
+        connection.execute(queries.COMPARE_LITERALLY)
+        in_the_way = self._rows(queries.SCHEMA_IN_THE_WAY, pool=pool)
+        if in_the_way:
+            raise PoolStateError(
+                f"the pool {pool!r} cannot have a schema in the database {self.database!r}: DuckDB "
+                f"takes its name for that of the schema {in_the_way[0][0]!r}, which is another's: "
+                "give the pool another name"
+            )
         # With the database's name: a schema may be named as the database is.
         schema = f"{quoted(self.database)}.{quoted(pool)}"
         ((made, taken),) = self._rows(queries.TABLES_EXIST, pool=pool, tables=list(TABLES))
@@ -114,7 +128,7 @@ class PoolStore:
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
                 connection.execute(f"USE {schema}")
                 connection.execute(tables)
-        self._use = f"USE {schema}"
+        self._use = f"{queries.COMPARE_LITERALLY}; USE {schema}"
         connection.execute(self._use)
 
     @contextmanager
@@ -172,6 +186,11 @@ class PoolStore:
     def add_empty_images(self, prediction_set: str, images: pa.RecordBatch) -> None:
         """Store the column image_id: images in which the model found no object."""
         self._insert(queries.INSERT_EMPTY_IMAGES, images, prediction_set=prediction_set)
+
+    def empty_images_not_in_manifest(self, prediction_set: str) -> int:
+        """How many images in which the model found no object the manifest does not have."""
+        values = {"prediction_set": prediction_set}
+        return self._rows(queries.EMPTY_IMAGES_NOT_IN_MANIFEST, **values)[0][0]
 
     def add_quarantined(self, prediction_set: str, rows: pa.RecordBatch) -> None:
         """Store rows with the columns source, row_number, image_id, reason and raw."""
@@ -264,6 +283,10 @@ class PoolStore:
         """Columns reason, rows, first_source, first_row; the most frequent reason first."""
         return self._relation(queries.QUARANTINED_BY_REASON, prediction_set=prediction_set).pl()
 
+    def first_ids(self, prediction_set: str, reason: str) -> tuple[str | None, str | None]:
+        """The beginning of the first image_id in quarantine for a reason, and in the manifest."""
+        return self._rows(queries.FIRST_IDS, prediction_set=prediction_set, reason=reason)[0]
+
     # scores
 
     def predictions_by_image(
@@ -289,6 +312,13 @@ class PoolStore:
         values = {"prediction_set": prediction_set}
         self._connection.execute(queries.DELETE_IMAGE_SCORES, values)
         self._insert_stream(queries.INSERT_IMAGE_SCORES, image_score_schema(), scores, **values)
+
+    def set_scoring(self, prediction_set: str, *, inputs: str, aggregation: str) -> None:
+        """Record by which rules a prediction set was scored."""
+        self._connection.execute(
+            queries.SET_SCORING,
+            {"prediction_set": prediction_set, "inputs": inputs, "aggregation": aggregation},
+        )
 
     def add_images_without_predictions(
         self, prediction_set: str, *, in_manifest: bool, objects: bool
@@ -359,15 +389,19 @@ class PoolStore:
         candidates: Mapping[str, pl.DataFrame],
         run_id: str,
         *,
+        limit: int,
         objects: bool,
     ) -> None:
-        """Store functions' candidates by their names.
+        """Store functions' candidates by their names, of each function ``limit`` at the most.
 
         They have the columns rank, image_id, score, uncertainty and prediction_count.
         """
         values = {"prediction_set": prediction_set}
+        of_functions = {**values, "acquisition_functions": list(candidates)}
+        for statement in queries.DELETE_RANKINGS:
+            self._connection.execute(statement, of_functions)
         self._connection.execute(
-            queries.DELETE_CANDIDATES, {**values, "acquisition_functions": list(candidates)}
+            queries.INSERT_RANKINGS, {**of_functions, "limit": limit, "run_id": run_id}
         )
         # Together, for the classes of their images are looked up in all predictions.
         incoming = pl.concat(

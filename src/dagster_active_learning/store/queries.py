@@ -1,16 +1,26 @@
 """The statements of the store. Table names are those of ``schema.sql``, in the pool's schema."""
 
+# A configuration in which 'A' is 'a' would make one image of two.
+COMPARE_LITERALLY = "SET SESSION default_collation = ''"
+
+# DuckDB takes names that differ in case for the same, and has two schemas of its own.
+SCHEMA_IN_THE_WAY = """
+SELECT schema_name FROM duckdb_schemas()
+WHERE lower(schema_name) = lower($pool) AND (
+    database_name = current_database() AND schema_name != $pool
+    OR database_name = 'system' AND schema_name != 'main'
+)
+"""
+
 TABLES_EXIST = """
 SELECT count(*) FILTER (table_name = 'labeling_candidates') > 0, list(table_name ORDER BY table_name)
 FROM duckdb_tables()
-WHERE lower(schema_name) = lower($pool) AND table_name IN $tables
-    AND database_name = current_database()
+WHERE schema_name = $pool AND table_name IN $tables AND database_name = current_database()
 """
 
 COLUMNS = """
 SELECT column_name, data_type, comment FROM duckdb_columns()
-WHERE lower(schema_name) = lower($pool) AND table_name = $table
-    AND database_name = current_database()
+WHERE schema_name = $pool AND table_name = $table AND database_name = current_database()
 ORDER BY column_index
 """
 
@@ -49,6 +59,11 @@ FROM incoming
 
 INSERT_EMPTY_IMAGES = """
 INSERT INTO empty_images SELECT $prediction_set, image_id FROM incoming
+"""
+
+EMPTY_IMAGES_NOT_IN_MANIFEST = """
+SELECT count(DISTINCT e.image_id) FROM empty_images e ANTI JOIN images i ON e.image_id = i.image_id
+WHERE e.prediction_set = $prediction_set
 """
 
 INSERT_QUARANTINED = """
@@ -94,7 +109,12 @@ SELECT $prediction_set, $model, $source, $source_sha256, coalesce(
             FROM predictions WHERE prediction_set = $prediction_set AND category IS NOT NULL)
     ),
     $prediction_count, $image_count, $image_run_count, $quarantined_count, $score_only_count,
-    $bbox_unit, $value_type, $run_id, now()
+    $bbox_unit, $value_type, $run_id, now(), NULL, NULL
+"""
+
+SET_SCORING = """
+UPDATE prediction_sets SET inputs = $inputs, aggregation = $aggregation
+WHERE prediction_set = $prediction_set
 """
 
 PREDICTION_SET = """
@@ -106,6 +126,13 @@ FROM prediction_sets WHERE prediction_set = $prediction_set
 SOURCES = """
 SELECT source, source_sha256, first_prediction_index, row_count FROM prediction_sources
 WHERE prediction_set = $prediction_set ORDER BY first_prediction_index
+"""
+
+FIRST_IDS = """
+SELECT (
+    SELECT left(image_id, 200) FROM quarantined_predictions
+    WHERE prediction_set = $prediction_set AND reason = $reason ORDER BY source, row_number LIMIT 1
+), (SELECT left(image_id, 200) FROM images ORDER BY rowid LIMIT 1)
 """
 
 QUARANTINED_BY_REASON = """
@@ -184,9 +211,14 @@ SELECT s.image_id, s.{{score}} AS score, s.prediction_count {UNLABELED}
     AND (s.prediction_count = 0 OR $cut IS NULL OR s.{{score}} {{as_good_as}} $cut)
 """
 
-DELETE_CANDIDATES = """
-DELETE FROM labeling_candidates
-WHERE prediction_set = $prediction_set AND list_contains($acquisition_functions, acquisition_function)
+DELETE_RANKINGS = (
+    "DELETE FROM labeling_candidates WHERE prediction_set = $prediction_set AND list_contains($acquisition_functions, acquisition_function)",
+    "DELETE FROM rankings WHERE prediction_set = $prediction_set AND list_contains($acquisition_functions, acquisition_function)",
+)
+
+INSERT_RANKINGS = """
+INSERT INTO rankings
+SELECT $prediction_set, unnest($acquisition_functions), $limit, $run_id, now()
 """
 
 PREDICTED_CLASSES = """
@@ -241,11 +273,12 @@ ORDER BY schema_name
 """
 
 IS_COMPLETE = """
-SELECT count(*) > 0
+SELECT count(*) = 3
     OR (SELECT readonly FROM duckdb_databases() WHERE database_name = current_database())
-FROM duckdb_views()
-WHERE lower(schema_name) = lower($pool) AND view_name = 'candidate_lineage'
-    AND database_name = current_database()
+FROM duckdb_columns()
+WHERE schema_name = $pool AND database_name = current_database()
+    AND (table_name, column_name) IN (('candidate_lineage', 'prediction_set'), ('prediction_sets', 'aggregation'), ('rankings', 'prediction_set'))
+    AND comment IS NOT NULL
 """
 
 PREDICTION_SET_NAMES = "SELECT prediction_set FROM prediction_sets ORDER BY prediction_set"
@@ -266,6 +299,10 @@ IMAGE = "SELECT uri, labeled, label FROM images WHERE image_id = $image_id"
 SCORES_OF_IMAGE = """
 SELECT * EXCLUDE (prediction_set, image_id) FROM image_scores
 WHERE prediction_set = $prediction_set AND image_id = $image_id
+"""
+
+SCORING = """
+SELECT * EXCLUDE (ingested_at) FROM prediction_sets WHERE prediction_set = $prediction_set
 """
 
 RANKINGS_OF_IMAGE = """
@@ -344,7 +381,7 @@ WITH own AS (
 )
 SELECT o.acquisition_function, count(own.image_id) AS common
 FROM labeling_candidates o LEFT JOIN own ON o.image_id = own.image_id
-WHERE o.prediction_set = $prediction_set AND o.acquisition_function <> $acquisition_function
+WHERE o.prediction_set = $prediction_set AND list_contains($others, o.acquisition_function)
 GROUP BY o.acquisition_function
 """
 

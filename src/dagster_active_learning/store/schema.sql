@@ -36,6 +36,9 @@ CREATE TABLE IF NOT EXISTS prediction_sets (
     run_id VARCHAR NOT NULL,
     ingested_at TIMESTAMPTZ NOT NULL
 );
+-- A pool of an earlier version lacks these two.
+ALTER TABLE prediction_sets ADD COLUMN IF NOT EXISTS inputs VARCHAR;
+ALTER TABLE prediction_sets ADD COLUMN IF NOT EXISTS aggregation VARCHAR;
 COMMENT ON TABLE prediction_sets IS 'One row for all predictions of one model over the pool at one time';
 COMMENT ON COLUMN prediction_sets.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN prediction_sets.model IS 'The model that made the predictions';
@@ -51,6 +54,8 @@ COMMENT ON COLUMN prediction_sets.bbox_unit IS 'What boxes are measured in: pixe
 COMMENT ON COLUMN prediction_sets.value_type IS 'Precision of the source''s class probabilities, in which they are scored: FLOAT[] or DOUBLE[]';
 COMMENT ON COLUMN prediction_sets.run_id IS 'Dagster run that read the predictions';
 COMMENT ON COLUMN prediction_sets.ingested_at IS 'When they were read';
+COMMENT ON COLUMN prediction_sets.inputs IS 'What the class probabilities were declared to be when they were scored: probabilities, logits or independent; null before';
+COMMENT ON COLUMN prediction_sets.aggregation IS 'What the score of an image is of those of its predictions: mean, max, min or sum; null before they are scored';
 
 CREATE TABLE IF NOT EXISTS prediction_sources (
     prediction_set VARCHAR NOT NULL,
@@ -120,15 +125,15 @@ CREATE TABLE IF NOT EXISTS image_scores (
     variance DOUBLE USING COMPRESSION uncompressed,
     mean_object_score DOUBLE USING COMPRESSION uncompressed
 );
-COMMENT ON TABLE image_scores IS 'The scores of every image of the pool under each acquisition function';
+COMMENT ON TABLE image_scores IS 'The scores of every image of the pool under each acquisition function: of its predictions'' scores what prediction_sets.aggregation says';
 COMMENT ON COLUMN image_scores.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN image_scores.image_id IS 'The image''s id';
-COMMENT ON COLUMN image_scores.prediction_count IS 'How many predictions the scores are the mean of';
-COMMENT ON COLUMN image_scores.entropy IS 'Entropy in bits, 0 to log2 K; high is uncertain';
-COMMENT ON COLUMN image_scores.least_confidence IS '1 - p(1), 0 to 1 - 1/K; high is uncertain';
-COMMENT ON COLUMN image_scores.margin IS 'p(1) - p(2), 0 to 1; low is uncertain';
-COMMENT ON COLUMN image_scores.variance IS 'Population variance of the class probabilities, 0 to (K-1)/K²; low is uncertain';
-COMMENT ON COLUMN image_scores.mean_object_score IS 'Mean score of the image''s objects, 0 without objects; null for classification';
+COMMENT ON COLUMN image_scores.prediction_count IS 'How many predictions the scores are made of';
+COMMENT ON COLUMN image_scores.entropy IS 'Entropy in bits, of a prediction 0 to log2 K, where the classes are independent to K; high is uncertain';
+COMMENT ON COLUMN image_scores.least_confidence IS '1 - p(1), of a prediction 0 to 1 - 1/K, where the classes are independent to 1; high is uncertain';
+COMMENT ON COLUMN image_scores.margin IS 'p(1) - p(2), of a prediction 0 to 1; low is uncertain';
+COMMENT ON COLUMN image_scores.variance IS 'Population variance of the class probabilities, of a prediction 0 to (K-1)/K², where the classes are independent to 1/4; low is uncertain';
+COMMENT ON COLUMN image_scores.mean_object_score IS 'The detector''s score or p(1), of an object 0 to 1; 0 without objects, null for classification; low is uncertain';
 
 CREATE TABLE IF NOT EXISTS labeling_candidates (
     prediction_set VARCHAR NOT NULL,
@@ -148,9 +153,23 @@ COMMENT ON COLUMN labeling_candidates.rank IS 'Place in the queue, from 1';
 COMMENT ON COLUMN labeling_candidates.image_id IS 'The image''s id';
 COMMENT ON COLUMN labeling_candidates.score IS 'The image''s score in the function''s own unit';
 COMMENT ON COLUMN labeling_candidates.uncertainty IS 'The score mapped to 0..1, where 1 is the most uncertain';
-COMMENT ON COLUMN labeling_candidates.prediction_count IS 'How many predictions the score is the mean of';
+COMMENT ON COLUMN labeling_candidates.prediction_count IS 'How many predictions the score is made of';
 COMMENT ON COLUMN labeling_candidates.predicted_class IS 'The class with the highest mean probability; of objects the most frequent class';
 COMMENT ON COLUMN labeling_candidates.run_id IS 'Dagster run that ranked the images';
+
+CREATE TABLE IF NOT EXISTS rankings (
+    prediction_set VARCHAR NOT NULL,
+    acquisition_function VARCHAR NOT NULL,
+    candidate_limit BIGINT NOT NULL,
+    run_id VARCHAR NOT NULL,
+    ranked_at TIMESTAMPTZ NOT NULL
+);
+COMMENT ON TABLE rankings IS 'How the images were ranked the last time, one row a ranking';
+COMMENT ON COLUMN rankings.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN rankings.acquisition_function IS 'The rule that ranks the images';
+COMMENT ON COLUMN rankings.candidate_limit IS 'How many candidates there are at the most';
+COMMENT ON COLUMN rankings.run_id IS 'Dagster run that ranked the images';
+COMMENT ON COLUMN rankings.ranked_at IS 'When they were ranked';
 
 -- A prediction's file is the one with rows whose first position is the last before it. An ASOF join
 -- finds it by order: a join on a range would compare every prediction with every file.
@@ -192,11 +211,31 @@ LEFT JOIN predictions p ON c.prediction_set = p.prediction_set AND c.image_id = 
 ASOF LEFT JOIN (FROM prediction_sources WHERE row_count > 0) f
     ON p.prediction_set = f.prediction_set AND p.prediction_index >= f.first_prediction_index;
 COMMENT ON VIEW candidate_lineage IS 'Where each candidate comes from: a row for each of its predictions, one without where it has none';
+COMMENT ON COLUMN candidate_lineage.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN candidate_lineage.acquisition_function IS 'The rule that ranks the images';
+COMMENT ON COLUMN candidate_lineage.rank IS 'Place in the queue, from 1';
+COMMENT ON COLUMN candidate_lineage.image_id IS 'The image''s id';
+COMMENT ON COLUMN candidate_lineage.uri IS 'Where the image file is, as the manifest says';
 COMMENT ON COLUMN candidate_lineage.score IS 'The score the candidate was ranked by';
-COMMENT ON COLUMN candidate_lineage.entropy IS 'The image''s score now, as are the next four: another one than at ranking if it was scored again since, null if it was not';
+COMMENT ON COLUMN candidate_lineage.uncertainty IS 'That score mapped to 0..1, where 1 is the most uncertain';
+COMMENT ON COLUMN candidate_lineage.predicted_class IS 'The class with the highest mean probability; of objects the most frequent class';
+COMMENT ON COLUMN candidate_lineage.entropy IS 'The image''s score now: another one than at ranking if it was scored again since, null if it was not';
+COMMENT ON COLUMN candidate_lineage.least_confidence IS 'The image''s score now';
+COMMENT ON COLUMN candidate_lineage.margin IS 'The image''s score now';
+COMMENT ON COLUMN candidate_lineage.variance IS 'The image''s score now';
+COMMENT ON COLUMN candidate_lineage.mean_object_score IS 'The image''s score now';
+COMMENT ON COLUMN candidate_lineage.prediction_count IS 'How many predictions the score is made of';
+COMMENT ON COLUMN candidate_lineage.prediction_index IS 'Position of the prediction in the source, from 0; rows in quarantine count too';
+COMMENT ON COLUMN candidate_lineage.class_probs IS 'The prediction''s class probabilities, in the order of class_names';
 COMMENT ON COLUMN candidate_lineage.prediction_score IS 'The detector''s own score, for objects';
+COMMENT ON COLUMN candidate_lineage.category IS 'The class the model names, for objects';
 COMMENT ON COLUMN candidate_lineage.source IS 'The file the prediction is in';
 COMMENT ON COLUMN candidate_lineage.source_sha256 IS 'SHA-256 of that file''s content';
 COMMENT ON COLUMN candidate_lineage.row_number IS 'Which row of the file, from 1; a header and blank lines do not count';
+COMMENT ON COLUMN candidate_lineage.model IS 'The model that made the predictions';
+COMMENT ON COLUMN candidate_lineage.class_names IS 'The K class names in class order; the categories where there are no class probabilities';
+COMMENT ON COLUMN candidate_lineage.prediction_set_source IS 'Path, glob, asset key or query that all predictions of the set came from';
+COMMENT ON COLUMN candidate_lineage.prediction_set_sha256 IS 'SHA-256 of the content of all of it';
 COMMENT ON COLUMN candidate_lineage.prediction_run_id IS 'Dagster run that read the predictions';
+COMMENT ON COLUMN candidate_lineage.ingested_at IS 'When they were read';
 COMMENT ON COLUMN candidate_lineage.ranking_run_id IS 'Dagster run that ranked the images';

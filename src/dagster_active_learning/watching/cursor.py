@@ -26,8 +26,8 @@ class Cursor:
     def load(cls, text: str | None) -> Cursor:
         """The cursor that ``dump`` wrote; an empty one if it is none, or another version's.
 
-        To begin anew costs a look at every file. It starts no run a second time: Dagster knows the
-        run keys.
+        To begin anew costs a look at every file. It starts no run a second time: the sensor knows
+        the last run of each file set by its tags.
         """
         try:
             saved: Any = json.loads(text or "{}")

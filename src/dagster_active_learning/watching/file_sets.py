@@ -13,8 +13,9 @@ import posixpath
 import re
 import stat
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -31,17 +32,32 @@ CHUNK_BYTES = 2**20
 _STAND_IN = "PLACEHOLDERSTANDSHERE"
 """Letters only: neither fsspec nor a regular expression makes anything else of them."""
 
-_TOLD_OF_A_FILE = (
-    "size", "ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime",
-    "modified", "created", "VersionId", "generation",
-)  # fmt: skip
-"""What filesystems say of a file that is another when its content is."""
+_MARKS = frozenset({
+    "blobid", "checksum", "contentmd5", "crc", "created", "digest", "etag", "generation", "hex",
+    "lastmodified", "md5checksum", "md5hash", "modificationtime", "modified", "modifiedtime",
+    "modify", "mtime", "sha", "updated", "versionid",
+})  # fmt: skip
+"""What filesystems say of a file that is another when it was written again, each in its own words:
+lower case, without ``-`` and ``_``. All they say would be too much: when a file was last read, or
+the address that one answer is good for, is another at each look."""
+
+
+class Version(NamedTuple):
+    """What a filesystem says of a file.
+
+    Attributes:
+        size: In bytes; None where it does not say.
+        mark: Another text when the file was written again; empty where it says nothing of the kind.
+    """
+
+    size: int | None
+    mark: str
 
 
 class _Entry(NamedTuple):
     path: str
     is_folder: bool
-    version: str
+    version: Version
 
 
 @dataclass(frozen=True)
@@ -50,16 +66,35 @@ class FileSet:
 
     Attributes:
         filesystem: Where they are.
-        versions: For the path of each, what is another text when the file was written again.
+        versions: What is said of each, by path.
+        local_versions: The same for a local file that is read with them, wherever they are.
     """
 
     filesystem: AbstractFileSystem
-    versions: Mapping[str, str]
+    versions: Mapping[str, Version]
+    local_versions: Mapping[str, Version] = field(default_factory=dict[str, Version])
 
-    @property
-    def version(self) -> str:
-        """16 hexadecimal digits that change with any file; known without reading one."""
-        return _hash_of(self.versions)[:16]
+    def version(self, deadline: float = float("inf")) -> str:
+        """16 hexadecimal digits that change with any file.
+
+        Known without reading one, but those of which the filesystem says no more than the size:
+        class probabilities of the same images in the same format often have the same.
+
+        Raises:
+            OSError: If a file has to be read and cannot be, or not before ``time.monotonic()``
+                passes ``deadline``.
+        """
+        told: dict[str, str] = {}
+        for path, (size, mark) in {**self.local_versions, **self.versions}.items():
+            content = mark or self._sha256_of(path, deadline)
+            if content is None:
+                raise TimeoutError(
+                    f"{self.filesystem.unstrip_protocol(path)} is too large to be watched: its "
+                    "filesystem does not say when it was written, and to read it at each look "
+                    "takes too long; use a schedule, or another filesystem"
+                )
+            told[path] = f"{size} {content}"
+        return _hash_of(told)[:16]
 
     def sha256(self, deadline: float = float("inf")) -> str | None:
         """The SHA-256 of one file's bytes; of several, that of their paths and hashes.
@@ -70,19 +105,26 @@ class FileSet:
             OSError: If a file is gone or cannot be read.
         """
         hashes: dict[str, str] = {}
-        for path in sorted(self.versions):
-            hashed = hashlib.sha256()
-            opened: Any  # fsspec says that it may give text, which it does not for "rb".
-            with self.filesystem.open(path, "rb") as opened:
-                while chunk := opened.read(CHUNK_BYTES):
-                    hashed.update(chunk)
-                    if time.monotonic() > deadline:
-                        return None
-            hashes[path] = hashed.hexdigest()
+        for path in sorted({**self.local_versions, **self.versions}):
+            content = self._sha256_of(path, deadline)
+            if content is None:
+                return None
+            hashes[path] = content
         return next(iter(hashes.values())) if len(hashes) == 1 else _hash_of(hashes)
 
+    def _sha256_of(self, path: str, deadline: float) -> str | None:
+        filesystem = self.filesystem if path in self.versions else LocalFileSystem()
+        hashed = hashlib.sha256()
+        opened: Any  # fsspec says that it may give text, which it does not for "rb".
+        with filesystem.open(path, "rb") as opened:
+            while chunk := opened.read(CHUNK_BYTES):
+                hashed.update(chunk)
+                if time.monotonic() > deadline:
+                    return None
+        return hashed.hexdigest()
+
     def download(self, folder: Path) -> dict[str, str]:
-        """Copy the files below a local folder, each under the whole of its path.
+        """Copy the files, but for the local one, below a folder, each under the whole of its path.
 
         Returns:
             For the path of each copy, the address it comes from.
@@ -94,7 +136,7 @@ class FileSet:
         addresses: dict[str, str] = {}
         for path in self.versions:
             address = self.filesystem.unstrip_protocol(path)
-            parts = path.strip("/").split("/")
+            parts = _without_protocol(path).strip("/").split("/")
             if any(part in ("", ".", "..") for part in parts):
                 raise ValueError(
                     f"{address} cannot be copied to a local folder: expected a name without empty "
@@ -114,8 +156,13 @@ def _hash_of(told: Mapping[str, str]) -> str:
 
 
 def path_on_filesystem(path: str) -> str:
-    """A path or address as its filesystem knows it: without the protocol."""
-    return url_to_fs(path)[1]
+    """A path or address as its filesystem knows it, without the protocol."""
+    return _without_protocol(url_to_fs(path)[1])
+
+
+def _without_protocol(path: str) -> str:
+    # Only on websites a path is the whole address.
+    return re.sub("^https?://", "", path)
 
 
 def find_file_sets(
@@ -124,6 +171,8 @@ def find_file_sets(
     placeholder: str | None = None,
     files_in_folder: str | None = None,
     beside: str | None = None,
+    schema_file: str | None = None,
+    local_file: str | None = None,
 ) -> dict[str, FileSet]:
     """The files a path stands for, in one set for each text in the placeholder's place.
 
@@ -134,6 +183,9 @@ def find_file_sets(
         files_in_folder: Which files are meant where the path is that of a folder.
         beside: A file that belongs to each file, if it is there: a path relative to the file's
             folder, in which ``{stem}`` stands for the file's name without its suffix.
+        schema_file: Name of a file that belongs to those of its folder and of the folders in it,
+            where they have no nearer one; alone it is no set.
+        local_file: The path of a local file that is read with each set, if it is there.
 
     Raises:
         OSError: If the filesystem does not answer.
@@ -141,7 +193,8 @@ def find_file_sets(
     """
     filesystem, pattern = _filesystem(path.replace(placeholder, "*") if placeholder else path)
     name_of = _name_in_path(path, placeholder) if placeholder else lambda _: ""
-    found: dict[str, dict[str, str]] = {}
+    nearest_schema = _nearest(filesystem, schema_file) if schema_file else lambda _: {}
+    found: dict[str, dict[str, Version]] = {}
     for entry in _list(filesystem, pattern):
         name = name_of(entry.path)
         if name is None:
@@ -151,7 +204,14 @@ def find_file_sets(
             versions[file.path] = file.version
             if beside is not None:
                 versions.update(_beside(filesystem, file.path, beside))
-    return {name: FileSet(filesystem, versions) for name, versions in found.items()}
+            versions.update(nearest_schema(_folder(filesystem, file.path)))
+    local = _list(LocalFileSystem(), glob.escape(local_file)) if local_file else ()
+    local_versions = {file.path: file.version for file in local}
+    return {
+        name: FileSet(filesystem, versions, local_versions)
+        for name, versions in found.items()
+        if any(posixpath.basename(path) != schema_file for path in versions)
+    }
 
 
 def _filesystem(path: str) -> tuple[AbstractFileSystem, str]:
@@ -183,15 +243,29 @@ def _list(filesystem: AbstractFileSystem, pattern: str) -> Iterator[_Entry]:
                 told = os.stat(path)
             except FileNotFoundError:
                 continue  # Gone since, or a link to nothing.
-            version = f"{told.st_size} {told.st_mtime_ns} {told.st_ino}"
+            version = Version(told.st_size, f"{told.st_mtime_ns} {told.st_ino}")
             yield _Entry(path, stat.S_ISDIR(told.st_mode), version)
         return
     filesystem.invalidate_cache()
     found: Any = filesystem.glob(pattern, detail=True)
     for path, info in found.items():
-        if "/." not in path or "/." in pattern:
-            version = " ".join(str(info[name]) for name in _TOLD_OF_A_FILE if name in info)
-            yield _Entry(path, info["type"] == "directory", version)
+        if "/." in path and "/." not in pattern:
+            continue
+        is_folder = info["type"] == "directory"
+        version = _told(info)
+        if not is_folder and not version.mark:
+            try:
+                # Of web pages, for one, listings are names only.
+                version = _told(filesystem.info(path))
+            except FileNotFoundError:
+                continue
+        yield _Entry(path, is_folder, version)
+
+
+def _told(info: Mapping[str, Any]) -> Version:
+    marks = {name.lower().replace("-", "").replace("_", ""): told for name, told in info.items()}
+    known = [f"{marks[name]}" for name in sorted(_MARKS & marks.keys()) if marks[name] is not None]
+    return Version(info.get("size"), " ".join(known))
 
 
 def _files(
@@ -204,7 +278,28 @@ def _files(
         yield from (one for one in _list(filesystem, inside) if not one.is_folder)
 
 
-def _beside(filesystem: AbstractFileSystem, path: str, beside: str) -> dict[str, str]:
+def _beside(filesystem: AbstractFileSystem, path: str, beside: str) -> dict[str, Version]:
     file = PurePosixPath(path)
     other = posixpath.join(str(file.parent), beside.replace("{stem}", file.stem))
     return {one.path: one.version for one in _list(filesystem, glob.escape(other))}
+
+
+def _folder(filesystem: AbstractFileSystem, path: str) -> str:
+    """The folder of a file, with all that are above it."""
+    whole = os.path.abspath(path) if isinstance(filesystem, LocalFileSystem) else path
+    return posixpath.dirname(whole)
+
+
+def _nearest(filesystem: AbstractFileSystem, name: str) -> Callable[[str], Mapping[str, Version]]:
+    """A function that finds the file of a name in a folder, or else in the nearest one above."""
+
+    @cache
+    def nearest(folder: str) -> Mapping[str, Version]:
+        file = posixpath.join(folder, name)
+        files = (one for one in _list(filesystem, glob.escape(file)) if not one.is_folder)
+        found = {one.path: one.version for one in files}
+        above = posixpath.dirname(folder)
+        # The topmost folder has a name: elsewhere than on a disk there are no files above it.
+        return found if found or above in ("", "/") else nearest(above)
+
+    return nearest
