@@ -564,7 +564,7 @@ def test_rankings_are_sound_wherever_images_without_predictions_are(
     definitions = definitions_of(
         tmp_path, task=task, limit=limit, images_without_predictions=rule, acquisition_functions=None, max_quarantined_share=1, min_coverage=1,
     )  # fmt: skip
-    assert failed(evaluations(run(definitions))) == {"pool_coverage"}
+    assert failed(evaluations(run(definitions))) <= {"pool_coverage"}
     function = "mean_object_score" if task == "detection" else "entropy"
     # Swapped are two images of which one has to come first.
     query_in_pool(query, f"UPDATE labeling_candidates SET rank = 3 - rank WHERE rank < 3 AND acquisition_function = '{function}'")  # fmt: skip

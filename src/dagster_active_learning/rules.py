@@ -63,7 +63,7 @@ class Rules:
         return self.task != "classification"
 
     def can_rank(self, function: AcquisitionFunction, *, has_class_probs: bool) -> bool:
-        """Whether images have a score under a function, if any prediction has or has no classes."""
+        """Whether images can have a score under a function, with class probabilities or without."""
         return has_class_probs or function.level == "object" or self.score_only == "binary"
 
 

@@ -159,6 +159,7 @@ def test_each_thing_that_an_earlier_version_lacks_is_added(store, lack):
     PoolStore(store.connection, "pool")
     store.connection.execute("SELECT inputs, aggregation FROM prediction_sets")
     store.connection.execute("FROM candidate_lineage")
+    store.connection.execute("FROM rankings")
     assert uncommented(store) == []
 
 

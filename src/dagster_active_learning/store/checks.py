@@ -204,7 +204,7 @@ def _place(function: AcquisitionFunction) -> str:
 
 def _place_of_empty(rules: Rules) -> float | None:
     """Where all images without predictions stand; None where their scores say it."""
-    return {"first": -math.inf, "last": math.inf}.get(str(rules.images_without_predictions))
+    return {"first": -math.inf, "last": math.inf}.get(rules.images_without_predictions or "")
 
 
 def _rows(store: PoolStore, query: str, **values: Any) -> list[Any]:

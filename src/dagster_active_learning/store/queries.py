@@ -277,7 +277,10 @@ SELECT count(*) = 3
     OR (SELECT readonly FROM duckdb_databases() WHERE database_name = current_database())
 FROM duckdb_columns()
 WHERE schema_name = $pool AND database_name = current_database()
-    AND (table_name, column_name) IN (('candidate_lineage', 'prediction_set'), ('prediction_sets', 'aggregation'), ('rankings', 'prediction_set'))
+    AND (table_name, column_name) IN (
+        ('candidate_lineage', 'prediction_set'), ('prediction_sets', 'aggregation'),
+        ('rankings', 'ranked_at')
+    )
     AND comment IS NOT NULL
 """
 
