@@ -73,6 +73,20 @@ def run_often(told: Connection, folder: Path, database: Path, times: int) -> Non
             told.send((turn, *_held()))
 
 
+def read_until(told: Connection, database: Path, ready: Any, stop: Any) -> None:
+    """Hold the database as a notebook does, and count its candidates again and again."""
+    import duckdb
+
+    with duckdb.connect(str(database), read_only=True) as connection:
+        ready.release()
+        counts: set[Any] = set()
+        while not stop.wait(0.01):
+            counts |= {
+                *connection.execute("SELECT count(*) FROM pool.labeling_candidates").fetchall()
+            }
+        told.send(counts)
+
+
 def _held() -> tuple[int, int, int]:
     """File descriptors, threads, and MiB of memory of this process."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

@@ -11,7 +11,7 @@ from faults.children import PRELOADED, Child, run_steps
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--long", action="store_true", help="fault tests with all their repetitions (an hour)"
+        "--long", action="store_true", help="fault tests with all their repetitions (four hours)"
     )
 
 

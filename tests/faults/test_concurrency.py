@@ -6,8 +6,10 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 import pytest
+from dagster_duckdb import DuckDBResource
 
-from faults.children import Child, run_often, run_partitions
+from dagster_active_learning import PredictionFiles, active_learning_definitions
+from faults.children import Child, read_until, run_often, run_partitions
 from faults.pool import broken_copy, differing_rows, many_pools, state, write_set
 
 pytestmark = pytest.mark.faults
@@ -72,6 +74,42 @@ def test_steps_of_the_multiprocess_executor_take_turns(long, tmp_path, monkeypat
             """).fetchall()
             stored = 20_000 + number - 20
             assert rows == [(stored, stored, 4 * stored, 20)]
+
+
+def test_checks_and_exports_run_beside_readers(long, processes, tmp_path):
+    database, n_readers, times = tmp_path / "read.duckdb", 4 if long else 2, 20 if long else 2
+    write_set(tmp_path / "p.parquet", 20_000, 10, seed=0)
+    definitions = active_learning_definitions(
+        pool="pool",
+        predictions=PredictionFiles(tmp_path / "p.parquet", "parquet"),
+        export=tmp_path / "candidates.csv",
+        lock_timeout_seconds=0,
+    )
+
+    def run(selection=None):
+        return dg.materialize(
+            [*(definitions.assets or []), *(definitions.asset_checks or [])],
+            selection=selection,
+            resources={"duckdb": DuckDBResource(database=str(database))},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+
+    assert run().success
+    ready, stop = processes.Semaphore(0), processes.Event()
+    readers = [Child(processes, read_until, database, ready, stop) for _ in range(n_readers)]
+    for _ in readers:
+        ready.acquire()
+    only_read = dg.AssetSelection.all_asset_checks() | dg.AssetSelection.assets(
+        ["pool", "exported_candidates"]
+    )
+    for _ in range(times):
+        # Nobody waits: the deadline is now.
+        result = run(only_read)
+        assert all(one.passed for one in result.get_asset_check_evaluations())
+        assert len(result.get_asset_materialization_events()) == 1
+    stop.set()
+    assert [reader.rest() for reader in readers] == [[{(4_000,)}]] * n_readers
+    print(f"\n{n_readers} readers hold the database: {times} runs of all checks and the export")
 
 
 def test_one_process_stays_level(long, processes, tmp_path):

@@ -1,15 +1,18 @@
-"""Coverage-guided fuzzing of the readers, with atheris (``pip install atheris``).
+"""Coverage-guided fuzzing of the readers, with atheris.
 
     python tests/faults/fuzz/fuzz_readers.py TARGET -max_total_time=60  # and libFuzzer's other options
 
 runs one target of ``targets.py`` and keeps what it finds in ``corpus/TARGET``, one content for each
-kind of error and place; ``test_hostile_corpus.py`` replays them. A content that is read for longer
-than 5 seconds, takes more than 1.5 GB or ends the process is kept there by libFuzzer itself.
-Python code of the readers and of what they read with guides the fuzzer; compiled code does not.
+kind of error and place; ``test_hostile_corpus.py`` replays them. ``test_generated_input.py`` runs all
+targets. A content that is read for longer than 5 seconds, takes more than 1.5 GB or ends the process
+is kept there by libFuzzer itself. Python code of the readers and of what they read with guides the
+fuzzer; compiled code does not.
 """
 
+import ctypes
 import hashlib
 import importlib
+import os
 import shutil
 import sys
 import tempfile
@@ -44,10 +47,9 @@ def main() -> None:
     target = TARGETS[target_name]
     found = CORPUS / target_name
     found.mkdir(parents=True, exist_ok=True)
-    # libFuzzer ends the process without a word: what it leaves is removed by the next run.
-    workspace = Path(tempfile.gettempdir(), f"fuzz-{target_name}")
-    shutil.rmtree(workspace, ignore_errors=True)
-    workspace.mkdir()
+    workspace = Path(tempfile.mkdtemp(prefix=f"fuzz-{target_name}-"))
+    end = _end(workspace)
+    ctypes.CDLL(None).on_exit(end, None)
     seeds = workspace / "seeds"
     seeds.mkdir()
     for number, seed in enumerate(target.seeds):
@@ -79,6 +81,17 @@ def main() -> None:
     ]
     atheris.Setup([sys.argv[0], *options, *sys.argv[2:], str(seeds)], run)
     atheris.Fuzz()
+
+
+def _end(workspace: Path) -> object:
+    """What libFuzzer's exit calls; it would wait for threads of Arrow, and they for Python."""
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p)
+    def end(status: int, _: int | None) -> None:
+        shutil.rmtree(workspace, ignore_errors=True)
+        os._exit(status)
+
+    return end
 
 
 if __name__ == "__main__":
