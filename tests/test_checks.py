@@ -562,7 +562,7 @@ def test_rankings_are_sound_wherever_images_without_predictions_are(
     images = ["image_id", *(f"image{number}" for number in range(8))]
     (tmp_path / "manifest.csv").write_text("\n".join(images))
     definitions = definitions_of(
-        tmp_path, task=task, limit=limit, images_without_predictions=rule, acquisition_functions=None, max_quarantined_share=1,
+        tmp_path, task=task, limit=limit, images_without_predictions=rule, acquisition_functions=None, max_quarantined_share=1, min_coverage=1,
     )  # fmt: skip
     assert failed(evaluations(run(definitions))) <= {"pool_coverage"}
     function = "mean_object_score" if task == "detection" else "entropy"

@@ -298,7 +298,13 @@ def test_a_file_is_read_once_for_all_sheets(photos, monkeypatch):
     assert read == [one.uri for one in tiles] * 2
 
 
-def test_a_sheet_is_drawn_few_times_and_colors_are_found_in_few_pixels(photos, monkeypatch):
+@pytest.mark.parametrize(
+    ("images", "max_bytes", "times"),
+    [("photos", 1_000_000, 1), ("photos", 54_000, 3), ("noise", 54_000, 4)],
+)
+def test_a_sheet_is_drawn_few_times_and_colors_are_found_in_few_pixels(
+    photos, images, max_bytes, times, monkeypatch
+):
     drawn, sampled = [], []
     draw, quantize = contact_sheets.draw_sheet, Image.Image.quantize
 
@@ -311,8 +317,8 @@ def test_a_sheet_is_drawn_few_times_and_colors_are_found_in_few_pixels(photos, m
         contact_sheets, "draw_sheet", lambda *given: drawn.append(given) or draw(*given)
     )
     monkeypatch.setattr(Image.Image, "quantize", counted)
-    sheet(*photos["photos"])
-    assert len(drawn) <= 3
+    sheet(*photos[images], max_bytes=max_bytes)
+    assert len(drawn) <= times
     assert max(sampled) < 10_000
 
 

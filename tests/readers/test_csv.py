@@ -191,6 +191,11 @@ def test_a_header_that_is_none_is_an_error_that_says_why(tmp_path, monkeypatch, 
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\nx,1\n"])
+def test_a_header_ends_with_its_line_or_the_file(tmp_path, end):
+    assert reader.column_names(write(tmp_path, f"image_id,score{end}")) == ["image_id", "score"]
+
+
 def test_columns_of_a_table_are_text_in_the_order_asked_for(tmp_path):
     path = write(tmp_path, 'note,image_id,labeled\nx,007,\ny,"",1\n')
     table = table_of(path, ["labeled", "image_id"])

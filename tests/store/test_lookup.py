@@ -138,6 +138,7 @@ def test_a_pool_of_an_earlier_version_gets_what_it_lacks(database, tmp_path):
         assert len(connection.execute("FROM candidate_lineage").fetchall()) == 4
         comments = {name: comment for name, _, comment in store.columns("candidate_lineage")}
         assert "Which row of the file, from 1" in str(comments["row_number"])
+        assert store.columns("rankings")
         ingest(store, read_predictions(tmp_path / "files" / "*.parquet", format="parquet"))
         score(store)
         rules = connection.execute("SELECT inputs, aggregation FROM prediction_sets").fetchall()

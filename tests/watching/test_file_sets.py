@@ -122,7 +122,15 @@ def test_what_is_found_locally_is_what_is_read(tmp_path):
         (tmp_path / file).write_text(file)
     (tmp_path / "linked").symlink_to(tmp_path / "runs")
     (tmp_path / "link.csv").symlink_to(tmp_path / "may.csv")
-    for pattern in ("*a*.csv", "[!p]*.csv", "linked/*/x.csv", "**/x.csv", "a [1].csv", "l*.csv"):
+    for pattern in (
+        "*a*.csv",
+        "[!p]*.csv",
+        "linked/*/x.csv",
+        "**/x.csv",
+        "**/**/x.csv",
+        "a [1].csv",
+        "l*.csv",
+    ):
         found = find_file_sets(f"{tmp_path}/{pattern}")[""]
         assert sorted(found.versions) == [str(file) for file in find_files(tmp_path / pattern)]
 

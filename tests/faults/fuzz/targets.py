@@ -172,6 +172,11 @@ def _parquet(table: pa.Table, **options: Any) -> bytes:
     return target.getvalue()
 
 
+def _in_metadata(content: bytes) -> bytes:
+    """A Parquet file whose metadata has the content as class names."""
+    return _parquet(TABLE.replace_schema_metadata({"class_names": content}))
+
+
 def _parquet_rows(content: bytes) -> int | None:
     """The largest number of rows that any part of the footer claims."""
     metadata = pq.ParquetFile(io.BytesIO(content)).metadata
@@ -360,6 +365,9 @@ TARGETS: Mapping[str, Target] = {
         "p.parquet",
         [_parquet(TABLE), _parquet(TABLE, row_group_size=2, use_dictionary=False)],
         rows=_parquet_rows,
+    ),
+    "parquet_class_names": Target(
+        "parquet", "p.parquet", [_json(NAMES)], rows=lambda _: 3, in_file=_in_metadata
     ),
     "parquet_wide": Target(
         "parquet",
