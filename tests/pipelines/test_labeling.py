@@ -4,12 +4,8 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import duckdb
@@ -17,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from dagster_ui import dagster_dev
 from readme import README, readme_commands
 from reference import prediction_scores
 
@@ -173,55 +170,18 @@ def test_the_readme_explains_the_columns_of_the_candidates(output, data_folder):
 
 @pytest.mark.slow
 def test_dagster_dev_shows_what_was_materialized(environment, output, data_folder, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (tmp_path / "dev.log").open("w+")
-    server = subprocess.Popen(
-        ["dagster", "dev", "--host", "127.0.0.1", "--port", str(port)],
-        cwd=PROJECT,
-        env=environment | {"DAGSTER_HOME": str(data_folder / "dagster")},
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        answer = wait_for_assets(port, server)
-        materialized = {
-            "/".join(node["assetKey"]["path"])
-            for node in answer["data"]["assetNodes"]
-            if node["assetMaterializations"]
-        }
-        assert {
-            "digits/predictions",
-            "digits/image_scores",
-            "digits/labeling_candidates/margin",
-        } <= materialized
-    except AssertionError:
-        log.seek(0)
-        print(log.read())
-        raise
-    finally:
-        os.killpg(server.pid, signal.SIGINT)
-        server.wait(timeout=60)
-        log.close()
-
-
-def wait_for_assets(port, server):
-    asked = "{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { runId } } }"
-    query = json.dumps({"query": asked}).encode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/graphql", query, {"Content-Type": "application/json"}
-    )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert server.poll() is None, "dagster dev ended by itself"
-        try:
-            with urllib.request.urlopen(request, timeout=10) as response:
-                answer = json.load(response)
-        except OSError:
-            answer = {"data": {"assetNodes": []}}
-        if answer["data"]["assetNodes"]:
-            return answer
-        time.sleep(1)
-    raise AssertionError("dagster dev did not serve the assets in two minutes")
+    home = environment | {"DAGSTER_HOME": str(data_folder / "dagster")}
+    with dagster_dev(home, tmp_path / "dev.log") as dagster:
+        answer = dagster.ask(
+            "{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { runId } } }"
+        )
+    materialized = {
+        "/".join(node["assetKey"]["path"])
+        for node in answer["assetNodes"]
+        if node["assetMaterializations"]
+    }
+    assert {
+        "digits/predictions",
+        "digits/image_scores",
+        "digits/labeling_candidates/margin",
+    } <= materialized
