@@ -121,6 +121,16 @@ def _lanes_of(array: types.Array) -> Lanes:
 
 
 @_intrinsic
+def lanes_in(typing_context, array):
+    """How many numbers a vector of them has, known when the kernel is compiled."""
+
+    def emit(context, builder, sig, args):
+        return context.get_constant(types.intp, _lanes_of(array).count)
+
+    return types.intp(array), emit
+
+
+@_intrinsic
 def load(typing_context, array, index):
     """Read the vector at array[index:]."""
 
