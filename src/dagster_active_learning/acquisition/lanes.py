@@ -245,23 +245,38 @@ def deinterleave(typing_context, array, index, block):
     return types.void(array, types.intp, block), emit
 
 
+def _emit_prefetch(builder: Any, pointer: Any, n_bytes: int) -> None:
+    """Ask for the cache lines from an address on; past the end of what is there does no harm."""
+    pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    flag = ir.IntType(32)
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(ir.VoidType(), [pointer.type, flag, flag, flag]),
+        "llvm.prefetch.p0",
+    )
+    for line in range(0, n_bytes, 64):
+        address = builder.gep(pointer, [ir.Constant(ir.IntType(64), line)])
+        builder.call(function, [address, flag(0), flag(3), flag(1)])
+
+
 @_intrinsic
 def prefetch(typing_context, array, index):
-    """Ask for the cache lines of one block from array[index] on; past the end does no harm."""
+    """Ask for the cache line of the array's number at a position, in whatever shape."""
 
     def emit(context, builder, sig, args):
-        pointer = _pointer(context, builder, array, *args)
-        pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
-        flag = ir.IntType(32)
-        prefetch = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [pointer.type, flag, flag, flag]),
-            "llvm.prefetch.p0",
-        )
+        _emit_prefetch(builder, _pointer(context, builder, array, *args), 1)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), emit
+
+
+@_intrinsic
+def prefetch_block(typing_context, array, index):
+    """Ask for the cache lines of one block from array[index] on."""
+
+    def emit(context, builder, sig, args):
         block_bytes = LANE_BYTES * _lanes_of(array).count
-        for line in range(0, block_bytes, 64):
-            address = builder.gep(pointer, [ir.Constant(ir.IntType(64), line)])
-            builder.call(prefetch, [address, flag(0), flag(3), flag(1)])
+        _emit_prefetch(builder, _pointer(context, builder, array, *args), block_bytes)
         return context.get_dummy_value()
 
     return types.void(array, types.intp), emit
