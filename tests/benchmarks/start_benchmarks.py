@@ -86,7 +86,7 @@ def _digits(folder: Path, runs: int) -> Table:
     )
     return Table(
         "Start: the pool of digits by `dagster asset materialize`",
-        "The same assets, steps and executor that do nothing stand beside it; a fresh process each, "
+        "The same assets, checks, steps and executor that do nothing stand beside it; a fresh process each, "
         f"kernels from the cache, medians of {runs} runs in turn.",
         ("what", "seconds", "no-op assets", "ratio", "target"),
         [
@@ -99,7 +99,7 @@ def _digits(folder: Path, runs: int) -> Table:
 
 
 def digits_shape(environment: Mapping[str, str]) -> list[dict[str, object]]:
-    """The steps of the example's code location: the assets of each, and what they depend on."""
+    """The steps of the example's code location: the assets and checks of each, and dependencies."""
     os.environ.update(environment)
     sys.path.insert(0, str(PROJECT / "pipelines"))
     graph = import_module("labeling.definitions").defs().resolve_asset_graph()
@@ -110,6 +110,7 @@ def digits_shape(environment: Mapping[str, str]) -> list[dict[str, object]]:
                 (key.path, [parent.path for parent in parents])
                 for key, parents in step.asset_deps.items()
             ],
+            "checks": [(spec.asset_key.path, spec.name) for spec in step.check_specs],
         }
         for step in graph.assets_defs
     ]
