@@ -160,14 +160,17 @@ def write_coco(folder, table, objects):
                 "image_id": image_id,
                 "category_id": "cat",
                 "bbox": [1, 2, 3, 4],
-                **({} if score is None else {"score": score}),
-                **({} if probs is None else {"class_probs": probs}),
+                **({} if score is None else {"score": _json_number(score)}),
+                **({} if probs is None else {"class_probs": [*map(_json_number, probs)]}),
             }
         )
-    # NaN is no JSON, and would cost the file: a number above 1 costs its row as well.
-    text = json.dumps(detections).replace("NaN", "2").replace("Infinity", "2")
-    (folder / "p.json").write_text(text)
+    (folder / "p.json").write_text(json.dumps(detections))
     return folder / "p.json"
+
+
+def _json_number(value):
+    """NaN is no JSON, and would cost the file: a number above 1 costs its row as well."""
+    return value if value is None or math.isfinite(value) else 2
 
 
 WRITERS = {"csv": write_csv, "jsonl": write_jsonl, "parquet": write_parquet, "coco": write_coco}
