@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dagster_active_learning.acquisition import kernels
 from dagster_active_learning.acquisition.kernels import (
     PROBABILITY_TOLERANCE,
     Validity,
@@ -192,6 +193,29 @@ def test_sums_near_the_tolerance_are_decided_in_float64(dtype, n_classes):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sum_tolerance", [PROBABILITY_TOLERANCE, np.inf])
+def test_two_classes_of_many_rows(dtype, sum_tolerance):
+    p = np.random.default_rng(0).random(70_003)
+    other = 1 - p if sum_tolerance == PROBABILITY_TOLERANCE else p[::-1]
+    class_probs = np.column_stack([p, other]).astype(dtype)
+    class_probs[[0, 40_000, 70_002]] = np.nan
+    scores, validity = score_class_probs(class_probs, objects=True, sum_tolerance=sum_tolerance)
+    assert np.flatnonzero(validity).tolist() == [0, 40_000, 70_002]
+    assert same_bits(validity, check_class_probs(class_probs, sum_tolerance=sum_tolerance))
+    expected = reference_scores(class_probs)
+    expected[:, validity != 0] = np.nan
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=MAX_ERROR[dtype])
+
+
+def test_a_row_is_judged_alike_beside_any_other():
+    class_probs = np.tile(np.float32([0.1, 0.9]), (40, 1))
+    alone = check_class_probs(class_probs, sum_tolerance=1e-8)
+    class_probs[20] = [0.5, 0.6]
+    beside = check_class_probs(class_probs, sum_tolerance=1e-8)
+    assert same_bits(np.delete(beside, 20), np.delete(alone, 20))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n_classes", [2, 10, 33])
 def test_same_bits_for_every_split_and_order(dtype, n_classes):
     class_probs = random_probs(45, n_classes, dtype)
@@ -211,8 +235,9 @@ def test_same_bits_for_every_split_and_order(dtype, n_classes):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_same_bits_for_every_thread_count(dtype):
-    class_probs = random_probs(60_003, 10, dtype)
+@pytest.mark.parametrize("n_classes", [2, 10])
+def test_same_bits_for_every_thread_count(dtype, n_classes):
+    class_probs = random_probs(60_003, n_classes, dtype)
     before = numba.get_num_threads()
     expected = score_class_probs(class_probs, objects=True)
     try:
@@ -384,6 +409,41 @@ def test_add_by_image_is_a_left_fold(n_values, make_index):
             add_by_image(np.ascontiguousarray(values[:, rows]), image_index[rows], totals, counts)
         assert same_bits(totals, expected)
         assert same_bits(counts, expected_counts)
+
+
+@pytest.mark.parametrize("keep", ["sum", "max", "min"])
+@pytest.mark.parametrize("threads", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("n_images", [1, 9, 300])
+@pytest.mark.parametrize("in_order", [True, False])
+def test_add_by_image_in_any_number_of_parts(monkeypatch, keep, threads, n_images, in_order):
+    monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
+    generator = np.random.default_rng(threads)
+    image_index = generator.integers(0, n_images, 1000)
+    if in_order:
+        image_index.sort()
+    values = generator.normal(size=(5, 1000)) * 10.0 ** generator.integers(-8, 8, 1000)
+    values[generator.random(values.shape) < 1e-3] = np.nan
+    combine = {"sum": np.add, "max": np.maximum, "min": np.minimum}[keep]
+    before = {"sum": 0.0, "max": -np.inf, "min": np.inf}[keep]
+    totals, counts = np.full((n_images, 5), before), np.zeros(n_images, np.int64)
+    expected = totals.copy()
+    combine.at(expected, image_index, values.T)
+    add_by_image(values, image_index, totals, counts, keep=keep)
+    np.testing.assert_array_equal(totals, expected)
+    np.testing.assert_array_equal(counts, np.bincount(image_index, minlength=n_images))
+
+
+# What two threads write at once cannot be seen in what one thread computes.
+@pytest.mark.parametrize("threads", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("n_rows", [0, 1, 2, 7, 3000])
+@pytest.mark.parametrize("n_images", [1, 2, 50, 100_000])
+def test_rows_in_order_are_cut_between_images(monkeypatch, threads, n_rows, n_images):
+    monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
+    image_index = np.sort(np.random.default_rng(0).integers(0, n_images, n_rows))
+    parts = kernels._rows_of_threads(image_index, ascending=True)
+    assert [row for first, end in parts for row in range(first, end)] == list(range(n_rows))
+    images = [set(image_index[first:end]) for first, end in parts]
+    assert sum(map(len, images)) == len(set(image_index))
 
 
 def test_add_by_image_million_rows_of_one_image():

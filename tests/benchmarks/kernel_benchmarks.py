@@ -92,7 +92,6 @@ def _by_image(settings: Settings) -> Table:
     # One image has a fifth of all objects, the others have the fewer the later they come.
     crowded = np.sort((n_images * random.random(n_objects) ** 3).astype(np.int64))
     crowded[: n_objects // 5] = 0
-    # Made once, as a caller does who adds batch after batch: new pages would take a third as long.
     totals, counts = np.empty((n_images, 5)), np.empty(n_images, np.int64)
     rows: list[list[str]] = []
     for what, image_index in (
@@ -136,8 +135,8 @@ def _by_image(settings: Settings) -> Table:
         )  # fmt: skip
     return Table(
         f"Kernels: {n_objects:,} objects x {n_classes} classes on {n_images:,} images",
-        "`score_class_probs` of objects and `add_by_image`, all five functions, float32, beside "
-        "reading the matrix once.",
+        "`score_class_probs` of objects and `add_by_image` to totals that are there, all five "
+        "functions, float32, beside reading the matrix once.",
         COLUMNS,
         rows,
     )

@@ -10,7 +10,10 @@ import dagster as dg
 
 
 def _step(shape: dict[str, Any]) -> dg.AssetsDefinition:
-    checks = [dg.AssetCheckSpec(name, asset=dg.AssetKey(asset)) for asset, name in shape["checks"]]
+    checks = [
+        dg.AssetCheckSpec(name, asset=dg.AssetKey(asset), blocking=blocking)
+        for asset, name, blocking in shape["checks"]
+    ]
 
     def results() -> Iterator[dg.AssetCheckResult]:
         for check in checks:

@@ -110,7 +110,9 @@ def digits_shape(environment: Mapping[str, str]) -> list[dict[str, object]]:
                 (key.path, [parent.path for parent in parents])
                 for key, parents in step.asset_deps.items()
             ],
-            "checks": [(spec.asset_key.path, spec.name) for spec in step.check_specs],
+            "checks": [
+                (spec.asset_key.path, spec.name, spec.blocking) for spec in step.check_specs
+            ],
         }
         for step in graph.assets_defs
     ]

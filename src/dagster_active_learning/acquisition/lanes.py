@@ -5,8 +5,8 @@ would change the bits. So the kernels say it themselves: `Lanes` is a Numba type
 and the functions here are what a kernel does with one. Every operation is rounded as IEEE says, so
 that the results are the same on any machine.
 
-Numba's cache notices changes of the file a kernel stands in, not of this one: delete the folder
-``__pycache__`` after a change here.
+Numba's cache notices changes of the file a kernel stands in, not of this one: after a change here
+delete it, the folder ``__pycache__`` or what ``NUMBA_CACHE_DIR`` names.
 """
 
 import operator
@@ -122,7 +122,7 @@ def _lanes_of(array: types.Array) -> Lanes:
 
 @_intrinsic
 def lanes_in(typing_context, array):
-    """How many numbers a vector of them has, known when the kernel is compiled."""
+    """How many of the array's numbers a vector has, known when the kernel is compiled."""
 
     def emit(context, builder, sig, args):
         return context.get_constant(types.intp, _lanes_of(array).count)
@@ -246,7 +246,7 @@ def deinterleave(typing_context, array, index, block):
 
 
 def _emit_prefetch(builder: Any, pointer: Any, n_bytes: int) -> None:
-    """Ask for the cache lines from an address on; past the end of what is there does no harm."""
+    """Ask for the cache lines from an address on, which need not be one: that does no harm."""
     pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
     flag = ir.IntType(32)
     function = cgutils.get_or_insert_function(
