@@ -1,9 +1,11 @@
 """What only CSV files have: quotes, and rows with too few or too many fields."""
 
 import csv
+import gc
 import gzip
 import io
 import random
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -222,3 +224,22 @@ def test_a_table_in_which_a_row_is_wrong_is_an_error_that_names_it(tmp_path, tex
     with pytest.raises(PredictionReadError) as error:
         table_of(write(tmp_path, text), ["image_id"])
     assert words in str(error.value)
+
+
+def test_a_compressed_file_that_is_cut_leaves_nothing_in_memory(tmp_path):
+    content = gzip.compress(("image_id,score\n" + "a,0.5\n" * 10_000).encode())
+    path = write(tmp_path, content[: len(content) // 2], "p.csv.gz")
+
+    def refuse() -> None:
+        with pytest.raises(PredictionReadError, match="Truncated compressed stream"):
+            rows_of(path)
+
+    refuse()
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            refuse()
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < reader.BLOCK_BYTES
+    finally:
+        tracemalloc.stop()

@@ -102,7 +102,8 @@ def _first_row(path: Path) -> Path | pa.BufferReader:
     makes an array of each field of the header before it says how many there are.
     """
     with pa.input_stream(path) as file:
-        block = file.read(BLOCK_BYTES)
+        # `read` would keep its memory if it failed.
+        block = file.read_buffer(BLOCK_BYTES).to_pybytes()
     lines = io.BytesIO(block)
     rows = csv.reader(line.decode("utf-8", errors="replace") for line in lines)
     try:
