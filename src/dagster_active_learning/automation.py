@@ -23,7 +23,8 @@ FOLLOW_UPSTREAM = (
 
 It is ``AutomationCondition.eager()`` but for two parts. Partitions that are missing are not asked
 for: at a tick that falls in the moment in which a run of the sensor is done with them, eager asks
-for them again. And old time partitions follow too.
+for them again. And old time partitions follow too. A tick that falls in the moment in which such a
+run stores a ranking may still ask for that ranking once more, which comes to the same.
 """
 
 
