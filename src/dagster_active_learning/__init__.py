@@ -21,54 +21,56 @@ if TYPE_CHECKING:
     )
     from dagster_active_learning.acquisition.scoring import score_images as score_images
     from dagster_active_learning.acquisition.warm_up import warm_up as warm_up
-    from dagster_active_learning.component import (
+    from dagster_active_learning.definitions.component import (
         ActiveLearningComponent as ActiveLearningComponent,
     )
-    from dagster_active_learning.definitions import (
+    from dagster_active_learning.definitions.from_python import (
         active_learning_definitions as active_learning_definitions,
     )
-    from dagster_active_learning.interop.candidates import load_candidates as load_candidates
-    from dagster_active_learning.interop.duckdb_functions import (
-        register_functions as register_functions,
+    from dagster_active_learning.definitions.sensors import (
+        PredictionFileSensor as PredictionFileSensor,
     )
-    from dagster_active_learning.interop.explanation import explain_candidate as explain_candidate
-    from dagster_active_learning.interop.polars_namespace import (
-        AcquisitionNamespace as AcquisitionNamespace,
-    )
-    from dagster_active_learning.readers import read_predictions as read_predictions
-    from dagster_active_learning.sensors import PredictionFileSensor as PredictionFileSensor
-    from dagster_active_learning.sources import (
+    from dagster_active_learning.definitions.sources import (
         PoolImages as PoolImages,
     )
-    from dagster_active_learning.sources import (
+    from dagster_active_learning.definitions.sources import (
         PredictionAsset as PredictionAsset,
     )
-    from dagster_active_learning.sources import (
+    from dagster_active_learning.definitions.sources import (
         PredictionFiles as PredictionFiles,
     )
-    from dagster_active_learning.sources import (
+    from dagster_active_learning.definitions.sources import (
         PredictionQuery as PredictionQuery,
     )
-    from dagster_active_learning.specs import PoolAsset as PoolAsset
+    from dagster_active_learning.definitions.specs import PoolAsset as PoolAsset
+    from dagster_active_learning.engines.duckdb_functions import (
+        register_functions as register_functions,
+    )
+    from dagster_active_learning.engines.polars_namespace import (
+        AcquisitionNamespace as AcquisitionNamespace,
+    )
+    from dagster_active_learning.explanation.page import explain_candidate as explain_candidate
+    from dagster_active_learning.readers import read_predictions as read_predictions
+    from dagster_active_learning.store.load_candidates import load_candidates as load_candidates
 
 __version__ = version("dagster-active-learning")
 
 _MODULES = {
     "ACQUISITION_FUNCTIONS": "acquisition.functions",
     "AcquisitionFunction": "acquisition.functions",
-    "AcquisitionNamespace": "interop.polars_namespace",
-    "ActiveLearningComponent": "component",
-    "PoolAsset": "specs",
-    "PoolImages": "sources",
-    "PredictionAsset": "sources",
-    "PredictionFileSensor": "sensors",
-    "PredictionFiles": "sources",
-    "PredictionQuery": "sources",
-    "explain_candidate": "interop.explanation",
-    "load_candidates": "interop.candidates",
-    "active_learning_definitions": "definitions",
+    "AcquisitionNamespace": "engines.polars_namespace",
+    "ActiveLearningComponent": "definitions.component",
+    "PoolAsset": "definitions.specs",
+    "PoolImages": "definitions.sources",
+    "PredictionAsset": "definitions.sources",
+    "PredictionFileSensor": "definitions.sensors",
+    "PredictionFiles": "definitions.sources",
+    "PredictionQuery": "definitions.sources",
+    "explain_candidate": "explanation.page",
+    "load_candidates": "store.load_candidates",
+    "active_learning_definitions": "definitions.from_python",
     "read_predictions": "readers",
-    "register_functions": "interop.duckdb_functions",
+    "register_functions": "engines.duckdb_functions",
     "score_images": "acquisition.scoring",
     "warm_up": "acquisition.warm_up",
 }

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dagster_active_learning.acquisition.kernels import add_by_image, score_class_probs
-from dagster_active_learning.readers.stream import rows_for
+from dagster_active_learning.limits import rows_for
 from measuring import Settings, Table, in_turn, milliseconds
 
 GIB = 2**30

@@ -13,8 +13,8 @@ from typing import Any
 PRELOADED = [
     "dagster",
     "dagster_duckdb",
-    "dagster_active_learning.component",
-    "dagster_active_learning.database",
+    "dagster_active_learning.definitions.component",
+    "dagster_active_learning.definitions.database",
     "dagster_active_learning.flow",
     "dagster_active_learning.readers",
 ]
@@ -25,7 +25,7 @@ def run_steps(pipe: Connection) -> None:
     import numpy as np
 
     from dagster_active_learning import score_images
-    from dagster_active_learning.component import ActiveLearningComponent
+    from dagster_active_learning.definitions.component import ActiveLearningComponent
     from faults.pool import materialize, pool
 
     class Telling(ActiveLearningComponent):
@@ -46,7 +46,7 @@ def run_partitions(told: Connection, folder: Path, database: Path, keys: list[st
     import dagster as dg
 
     from dagster_active_learning import PredictionFiles
-    from dagster_active_learning.component import ActiveLearningComponent
+    from dagster_active_learning.definitions.component import ActiveLearningComponent
     from faults.pool import materialize
 
     files = sorted(path.stem for path in folder.glob("*.parquet"))

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from dagster_duckdb import DuckDBResource
 
 from dagster_active_learning import PredictionFiles, active_learning_definitions
-from dagster_active_learning.component import ActiveLearningComponent
+from dagster_active_learning.definitions.component import ActiveLearningComponent
 
 STEPS = {
     "ingest": dg.AssetSelection.assets(["pool", "predictions"]),

@@ -19,13 +19,13 @@ from dagster_active_learning import (
     load_candidates,
     read_predictions,
 )
+from dagster_active_learning.definitions.metadata import NAMES_BYTES
+from dagster_active_learning.definitions.partitions import partition_path
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.exporters import export_candidates
-from dagster_active_learning.metadata import NAMES_BYTES
-from dagster_active_learning.metadata import shown as shown_text
-from dagster_active_learning.partitions import partition_path
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store import PoolStore
+from dagster_active_learning.text import shown as shown_text
 from pools import ingest, rank, score
 from ranked_pools import manifest
 

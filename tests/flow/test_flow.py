@@ -17,7 +17,7 @@ from dagster_active_learning.errors import PoolStateError, PredictionReadError
 from dagster_active_learning.flow import progress
 from dagster_active_learning.readers.arrow import read_table
 from dagster_active_learning.readers.options import TableOptions
-from dagster_active_learning.readers.reasons import Reason
+from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.store import PoolStore
 from pools import RULES, in_memory, ingest, rank, rows, score
 from reference import ROW_SCORES, image_scores, prediction_scores

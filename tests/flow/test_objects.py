@@ -15,7 +15,7 @@ from dagster_active_learning import PoolImages, read_predictions
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.arrow import read_table
 from dagster_active_learning.readers.options import TableOptions
-from dagster_active_learning.readers.reasons import Reason
+from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store import PoolStore
 from pools import ingest, rank, rows, score

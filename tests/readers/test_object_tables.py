@@ -13,7 +13,7 @@ from dagster_active_learning import read_predictions
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.arrow import read_table
 from dagster_active_learning.readers.options import TableOptions
-from dagster_active_learning.readers.reasons import Reason
+from dagster_active_learning.readers.quarantine import Reason
 
 FORMATS = ["parquet", "csv", "jsonl"]
 OBJECTS = {"score_column": "score", "category_column": "category"}

@@ -9,7 +9,7 @@ import pytest
 from dagster_active_learning import read_predictions
 from dagster_active_learning.readers.objects import DetectedObject, object_part, transform_scores
 from dagster_active_learning.readers.options import ObjectOptions
-from dagster_active_learning.readers.reasons import Reason
+from dagster_active_learning.readers.quarantine import Reason
 
 TRANSFORMS = [None, "sigmoid", "percent"]
 # A score and what it is under each of the transforms.

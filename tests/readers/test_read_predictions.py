@@ -12,8 +12,8 @@ import pytest
 
 from dagster_active_learning import read_predictions
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.readers import FORMATS
-from dagster_active_learning.readers.reasons import Reason
+from dagster_active_learning.readers.formats import FORMATS
+from dagster_active_learning.readers.quarantine import Reason
 
 IDS = ["a", "b", "c"]
 PROBS = [[0.5, 0.25, 0.25], [1.0, 0.0, 0.0], [0.125, 0.375, 0.5]]

@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 from dagster_active_learning.acquisition.kernels import Validity, check_class_probs
 from dagster_active_learning.acquisition.scoring import class_prob_matrix, softmax
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.flow.progress import Progress, Report
 from dagster_active_learning.flow.read_ahead import read_ahead
 from dagster_active_learning.flow.spool import RowSpool
-from dagster_active_learning.readers.reasons import Reason
-from dagster_active_learning.readers.stream import PredictionStream, combined_sha256, raw_text
+from dagster_active_learning.readers.quarantine import Reason
+from dagster_active_learning.readers.stream import PredictionStream
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store import (
     PoolStore,
@@ -29,6 +30,7 @@ from dagster_active_learning.store import (
     SourceFile,
     prediction_schema,
 )
+from dagster_active_learning.text import raw_text
 
 ROWS_THAT_DECIDE_CLASS_COUNT = 1_024
 """How many first predictions are looked at for the number of classes, where no names give it."""

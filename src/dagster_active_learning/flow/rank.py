@@ -11,7 +11,7 @@ import polars as pl
 
 from dagster_active_learning.acquisition.functions import AcquisitionFunction
 from dagster_active_learning.errors import PoolStateError
-from dagster_active_learning.ranking import rank_images
+from dagster_active_learning.ranking.total_order import rank_images
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store import PoolStore, PredictionSet
 

@@ -22,7 +22,7 @@ from dagster_active_learning.acquisition.scoring import (
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.flow.progress import Progress, Report
 from dagster_active_learning.flow.read_ahead import read_ahead
-from dagster_active_learning.readers.stream import rows_for
+from dagster_active_learning.limits import rows_for
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store import PoolStore, PredictionSet, image_score_schema
 

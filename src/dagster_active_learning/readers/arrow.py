@@ -16,13 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.versions import combined_sha256
+from dagster_active_learning.limits import rows_for
 from dagster_active_learning.readers.options import TableOptions
-from dagster_active_learning.readers.stream import (
-    PredictionStream,
-    combined_sha256,
-    open_stream,
-    rows_for,
-)
+from dagster_active_learning.readers.stream import PredictionStream, open_stream
 from dagster_active_learning.readers.tables import (
     Layout,
     TableBatch,

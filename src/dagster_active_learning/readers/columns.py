@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagster_active_learning.readers.objects import transform_scores
-from dagster_active_learning.readers.reasons import Reason
+from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import boxes_array
 
 

@@ -18,14 +18,14 @@ import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.options import ObjectOptions
-from dagster_active_learning.readers.reasons import Reason
+from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import (
     PredictionPart,
     RejectedRow,
-    describe_names,
     prediction_batch,
     with_rejected,
 )
+from dagster_active_learning.text import describe_names
 
 OBJECTS_A_BATCH = 8_192
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.readers import FORMATS, Format, read_predictions, reader_options
-from dagster_active_learning.readers.stream import PredictionStream
-from dagster_active_learning.watching.file_sets import (
+from dagster_active_learning.files.file_sets import (
     FileSet,
     find_file_sets,
     path_on_filesystem,
 )
+from dagster_active_learning.readers import read_predictions, reader_options
+from dagster_active_learning.readers.formats import FORMATS, Format
+from dagster_active_learning.readers.stream import PredictionStream
 
 
 def read_remote_predictions(path: str, *, format: str, **options: Any) -> PredictionStream:

@@ -6,31 +6,18 @@ and, as ``raw``, what was there, so that whoever stores the rows can keep it in 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
-
-BATCH_BYTES = 32 * 2**20
-"""Class probabilities a batch holds at the most; what bounds the memory of a run."""
-
-DEFAULT_BATCH_ROWS = 122_880
-"""Rows a batch holds at the most: one row group of a DuckDB table."""
-
-SMALL_BATCH_ROWS = 8_192
-"""Batches are joined as long as they are smaller than this together."""
-
-RAW_CHARACTERS = 10_000
-"""What is kept of a row in quarantine; a longer one is cut and says how long it was."""
-
+from dagster_active_learning.files.versions import combined_sha256
+from dagster_active_learning.limits import BATCH_BYTES, DEFAULT_BATCH_ROWS, SMALL_BATCH_ROWS
+from dagster_active_learning.text import describe_names, raw_text
 
 ImagesNamed = Literal["predicted", "seen", "one"]
 """Which images a file names: those that have predictions, all that the model saw, or a single one.
@@ -222,11 +209,6 @@ def open_stream(
     )
 
 
-def rows_for(bytes_a_row: int) -> int:
-    """How many rows make a batch of ``BATCH_BYTES``."""
-    return max(1, min(DEFAULT_BATCH_ROWS, BATCH_BYTES // max(1, bytes_a_row)))
-
-
 def prediction_batch(rows: int, **columns: pa.Array) -> pa.RecordBatch:
     """A batch as a part yields it; the canonical columns that are not given are null."""
     schema = canonical_schema(pa.float32())
@@ -263,78 +245,3 @@ def boxes_array(boxes: npt.NDArray[np.float64], given: npt.NDArray[np.bool_]) ->
     return pa.ListArray.from_arrays(
         pa.array(offsets), pa.array(boxes[given].ravel()), mask=pa.array(~given)
     )
-
-
-def raw_text(row: Any) -> str:
-    """A row as text for the quarantine table: as it is if it is text, else as JSON."""
-    text = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, default=repr)
-    if len(text) <= RAW_CHARACTERS:
-        return text
-    return f"{text[:RAW_CHARACTERS]}… ({len(text)} characters)"
-
-
-def is_utf8(text: str) -> bool:
-    """False for half a surrogate pair, which JSON can write and UTF-8 cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def describe_names(names: Sequence[str] | None) -> str:
-    """Class names for a message, the first few of many."""
-    if names is None:
-        return "no class names"
-    shown = ", ".join(repr(name) for name in names[:5])
-    return f"[{shown}]" if len(names) <= 5 else f"[{shown}, … {len(names)} in all]"
-
-
-def content_sha256(files: Sequence[Path]) -> Callable[[], str]:
-    """Watch files from now on; the function returned gives the SHA-256 of what they hold.
-
-    One file's hash is that of its bytes; of several it is the hash of their hashes. The function
-    raises PredictionReadError if a file is no longer the one it was: what was read in between
-    would then not be what the hash says.
-    """
-    before = [_identity(file) for file in files]
-
-    def sha256() -> str:
-        hashes: list[str] = []
-        for file, identity in zip(files, before, strict=True):
-            try:
-                with file.open("rb") as opened:
-                    hashes.append(hashlib.file_digest(opened, "sha256").hexdigest())
-            except FileNotFoundError as error:
-                raise changed_file(file) from error
-            except OSError as error:
-                raise PredictionReadError(f"{file} cannot be read again: {error}") from error
-            if _identity(file) != identity:
-                raise changed_file(file)
-        return combined_sha256(hashes)
-
-    return sha256
-
-
-def changed_file(file: object) -> PredictionReadError:
-    """The error of a file that is no longer the one it was when it was opened."""
-    return PredictionReadError(
-        f"{file} changed while it was read: expected a file that is complete; write it under "
-        "another name and rename it when it is"
-    )
-
-
-def _identity(file: Path) -> tuple[int, int, int] | None:
-    """What is another for another content; None for a file that is gone."""
-    try:
-        found = file.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def combined_sha256(hashes: Sequence[str]) -> str:
-    """The hash itself if there is one, else the SHA-256 of all of them, a line each."""
-    if len(hashes) == 1:
-        return hashes[0]
-    return hashlib.sha256("".join(f"{one}\n" for one in hashes).encode()).hexdigest()

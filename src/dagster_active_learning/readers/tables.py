@@ -29,16 +29,14 @@ from dagster_active_learning.readers.columns import (
     read_scores,
 )
 from dagster_active_learning.readers.options import FixedColumns, TableOptions
-from dagster_active_learning.readers.reasons import Reason
+from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import (
     PredictionPart,
     RejectedRow,
-    describe_names,
-    is_utf8,
     prediction_batch,
-    raw_text,
     with_rejected,
 )
+from dagster_active_learning.text import describe_names, is_utf8, raw_text
 
 MOST_COLUMNS = 50_000
 """More columns are no table of predictions: each takes some kB in a parser, and their time."""

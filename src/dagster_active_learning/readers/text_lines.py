@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.readers.reasons import Reason
+from dagster_active_learning.readers.quarantine import Reason
 
 LINE_BYTES = 8 * 2**20
 """A line longer than this is an error: a polygon of 100,000 points is still shorter."""

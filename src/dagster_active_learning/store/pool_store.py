@@ -18,7 +18,7 @@ from dagster_active_learning.acquisition.functions import (
     AcquisitionFunction,
 )
 from dagster_active_learning.errors import PoolStateError
-from dagster_active_learning.readers.stream import DEFAULT_BATCH_ROWS, RAW_CHARACTERS
+from dagster_active_learning.limits import DEFAULT_BATCH_ROWS, RAW_CHARACTERS
 from dagster_active_learning.store import queries
 
 TABLES = (

@@ -26,12 +26,12 @@ GUIDES = ["dagster_active_learning.readers", "csv", "gzip", "json", "numpy.lib",
 with atheris.instrument_imports(include=GUIDES):
     for guide in GUIDES:
         importlib.import_module(guide)
-    from dagster_active_learning.readers import FORMATS
+    from dagster_active_learning.readers.formats import FORMATS
     from faults.fuzz.targets import TARGETS, check
 
     for name in FORMATS:
-        importlib.import_module(f"dagster_active_learning.readers.{name}")
-    importlib.import_module("dagster_active_learning.readers.images")
+        importlib.import_module(f"dagster_active_learning.readers.formats.{name}")
+    importlib.import_module("dagster_active_learning.readers.manifest")
 
 CORPUS = Path(__file__).parent / "corpus"
 DICTIONARY = (

@@ -1,0 +1,1 @@
+"""A pool in Dagster: the only folder that imports dagster."""

@@ -1,0 +1,314 @@
+"""What a ranking says about itself: pictures, reasons, numbers over time, comparisons."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import dagster as dg
+from dagster_shared.serdes import serialize_value
+
+from dagster_active_learning.definitions.metadata import (
+    Metadata,
+    counts_table,
+    lineage_metadata,
+    ranking_rule,
+    rows_table,
+    table_metadata,
+)
+from dagster_active_learning.explanation.phrase import candidate_reason
+from dagster_active_learning.text import shown
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from dagster_active_learning.acquisition.functions import AcquisitionFunction
+    from dagster_active_learning.flow import Ranking
+    from dagster_active_learning.gallery import Box, Thumbnails, Tile
+    from dagster_active_learning.rules import Rules
+    from dagster_active_learning.store import (
+        PoolStore,
+        PredictionSet,
+        ScoreBins,
+    )
+
+FIRST_RANKS = 24
+"""So many candidates are shown: six to a row of the contact sheet."""
+
+EVENT_BYTES = 96_000
+"""What the metadata of a materialization take at the most; the UI stays quick up to 100 KB."""
+
+HISTOGRAM_BYTES = 12_000
+HISTOGRAM_BINS = 60
+NAME_BYTES = 60
+
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|[/\\]")
+
+
+@dataclass(frozen=True)
+class CandidatePictures:
+    """What is drawn of a ranking, once the database is closed: files may take long to read.
+
+    Attributes:
+        tiles: The first candidates.
+        bins: The scores of all images.
+        function: The acquisition function.
+        formula: Its formula for the pool's inputs.
+        score_at_cut: The score of the last candidate.
+    """
+
+    tiles: Sequence[Tile]
+    bins: ScoreBins | None
+    function: AcquisitionFunction
+    formula: str
+    score_at_cut: float | None
+
+    def drawn(self, metadata: Metadata, thumbnails: Thumbnails) -> Metadata:
+        """The metadata with the gallery and the histogram of scores first, if there is any.
+
+        The gallery is as large as the other metadata leave room for, and at least one image: the
+        ranks are in the database already, so that nothing may fail here.
+
+        Args:
+            metadata: What else is said of the ranking.
+            thumbnails: The pictures of the images that other rankings have drawn already.
+        """
+        histogram = self._histogram()
+        size = len(serialize_value(dg.AssetMaterialization("size", metadata=metadata | histogram)))
+        return {**self._gallery(EVENT_BYTES - size, thumbnails), **histogram, **metadata}
+
+    def _gallery(self, room: int, thumbnails: Thumbnails) -> Metadata:
+        from dagster_active_learning.gallery import contact_sheet
+        from dagster_active_learning.gallery.contact_sheets import MIN_BYTES
+
+        if not self.tiles:
+            return {}
+        if not any(tile.uri for tile in self.tiles):
+            return {
+                "gallery": (
+                    "no images to show: give the pool a manifest (images) whose column uri says "
+                    "where the image files are"
+                )
+            }
+        # Base64 takes four characters for three bytes.
+        max_bytes = max(room * 3 // 4, MIN_BYTES)
+        sheet = contact_sheet(self.tiles, thumbnails, max_bytes=max_bytes)
+        return {"gallery": _picture(sheet, f"The first {len(self.tiles)} candidates")}
+
+    def _histogram(self) -> Metadata:
+        from dagster_active_learning.gallery import score_histogram
+
+        if self.bins is None:
+            return {}
+        function, bins = self.function, self.bins
+        histogram = score_histogram(
+            bins.counts,
+            bins.edges,
+            cut=self.score_at_cut,
+            label_first=function.label_first,
+            title=f"{function.title} of all {bins.counts.sum():,} images with a score",
+            score_label=f"{self.formula}, {function.unit}",
+            max_bytes=HISTOGRAM_BYTES,
+        )
+        return {"score_histogram": _picture(histogram, f"Histogram of {function.title.lower()}")}
+
+
+class CandidateMetadata:
+    """What the rankings of a prediction set say about themselves.
+
+    It is made before the images are ranked, for then what there was before is still there.
+
+    Args:
+        store: The pool.
+        prediction_set: The set that will be ranked.
+        functions: The functions that it will be ranked by.
+        compared: The functions whose candidates theirs are compared with: all that the pool has.
+        rules: How predictions are scored.
+        partitioned: Whether former rankings are those of the set that was read before.
+        manifest: The manifest, whose folder relative uris start from.
+    """
+
+    def __init__(
+        self,
+        store: PoolStore,
+        prediction_set: str,
+        functions: Sequence[AcquisitionFunction],
+        *,
+        compared: Sequence[AcquisitionFunction],
+        rules: Rules,
+        partitioned: bool,
+        manifest: Path | None,
+    ) -> None:
+        from dagster_active_learning.store import former_candidates
+
+        self._store = store
+        self._name = prediction_set
+        self._functions = functions
+        self._compared = [function.name for function in compared]
+        self._rules = rules
+        self._manifest = manifest
+        self._former = {
+            function.name: former_candidates(
+                store, prediction_set, function.name, other_set=partitioned
+            )
+            for function in functions
+        }
+
+    def of(self, rankings: Mapping[str, Ranking]) -> dict[str, tuple[Metadata, CandidatePictures]]:
+        """Metadata of the rankings that were made since, and what is to be drawn, by function."""
+        from dagster_active_learning.store import (
+            candidate_rows,
+            predictions_of_first,
+            quarantined_of_first,
+            score_bins,
+        )
+
+        store, name = self._store, self._name
+        stored = store.prediction_set(name)
+        names = [function.name for function in self._functions]
+        predictions = predictions_of_first(store, name, names, FIRST_RANKS)
+        in_quarantine = quarantined_of_first(store, name, names, FIRST_RANKS)
+        class_names = [shown(one, NAME_BYTES) for one in stored.class_names]
+        done: dict[str, tuple[Metadata, CandidatePictures]] = {}
+        for function in self._functions:
+            ranking = rankings[function.name]
+            with candidate_rows(store, name, [function.name], limit=FIRST_RANKS) as rows:
+                first: list[dict[str, Any]] = rows.read_all().to_pylist()
+            preview = self._preview(function, first, class_names, predictions, in_quarantine)
+            metadata: Metadata = {
+                **self._numbers(function, ranking),
+                "preview": rows_table(preview),
+                **self._comparisons(function, ranking),
+                **lineage_metadata(store, stored, ranking_rule(function, self._rules)),
+                **table_metadata(store, "labeling_candidates", ranking.candidate_count),
+            }
+            tiles = [self._tile(stored, row, predictions.get(row["image_id"])) for row in first]
+            bins = score_bins(store, name, function.name, HISTOGRAM_BINS)
+            formula = function.formula_of(self._rules.inputs)
+            pictures = CandidatePictures(tiles, bins, function, formula, ranking.score_at_cut)
+            done[function.name] = metadata, pictures
+        return done
+
+    def _preview(
+        self,
+        function: AcquisitionFunction,
+        first: Sequence[Mapping[str, Any]],
+        class_names: Sequence[str],
+        predictions: Mapping[str, pl.DataFrame],
+        in_quarantine: set[str],
+    ) -> list[dict[str, Any]]:
+        return [
+            {
+                "rank": row["rank"],
+                "image_id": row["image_id"],
+                "reason": candidate_reason(
+                    function,
+                    predictions.get(row["image_id"]),
+                    class_names=class_names,
+                    rules=self._rules,
+                    has_quarantined=row["image_id"] in in_quarantine,
+                ),
+                "score": row["score"],
+                "predicted_class": row["predicted_class"],
+            }
+            for row in first
+        ]
+
+    def _numbers(self, function: AcquisitionFunction, ranking: Ranking) -> Metadata:
+        """Single numbers, of which the UI makes plots over time."""
+        from dagster_active_learning.store import candidates_without_predictions, common_with
+
+        of_ranking = (self._store, self._name, function.name)
+        count, former = ranking.candidate_count, self._former[function.name]
+        numbers: Metadata = {
+            "score_at_cut": ranking.score_at_cut,
+            "mean_score": ranking.mean_score,
+            "mean_uncertainty": ranking.mean_uncertainty,
+            "images_to_choose_from": ranking.image_count,
+            "without_predictions": candidates_without_predictions(*of_ranking),
+        }
+        images, labeled = self._store.image_counts()
+        if images:
+            numbers["labeled_share"] = labeled / images
+        if former is not None and count:
+            kept = common_with(*of_ranking, former)
+            numbers["new_candidates"] = count - kept
+            numbers["overlap_with_former"] = kept / count
+            if former.prediction_set != self._name:
+                numbers["former_ranking"] = f"prediction set {shown(former.prediction_set)}"
+        return {
+            name: float(f"{number:.6g}") if isinstance(number, float) else number
+            for name, number in numbers.items()
+            if number is not None
+        }
+
+    def _comparisons(self, function: AcquisitionFunction, ranking: Ranking) -> Metadata:
+        """What the candidates are, and how many of them are those of other functions too."""
+        from dagster_active_learning.store import candidates_by_class, common_candidates
+
+        of_ranking = (self._store, self._name, function.name)
+        count = ranking.candidate_count
+        if not count:
+            return {}
+        by_class = candidates_by_class(*of_ranking)
+        others = [name for name in self._compared if name != function.name]
+        common = common_candidates(*of_ranking, others)
+        agreement = [
+            {"acquisition_function": other, "images_in_common": number, "share": number / count}
+            for other, number in sorted(common.items())
+        ]
+        return {
+            "by_predicted_class": counts_table("predicted_class", "candidates", by_class),
+            **({"agreement": rows_table(agreement)} if agreement else {}),
+        }
+
+    def _tile(
+        self, stored: PredictionSet, row: Mapping[str, Any], predictions: pl.DataFrame | None
+    ) -> Tile:
+        from dagster_active_learning.gallery import Tile
+
+        bbox_unit: Literal["pixel", "relative"] = (
+            "relative" if stored.bbox_unit == "relative" else "pixel"
+        )
+        return Tile(
+            rank=row["rank"],
+            image_id=row["image_id"],
+            uri=self._located(row["uri"]),
+            score=row["score"],
+            predicted_class=row["predicted_class"],
+            boxes=() if predictions is None else _boxes(predictions, stored.class_names),
+            bbox_unit=bbox_unit,
+        )
+
+    def _located(self, uri: str | None) -> str | None:
+        """Where an image is: what is relative starts from the manifest's folder."""
+        if not uri or self._manifest is None or _ABSOLUTE.match(uri):
+            return uri
+        return str(self._manifest.parent / uri)
+
+
+def _boxes(predictions: pl.DataFrame, class_names: Sequence[str]) -> tuple[Box, ...]:
+    import polars as pl
+
+    from dagster_active_learning.gallery import Box
+
+    class_probs = pl.col("class_probs")
+    objects = predictions.filter(pl.col("bbox").is_not_null()).select(
+        "bbox",
+        "category",
+        class_index=class_probs.list.arg_max(),
+        score=pl.coalesce("score", class_probs.list.max()),
+    )
+    boxes: list[Box] = []
+    for bbox, category, class_index, score in objects.iter_rows():
+        predicted = None if class_index is None else class_names[int(class_index)]
+        boxes.append(Box(bbox=tuple(bbox), label=category or predicted, score=score))
+    return tuple(boxes)
+
+
+def _picture(png: bytes, text: str) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(f"![{text}](data:image/png;base64,{base64.b64encode(png).decode()})")

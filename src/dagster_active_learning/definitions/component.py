@@ -1,0 +1,540 @@
+"""The component of a pool: its settings, in YAML or Python, and what a subclass may change."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from typing import TYPE_CHECKING, Annotated, Any
+
+import dagster as dg
+from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
+from pydantic import BaseModel
+
+from dagster_active_learning.acquisition.functions import (
+    ACQUISITION_FUNCTIONS,
+    AcquisitionFunction,
+)
+from dagster_active_learning.definitions.assets import PoolAssets
+from dagster_active_learning.definitions.automation import (
+    check_freshness_policy,
+    check_schedule,
+    pool_job,
+    pool_schedule,
+)
+from dagster_active_learning.definitions.checks import PoolChecks
+from dagster_active_learning.definitions.exports import CandidateFiles, ExportPaths
+from dagster_active_learning.definitions.partitions import check_partitions_def
+from dagster_active_learning.definitions.scaffolder import ActiveLearningScaffolder
+from dagster_active_learning.definitions.sensors import (
+    PredictionFileSensor,
+    check_sensor,
+    prediction_file_sensor,
+)
+from dagster_active_learning.definitions.sources import (
+    PoolImages,
+    PredictionFiles,
+    PredictionSource,
+)
+from dagster_active_learning.definitions.specs import (
+    RESOURCE,
+    PoolAsset,
+    PoolSpecs,
+    check_group_name,
+)
+from dagster_active_learning.definitions.yaml_models import (
+    FunctionName,
+    ManifestModel,
+    PartitionsModel,
+    PredictionsModel,
+    SensorModel,
+    resolve_export,
+    resolve_images,
+    resolve_partitions_def,
+    resolve_predictions,
+    resolve_sensor,
+    resolve_text,
+)
+from dagster_active_learning.rules import (
+    Aggregation,
+    ImagesWithoutPredictions,
+    Inputs,
+    Rules,
+    ScoreOnly,
+    Task,
+    check_flag,
+    check_limit,
+    check_lock_timeout,
+    check_seed,
+    check_share,
+)
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from dagster_active_learning.store import PoolStore
+
+
+def _translation_variables(asset: PoolAsset) -> dict[str, str | None]:
+    return {
+        "pool": asset.pool,
+        "table": asset.table,
+        "acquisition_function": asset.acquisition_function,
+    }
+
+
+@dg.scaffold_with(ActiveLearningScaffolder)
+@dataclass(kw_only=True)
+class ActiveLearningComponent(dg.Component, dg.Resolvable):
+    """Rank the images of a pool by what a model is least sure about, as labeling candidates.
+
+    A model's predictions are read into DuckDB (``<pool>/predictions``), every image gets its score
+    under each acquisition function (``<pool>/image_scores``), and the images without a label are
+    ranked (``<pool>/labeling_candidates/<function>``) and, with ``export``, written to files
+    (``<pool>/exported_candidates``). The database is that of the project's own
+    ``dagster_duckdb.DuckDBResource`` under the resource key ``duckdb``.
+
+    Paths in YAML are relative to the folder of the YAML file; ``{{ context.project_root }}`` is the
+    project's. The arguments are those of ``active_learning_definitions``.
+
+    Raises:
+        ValueError: If a setting has a value that cannot be used.
+    """
+
+    pool: Annotated[
+        str,
+        dg.Resolver(
+            resolve_text,
+            model_field_type=str,
+            inject_before_resolve=False,
+            description=(
+                "Name of the pool: letters, digits and underscores. It is the prefix of the asset "
+                "keys and the name of the DuckDB schema."
+            ),
+            examples=["street_signs"],
+        ),
+    ]
+    predictions: Annotated[
+        PredictionSource,
+        dg.Resolver(
+            resolve_predictions,
+            model_field_type=PredictionsModel,  # pyright: ignore[reportArgumentType]
+            description=(
+                "Where the predictions come from: files (`path` and `format`), what an upstream "
+                "asset returns (`asset`), or a DuckDB query (`query`)."
+            ),
+            examples=[{"path": "predictions/*.parquet", "format": "parquet"}],
+        ),
+    ]
+    images: Annotated[
+        PoolImages | str | PathLike[str] | None,
+        dg.Resolver(
+            resolve_images,
+            model_field_type=ManifestModel | str | None,
+            inject_before_resolve=False,
+            description=(
+                "The pool's manifest, a path or an object: which images there are, and which of "
+                "them are labeled and so never candidates. Without it the images are those that "
+                "have predictions."
+            ),
+            examples=["manifest.csv", {"path": "images", "image_id": "stem"}],
+        ),
+    ] = None
+    task: Annotated[
+        Task,
+        dg.Resolver.default(
+            description="Whether a prediction is about an image or about one object in it."
+        ),
+    ] = "classification"
+    acquisition_functions: Annotated[
+        Sequence[str] | None,
+        dg.Resolver(
+            resolve_text,
+            model_field_type=list[FunctionName] | None,
+            inject_before_resolve=False,
+            description="The functions to rank by; by default all that the task has.",
+            examples=[["entropy", "margin"]],
+        ),
+    ] = None
+    limit: Annotated[
+        int,
+        dg.Resolver.default(
+            description="How many images each ranking has at the most; run config can override it."
+        ),
+    ] = 1000
+    seed: Annotated[
+        int,
+        dg.Resolver.default(
+            description=(
+                "Decides the order of images with equal scores; run config can override it."
+            )
+        ),
+    ] = 0
+    inputs: Annotated[
+        Inputs,
+        dg.Resolver.default(
+            description=(
+                "What the class probabilities are in the source: probabilities of classes that "
+                "exclude each other, logits, or independent probabilities, one sigmoid a class."
+            )
+        ),
+    ] = "probabilities"
+    aggregation: Annotated[
+        Aggregation,
+        dg.Resolver.default(
+            description="What an image's score is of the scores of its predictions."
+        ),
+    ] = "mean"
+    score_only: Annotated[
+        ScoreOnly | None,
+        dg.Resolver.default(
+            description=(
+                "`binary` declares the score s of an object without class probabilities to be a "
+                "probability of two classes, [s, 1-s]. Without it only the mean object score is "
+                "computed for such objects."
+            )
+        ),
+    ] = None
+    images_without_predictions: Annotated[
+        ImagesWithoutPredictions | None,
+        dg.Resolver.default(
+            description=(
+                "Where images without predictions rank under every function. By default last, but "
+                "by their score of 0, and so first, under the mean object score."
+            )
+        ),
+    ] = None
+    max_quarantined_share: Annotated[
+        float,
+        dg.Resolver.default(
+            description=(
+                "How large a share of the rows may be in quarantine. Above it the check of the "
+                "predictions fails, and nothing is scored or ranked in the same run."
+            ),
+            examples=[0.05],
+        ),
+    ] = 0.05
+    min_coverage: Annotated[
+        float | None,
+        dg.Resolver.default(
+            description=(
+                "How large a share of the manifest's images without a label should have "
+                "predictions. Below it a check of the predictions warns. By default 1.0 for "
+                "classification and 0.0 for objects, of which an image may have none."
+            ),
+            examples=[0.99],
+        ),
+    ] = None
+    lock_timeout_seconds: Annotated[
+        float,
+        dg.Resolver.default(
+            description=(
+                "How long a step waits for the database while another process has it open. The log "
+                "says which; after that time the step fails."
+            )
+        ),
+    ] = 600
+    group_name: Annotated[
+        str | None,
+        dg.Resolver(
+            resolve_text,
+            model_field_type=str | None,
+            inject_before_resolve=False,
+            description="Group of the assets in the UI, by default the pool.",
+        ),
+    ] = None
+    partitions_def: Annotated[
+        dg.PartitionsDefinition | None,
+        dg.Resolver(
+            resolve_partitions_def,
+            model_field_type=PartitionsModel | None,
+            description=(
+                "Partitions of one dimension: each partition key is a prediction set. The path of "
+                "prediction files then has `{partition_key}`; a query may use `$partition_key`."
+            ),
+            examples=[{"type": "dynamic", "name": "street_sign_predictions"}],
+        ),
+    ] = None
+    export: Annotated[
+        ExportPaths | None,
+        dg.Resolver(
+            resolve_export,
+            model_field_type=str | list[str] | None,
+            inject_before_resolve=False,
+            description=(
+                "Files that the candidates are written to by the asset exported_candidates, "
+                "`.parquet` or `.csv` or one of each, relative to the folder of this YAML file. In "
+                "a pool with partitions `{partition_key}` stands for the partition key."
+            ),
+            examples=["candidates.csv", ["candidates.parquet", "candidates.csv"]],
+        ),
+    ] = None
+    sensor: Annotated[
+        PredictionFileSensor | None,
+        dg.Resolver(
+            resolve_sensor,
+            model_field_type=SensorModel | None,
+            description=(
+                "Watch the prediction files: each new or changed one starts a run of predictions, "
+                "scores, candidates and export, and adds the key of a dynamic partition. `{}` for "
+                "a sensor that somebody turns on in the UI."
+            ),
+            examples=[{"minimum_interval_seconds": 60, "default_status": "RUNNING"}],
+        ),
+    ] = None
+    automation: Annotated[
+        bool,
+        dg.Resolver.default(
+            description=(
+                "Whether scores, candidates and their export follow new predictions and a new "
+                "manifest by themselves, as soon as Dagster's automation sensor is on; predictions "
+                "and manifest too, where they depend on an asset and no sensor reads them."
+            )
+        ),
+    ] = False
+    freshness_policy: Annotated[
+        dg.FreshnessPolicy | None,
+        dg.Resolver.default(
+            model_field_type=str | None,
+            description="How old the candidates may be before Dagster says so.",
+            examples=[
+                "{{ dg.FreshnessPolicy.time_window(fail_window=datetime.timedelta(days=7)) }}"
+            ],
+        ),
+    ] = None
+    schedule: Annotated[
+        str | None,
+        dg.Resolver(
+            resolve_text,
+            model_field_type=str | None,
+            inject_before_resolve=False,
+            description=(
+                "Cron string of a schedule that materializes the whole pool; of time partitions "
+                "the last one that is over."
+            ),
+            examples=["0 6 * * *"],
+        ),
+    ] = None
+    translation: Annotated[
+        Annotated[
+            TranslationFn[PoolAsset],
+            TranslationFnResolver[PoolAsset](_translation_variables),
+        ]
+        | None,
+        dg.Resolver.default(
+            description=(
+                "What to change of the assets: keys, groups, owners, tags and more. Templates may "
+                "use `spec` (the asset as it would be), `pool`, `table` and `acquisition_function`."
+            ),
+            examples=[{"owners": ["team:vision"], "tags": {"table": "{{ table }}"}}],
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        # The first word of each error is the setting it is about: see `resolve_from_model`.
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.pool):
+            raise ValueError(f"pool is {self.pool!r}, expected letters, digits and underscores")
+        if not isinstance(self.predictions, PredictionSource):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(
+                f"predictions is {self.predictions!r}, expected PredictionFiles, PredictionAsset "
+                "or PredictionQuery"
+            )
+        check_limit(self.limit)
+        check_seed(self.seed)
+        check_share("max_quarantined_share", self.max_quarantined_share)
+        if self.min_coverage is not None:
+            check_share("min_coverage", self.min_coverage)
+        check_lock_timeout(self.lock_timeout_seconds)
+        check_partitions_def(self.partitions_def)
+        self.predictions.check_partitions(partitioned=self.partitions_def is not None)
+        self.predictions.check_inputs(self.inputs)
+        check_sensor(self.sensor, self.predictions, self.partitions_def)
+        check_flag("automation", self.automation)
+        check_freshness_policy(self.freshness_policy)
+        check_schedule(self.schedule, self.partitions_def)
+        check_group_name(self.group_name)
+        # Checked where they are made, and used as they are then.
+        _ = self.rules, self.functions, self.manifest, self.candidate_files
+
+    @classmethod
+    def resolve_from_model(
+        cls, context: dg.ResolutionContext, model: BaseModel
+    ) -> "ActiveLearningComponent":
+        """Make the component from its YAML; an error names the line of the setting."""
+        try:
+            component = super().resolve_from_model(context, model)
+            # Made now, so that what the translation cannot do has its line too.
+            _ = component.specs
+            return component
+        except ValueError as error:
+            setting = str(error).partition(" ")[0]
+            if setting not in type(model).model_fields:
+                raise
+            place = context.at_path(setting)
+            raise place.build_resolve_fn_exc([str(error)], setting, model) from None
+
+    @classmethod
+    def get_spec(cls) -> dg.ComponentTypeSpec:
+        """What `dg` lists about the component."""
+        return dg.ComponentTypeSpec(
+            tags=["active-learning", "computer-vision", "duckdb"],
+            produces=["asset", "asset_check", "job", "schedule", "sensor"],
+        )
+
+    @cached_property
+    def rules(self) -> Rules:
+        """How predictions are read, scored and ranked."""
+        return Rules(
+            task=self.task,
+            inputs=self.inputs,
+            aggregation=self.aggregation,
+            score_only=self.score_only,
+            images_without_predictions=self.images_without_predictions,
+        )
+
+    @cached_property
+    def wanted_coverage(self) -> float:
+        """``min_coverage``, or what it is by default for the task."""
+        if self.min_coverage is not None:
+            return self.min_coverage
+        return 0.0 if self.rules.objects else 1.0
+
+    @cached_property
+    def functions(self) -> Sequence[AcquisitionFunction]:
+        """The acquisition functions to rank by."""
+        names = self.acquisition_functions
+        possible = {
+            function.name: function
+            for function in ACQUISITION_FUNCTIONS.values()
+            if self.rules.objects or function.level == "image"
+        }
+        if names is None:
+            return list(possible.values())
+        if not names or len(set(names)) != len(names) or not possible.keys() >= set(names):
+            raise ValueError(
+                f"acquisition_functions is {list(names)!r}, expected different ones of "
+                f"{', '.join(possible)} for the task {self.task!r}"
+            )
+        return [possible[name] for name in names]
+
+    @cached_property
+    def manifest(self) -> PoolImages | None:
+        """The pool's manifest, if it has one."""
+        images = self.images
+        if not isinstance(images, (PoolImages, str, PathLike, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"images is {images!r}, expected a path or PoolImages")
+        return PoolImages(images) if isinstance(images, (str, PathLike)) else images
+
+    @cached_property
+    def candidate_files(self) -> CandidateFiles | None:
+        """The files that the candidates are written to, if there are any."""
+        if self.export is None:
+            return None
+        return CandidateFiles(self.export, partitioned=self.partitions_def is not None)
+
+    @cached_property
+    def specs(self) -> PoolSpecs:
+        """The specs of the pool's assets."""
+        return PoolSpecs(self)
+
+    def open_pool(
+        self,
+        context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
+        *,
+        read_only: bool = False,
+    ) -> "AbstractContextManager[PoolStore]":
+        """The pool's tables in the project's database, as long as the block runs.
+
+        Args:
+            context: The context of the step.
+            read_only: Whether the step only reads; then several processes may at a time.
+
+        Raises:
+            DatabaseUnavailableError: If others had the file open for ``lock_timeout_seconds``, it
+                cannot be written, or a disk is full.
+            PoolStateError: If a step that only reads finds no such pool.
+        """
+        from dagster_active_learning.definitions.database import open_pool
+
+        return open_pool(
+            getattr(context.resources, RESOURCE),
+            self.pool,
+            lock_timeout_seconds=self.lock_timeout_seconds,
+            report=context.log.info,
+            read_only=read_only,
+        )
+
+    def get_asset_spec(self, spec: dg.AssetSpec, asset: PoolAsset) -> dg.AssetSpec:
+        """The spec of one of the pool's assets; override it to change keys, groups, tags, ….
+
+        Other assets of the pool depend on the key that is returned.
+
+        Args:
+            spec: The spec as the settings say, with the translation not yet applied.
+            asset: Which asset of the pool it is.
+
+        Example:
+            >>> class OwnedPool(ActiveLearningComponent):
+            ...     def get_asset_spec(self, spec, asset):
+            ...         spec = super().get_asset_spec(spec, asset)
+            ...         return spec.merge_attributes(tags={"table": asset.table})
+        """
+        if self.translation is None:
+            return spec
+        try:
+            return self.translation(spec, asset)
+        except dg.DagsterInvalidDefinitionError as error:
+            raise ValueError(f"translation of {spec.key.to_user_string()}: {error}") from error
+
+    def execute(
+        self,
+        context: dg.AssetExecutionContext,  # noqa: ARG002 - for those who override it
+        materialize: Callable[[], Iterator[dg.MaterializeResult[Any]]],
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        """Materialize the assets of one step; override it to do something before or after.
+
+        In a pool with partitions the results have no metadata of their own: it is added to the
+        context for each partition.
+
+        Args:
+            context: The context of the step; ``context.selected_asset_keys`` are its assets.
+            materialize: Does the work, and yields a result for each asset.
+
+        Example:
+            >>> class PatientPool(ActiveLearningComponent):
+            ...     def execute(self, context, materialize):
+            ...         context.log.info("the database is ours for a while")
+            ...         yield from super().execute(context, materialize)
+        """
+        yield from materialize()
+
+    def definitions(self, *, metadata: Mapping[str, Any] | None = None) -> dg.Definitions:
+        """The pool's assets, checks, job, sensor and schedule, to be merged with the resources.
+
+        Args:
+            metadata: What to add to the metadata of each asset's definition, where its spec has
+                nothing under the same name.
+        """
+        job = pool_job(self.pool, self.specs)
+        added = metadata or {}
+        return dg.Definitions(
+            assets=[
+                # What `get_asset_spec` says is not overwritten.
+                asset.map_asset_specs(
+                    lambda spec: spec.replace_attributes(metadata={**added, **spec.metadata})
+                )
+                for asset in PoolAssets(self).build()
+            ],
+            asset_checks=PoolChecks(self).build(),
+            jobs=[job],
+            sensors=[prediction_file_sensor(self, self.predictions, self.sensor, self.specs)]
+            if self.sensor and isinstance(self.predictions, PredictionFiles)
+            else [],
+            schedules=[pool_schedule(self.pool, self.schedule, job, self.partitions_def)]
+            if self.schedule
+            else [],
+        )
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
+        """The pool's definitions; resources are the project's."""
+        return self.definitions()

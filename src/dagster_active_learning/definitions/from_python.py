@@ -1,0 +1,157 @@
+"""A pool's definitions from Python, with every setting an argument."""
+
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import dagster as dg
+
+from dagster_active_learning.definitions.component import ActiveLearningComponent
+from dagster_active_learning.definitions.exports import ExportPaths
+from dagster_active_learning.definitions.sensors import PredictionFileSensor
+from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
+from dagster_active_learning.rules import (
+    Aggregation,
+    ImagesWithoutPredictions,
+    Inputs,
+    ScoreOnly,
+    Task,
+)
+
+
+def active_learning_definitions(
+    *,
+    pool: str,
+    predictions: PredictionSource,
+    images: PoolImages | str | PathLike[str] | None = None,
+    task: Task = "classification",
+    acquisition_functions: Sequence[str] | None = None,
+    limit: int = 1000,
+    seed: int = 0,
+    inputs: Inputs = "probabilities",
+    aggregation: Aggregation = "mean",
+    score_only: ScoreOnly | None = None,
+    images_without_predictions: ImagesWithoutPredictions | None = None,
+    max_quarantined_share: float = 0.05,
+    min_coverage: float | None = None,
+    lock_timeout_seconds: float = 600,
+    group_name: str | None = None,
+    partitions_def: dg.PartitionsDefinition | None = None,
+    export: ExportPaths | None = None,
+    sensor: PredictionFileSensor | None = None,
+    automation: bool = False,
+    freshness_policy: dg.FreshnessPolicy | None = None,
+    schedule: str | None = None,
+) -> dg.Definitions:
+    """The assets of one pool of images, their checks, and what materializes them by itself.
+
+    ``<pool>/predictions`` reads the predictions into DuckDB, ``<pool>/image_scores`` computes every
+    acquisition function for every image, and ``<pool>/labeling_candidates/<function>`` ranks the
+    images that have no label yet. With ``images``, ``<pool>/images`` reads the pool's manifest.
+    Each has asset checks of what can go wrong with it.
+    The tables are in the schema named after the pool, in the database of the ``DuckDBResource``
+    under the resource key ``duckdb``, which the definitions do not bring along.
+
+    Args:
+        pool: Name of the pool: letters, digits and underscores. It is the prefix of the asset keys
+            and the name of the DuckDB schema.
+        predictions: ``PredictionFiles``, ``PredictionAsset`` or ``PredictionQuery``.
+        images: The pool's manifest, a path or ``PoolImages``: which images there are, and which of
+            them are labeled and so never candidates. Predictions for other images go to
+            quarantine. Without it the images are those that have predictions.
+        task: ``"classification"``, ``"detection"`` or ``"segmentation"``: whether a prediction is
+            about an image or about one object in it.
+        acquisition_functions: Names of the functions to rank by; by default all that the task has.
+        limit: How many images each ranking has at the most; run config can override it.
+        seed: Decides the order of images with equal scores; run config can override it.
+        inputs: What the class probabilities are in the source: ``"probabilities"`` of classes that
+            exclude each other, ``"logits"``, or ``"independent"`` probabilities, one sigmoid a
+            class.
+        aggregation: What an image's score is of those of its predictions: ``"mean"``, ``"max"``,
+            ``"min"`` or ``"sum"``.
+        score_only: ``"binary"`` declares the score s of an object without class probabilities to
+            be a probability of two classes, [s, 1-s]. Without it only the mean object score is
+            computed for such objects.
+        images_without_predictions: ``"last"``, ``"first"`` or ``"exclude"``: where images without
+            predictions rank under every function. By default last, but by their score of 0, and
+            so first, under the mean object score.
+        max_quarantined_share: How large a share of the rows may be in quarantine. Above it the
+            check of the predictions fails, and nothing is scored or ranked in the same run.
+        min_coverage: How large a share of the manifest's images without a label should have
+            predictions. Below it a check of the predictions warns. By default 1.0 for
+            classification and 0.0 for objects, of which an image may have none.
+        lock_timeout_seconds: How long a step waits for the database while another process has it
+            open. The log says which; after that time the step fails.
+        group_name: Group of the assets in the UI, by default the pool.
+        partitions_def: Partitions of one dimension, static, dynamic or of time, where the pool has
+            a prediction set for each partition key. The manifest has no partitions.
+        export: Files that ``<pool>/exported_candidates`` writes the candidates to: a path with the
+            suffix ``.parquet`` or ``.csv``, or one of each. In a pool with partitions
+            ``{partition_key}`` stands in it for the partition key.
+        sensor: Watches the prediction files: each new or changed one starts a run of predictions,
+            scores, candidates and export, and adds the key of a dynamic partition.
+        automation: Whether scores, candidates and their export follow new predictions and a new
+            manifest by themselves, as soon as Dagster's automation sensor is on; predictions and
+            manifest too, where they depend on an asset and no ``sensor`` reads them.
+        freshness_policy: How old the candidates may be before Dagster says so.
+        schedule: Cron string of a schedule that materializes the whole pool; of time partitions the
+            last one that is over.
+
+    Returns:
+        Definitions with the assets, their checks, the job ``<pool>__labeling`` of all of them, and
+        the sensor and schedule that are wanted; to be merged with the resources.
+
+    Raises:
+        ValueError: If an argument has a value that cannot be used.
+
+    Example:
+        >>> dg.Definitions.merge(
+        ...     active_learning_definitions(
+        ...         pool="street_signs",
+        ...         predictions=PredictionFiles("predictions/*.parquet", "parquet"),
+        ...     ),
+        ...     dg.Definitions(resources={"duckdb": DuckDBResource(database="pool.duckdb")}),
+        ... )  # doctest: +SKIP
+    """
+    component = ActiveLearningComponent(
+        pool=pool,
+        predictions=predictions,
+        images=images,
+        task=task,
+        acquisition_functions=acquisition_functions,
+        limit=limit,
+        seed=seed,
+        inputs=inputs,
+        aggregation=aggregation,
+        score_only=score_only,
+        images_without_predictions=images_without_predictions,
+        max_quarantined_share=max_quarantined_share,
+        min_coverage=min_coverage,
+        lock_timeout_seconds=lock_timeout_seconds,
+        group_name=group_name,
+        partitions_def=partitions_def,
+        export=export,
+        sensor=sensor,
+        automation=automation,
+        freshness_policy=freshness_policy,
+        schedule=schedule,
+    )
+    return component.definitions(metadata=_code_reference(inspect.currentframe()))
+
+
+def _code_reference(frame: FrameType | None) -> Mapping[str, Any]:
+    """Where the pool is defined, as Dagster says it of YAML: where the function was called."""
+    caller = frame.f_back if frame else None
+    if caller is None or not Path(caller.f_code.co_filename).is_file():
+        return {}
+    path = Path(caller.f_code.co_filename).absolute()
+    with warnings.catch_warnings():
+        # Dagster marks these two classes as beta, and uses them itself.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        place = dg.LocalFileCodeReference(file_path=str(path), line_number=caller.f_lineno)
+        references = dg.CodeReferencesMetadataValue(code_references=[place])
+    return {"dagster/code_references": references}

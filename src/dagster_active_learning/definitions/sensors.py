@@ -1,0 +1,249 @@
+"""The sensor that sees new and changed prediction files, and asks for a run for each content."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from dagster_active_learning.definitions.partitions import PREDICTION_SET, partition_path
+from dagster_active_learning.definitions.sources import PredictionFiles, PredictionSource
+from dagster_active_learning.errors import PredictionReadError
+
+if TYPE_CHECKING:
+    from dagster_active_learning.definitions.component import ActiveLearningComponent
+    from dagster_active_learning.definitions.cursor import Cursor
+    from dagster_active_learning.definitions.specs import PoolSpecs
+    from dagster_active_learning.files.file_sets import FileSet
+
+PREDICTION_SET_TAG = "dagster_active_learning/prediction_set"
+CONTENT_TAG = "dagster_active_learning/content"
+"""Tags of the sensor's runs: the pool with the prediction set, and what names their content."""
+
+RUNS_PER_TICK = 50
+"""Runs a tick asks for at the most; the daemon queues them one after the other."""
+
+HASH_SECONDS = 20.0
+"""How long a tick hashes files; Dagster ends one that takes 60 s, with all it has done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionFileSensor:
+    """Watch the prediction files of a pool, and read what is new or changed.
+
+    A file is read when it was the same on two ticks in a row; whoever writes one slowly, with
+    pauses longer than the time between ticks, writes it under another name and renames it. In a
+    pool with dynamic partitions the partition key is added. One run a prediction set materializes
+    predictions, scores, candidates and their export, and the same content of a prediction set never
+    starts two in a row. What a file that is gone has left in the database stays. Where a filesystem
+    says nothing of a file but its size, as some web servers do, the file is read at each look.
+
+    Attributes:
+        minimum_interval_seconds: Seconds between two looks at the files, at the least.
+        default_status: ``RUNNING`` to watch from the start; ``STOPPED``, as Dagster's own sensors,
+            until somebody turns it on in the UI.
+
+    Raises:
+        ValueError: If the interval is shorter than a second.
+    """
+
+    minimum_interval_seconds: int = 30
+    default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED
+
+    def __post_init__(self) -> None:
+        if self.minimum_interval_seconds < 1:
+            raise ValueError(
+                f"minimum_interval_seconds is {self.minimum_interval_seconds}, expected at least 1"
+            )
+
+
+def check_sensor(
+    sensor: PredictionFileSensor | None,
+    predictions: PredictionSource,
+    partitions_def: dg.PartitionsDefinition | None,
+) -> None:
+    """Raise ValueError unless there are files for the sensor to watch, with keys in their names."""
+    if sensor is None:
+        return
+    if not isinstance(sensor, PredictionFileSensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"sensor is {sensor!r}, expected a PredictionFileSensor")
+    if not isinstance(predictions, PredictionFiles):
+        raise ValueError(
+            f"sensor watches files, but predictions is a {type(predictions).__name__}: leave it "
+            "out, and let automation follow what is upstream"
+        )
+    keys: Sequence[str] = []
+    if isinstance(partitions_def, dg.TimeWindowPartitionsDefinition):
+        keys = [partitions_def.fmt]
+    elif isinstance(partitions_def, dg.StaticPartitionsDefinition):
+        keys = partitions_def.get_partition_keys()
+    if with_slash := [key for key in keys if "/" in key]:
+        raise ValueError(
+            "sensor looks for a partition key in the name of one file or folder, but "
+            f"partitions_def has {with_slash[0]!r}: expected keys without '/', as '%Y-%m-%d' gives"
+        )
+
+
+def prediction_file_sensor(
+    component: ActiveLearningComponent,
+    source: PredictionFiles,
+    settings: PredictionFileSensor,
+    specs: PoolSpecs,
+) -> dg.SensorDefinition:
+    """The sensor of a pool whose predictions are files."""
+    # Not the manifest: reading it again would make the rankings of all partitions outdated.
+    assets = [spec for spec in specs if spec is not specs.images]
+
+    @dg.sensor(
+        name=f"{component.pool}__prediction_files",
+        target=dg.AssetSelection.assets(*(spec.key for spec in assets)),
+        minimum_interval_seconds=settings.minimum_interval_seconds,
+        default_status=settings.default_status,
+        description=f"Starts a run for each new content of {source.path}.",
+    )
+    def prediction_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        manifest = specs.images
+        if manifest and not context.instance.get_latest_materialization_event(manifest.key):
+            return dg.SkipReason(
+                "predictions are read after the manifest: materialize "
+                f"{manifest.key.to_user_string()} first"
+            )
+        return _Tick(component, source, context).result()
+
+    return prediction_files
+
+
+class _Tick:
+    """One look at the files of a pool."""
+
+    def __init__(
+        self,
+        component: ActiveLearningComponent,
+        source: PredictionFiles,
+        context: dg.SensorEvaluationContext,
+    ) -> None:
+        self._pool = component.pool
+        self._partitions_def = component.partitions_def
+        self._source = source
+        self._context = context
+        self._log = context.log
+
+    def result(self) -> dg.SensorResult:
+        """The runs to start, the partition keys to add, and the next tick's cursor."""
+        from dagster_active_learning.definitions.cursor import Cursor
+
+        found = self._source.find(partitioned=self._partitions_def is not None)
+        until = time.monotonic() + HASH_SECONDS
+        versions = {name: files.version(until) for name, files in found.items()}
+        cursor = Cursor.load(self._context.cursor)
+        if gone := cursor.gone(versions):
+            self._log.info(f"gone are the files of {_listed(gone)}; what was read of them stays")
+        settled = cursor.settled(versions)
+        refused = self._refused(settled)
+        outside = [name for name in settled if name not in refused and not self._is_partition(name)]
+        contents = self._contents(
+            {name: found[name] for name in settled if name not in {*refused, *outside}}, versions
+        )
+        following = cursor.after(versions, {*refused, *contents})
+        requests = [one for one in map(self._run_request, contents, contents.values()) if one]
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else self._skip_reason(following, outside),
+            dynamic_partitions_requests=self._new_partitions(list(contents)),
+            cursor=following.dump(),
+        )
+
+    def _skip_reason(self, cursor: Cursor, outside: Sequence[str]) -> dg.SkipReason:
+        """Why there is no run to start; ``outside`` are prediction sets without a partition."""
+        if not cursor.done and not cursor.waiting:
+            return dg.SkipReason(f"no file matches {self._source.path}")
+        skipped = (
+            f"{len(cursor.done):,} prediction sets are as they were, "
+            f"{len(cursor.waiting) - len(outside):,} are new or changed and have to be the same at "
+            "the next tick"
+        )
+        if outside:
+            skipped += (
+                f", {len(outside):,} not yet or no partitions of the pool: {_listed(outside)}"
+            )
+        return dg.SkipReason(skipped)
+
+    def _refused(self, names: Sequence[str]) -> Sequence[str]:
+        """The names that cannot be partition keys."""
+        refused: list[str] = []
+        if self._partitions_def is not None:
+            for name in names:
+                try:
+                    name.encode()
+                    partition_path(self._source.path, name)
+                    dg.StaticPartitionsDefinition([name])
+                except (UnicodeEncodeError, PredictionReadError, dg.DagsterError) as error:
+                    refused.append(name)
+                    self._log.warning(f"no partition key, not read: {name!r}: {error}")
+        return refused
+
+    def _contents(
+        self, settled: Mapping[str, FileSet], versions: Mapping[str, str]
+    ) -> dict[str, str]:
+        """What names the content of each prediction set that is to be read now."""
+        contents: dict[str, str] = {}
+        until = time.monotonic() + HASH_SECONDS
+        for name, files in settled.items():
+            if len(contents) == RUNS_PER_TICK:
+                break
+            try:
+                content = files.sha256(until)
+            except OSError as error:
+                self._log.warning(f"{name!r} cannot be read, tried again at the next tick: {error}")
+                continue
+            if content is None and contents:
+                break  # The others have the next tick for them.
+            if content is None:
+                self._log.warning(
+                    f"{name!r} is too large to be hashed in {HASH_SECONDS} s: sizes and times of "
+                    "the files stand for their content"
+                )
+            contents[name] = content or versions[name]
+        return contents
+
+    def _is_partition(self, name: str) -> bool:
+        """Whether the pool has the partition, or will have it with this tick."""
+        return (
+            self._partitions_def is None
+            or self._dynamic_partitions is not None
+            or self._partitions_def.has_partition_key(name)
+        )
+
+    @property
+    def _dynamic_partitions(self) -> dg.DynamicPartitionsDefinition | None:
+        partitions_def = self._partitions_def
+        if isinstance(partitions_def, dg.DynamicPartitionsDefinition) and partitions_def.name:
+            return partitions_def
+        return None
+
+    def _new_partitions(self, names: list[str]) -> list[dg.AddDynamicPartitionsRequest]:
+        if self._dynamic_partitions is None or not names:
+            return []
+        return [self._dynamic_partitions.build_add_request(names)]
+
+    def _run_request(self, name: str, content: str) -> dg.RunRequest | None:
+        """The run for a content, None if the last run of the prediction set was for the same."""
+        prediction_set = f"{self._pool}:{name or PREDICTION_SET}"
+        tags = {PREDICTION_SET_TAG: prediction_set}
+        run_key = f"{prediction_set}:{content}"
+        for last in self._context.instance.get_runs(dg.RunsFilter(tags=tags), limit=1):
+            if last.tags[CONTENT_TAG] == content:
+                return None
+            # Dagster starts no run key twice, but a file may be again what it was before the last.
+            run_key += f":{last.run_id}"
+        tags[CONTENT_TAG] = content
+        return dg.RunRequest(run_key=run_key, partition_key=name or None, tags=tags)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """A few names of many."""
+    shown = ", ".join(map(repr, names[:5]))
+    return shown if len(names) <= 5 else f"{shown} … {len(names):,} in all"

@@ -1,0 +1,407 @@
+"""Where a pool's predictions and its manifest come from, as a user writes it down."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import dagster as dg
+
+from dagster_active_learning.definitions.partitions import PLACEHOLDER, check_path, partition_path
+from dagster_active_learning.files.addresses import is_address
+from dagster_active_learning.files.find import find_files
+from dagster_active_learning.readers import read_predictions, reader_options
+from dagster_active_learning.readers.formats import FORMATS
+from dagster_active_learning.readers.options import TableOptions, check_choice
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+    from dagster._core.definitions.assets.definition.asset_dep import CoercibleToAssetDep
+
+    from dagster_active_learning.files.file_sets import FileSet
+    from dagster_active_learning.readers.stream import PredictionStream
+    from dagster_active_learning.rules import Inputs
+
+MANIFEST_FORMATS = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".json": "coco",
+}
+"""The kinds of manifest, by the suffix of the file; one more is a folder of images."""
+
+_IMAGE_IDS = {"coco": ("id", "file_name"), "folder": ("path", "stem")}
+"""What an image's id can be, where the kind of manifest leaves a choice; the default first."""
+
+
+OpenSource: TypeAlias = "Callable[[duckdb.DuckDBPyConnection], PredictionStream]"
+
+
+class PredictionSource(ABC):
+    """Where predictions come from.
+
+    Attributes:
+        model: The model that made the predictions, for lineage.
+        deps: Assets that must be there before the predictions are read.
+        upstream: The asset whose value is the predictions, if it is one.
+    """
+
+    def __init__(self, model: str | None, deps: Iterable[CoercibleToAssetDep] = ()) -> None:
+        self.model = model
+        self.deps: Sequence[CoercibleToAssetDep] = tuple(deps)
+        self.upstream: dg.AssetKey | None = None
+
+    def check_partitions(self, *, partitioned: bool) -> None:  # noqa: B027 - most take any
+        """Raise ValueError unless it can be the source of a pool with or without partitions."""
+
+    def check_inputs(self, inputs: Inputs) -> None:  # noqa: B027 - most hold any
+        """Raise ValueError unless its class probabilities can be such inputs."""
+
+    @abstractmethod
+    def open(self, value: Any, partition_key: str | None = None) -> OpenSource:
+        """Prepare what can be prepared without the database, however long it takes.
+
+        Args:
+            value: What the asset ``upstream`` returned; None where there is none.
+            partition_key: Which partition's predictions to read; None where the pool has none.
+
+        Returns:
+            Takes an open connection to the pool's database and gives the predictions.
+
+        Raises:
+            PredictionReadError: If the source is not what it was said to be.
+        """
+
+    @abstractmethod
+    def settings(self) -> str:
+        """All that decides how the predictions are read, as text, for the code version."""
+
+    def origins(self, class_names: Sequence[str]) -> Mapping[str, Sequence[str]]:  # noqa: ARG002
+        """Which columns of ``upstream`` the columns of the predictions are made of, if known."""
+        return {}
+
+
+class PredictionFiles(PredictionSource):
+    """Prediction files of one format.
+
+    Args:
+        path: A file, or a glob such as ``"predictions/*.parquet"``; for yolo, kitti and lightly
+            also the folder of the files. In a pool with partitions ``{partition_key}`` stands in it
+            for the partition key, as in ``"predictions/{partition_key}.parquet"``. An address such
+            as ``"s3://bucket/may.parquet"`` is fetched by fsspec into a temporary folder; who may
+            read it is for fsspec's own configuration or the environment to say.
+        format: One of ``FORMATS``, for example ``"parquet"``, ``"csv"`` or ``"coco"``.
+        model: The model that made the predictions, for lineage.
+        deps: Assets that write the files.
+        options: The options of the format, for example ``class_column_prefix="prob_"``; see
+            ``read_predictions``.
+
+    Raises:
+        ValueError: If the format or an option is unknown.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        format: str,
+        *,
+        model: str | None = None,
+        deps: Iterable[CoercibleToAssetDep] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(model, deps)
+        self.path = str(path)
+        self.format = format
+        self._options = options
+        self._checked = reader_options(format, options)
+
+    def check_partitions(self, *, partitioned: bool) -> None:
+        """The path names the partition where there is one."""
+        check_path(self.path, partitioned=partitioned)
+
+    def check_inputs(self, inputs: Inputs) -> None:
+        """A format whose reader adds what is left over to 1 has probabilities."""
+        if FORMATS[self.format].has_background and inputs != "probabilities":
+            raise ValueError(
+                f"inputs is {inputs!r}, but what class probabilities of the format "
+                f"{self.format!r} leave over to 1 is one class more: expected 'probabilities'"
+            )
+
+    def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
+        """Fetch and open the files; the value is for other sources."""
+        path = self.path if partition_key is None else partition_path(self.path, partition_key)
+        if is_address(path):
+            from dagster_active_learning.readers.remote import read_remote_predictions
+
+            stream = read_remote_predictions(path, format=self.format, **self._options)
+        else:
+            stream = read_predictions(path, format=self.format, **self._options)
+        return lambda _: stream
+
+    def find(self, *, partitioned: bool) -> dict[str, FileSet]:
+        """The files that are there now, by partition key; all under ``""`` where there is none.
+
+        Raises:
+            OSError: If the filesystem does not answer.
+            ImportError: If fsspec needs a further package for the address.
+        """
+        from dagster_active_learning.files.file_sets import find_file_sets
+
+        return find_file_sets(
+            self.path,
+            placeholder=PLACEHOLDER if partitioned else None,
+            files_in_folder=FORMATS[self.format].files_in_folder,
+            beside=getattr(self._checked, "image_ids", None),
+            schema_file=FORMATS[self.format].schema_file,
+            local_file=getattr(self._checked, "instances", None),
+        )
+
+    def settings(self) -> str:
+        """Format and options; not the path, for the same content elsewhere is the same input."""
+        return f"{self.format} {self._checked}"
+
+
+class PredictionAsset(PredictionSource):
+    """What an upstream Dagster asset returns: a polars or pandas data frame, or an Arrow table.
+
+    Args:
+        key: Key of the asset.
+        model: The model that made the predictions, for lineage.
+        options: Which columns hold what; see ``TableOptions``.
+
+    Raises:
+        ValueError: If the key has an empty part or an option is unknown.
+    """
+
+    def __init__(
+        self, key: dg.AssetKey | str | Sequence[str], *, model: str | None = None, **options: Any
+    ) -> None:
+        super().__init__(model)
+        self.upstream = dg.AssetKey.from_coercible(key)
+        if not all(self.upstream.path):
+            raise ValueError(
+                f"predictions is the asset {self.upstream.to_user_string()!r}, expected a key "
+                "without empty parts, such as 'ml/predictions'"
+            )
+        self._options = _table_options(options)
+
+    def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
+        """Open the asset's value, which is that of the partition."""
+        from dagster_active_learning.readers.arrow import read_table
+
+        name = f"asset {self.upstream.to_user_string() if self.upstream else ''}"
+        stream = read_table(value, name=name, options=self._options)
+        return lambda _: stream
+
+    def origins(self, class_names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """The asset's columns as the options name them; those a pattern matches are not known."""
+        options = self._options
+        if options.class_column_prefix is not None:
+            class_columns = [options.class_column_prefix + name for name in class_names]
+        elif options.one_column_a_class:
+            class_columns = list(options.class_columns or ())
+        else:
+            class_columns = [options.class_probs_column]
+        columns = {
+            "image_id": [options.image_id_column],
+            "class_probs": class_columns,
+            "score": [options.score_column],
+            "category": [options.category_column],
+            "bbox": options.bbox_columns or [options.bbox_column],
+        }
+        named = {name: [one for one in origin if one] for name, origin in columns.items()}
+        return {name: origin for name, origin in named.items() if origin}
+
+    def settings(self) -> str:
+        """The options."""
+        return str(self._options)
+
+
+class PredictionQuery(PredictionSource):
+    """What a DuckDB query returns, in the pool's own database.
+
+    Args:
+        query: A query, or ``"FROM schema.table"`` for a table or view. The order of its rows is
+            the order of the predictions: give an ``ORDER BY`` where an image has several. In a pool
+            with partitions ``$partition_key`` is bound to the partition key.
+        model: The model that made the predictions, for lineage.
+        deps: Assets that write what the query reads.
+        options: Which columns hold what; see ``TableOptions``.
+
+    Raises:
+        ValueError: If an option is unknown.
+    """
+
+    def __init__(
+        self,
+        query: str,
+        *,
+        model: str | None = None,
+        deps: Iterable[CoercibleToAssetDep] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(model, deps)
+        self.query = query
+        self._options = _table_options(options)
+
+    def check_partitions(self, *, partitioned: bool) -> None:
+        """Only a pool with partitions has a partition key to bind."""
+        if self._binds_partition_key and not partitioned:
+            raise ValueError(
+                f"predictions have the query {self.query!r}, but the pool has no partitions: set "
+                "partitions_def, or leave $partition_key out"
+            )
+
+    @property
+    def _binds_partition_key(self) -> bool:
+        return re.search(r"\$partition_key\b", self.query) is not None
+
+    def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
+        """Run the query once there is a connection."""
+        # DuckDB refuses values that the query does not name.
+        values = {"partition_key": partition_key} if self._binds_partition_key else {}
+        return partial(self._run, values)
+
+    def _run(
+        self, values: Mapping[str, str | None], connection: duckdb.DuckDBPyConnection
+    ) -> PredictionStream:
+        """Run it in a cursor of its own, beside the transaction that stores its rows."""
+        import duckdb
+
+        from dagster_active_learning.errors import PredictionReadError
+        from dagster_active_learning.readers.arrow import read_table
+
+        try:
+            relation = connection.cursor().sql(self.query, params=dict(values))
+            return read_table(relation, name=f"query {self.query}", options=self._options)
+        except (duckdb.Error, OSError) as error:
+            raise PredictionReadError(f"the query {self.query!r} fails: {error}") from error
+
+    def settings(self) -> str:
+        """The query and the options."""
+        return f"{self.query} {self._options}"
+
+
+class PoolImages:
+    """The pool's manifest: which images there are, and which of them have their label.
+
+    It is a file with a row an image, a COCO instances file or a folder of images. A table has a
+    column image_id and may have uri, width, height, labeled (true or false) and label. A folder is
+    searched with the folders in it; an image's uri is its full path.
+
+    Args:
+        path: The file or the folder.
+        format: ``"csv"``, ``"parquet"``, ``"jsonl"``, ``"coco"`` or ``"folder"``; by default seen
+            from the suffix (``.json`` is COCO). A path without a suffix is a folder.
+        image_id: What an image's id is. For COCO ``"id"``, its number (the default, as in results
+            files that are read without an instances file), or ``"file_name"``; for a folder
+            ``"path"``, the path relative to the folder with ``/`` between its parts (the default),
+            or ``"stem"``, the file's name without its suffix.
+        labeled: The images that have their label, besides those the manifest marks: a list of ids,
+            or the path of a UTF-8 text file with one id a line.
+        deps: Assets that write the file.
+
+    Raises:
+        ValueError: If a path is an address, the format is unknown or cannot be seen from the path,
+            or an option has a value that it cannot have.
+
+    Example:
+        >>> PoolImages("images", image_id="stem", labeled=["0001", "0002"]).format
+        'folder'
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        format: str | None = None,
+        image_id: str | None = None,
+        labeled: Sequence[str] | str | PathLike[str] | None = None,
+        deps: Iterable[CoercibleToAssetDep] = (),
+    ) -> None:
+        self.path = _local_path("images", path)
+        self.format = format or _manifest_format(self.path)
+        self.image_id = image_id
+        self.labeled = _labeled(labeled)
+        self.deps: Sequence[CoercibleToAssetDep] = tuple(deps)
+        known = [*dict.fromkeys(MANIFEST_FORMATS.values()), "folder"]
+        if self.format not in known:
+            raise ValueError(
+                f"the format of the manifest {path} is {format or self.path.suffix!r}, expected "
+                f"one of {', '.join(known)}"
+            )
+        choices = _IMAGE_IDS.get(self.format)
+        if image_id is not None and choices is None:
+            raise ValueError(
+                f"image_id is {image_id!r}, but the manifest {path} is of the format "
+                f"{self.format!r}, which has a column image_id: leave the option out"
+            )
+        if image_id is not None:
+            check_choice("image_id", image_id, choices or ())
+
+    def read(self) -> tuple[pa.Table, str]:
+        """The manifest's rows, and a SHA-256 of what says them.
+
+        The hash covers the file and the list of labeled images. A folder's is that of the relative
+        paths and sizes of its images; their pixels are not read, nor does their time count.
+
+        Raises:
+            PredictionReadError: If the manifest is missing or not one, or a labeled image is not
+                in it.
+        """
+        from dagster_active_learning.files.versions import combined_sha256, content_sha256
+        from dagster_active_learning.readers.manifest import folder_sha256, read_images
+
+        files = [] if self.format == "folder" else find_files(self.path)
+        files += find_files(self.labeled) if isinstance(self.labeled, Path) else []
+        sha256 = content_sha256(files)
+        images = read_images(self.path, self.format, image_id=self.image_id, labeled=self.labeled)
+        hashes = [folder_sha256(self.path)] if self.format == "folder" else []
+        hashes += [sha256()] if files else []
+        if isinstance(self.labeled, tuple):
+            hashes.append(hashlib.sha256("\n".join(sorted(set(self.labeled))).encode()).hexdigest())
+        return images, combined_sha256(hashes)
+
+
+def _local_path(setting: str, path: str | PathLike[str]) -> Path:
+    if is_address(str(path)):
+        raise ValueError(
+            f"{setting} is the address {str(path)!r}, expected a local path: let an asset fetch "
+            "the file, and name the asset in deps"
+        )
+    return Path(path)
+
+
+def _manifest_format(path: Path) -> str:
+    """The format seen from a path; empty where it cannot be seen."""
+    if path.suffix.lower() in MANIFEST_FORMATS:
+        return MANIFEST_FORMATS[path.suffix.lower()]
+    return "folder" if path.is_dir() or not (path.suffix or path.exists()) else ""
+
+
+def _labeled(labeled: Sequence[str] | str | PathLike[str] | None) -> tuple[str, ...] | Path | None:
+    """A list of ids as it is, or the path of one."""
+    if labeled is None:
+        return None
+    if isinstance(labeled, (str, PathLike)):
+        return _local_path("labeled", labeled)
+    wrong = [one for one in labeled if not isinstance(one, str)]  # pyright: ignore[reportUnnecessaryIsInstance]
+    if wrong:
+        raise ValueError(f"labeled has {wrong[0]!r}: expected ids as text, or the path of a file")
+    return tuple(labeled)
+
+
+def _table_options(options: dict[str, Any]) -> TableOptions:
+    """The options of a table in memory are those of a table in a file."""
+    checked = reader_options("parquet", options)
+    if not isinstance(checked, TableOptions):
+        raise TypeError(f"expected the options of a table, got {checked!r}")
+    return checked

@@ -1,0 +1,333 @@
+"""What a pool's settings look like in YAML, and how they become the objects of Python."""
+
+import os
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import dagster as dg
+from dagster.components.resolved import core_models
+from pydantic import Discriminator, Field, Tag
+
+from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
+from dagster_active_learning.definitions.sensors import PredictionFileSensor
+from dagster_active_learning.definitions.sources import (
+    PoolImages,
+    PredictionAsset,
+    PredictionFiles,
+    PredictionQuery,
+    PredictionSource,
+)
+from dagster_active_learning.files.addresses import is_address
+from dagster_active_learning.readers.formats import FORMATS
+
+FunctionName = Literal[tuple(ACQUISITION_FUNCTIONS)]  # pyright: ignore[reportInvalidTypeForm]
+FormatName = Literal[tuple(FORMATS)]  # pyright: ignore[reportInvalidTypeForm]
+
+
+class TableModel(dg.Model):
+    """Which columns of a table hold what."""
+
+    model: str | None = Field(None, description="The model that made the predictions, for lineage.")
+    image_id_column: str | None = Field(
+        None, description="Tables: column with the image's id, by default image_id."
+    )
+    class_probs_column: str | None = Field(
+        None,
+        description="Tables: list column with the class probabilities, by default class_probs.",
+    )
+    class_columns: list[str] | None = Field(
+        None, description="Tables: the columns that hold one class each, in class order."
+    )
+    class_column_prefix: str | None = Field(
+        None,
+        description=(
+            "Tables: every column whose name starts with this is a class; the rest of its name is "
+            "the class name."
+        ),
+    )
+    class_column_pattern: str | None = Field(
+        None,
+        description=(
+            "Tables: every column whose whole name matches this regular expression is a class; the "
+            "first group, where there is one, is the class name."
+        ),
+    )
+    class_names: list[str] | None = Field(
+        None, description="Class names in class order, where the source does not carry them."
+    )
+    score_column: str | None = Field(
+        None, description="Tables of objects: column with the detector's own score."
+    )
+    category_column: str | None = Field(
+        None, description="Tables of objects: column with the class the detector decided for."
+    )
+    bbox_column: str | None = Field(
+        None, description="Tables of objects: list column of x, y, width and height."
+    )
+    bbox_columns: list[str] | None = Field(
+        None, description="Tables of objects: the four columns of x, y, width and height instead."
+    )
+    bbox_unit: Literal["pixel", "relative"] | None = Field(
+        None, description="Tables of objects and yolo: what boxes are measured in."
+    )
+    score_transform: Literal["sigmoid", "percent"] | None = Field(
+        None,
+        description=(
+            "Objects: how a score that is not a probability becomes one: sigmoid for logits, "
+            "percent for a scale of 0 to 100."
+        ),
+    )
+
+
+class PredictionFilesModel(TableModel):
+    """Prediction files of one format."""
+
+    path: str = Field(
+        description=(
+            "A file, or a glob such as predictions/*.parquet, relative to the folder of this YAML "
+            "file; for yolo, kitti and lightly also the folder of the files. An address such as "
+            "s3://bucket/*.parquet is fetched by fsspec. In a pool with partitions "
+            "`{partition_key}` stands for the partition key."
+        )
+    )
+    format: FormatName = Field(  # pyright: ignore[reportInvalidTypeForm]
+        description="Format of the files."
+    )
+    deps: list[str] = Field([], description="Keys of the assets that write the files.")
+    image_ids: str | None = Field(
+        None,
+        description=(
+            "npy and rvc: the list of ids beside a file, relative to its folder, with {stem} for "
+            "the file's name without its suffix."
+        ),
+    )
+    class_probs_array: str | None = Field(
+        None, description="npz: array of class probabilities, by default class_probs."
+    )
+    image_ids_array: str | None = Field(
+        None, description="npz: array of ids, by default image_ids."
+    )
+    class_names_array: str | None = Field(
+        None, description="npz: array of class names, by default class_names, if it is there."
+    )
+    instances: str | None = Field(
+        None,
+        description=(
+            "coco: the file with the tables images and categories, relative to the folder of this "
+            "YAML file."
+        ),
+    )
+    confidence: Literal["last", "second"] | None = Field(
+        None, description="yolo: where the confidence stands in a line."
+    )
+    box: Literal["xcycwh", "xywh", "xyxy"] | None = Field(
+        None, description="yolo: what a line's four numbers are."
+    )
+
+
+class PredictionAssetModel(TableModel):
+    """What an upstream asset returns: a polars or pandas data frame, or an Arrow table."""
+
+    asset: str = Field(description="Key of the asset, its parts separated by slashes.")
+
+
+class PredictionQueryModel(TableModel):
+    """What a DuckDB query returns, in the pool's own database."""
+
+    query: str = Field(
+        description=(
+            "A query, or `FROM schema.table`. Give an ORDER BY where an image has several "
+            "predictions. In a pool with partitions `$partition_key` is the partition key."
+        )
+    )
+    deps: list[str] = Field([], description="Keys of the assets that write what the query reads.")
+
+
+def _kind_of_source(value: Any) -> str | None:
+    names = value if isinstance(value, dict) else getattr(value, "__dict__", None)
+    if names is None:
+        return None  # Text, which is a template or wrong.
+    return next((name for name in ("asset", "query") if name in names), "files")
+
+
+PredictionsModel = Annotated[
+    Annotated[PredictionFilesModel, Tag("files")]
+    | Annotated[PredictionAssetModel, Tag("asset")]
+    | Annotated[PredictionQueryModel, Tag("query")],
+    Discriminator(_kind_of_source),
+]
+
+
+class ManifestModel(dg.Model):
+    """The pool's manifest: a table with a row an image, a COCO file or a folder of images."""
+
+    path: str = Field(
+        description="The file or the folder, relative to the folder of this YAML file."
+    )
+    format: Literal["csv", "parquet", "jsonl", "coco", "folder"] | None = Field(
+        None, description="By default seen from the suffix; a path without one is a folder."
+    )
+    image_id: Literal["id", "file_name", "path", "stem"] | None = Field(
+        None,
+        description="What an image's id is: for coco id or file_name, for a folder path or stem.",
+    )
+    labeled: list[str] | str | None = Field(
+        None,
+        description=(
+            "The images that have their label, besides those the manifest marks: a list of ids, or "
+            "the path of a text file with one id a line, relative to the folder of this YAML file."
+        ),
+    )
+    deps: list[str] = Field([], description="Keys of the assets that write the manifest.")
+
+
+class SensorModel(dg.Model):
+    """How prediction files are watched."""
+
+    minimum_interval_seconds: int = Field(
+        30, ge=1, description="Seconds between two looks at the files, at the least."
+    )
+    default_status: Literal["RUNNING", "STOPPED"] = Field(
+        "STOPPED",
+        description=(
+            "RUNNING to watch from the start; STOPPED until somebody turns it on in the UI."
+        ),
+    )
+
+
+class DynamicPartitionsModel(dg.Model):
+    """Partitions that are added while Dagster runs, by a sensor or a person."""
+
+    type: Literal["dynamic"] = "dynamic"
+    name: str = Field(description="Name of the partitions in the Dagster instance.")
+
+
+PartitionsModel = Annotated[
+    DynamicPartitionsModel
+    | core_models.StaticPartitionsDefinitionModel
+    | core_models.HourlyPartitionsDefinitionModel
+    | core_models.DailyPartitionsDefinitionModel
+    | core_models.WeeklyPartitionsDefinitionModel
+    | core_models.TimeWindowPartitionsDefinitionModel,
+    Field(discriminator="type"),
+]
+
+
+def resolve_text(context: dg.ResolutionContext, value: Any) -> Any:
+    """Fill in templates, in the items of a list too.
+
+    Text without a template stays as it is: Dagster would make the number 7 of the class name "7".
+    """
+    if isinstance(value, list):
+        return [resolve_text(context.at_path(place), item) for place, item in enumerate(value)]
+    if not isinstance(value, str) or not ("{{" in value or "{%" in value):
+        return value
+    from jinja2 import StrictUndefined, UndefinedError
+    from jinja2.nativetypes import NativeEnvironment
+
+    # Dagster's own way makes nothing of a name that it does not know, and so another path.
+    template = NativeEnvironment(undefined=StrictUndefined).from_string(value)
+    try:
+        resolved: Any = template.render(context.scope)
+        text = str(resolved)
+    except UndefinedError as error:
+        raise ValueError(
+            f"the template {value!r}: {error}; there are {', '.join(context.scope)}, and what a "
+            "template_vars_module adds"
+        ) from error
+    if isinstance(resolved, list):
+        return resolved
+    if not isinstance(resolved, (str, int, float, PathLike)):
+        raise ValueError(f"the template {value!r} gives {resolved!r}, expected text")
+    return text
+
+
+def resolve_predictions(context: dg.ResolutionContext, model: Any) -> PredictionSource:
+    """The source of predictions that the YAML describes."""
+    if isinstance(model, str):
+        raise ValueError(
+            f"predictions is {model!r}, expected an object with path and format, asset, or query"
+        )
+    settings = _settings(context, model)
+    if isinstance(model, PredictionAssetModel):
+        return PredictionAsset(dg.AssetKey.from_user_string(settings.pop("asset")), **settings)
+    if isinstance(model, PredictionQueryModel):
+        return PredictionQuery(**settings)
+    for name in {"path", "instances"} & settings.keys():
+        settings[name] = _path(context, settings[name])
+    return PredictionFiles(**settings)
+
+
+def resolve_images(context: dg.ResolutionContext, model: Any) -> PoolImages | None:
+    """The manifest that the YAML describes, by a path alone or with all that is said of it."""
+    if model is None:
+        return None
+    settings = (
+        {"path": resolve_text(context, model)}
+        if isinstance(model, str)
+        else _settings(context, model)
+    )
+    for name in {"path", "labeled"} & settings.keys():
+        if isinstance(settings[name], str):
+            settings[name] = _path(context, settings[name])
+    return PoolImages(**settings)
+
+
+def resolve_sensor(context: dg.ResolutionContext, model: Any) -> PredictionFileSensor | None:
+    """The sensor that the YAML describes."""
+    if model is None:
+        return None
+    if isinstance(model, str):
+        raise ValueError(
+            f"sensor is {model!r}, expected an object with minimum_interval_seconds and "
+            "default_status, which may be empty: {}"
+        )
+    settings = _settings(context, model)
+    if "default_status" in settings:
+        settings["default_status"] = dg.DefaultSensorStatus(settings["default_status"])
+    return PredictionFileSensor(**settings)
+
+
+def resolve_partitions_def(
+    context: dg.ResolutionContext, model: Any
+) -> dg.PartitionsDefinition | None:
+    """The partitions that the YAML describes: those Dagster has in YAML, and dynamic ones."""
+    if isinstance(model, DynamicPartitionsModel):
+        return dg.DynamicPartitionsDefinition(name=resolve_text(context, model.name))
+    if isinstance(model, str):
+        raise ValueError(
+            f"partitions_def is {model!r}, expected an object with the key type, for example "
+            "{type: dynamic, name: …}"
+        )
+    return core_models.resolve_partitions_def(context, model)
+
+
+def resolve_export(context: dg.ResolutionContext, model: Any) -> Any:
+    """The files of candidates, as the YAML file's folder sees them."""
+    paths = resolve_text(context, model)
+    if isinstance(paths, list):
+        return [_path(context, path) for path in paths]
+    return None if paths is None else _path(context, paths)
+
+
+def _settings(context: dg.ResolutionContext, model: dg.Model) -> dict[str, Any]:
+    """What is given in the YAML, and not left to its default."""
+    settings: dict[str, Any] = {}
+    for name in model.model_fields_set:
+        place = context.at_path(name)
+        try:
+            settings[name] = resolve_text(place, getattr(model, name))
+        except ValueError as error:
+            raise place.build_resolve_fn_exc([str(error)], name, model) from None
+    if "deps" in settings:
+        settings["deps"] = [dg.AssetKey.from_user_string(key) for key in settings["deps"]]
+    return settings
+
+
+def _path(context: dg.ResolutionContext, path: str) -> str:
+    """A path as the YAML file's folder sees it; an address as it is."""
+    if is_address(path):
+        return path
+    folder = context.resolve_source_relative_path(".")
+    return os.path.normpath(folder / Path(path))

@@ -1,0 +1,1 @@
+"""The kernels in other query engines: polars expressions and SQL functions of DuckDB."""

@@ -1,0 +1,59 @@
+"""The expression namespace ``acquisition`` of polars; importing this module registers it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+
+@pl.api.register_expr_namespace("acquisition")
+class AcquisitionNamespace:
+    """Acquisition functions of a column of class probabilities, as polars expressions.
+
+    The column is a List or Array of float32 or float64, with K >= 2 class probabilities in each
+    row; float32 is scored in float32. Each expression is Float64, null where the row is null, and
+    depends on its row alone, so that it streams and works within ``group_by`` and ``over``. A row
+    that is not a probability distribution (every value finite and in 0..1 and their sum 1, both
+    within 1e-3) raises a ValueError that names it and its values; in a streamed query it is counted
+    from the start of its batch.
+
+    The namespace is there once this class or another name for data frames (``load_candidates``,
+    ``score_images``, ``explain_candidate``, ``register_functions``) is imported from the package;
+    ``import dagster_active_learning`` alone loads no polars. Type checkers do not know it:
+    ``AcquisitionNamespace(pl.col("class_probs")).entropy()`` is the same expression.
+
+    Example:
+        >>> frame = pl.DataFrame({"class_probs": [[0.5, 0.5], [1.0, 0.0]]})
+        >>> frame.select(pl.col("class_probs").acquisition.entropy()).to_series().to_list()
+        [1.0, 0.0]
+    """
+
+    def __init__(self, class_probs: pl.Expr) -> None:
+        self._class_probs = class_probs
+
+    def entropy(self) -> pl.Expr:
+        """-Σ p·log2 p, in bits: 0 to log2 K, high is uncertain."""
+        return self._scores("entropy")
+
+    def least_confidence(self) -> pl.Expr:
+        """1 - p(1), of the largest class probability p(1): 0 to 1 - 1/K, high is uncertain."""
+        return self._scores("least_confidence")
+
+    def margin(self) -> pl.Expr:
+        """p(1) - p(2), of the two largest class probabilities: 0 to 1, low is uncertain."""
+        return self._scores("margin")
+
+    def variance(self) -> pl.Expr:
+        """Population variance over the K classes: 0 to (K-1)/K², low is uncertain."""
+        return self._scores("variance")
+
+    def _scores(self, function: str) -> pl.Expr:
+        # Loads Numba, which who only loads candidates does not need.
+        from dagster_active_learning.engines.row_scores import row_scores
+
+        def scores(class_probs: pl.Series) -> pl.Series:
+            column: Any = class_probs.to_arrow()
+            return pl.Series(class_probs.name, row_scores(column, function))
+
+        return self._class_probs.map_batches(scores, return_dtype=pl.Float64, is_elementwise=True)

@@ -1,0 +1,8 @@
+"""Addresses of files on filesystems that fsspec knows."""
+
+from __future__ import annotations
+
+
+def is_address(path: str) -> bool:
+    """Whether a path is an address such as ``"s3://bucket/may.parquet"``, for fsspec."""
+    return "://" in path

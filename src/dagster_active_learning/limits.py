@@ -1,0 +1,20 @@
+"""Bounds that hold everywhere: what a batch and a kept text may take."""
+
+from __future__ import annotations
+
+BATCH_BYTES = 32 * 2**20
+"""Class probabilities a batch holds at the most; what bounds the memory of a run."""
+
+DEFAULT_BATCH_ROWS = 122_880
+"""Rows a batch holds at the most: one row group of a DuckDB table."""
+
+SMALL_BATCH_ROWS = 8_192
+"""Batches are joined as long as they are smaller than this together."""
+
+RAW_CHARACTERS = 10_000
+"""What is kept of a row in quarantine; a longer one is cut and says how long it was."""
+
+
+def rows_for(bytes_a_row: int) -> int:
+    """How many rows make a batch of ``BATCH_BYTES``."""
+    return max(1, min(DEFAULT_BATCH_ROWS, BATCH_BYTES // max(1, bytes_a_row)))

@@ -1,0 +1,294 @@
+"""Objects in COCO results, and the tables of COCO instances files, read item by item.
+
+A results file is a JSON array of detections, or a JSON object with the array ``annotations`` and
+its own tables ``images`` and ``categories``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.versions import content_sha256
+from dagster_active_learning.readers.json_stream import NoListError, UnreadableJsonError, json_items
+from dagster_active_learning.readers.objects import (
+    DetectedObject,
+    EmptyImage,
+    Found,
+    as_box,
+    as_number,
+    object_part,
+)
+from dagster_active_learning.readers.options import CocoOptions
+from dagster_active_learning.readers.quarantine import Reason
+from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+
+_NAME_KEYS = {"images": "file_name", "categories": "name"}
+"""The key, in each table, whose value an id stands for."""
+
+
+@dataclass(frozen=True)
+class CocoTables:
+    """What the numbers of a results file stand for, by their text; None where nothing says it."""
+
+    images: dict[str, str] | None = None
+    categories: dict[str, str] | None = None
+
+
+def open_file(path: Path, options: CocoOptions) -> PredictionPart:
+    """Open one file of COCO results.
+
+    Raises:
+        PredictionReadError: If it or the instances file is no COCO file; while it is read also if
+            it is cut short.
+    """
+    rows = "annotations" if first_character(path) == b"{" else None
+    instances = None if options.instances is None else Path(options.instances)
+    if instances is not None:
+        _check_instances(instances)
+
+    def read() -> Iterator[Found]:
+        has_own_tables = instances is None and rows is not None
+        if instances is not None:
+            tables = _read_tables(instances, required=True)
+        else:
+            tables = _read_own_tables(path) if has_own_tables else CocoTables()
+        without_object = dict.fromkeys(tables.images or ()) if has_own_tables else {}
+        for number, row in enumerate(json_items(path, rows, "detections"), start=1):
+            found, image = _read_row(row, number, tables, options.class_names)
+            if image is not None:
+                without_object.pop(image, None)
+            yield found
+        for image in without_object:
+            yield EmptyImage((tables.images or {})[image])
+
+    return object_part(
+        str(path),
+        read,
+        options,
+        class_names=options.class_names,
+        bbox_unit="pixel",
+        sha256=content_sha256([path] if instances is None else [path, instances]),
+    )
+
+
+def first_character(path: Path) -> bytes:
+    """``b"["`` or ``b"{"``, whichever a JSON file begins with.
+
+    Raises:
+        PredictionReadError: If it begins with anything else, or cannot be read.
+    """
+    try:
+        with path.open("rb") as opened:
+            beginning = opened.read(4096)
+    except OSError as error:
+        raise PredictionReadError(f"{path} is not a readable COCO file: {error}") from error
+    if beginning.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in beginning[:4]:
+        raise PredictionReadError(f"{path} is not UTF-8 text: write the JSON file as UTF-8")
+    first = beginning.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    if first not in (b"[", b"{"):
+        found = f"begins with {beginning[:20]!r}" if beginning else "is empty"
+        raise PredictionReadError(f"{path} {found}: expected the JSON of a COCO file")
+    return first
+
+
+def _check_instances(instances: Path) -> None:
+    if not os.path.isfile(instances):
+        found = "is no file" if os.path.exists(instances) else "does not exist"
+        raise PredictionReadError(
+            f"{instances} {found}: the option instances is the path of a COCO file with the "
+            "tables 'images' and 'categories'"
+        )
+    first_character(instances)
+
+
+def _read_own_tables(path: Path) -> CocoTables:
+    try:
+        return _read_tables(path, required=False)
+    except UnreadableJsonError:
+        # The number of detections tells where the file broke.
+        for _ in json_items(path, "annotations", "detections"):
+            pass
+        raise
+
+
+def _read_tables(path: Path, *, required: bool) -> CocoTables:
+    images, categories = (_read_table(path, table, required=required) for table in _NAME_KEYS)
+    _check_file_names(path, images or {})
+    return CocoTables(images, categories)
+
+
+def _read_table(path: Path, table: str, *, required: bool) -> dict[str, str] | None:
+    """The names of images or categories by their ids."""
+    names: dict[str, str] = {}
+    try:
+        for position, (number, name, _) in enumerate(table_entries(path, table), start=1):
+            if number in names:
+                raise PredictionReadError(
+                    f"{path}: {table} has the id {number} twice, for {names[number]!r} and, "
+                    f"as entry {position}, for {name!r}"
+                )
+            names[number] = name
+    except NoListError:
+        if required:
+            raise
+        return None
+    return names
+
+
+def table_entries(path: Path, table: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Id, as text, name and all keys of each entry of the table ``images`` or ``categories``.
+
+    Raises:
+        NoListError: If the file has no such table.
+        PredictionReadError: If it cannot be read, or an entry has no id, no name or a key twice.
+    """
+    name_key = _NAME_KEYS[table]
+    for position, entry in enumerate(json_items(path, table, table, _Entry), start=1):
+        where = f"{path}: entry {position} of {table}"
+        number = name = None
+        if isinstance(entry, _Entry):
+            if entry.repeated_key is not None:
+                raise PredictionReadError(f"{where} has the key {entry.repeated_key!r} twice")
+            number, name = _as_id(entry.get("id")), entry.get(name_key)
+        if number is None or not isinstance(name, str) or not name:
+            raise PredictionReadError(
+                f"{where} is {_as_json(entry)[:200]}: expected an object with an id and a "
+                f"{name_key}"
+            )
+        yield number, name, entry
+
+
+class _Entry(dict[str, Any]):
+    """A JSON object that remembers a key it was given twice."""
+
+    repeated_key: str | None = None
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key in self:
+            self.repeated_key = key
+        super().__setitem__(key, value)
+
+
+def _check_file_names(path: Path, images: dict[str, str]) -> None:
+    """Raise PredictionReadError if two images have one name: they would become one image."""
+    ids: dict[str, str] = {}
+    for number, name in images.items():
+        if name in ids:
+            raise PredictionReadError(
+                f"{path}: the images {ids[name]} and {number} have the same file_name {name!r}; "
+                "image_id is the file_name, which must be another for every image"
+            )
+        ids[name] = number
+
+
+class _FaultError(Exception):
+    """A row is no detection."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _read_row(
+    row: Any, number: int, tables: CocoTables, class_names: Sequence[str] | None
+) -> tuple[Found, str | None]:
+    """A detection, or why it is none, and the id it gives its image."""
+    if not isinstance(row, dict):
+        return RejectedRow(number, Reason.UNREADABLE_OBJECT, _as_json(row)), None
+    image = image_id = _as_id(row.get("image_id"))
+    try:
+        if image is None:
+            raise _FaultError(_why_no_id(row))
+        if tables.images is not None:
+            image_id = tables.images.get(image)
+            if image_id is None:
+                raise _FaultError(Reason.UNKNOWN_IMAGE)
+        category = _category(row, tables.categories, class_names)
+        return _detection(row, number, image_id or image, category), image
+    except _FaultError as fault:
+        return RejectedRow(number, fault.reason, _as_json(row), image_id or image), image
+
+
+def _why_no_id(row: dict[str, Any]) -> Reason:
+    if "image_id" not in row:
+        return Reason.UNREADABLE_OBJECT
+    return Reason.IMAGE_ID_NULL if row["image_id"] in (None, "") else Reason.IMAGE_ID_NOT_TEXT
+
+
+def _category(
+    row: dict[str, Any], categories: dict[str, str] | None, class_names: Sequence[str] | None
+) -> str:
+    number = _as_id(row.get("category_id"))
+    if number is None:
+        raise _FaultError(Reason.UNREADABLE_OBJECT)
+    name = number if categories is None else categories.get(number)
+    if name is None or (class_names is not None and name not in class_names):
+        raise _FaultError(Reason.UNKNOWN_CATEGORY)
+    return name
+
+
+def _detection(row: dict[str, Any], number: int, image_id: str, category: str) -> DetectedObject:
+    score, class_probs = row.get("score"), row.get("class_probs")
+    if score is None:
+        if class_probs is None:
+            raise _FaultError(Reason.SCORE_NULL)
+    elif (score := as_number(score)) is None:
+        raise _FaultError(Reason.SCORE_NOT_NUMBER)
+    bbox, segmentation = row.get("bbox"), row.get("segmentation") or None
+    if bbox is not None:
+        bbox = as_box(bbox)
+        if isinstance(bbox, Reason):
+            raise _FaultError(bbox)
+    elif segmentation is None:
+        raise _FaultError(Reason.UNREADABLE_OBJECT)
+    if segmentation is not None and not _is_mask(segmentation):
+        raise _FaultError(Reason.UNREADABLE_OBJECT)
+    return DetectedObject(
+        row_number=number,
+        image_id=image_id,
+        score=score,
+        class_probs=None if class_probs is None else _numbers(class_probs),
+        category=category,
+        bbox=bbox,
+        segmentation=None if segmentation is None else _as_json(segmentation),
+    )
+
+
+def _numbers(class_probs: Any) -> list[float]:
+    if not isinstance(class_probs, list):
+        raise _FaultError(Reason.CLASS_PROBS_NOT_LIST)
+    if not class_probs:
+        raise _FaultError(Reason.CLASS_PROBS_EMPTY)
+    numbers: list[float] = []
+    for one in class_probs:
+        number = as_number(one)
+        if number is None:
+            missing = one is None
+            raise _FaultError(Reason.PROBABILITY_NULL if missing else Reason.PROBABILITY_NOT_NUMBER)
+        numbers.append(number)
+    return numbers
+
+
+def _is_mask(segmentation: Any) -> bool:
+    """Whether it is polygons or a run-length encoding."""
+    if isinstance(segmentation, dict):
+        return "counts" in segmentation and "size" in segmentation
+    return isinstance(segmentation, list)
+
+
+def _as_id(value: object) -> str | None:
+    """An id as text: it is a number in one tool's files and text in another's."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        return None
+    return str(value) or None
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,250 @@
+"""Predictions in JSON Lines files, plain or ``.gz``, read some lines at a time."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import pyarrow as pa
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.versions import content_sha256
+from dagster_active_learning.limits import SMALL_BATCH_ROWS
+from dagster_active_learning.readers.objects import as_number, four_numbers
+from dagster_active_learning.readers.options import TableOptions
+from dagster_active_learning.readers.quarantine import Reason
+from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+from dagster_active_learning.readers.tables import (
+    Layout,
+    TableBatch,
+    check_column_count,
+    find_class_columns,
+    table_part,
+)
+from dagster_active_learning.readers.text_lines import bounded_lines
+from dagster_active_learning.text import is_utf8
+
+BLOCK_BYTES = 8 * 2**20
+BLOCK_ROWS = SMALL_BATCH_ROWS
+"""Lines parsed at a time, in bytes of text and in number: a rejected row of one character takes 400
+bytes."""
+
+LINES_SEARCHED_FOR_KEYS = 1_000
+
+
+def open_file(path: Path, options: TableOptions) -> PredictionPart:
+    """Open one JSON Lines file: an object a line, its keys what a table's columns are.
+
+    Rows are the lines that are not blank, counted from 1. The keys of the first
+    ``LINES_SEARCHED_FOR_KEYS`` lines decide which columns there are; a key that a later line
+    lacks is null there, and a later line with a class of its own is rejected.
+
+    Raises:
+        PredictionReadError: If no line holds a JSON object, or none has the keys asked for.
+    """
+    sha256 = content_sha256([path])
+    try:
+        with _open(path) as lines:
+            names = _keys(path, islice(bounded_lines(path, lines), LINES_SEARCHED_FOR_KEYS))
+    except (OSError, EOFError, zlib.error) as error:
+        raise PredictionReadError(f"{path} is not a readable JSON Lines file: {error}") from error
+    if not names:
+        raise PredictionReadError(
+            f"{path} holds no predictions: expected UTF-8 text with a JSON object on at least one "
+            "line"
+        )
+    if options.score_column is not None and not options.one_column_a_class:
+        # Where every object has a score, only some may have class probabilities, and late ones.
+        names = list(dict.fromkeys([*names, options.class_probs_column]))
+    keys = frozenset(names)
+    kind = pa.float64() if options.one_column_a_class else pa.list_(pa.float64())
+    kinds = dict.fromkeys(names, kind) | _object_columns(options)
+    kinds[options.image_id_column] = pa.string()
+
+    def has_late_class(row: dict[str, Any]) -> bool:
+        if options.class_columns is not None or row.keys() <= keys:
+            return False
+        return bool(find_class_columns(list(row.keys() - keys), options))
+
+    def read(layout: Layout) -> Iterator[TableBatch]:
+        rows_before = 0
+        try:
+            with _open(path) as lines:
+                for rows in line_blocks(bounded_lines(path, lines)):
+                    yield _table_batch(rows, rows_before + 1, layout, has_late_class)
+                    rows_before += len(rows)
+        except (OSError, EOFError, zlib.error) as error:
+            raise PredictionReadError(
+                f"{path} cannot be read after row {rows_before}: {error}"
+            ) from error
+
+    return table_part(
+        str(path),
+        pa.schema([(name, kinds[name]) for name in names]),
+        options,
+        read,
+        sha256=sha256,
+    )
+
+
+def _object_columns(options: TableOptions) -> dict[str, pa.DataType]:
+    """The types of the columns of objects, which ``_wrong_type`` makes sure of."""
+    return {
+        **({options.score_column: pa.float64()} if options.score_column else {}),
+        **({options.category_column: pa.string()} if options.category_column else {}),
+        **({options.bbox_column: pa.list_(pa.float64())} if options.bbox_column else {}),
+        **dict.fromkeys(options.bbox_columns or (), pa.float64()),
+    }
+
+
+def _open(path: Path) -> BinaryIO:
+    return cast("BinaryIO", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def _keys(path: Path, lines: Iterable[bytes]) -> list[str]:
+    """The keys of the objects in some lines, but those that are not text that Arrow can hold."""
+    names: dict[str, None] = {}
+    for line in lines:
+        names |= dict.fromkeys(_parse(line) or ())
+        check_column_count(path, len(names))
+    return [name for name in names if is_utf8(name)]
+
+
+def line_blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """The lines that are not blank, some at a time."""
+    block: list[bytes] = []
+    size = 0
+    for line in lines:
+        if line.strip():
+            block.append(line)
+            size += len(line)
+        if size >= BLOCK_BYTES or len(block) >= BLOCK_ROWS:
+            yield block
+            block, size = [], 0
+    yield block
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The line's object, or None where it holds none."""
+    try:
+        # From bytes, json would guess an encoding for each line: UTF-16 too, by its zeros.
+        row = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _table_batch(
+    lines: Sequence[bytes],
+    first_row: int,
+    layout: Layout,
+    has_late_class: Callable[[dict[str, Any]], bool],
+) -> TableBatch:
+    rows: list[dict[str, Any]] = []
+    row_numbers: list[int] = []
+    rejected: list[RejectedRow] = []
+    for row_number, line in enumerate(lines, start=first_row):
+        row = _parse(line)
+        reason = Reason.UNREADABLE_LINE if row is None else _wrong_type(row, layout)
+        if row is not None and reason is None and has_late_class(row):
+            reason = Reason.LATE_CLASS
+        if row is None or reason is not None:
+            text = line.decode("utf-8", errors="backslashreplace").rstrip("\r\n")
+            image_id = None if row is None else _image_id(row.get(layout.image_id))
+            rejected.append(
+                RejectedRow(row_number, reason or Reason.UNREADABLE_LINE, text, image_id)
+            )
+        else:
+            rows.append(row)
+            row_numbers.append(row_number)
+
+    columns = [_column(rows, name, layout) for name in layout.columns]
+    return TableBatch(
+        pa.RecordBatch.from_arrays(columns, names=layout.columns),
+        np.array(row_numbers, dtype=np.int64),
+        rejected,
+    )
+
+
+def _column(rows: Sequence[dict[str, Any]], name: str, layout: Layout) -> pa.Array:
+    values = [row.get(name) for row in rows]
+    if name in (layout.image_id, layout.category):
+        return pa.array([None if one is None else str(one) for one in values], pa.string())
+    if name == layout.score or (name in layout.bbox and len(layout.bbox) > 1):
+        # Arrow refuses integers that a float64 cannot hold; as_number makes them infinite.
+        return pa.array([as_number(one) for one in values], pa.float64())
+    if name in layout.bbox:
+        return pa.array([four_numbers(one) for one in values], pa.list_(pa.float64()))
+    kind = pa.float64() if layout.class_columns else pa.list_(pa.float64())
+    return pa.array(values, kind)
+
+
+def _wrong_type(row: dict[str, Any], layout: Layout) -> str | None:
+    """Why a row's values do not fit the columns, or None; nulls are judged later."""
+    image_id = row.get(layout.image_id)
+    if image_id is not None and image_id != "" and _image_id(image_id) is None:
+        return Reason.IMAGE_ID_NOT_UTF8 if type(image_id) is str else Reason.IMAGE_ID_NOT_TEXT
+    return _wrong_score(row, layout) or _wrong_probabilities(row, layout) or _wrong_box(row, layout)
+
+
+def _image_id(value: object) -> str | None:
+    """The id as text, or None if it is none."""
+    if type(value) is int:
+        return str(value)
+    return value if type(value) is str and value and is_utf8(value) else None
+
+
+def _wrong_score(row: dict[str, Any], layout: Layout) -> str | None:
+    """Why the score and the category of an object do not fit their columns, or None."""
+    score = None if layout.score is None else row.get(layout.score)
+    if score is not None and as_number(score) is None:
+        return Reason.SCORE_NOT_NUMBER
+    category = None if layout.category is None else row.get(layout.category)
+    if category is None or type(category) is int:
+        return None
+    known = type(category) is str and is_utf8(category)
+    return None if known else Reason.UNKNOWN_CATEGORY
+
+
+def _wrong_box(row: dict[str, Any], layout: Layout) -> str | None:
+    """Why the box of an object does not fit its columns, or None."""
+    box = [row.get(name) for name in layout.bbox]
+    if all(one is None for one in box):
+        return None
+    # What is missing is judged later, but it is worse than a broken box.
+    scored = [*layout.probabilities, *([] if layout.score is None else [layout.score])]
+    if row.get(layout.image_id) is None or all(row.get(name) is None for name in scored):
+        return None
+    fits = four_numbers(box[0] if len(box) == 1 else box) is not None
+    return None if fits else Reason.BBOX_NOT_FOUR_NUMBERS
+
+
+def _wrong_probabilities(  # noqa: PLR0911 - a table
+    row: dict[str, Any], layout: Layout
+) -> str | None:
+    """Why the class probabilities do not fit their columns, or None."""
+    if layout.class_columns:
+        numbers = [row.get(name) for name in layout.class_columns]
+    else:
+        numbers = None if layout.class_probs is None else row.get(layout.class_probs)
+        if numbers is None:
+            return None
+        if type(numbers) is not list:
+            return Reason.CLASS_PROBS_NOT_LIST
+    if all(type(number) is float for number in numbers):
+        return None
+    if any(number is not None and type(number) not in (float, int) for number in numbers):
+        return Reason.PROBABILITY_NOT_NUMBER
+    # Arrow refuses integers that a float64 cannot hold; all of them are out of range anyway.
+    integers = [number for number in numbers if type(number) is int]
+    if any(number > 1 for number in integers):
+        return Reason.ABOVE_ONE
+    if any(number < 0 for number in integers):
+        return Reason.NEGATIVE
+    return None

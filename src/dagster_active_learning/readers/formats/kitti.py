@@ -1,0 +1,94 @@
+"""Objects in the text files of the KITTI devkit, one file an image.
+
+A line holds 16 columns: type, truncated, occluded, alpha, left, top, right, bottom, height, width,
+length, x, y, z, rotation_y, score. Boxes are in pixels and may reach outside the image; the score
+has no bounds, so most detectors need the option ``score_transform``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dagster_active_learning.files.versions import content_sha256
+from dagster_active_learning.readers.objects import (
+    DetectedObject,
+    EmptyImage,
+    Found,
+    as_box_of_corners,
+    object_part,
+)
+from dagster_active_learning.readers.options import ObjectOptions
+from dagster_active_learning.readers.quarantine import Reason
+from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+from dagster_active_learning.readers.text_lines import (
+    as_finite,
+    as_float,
+    as_name,
+    as_score,
+    numbered_lines,
+    raw_line,
+)
+
+COLUMNS = 16
+BOX = slice(4, 8)
+
+
+def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
+    """Open the file of one image; image_id is the file's name without its suffix.
+
+    Rows are the lines that are not blank, counted from 1. Every type is kept as the category it
+    names, ``DontCare`` too, as long as it is one of ``class_names``, where they are given. A file
+    without lines says that no object was found.
+    """
+
+    def read() -> Iterator[Found]:
+        empty = True
+        for row_number, line in numbered_lines(path):
+            empty = False
+            found = _object(path.stem, row_number, line, options.class_names)
+            yield (
+                RejectedRow(row_number, found, raw_line(line), path.stem)
+                if isinstance(found, Reason)
+                else found
+            )
+        if empty:
+            yield EmptyImage(path.stem)
+
+    return object_part(
+        str(path),
+        read,
+        options,
+        class_names=options.class_names,
+        bbox_unit="pixel",
+        sha256=content_sha256([path]),
+    )
+
+
+def _object(  # noqa: PLR0911 - a table
+    image_id: str, row_number: int, line: bytes, class_names: Sequence[str] | None
+) -> DetectedObject | Reason:
+    """The object of a line, or why there is none."""
+    fields = line.split()
+    if len(fields) == COLUMNS - 1:
+        return Reason.SCORE_NULL
+    if len(fields) != COLUMNS:
+        return Reason.UNREADABLE_OBJECT
+    category = as_name(fields[0])
+    if category is None or (class_names is not None and category not in class_names):
+        return Reason.UNKNOWN_CATEGORY
+    score = as_score(fields[-1])
+    if isinstance(score, Reason):
+        return score
+    corners = as_finite(fields[BOX])
+    if corners is None:
+        return Reason.BBOX_NOT_FOUR_NUMBERS
+    # A type with a blank in it moves all columns by one: text then stands where a number belongs.
+    if any(as_float(field) is None for field in fields[1:-1]):
+        return Reason.UNREADABLE_OBJECT
+    bbox = as_box_of_corners(corners)
+    if isinstance(bbox, Reason):
+        return bbox
+    return DetectedObject(
+        row_number=row_number, image_id=image_id, score=score, category=category, bbox=bbox
+    )

@@ -1,0 +1,217 @@
+"""Lightly predictions: one JSON file an image, and ``schema.json`` above them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.versions import content_sha256
+from dagster_active_learning.readers.formats.rvc import read_probabilities
+from dagster_active_learning.readers.json_stream import ShallowFile
+from dagster_active_learning.readers.objects import (
+    DetectedObject,
+    EmptyImage,
+    Found,
+    as_box,
+    as_number,
+    names_in_source,
+    object_part,
+)
+from dagster_active_learning.readers.options import ObjectOptions
+from dagster_active_learning.readers.quarantine import Reason
+from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+from dagster_active_learning.text import raw_text
+
+SCHEMA_FILE = "schema.json"
+PIECE_BYTES = 2**20
+
+TASKS_FILE = "tasks.json"
+"""The list of tasks; it stands above the tasks' folders, and a recursive glob finds it."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What ``schema.json`` says.
+
+    Attributes:
+        task: The task's type, for example ``"object-detection"``; empty where it is not given.
+        categories: Names of the categories by their id, in class order.
+    """
+
+    task: str
+    categories: Mapping[int, str]
+
+
+def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
+    """Open the predictions of one image.
+
+    The categories are those of ``schema.json`` in the file's folder, or else in the nearest folder
+    above. It and the list of tasks, which a glob finds as well, are parts without rows.
+    ``probabilities``, where there are any, are in the order of the schema's categories.
+
+    Raises:
+        PredictionReadError: If there is no ``schema.json``, or it is not what it should be.
+    """
+    if path.name == TASKS_FILE and isinstance(_load(path), list):
+        tasks = object_part(
+            str(path),
+            tuple,
+            options,
+            class_names=None,
+            bbox_unit=None,
+            sha256=content_sha256([path]),
+        )
+        return replace(tasks, empty=True)
+    is_schema = path.name == SCHEMA_FILE
+    schema_path = path if is_schema else _find_schema(path)
+    sha256 = content_sha256([path] if is_schema else [path, schema_path])
+    found = schema_path.stat()
+    schema = _read_schema(schema_path, found.st_mtime_ns, found.st_size)
+    return object_part(
+        str(path),
+        lambda: () if is_schema else _objects(path, schema),
+        options,
+        class_names=names_in_source(
+            schema_path, list(schema.categories.values()), options.class_names
+        ),
+        bbox_unit="pixel",
+        sha256=sha256,
+    )
+
+
+def _find_schema(path: Path) -> Path:
+    for folder in path.absolute().parents:
+        if os.path.isfile(folder / SCHEMA_FILE):
+            return folder / SCHEMA_FILE
+    raise PredictionReadError(
+        f"{path} has no {SCHEMA_FILE} in its folder, nor in one above: expected "
+        f"{path.parent / SCHEMA_FILE} with the task's categories"
+    )
+
+
+@lru_cache(maxsize=16)
+def _read_schema(path: Path, _modified: int, _size: int) -> Schema:
+    # There is one schema for all images of a task: it is read once, and again when it changed.
+    document = _load(path)
+    listed = document.get("categories") if isinstance(document, dict) else None
+    if not isinstance(listed, list) or not listed:
+        raise PredictionReadError(
+            f"{path} has no list of categories: expected "
+            '{"task_type": ..., "categories": [{"id": 0, "name": ...}, ...]}'
+        )
+    categories: dict[int, str] = {}
+    for position, category in enumerate(listed):
+        number = _as_integer(category.get("id")) if isinstance(category, dict) else None
+        name = category.get("name") if isinstance(category, dict) else None
+        if number is None or not isinstance(name, str) or not _is_utf8(name):
+            raise PredictionReadError(
+                f"{path}: category {position} is {raw_text(category)[:200]!r}, expected an object "
+                "with an integer as id and text as name"
+            )
+        if number in categories:
+            raise PredictionReadError(
+                f"{path}: category {position} has the id {number} as another has: expected each "
+                "id once"
+            )
+        categories[number] = name
+    task = document.get("task_type") or document.get("task_description") or ""
+    return Schema(task=str(task), categories=categories)
+
+
+def _load(path: Path) -> Any:
+    """One small JSON file."""
+    try:
+        with path.open("rb") as file:
+            # The whole file is one element.
+            shallow = ShallowFile(path, file, element_depth=0)
+            text = b"".join(iter(lambda: shallow.read(PIECE_BYTES), b""))
+            return json.loads(text.decode("utf-8"), parse_constant=_refuse)
+    except (OSError, ValueError) as error:
+        raise PredictionReadError(
+            f"{path} is not readable UTF-8 JSON: {error}; expected a file that is complete"
+        ) from error
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _objects(path: Path, schema: Schema) -> Iterator[Found]:
+    document = _load(path)
+    if not isinstance(document, dict) or not isinstance(document.get("predictions"), list):
+        raise PredictionReadError(
+            f"{path} holds {raw_text(document)[:200]!r}: expected the predictions of one image as "
+            '{"file_name": ..., "predictions": [...]}'
+        )
+    image_id = document.get("file_name")
+    if not isinstance(image_id, str) or not image_id or not _is_utf8(image_id):
+        # The file cannot say which image it is about: all it holds is one row.
+        yield RejectedRow(1, _name_fault(image_id), _raw(document))
+        return
+    if not document["predictions"]:
+        yield EmptyImage(image_id)
+    for row_number, prediction in enumerate(document["predictions"], start=1):
+        yield _object(row_number, image_id, prediction, schema)
+
+
+def _name_fault(file_name: object) -> Reason:
+    if file_name is None or file_name == "":
+        return Reason.IMAGE_ID_NULL
+    return Reason.IMAGE_ID_NOT_UTF8 if isinstance(file_name, str) else Reason.IMAGE_ID_NOT_TEXT
+
+
+def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> Found:
+    found = prediction if isinstance(prediction, dict) else {}
+    category_id = _as_integer(found.get("category_id"))
+    category = None if category_id is None else schema.categories.get(category_id)
+    given = found.get("probabilities")
+    class_probs = None if given is None else read_probabilities(given, len(schema.categories))
+    if isinstance(class_probs, list) and len(class_probs) == 1:
+        class_probs = None  # Of one class it says nothing: the score does.
+    score = as_number(found.get("score"))
+    bbox = as_box(found["bbox"]) if "bbox" in found else None
+    segmentation = found.get("segmentation")
+    if category_id is None:
+        reason = Reason.UNREADABLE_OBJECT
+    elif category is None:
+        reason = Reason.UNKNOWN_CATEGORY
+    elif isinstance(class_probs, Reason):
+        reason = class_probs
+    elif score is None and found.get("score") is not None:
+        reason = Reason.SCORE_NOT_NUMBER
+    elif score is None and class_probs is None:
+        reason = Reason.SCORE_NULL
+    elif isinstance(bbox, Reason):
+        reason = bbox
+    elif bbox is None and segmentation is None and schema.task == "object-detection":
+        reason = Reason.UNREADABLE_OBJECT
+    else:
+        return DetectedObject(
+            row_number=row_number,
+            image_id=image_id,
+            score=score,
+            class_probs=class_probs,
+            category=category,
+            bbox=bbox,
+            segmentation=None if segmentation is None else json.dumps(segmentation),
+        )
+    return RejectedRow(row_number, reason, _raw(prediction), image_id)
+
+
+def _as_integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether text is without lone surrogates, which JSON can write and Arrow cannot hold."""
+    return text.encode("utf-8", "replace").decode() == text
+
+
+def _raw(value: Any) -> str:
+    return raw_text(value).encode("utf-8", "replace").decode()

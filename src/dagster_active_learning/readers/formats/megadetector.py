@@ -1,0 +1,111 @@
+"""MegaDetector results: one JSON file with every image, read image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.versions import content_sha256
+from dagster_active_learning.readers.json_stream import json_items, json_value
+from dagster_active_learning.readers.objects import (
+    DetectedObject,
+    EmptyImage,
+    Found,
+    as_box,
+    as_number,
+    names_in_source,
+    object_part,
+)
+from dagster_active_learning.readers.options import ObjectOptions
+from dagster_active_learning.readers.quarantine import Reason
+from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+from dagster_active_learning.text import raw_text
+
+
+def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
+    """Open one results file: ``images`` and ``detection_categories``, in either order.
+
+    The scores of ``classifications`` are not read: they come from another model, which sees the
+    crop, and are no class probabilities of the detector. An image the detector failed on is a
+    row with ``Reason.MODEL_FAILED``, never an image without objects.
+
+    Raises:
+        PredictionReadError: If the file is no readable JSON or has no ``detection_categories``.
+    """
+    sha256 = content_sha256([path])
+    categories = _read_categories(path)
+    names = names_in_source(path, list(dict.fromkeys(categories.values())), options.class_names)
+    return object_part(
+        str(path),
+        lambda: _objects(path, categories),
+        options,
+        class_names=names,
+        bbox_unit="relative",
+        sha256=sha256,
+    )
+
+
+def _read_categories(path: Path) -> Mapping[str, str]:
+    found = json_value(path, "detection_categories")
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+        raise PredictionReadError(
+            f"{path} has as 'detection_categories' {raw_text(found)[:200]}: expected an object of "
+            'names such as {"1": "animal"} in a MegaDetector results file'
+        )
+    return found
+
+
+def _objects(path: Path, categories: Mapping[str, str]) -> Iterator[Found]:
+    row_number = 0
+    for image in json_items(path, "images", "images"):
+        fault = _image_fault(image)
+        if fault is not None:
+            row_number += 1
+            file = image.get("file") if isinstance(image, dict) else None
+            image_id = file if isinstance(file, str) and file else None
+            yield RejectedRow(row_number, fault, raw_text(image), image_id)
+            continue
+        if not image["detections"]:
+            yield EmptyImage(image["file"])
+        for detection in image["detections"]:
+            row_number += 1
+            yield _object(row_number, image["file"], detection, categories)
+
+
+def _image_fault(image: Any) -> Reason | None:
+    """Why an image is one row of the quarantine, with all that is said about it."""
+    if not isinstance(image, dict):
+        return Reason.UNREADABLE_OBJECT
+    file = image.get("file")
+    if file is None or file == "":
+        return Reason.IMAGE_ID_NULL
+    if not isinstance(file, str):
+        return Reason.IMAGE_ID_NOT_TEXT
+    if image.get("failure") is not None:
+        return Reason.MODEL_FAILED
+    return None if isinstance(image.get("detections"), list) else Reason.UNREADABLE_OBJECT
+
+
+def _object(row_number: int, image_id: str, detection: Any, categories: Mapping[str, str]) -> Found:
+    found = detection if isinstance(detection, dict) else {}
+    category, conf = found.get("category"), found.get("conf")
+    score, bbox = as_number(conf), as_box(found.get("bbox"))
+    if not isinstance(category, str) or "bbox" not in found:
+        reason = Reason.UNREADABLE_OBJECT
+    elif category not in categories:
+        reason = Reason.UNKNOWN_CATEGORY
+    elif score is None:
+        reason = Reason.SCORE_NULL if conf is None else Reason.SCORE_NOT_NUMBER
+    elif isinstance(bbox, Reason):
+        reason = bbox
+    else:
+        return DetectedObject(
+            row_number=row_number,
+            image_id=image_id,
+            score=score,
+            category=categories[category],
+            bbox=bbox,
+        )
+    return RejectedRow(row_number, reason, raw_text(detection), image_id)

@@ -1,0 +1,125 @@
+"""Predictions in Parquet files, read row group by row group."""
+
+# The functions of pyarrow.compute are made when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.versions import content_sha256
+from dagster_active_learning.limits import rows_for
+from dagster_active_learning.readers.options import TableOptions
+from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.readers.tables import (
+    Layout,
+    TableBatch,
+    class_names_in_metadata,
+    table_part,
+)
+
+FOOTER_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)
+"""What pyarrow raises about a file that is broken, or whose footer is."""
+
+
+def open_file(path: Path, options: TableOptions) -> PredictionPart:
+    """Open one Parquet file; its metadata may carry the class names.
+
+    Raises:
+        PredictionReadError: If it is no Parquet file, is cut short or lacks a column.
+    """
+    sha256 = content_sha256([path])
+    try:
+        with pq.ParquetFile(path) as opened:
+            schema = opened.schema_arrow
+            class_names = class_names_in_metadata(str(path), schema)
+    except FOOTER_ERRORS as error:
+        raise PredictionReadError(f"{path} is not a readable Parquet file: {error}") from error
+
+    def read(layout: Layout) -> Iterator[TableBatch]:
+        first_row = 1
+        for batch in read_columns(path, layout.columns):
+            yield TableBatch(batch, np.arange(first_row, first_row + len(batch)))
+            first_row += len(batch)
+
+    return table_part(
+        str(path),
+        schema,
+        options,
+        read,
+        sha256=sha256,
+        class_names_in_file=class_names,
+    )
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Some columns of a Parquet file, in batches that memory holds.
+
+    Raises:
+        PredictionReadError: If it cannot be read, or has not as many rows as its footer says.
+    """
+    rows = 0
+    try:
+        # Buffering ahead, pyarrow would hold the whole file.
+        with pq.ParquetFile(path, pre_buffer=False) as opened:
+            for group in range(opened.num_row_groups):
+                batch_rows = _batch_rows(path, opened, group, columns)
+                for batch in opened.iter_batches(batch_rows, row_groups=[group], columns=columns):
+                    rows += len(batch)
+                    yield batch
+            promised = opened.metadata.num_rows
+    except FOOTER_ERRORS as error:
+        raise PredictionReadError(f"{path} cannot be read after row {rows}: {error}") from error
+    if rows != promised:
+        raise _broken(path, f"it promises {promised} rows, but has {rows}")
+
+
+def _batch_rows(path: Path, opened: pq.ParquetFile, group: int, columns: Sequence[str]) -> int:
+    """How many rows of a row group make a batch, by what their values take once they are decoded.
+
+    Encoded, a million equal values take a few bytes.
+
+    Raises:
+        PredictionReadError: If the footer contradicts itself.
+    """
+    # pyarrow ends the process when it is asked about a column chunk that it cannot understand; read
+    # from, the same chunk is an error. As a dictionary, its longest value can be seen, too.
+    text = [
+        column.path
+        for column in opened.schema
+        if column.path in columns and column.physical_type == "BYTE_ARRAY"
+    ]
+    with pq.ParquetFile(path, pre_buffer=False, read_dictionary=text) as beside:
+        first = next(beside.iter_batches(1, row_groups=[group], columns=columns), None)
+    rows = opened.metadata.row_group(group).num_rows
+    if first is None or rows < 1:
+        return 1
+    bytes_a_row = 0
+    for column in first.columns:
+        if pa.types.is_dictionary(column.type) and len(column.dictionary):
+            bytes_a_row += pc.max(pc.binary_length(column.dictionary)).as_py() or 0
+    for position, column in enumerate(opened.schema):
+        name, *nested = column.path.split(".")
+        if name not in columns:
+            continue
+        chunk = opened.metadata.row_group(group).column(position)
+        if not nested and chunk.num_values != rows:
+            raise _broken(
+                path,
+                f"row group {group} has {rows} rows, but {chunk.num_values} values of {name!r}",
+            )
+        bytes_a_row += max(8 * chunk.num_values, chunk.total_uncompressed_size) // rows
+    return rows_for(bytes_a_row)
+
+
+def _broken(path: Path, contradiction: str) -> PredictionReadError:
+    return PredictionReadError(
+        f"{path} has a broken footer: {contradiction}; expected a Parquet file that is complete"
+    )

@@ -1,0 +1,200 @@
+"""Text files that YOLO tools write, one file an image: boxes, polygons, or the classes of an image.
+
+What a line of an object holds follows from its number of fields, class number first:
+
+======================  ==========================================================================
+5                       a box without confidence: no prediction
+6                       a box and its confidence
+7                       a box, its confidence and a track id, which is not kept
+8, 10, 12, …            a polygon of 3 or more points and its confidence
+9, 11, 13, …            a polygon without confidence: no prediction
+======================  ==========================================================================
+
+With ``confidence="second"`` there are no track ids, and 7 is a polygon without confidence. The
+format cannot tell a track id from a confidence where a line has the one without the other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.versions import content_sha256
+from dagster_active_learning.readers.objects import (
+    Box,
+    DetectedObject,
+    EmptyImage,
+    Found,
+    as_box,
+    as_box_of_corners,
+    object_part,
+)
+from dagster_active_learning.readers.options import YoloOptions
+from dagster_active_learning.readers.quarantine import Reason
+from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+from dagster_active_learning.readers.text_lines import (
+    as_finite,
+    as_float,
+    as_name,
+    as_score,
+    numbered_lines,
+    raw_line,
+)
+
+OTHER = "other"
+"""The class that holds what the classes left out of a classification file have together."""
+
+
+def open_file(path: Path, options: YoloOptions) -> PredictionPart:
+    """Open the file of one image; image_id is the file's name without its suffix.
+
+    A file whose first line is ``probability name`` is a classification: one prediction, with the
+    classes of the option ``class_names`` and one more, ``"other"``, for the rest up to 1, because
+    only the likeliest classes are written. In any other file each line is an object. Rows are the
+    lines that are not blank, counted from 1. A file without lines says that no object was found.
+
+    Probabilities have two decimals. Where they are those of few classes, their sum may be 1.01 or
+    1.02 (of 3 classes in one file of 8): such a prediction goes to quarantine, for nothing is
+    renormalised. Write the whole vector to a table instead.
+
+    Raises:
+        PredictionReadError: If it cannot be read, or is a classification without ``class_names``.
+    """
+    sha256 = content_sha256([path])
+    _, first_line = next(numbered_lines(path), (0, b""))
+    if _is_classification(first_line, options.class_names):
+        if options.class_names is None:
+            raise PredictionReadError(
+                f"{path} holds the classes of an image ({raw_line(first_line)[:100]!r}), which "
+                "needs the option class_names: all names the model has, in class order"
+            )
+        names = list(options.class_names)
+        return object_part(
+            str(path),
+            lambda: _classification(path, names),
+            options,
+            class_names=[*names, OTHER if OTHER not in names else f"{OTHER} classes"],
+            bbox_unit=None,
+            sha256=sha256,
+        )
+    part = object_part(
+        str(path),
+        lambda: _objects(path, options),
+        options,
+        class_names=options.class_names,
+        bbox_unit=options.bbox_unit,
+        sha256=sha256,
+    )
+    return replace(part, empty=not first_line)
+
+
+def _is_classification(line: bytes, class_names: Sequence[str] | None) -> bool:
+    fields = line.split(maxsplit=1)
+    if len(fields) < 2 or b"." not in fields[0] or as_float(fields[0]) is None:
+        return False
+    # The classes of a model may be called 0, 1, 2, …
+    named = class_names is not None and as_name(fields[1]) in class_names
+    return named or any(as_float(field) is None for field in fields[1].split())
+
+
+def _classification(path: Path, class_names: Sequence[str]) -> Iterator[Found]:
+    """The one prediction of a file, or the first line that makes it none."""
+    probabilities: dict[str, float] = {}
+    for row_number, line in numbered_lines(path):
+        number, *rest = line.split(maxsplit=1)
+        probability = as_float(number)
+        name = as_name(rest[0]) if rest else None
+        if not rest or name in probabilities:
+            reason = Reason.UNREADABLE_OBJECT
+        elif probability is None:
+            reason = Reason.PROBABILITY_NOT_NUMBER
+        elif name is None or name not in class_names:
+            reason = Reason.UNKNOWN_CATEGORY
+        else:
+            probabilities[name] = probability
+            continue
+        yield RejectedRow(row_number, reason, raw_line(line), path.stem)
+        return
+    # Two decimals a class can exceed 1 together: the sum then says so, nothing is rescaled.
+    other = max(0.0, 1 - sum(probabilities.values()))
+    yield DetectedObject(
+        row_number=1,
+        image_id=path.stem,
+        class_probs=[*(probabilities.get(name, 0.0) for name in class_names), other],
+    )
+
+
+def _objects(path: Path, options: YoloOptions) -> Iterator[Found]:
+    empty = True
+    for row_number, line in numbered_lines(path):
+        empty = False
+        found = _object(path.stem, row_number, line, options)
+        yield (
+            RejectedRow(row_number, found, raw_line(line), path.stem)
+            if isinstance(found, Reason)
+            else found
+        )
+    if empty:
+        yield EmptyImage(path.stem)
+
+
+def _object(  # noqa: PLR0911 - a table
+    image_id: str, row_number: int, line: bytes, options: YoloOptions
+) -> DetectedObject | Reason:
+    """The object of a line, or why there is none."""
+    number, *fields = line.split()
+    if len(fields) == 6 and options.confidence == "last":
+        del fields[5]  # the track id
+    if len(fields) < 4:
+        return Reason.UNREADABLE_OBJECT
+    if len(fields) % 2 == 0:
+        return Reason.SCORE_NULL
+    category = _category(number, options.class_names)
+    if category is None:
+        return Reason.UNKNOWN_CATEGORY
+    score = as_score(fields.pop(0 if options.confidence == "second" else -1))
+    if isinstance(score, Reason):
+        return score
+    coordinates = as_finite(fields)
+    is_box = len(fields) == 4
+    if coordinates is None:
+        return Reason.BBOX_NOT_FOUR_NUMBERS if is_box else Reason.UNREADABLE_OBJECT
+    bbox = _box(coordinates, options.box) if is_box else as_box_of_corners(_bounds(coordinates))
+    if isinstance(bbox, Reason):
+        return bbox
+    return DetectedObject(
+        row_number=row_number,
+        image_id=image_id,
+        score=score,
+        category=category,
+        bbox=bbox,
+        segmentation=None if is_box else json.dumps(coordinates),
+    )
+
+
+def _category(field: bytes, class_names: Sequence[str] | None) -> str | None:
+    """The name of a class number; None if it is none. NumPy writes 0 as ``0.0`` among floats."""
+    number = as_float(field)
+    if number is None or not number.is_integer() or number < 0:
+        return None
+    if class_names is None:
+        return str(int(number))
+    return class_names[int(number)] if number < len(class_names) else None
+
+
+def _box(numbers: Sequence[float], kind: str) -> Box | Reason:
+    if kind == "xyxy":
+        return as_box_of_corners(numbers)
+    x, y, width, height = numbers
+    if kind == "xcycwh":
+        x, y = x - width / 2, y - height / 2
+    return as_box((x, y, width, height))
+
+
+def _bounds(polygon: Sequence[float]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a polygon."""
+    xs, ys = polygon[::2], polygon[1::2]
+    return min(xs), min(ys), max(xs), max(ys)

@@ -1,0 +1,363 @@
+"""A pool's manifest: the images to choose from, and which of them have their label already."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.limits import BATCH_BYTES
+from dagster_active_learning.readers.formats import csv, parquet
+from dagster_active_learning.readers.formats.jsonl import line_blocks
+from dagster_active_learning.readers.formats.parquet import FOOTER_ERRORS
+from dagster_active_learning.readers.text_lines import bounded_lines, listed_ids
+from dagster_active_learning.text import describe_names
+
+_COLUMNS: Mapping[str, pl.DataType] = MappingProxyType(
+    {
+        "image_id": pl.String(),
+        "uri": pl.String(),
+        "width": pl.Int32(),
+        "height": pl.Int32(),
+        "labeled": pl.Boolean(),
+        "label": pl.String(),
+    }
+)
+
+_TRUE = ("true", "1")
+_FALSE = ("false", "0")
+
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+"""What an image file of a folder is known by, in any case."""
+
+
+def read_images(
+    path: Path,
+    format: str,
+    *,
+    image_id: str | None = None,
+    labeled: Sequence[str] | Path | None = None,
+) -> pa.Table:
+    """Read a manifest: the images of a pool.
+
+    Args:
+        path: A CSV file with a header, a Parquet file or a JSON Lines file with a row an image. It
+            has a column image_id and may have uri, width, height, labeled (true or false, 1 or 0)
+            and label; other columns are left out. Or a COCO instances file, or a folder of images.
+        format: A name in ``MANIFEST_FORMATS``, or ``"folder"``.
+        image_id: What the id of an image is, where the format leaves a choice; see ``PoolImages``.
+        labeled: Ids of images that have their label, or a UTF-8 text file with one id a line;
+            besides those that the manifest marks.
+
+    Returns:
+        The columns of the table ``images``.
+
+    Raises:
+        PredictionReadError: If the manifest is not what the format says, has no column image_id,
+            an image without an id or with the id of another, or a value of the wrong type; or if
+            a labeled image is not in it.
+    """
+    if format == "coco":
+        images = _coco_images(path, image_id or "id")
+    elif format == "folder":
+        images = _folder_images(path, image_id or "path")
+    else:
+        images = _table_images(path, format)
+    if labeled is not None:
+        images = _mark_labeled(path, images, labeled)
+    return images.to_arrow()
+
+
+def find_image_files(folder: Path) -> list[tuple[str, int]]:
+    """The image files in a folder and the folders in it: relative path in POSIX form, and size.
+
+    Links to files count as files; links to folders are not followed. Names that begin with a dot
+    are left out, as by a glob: a Mac writes ``._1.jpg`` beside ``1.jpg``. Sorted by path.
+
+    Raises:
+        PredictionReadError: If it is no folder, cannot be read or holds no image.
+    """
+    if not os.path.isdir(folder):
+        found = "is no folder" if os.path.exists(folder) else "does not exist"
+        raise PredictionReadError(f"{folder} {found}: expected a folder of images")
+    files: list[tuple[str, int]] = []
+    try:
+        for inside, folders, names in os.walk(folder, onerror=_raise):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in names:
+                file = Path(inside, name)
+                is_image = file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+                if is_image and not name.startswith("."):
+                    relative = file.relative_to(folder).as_posix()
+                    files.append((_checked_name(folder, relative), file.stat().st_size))
+    except OSError as error:
+        raise PredictionReadError(f"{folder} cannot be read: {error}") from error
+    if not files:
+        raise PredictionReadError(
+            f"{folder} holds no image: expected files with one of the suffixes "
+            f"{', '.join(IMAGE_SUFFIXES)}"
+        )
+    return sorted(files)
+
+
+def folder_sha256(folder: Path) -> str:
+    """The SHA-256 of the paths and sizes of a folder's images; their pixels are not read."""
+    hashed = hashlib.sha256()
+    for name, size in find_image_files(folder):
+        hashed.update(f"{size} {name}\0".encode())
+    return hashed.hexdigest()
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _checked_name(folder: Path, name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise PredictionReadError(
+            f"{folder}: the file name {name!r} is not UTF-8 text: rename the file"
+        ) from error
+    return name
+
+
+def _folder_images(folder: Path, image_id: str) -> pl.DataFrame:
+    names = [name for name, _ in find_image_files(folder)]
+    ids = names if image_id == "path" else [Path(name).stem for name in names]
+    _check_unique(folder, ids, names, 'image_id="path" takes the path instead')
+    full = folder.absolute()
+    return _frame({"image_id": ids, "uri": [str(full / name) for name in names]})
+
+
+def _coco_images(path: Path, image_id: str) -> pl.DataFrame:
+    from dagster_active_learning.readers.formats.coco import first_character, table_entries
+
+    first_character(path)
+    ids: list[str] = []
+    names: list[str] = []
+    sizes: dict[str, list[int | None]] = {"width": [], "height": []}
+    for number, name, entry in table_entries(path, "images"):
+        ids.append(number)
+        names.append(name)
+        for side, values in sizes.items():
+            values.append(_pixels(f"{path}: entry {len(ids)} of images", side, entry.get(side)))
+    if not ids:
+        raise PredictionReadError(
+            f"{path} has an empty table 'images': expected at least one image"
+        )
+    _check_unique(path, ids, names, "every image has an id of its own")
+    if image_id == "file_name":
+        _check_unique(path, names, ids, 'image_id="id" takes the number instead')
+    return _frame({"image_id": ids if image_id == "id" else names, "uri": names, **sizes})
+
+
+def _pixels(where: str, side: str, value: object) -> int | None:
+    if value is None:
+        return None
+    whole = isinstance(value, float) and value.is_integer()
+    if (whole or isinstance(value, int)) and not isinstance(value, bool):
+        pixels = int(value)  # pyright: ignore[reportArgumentType]
+        if 0 <= pixels < 2**31:
+            return pixels
+    raise PredictionReadError(f"{where}: {side} is {value!r}, expected a number of pixels")
+
+
+def _frame(columns: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
+    rows = len(columns["image_id"])
+    return pl.DataFrame(
+        {name: columns.get(name, [None] * rows) for name in _COLUMNS}, schema=dict(_COLUMNS)
+    )
+
+
+def _check_unique(path: Path, ids: Sequence[str], names: Sequence[str], advice: str) -> None:
+    first: dict[str, str] = {}
+    for one, name in zip(ids, names, strict=True):
+        if one in first:
+            raise PredictionReadError(
+                f"{path}: {first[one]!r} and {name!r} have the same image_id {one!r}; {advice}"
+            )
+        first[one] = name
+
+
+def _mark_labeled(path: Path, images: pl.DataFrame, labeled: Sequence[str] | Path) -> pl.DataFrame:
+    """The images of a list have their label, whatever the manifest says about them."""
+    source = f"the list {labeled}" if isinstance(labeled, Path) else "the list given as labeled"
+    ids = pl.Series(
+        "labeled_id", _ids_in_text(labeled) if isinstance(labeled, Path) else labeled, pl.String
+    ).unique(maintain_order=True)
+    unknown = ids.filter(~ids.is_in(images["image_id"].implode()))
+    if len(unknown):
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise PredictionReadError(
+            f"{path} has no image {unknown[0]!r}{more}: {source} says that it is labeled "
+            f"({len(unknown)} of its {len(ids)} ids are not in the manifest, whose first is "
+            f"{images['image_id'].first()!r})"
+        )
+    return images.with_columns(
+        pl.when(pl.col("image_id").is_in(ids.implode()))
+        .then(statement=True)
+        .otherwise(pl.col("labeled"))
+        .alias("labeled")
+    )
+
+
+def _ids_in_text(path: Path) -> Iterable[str]:
+    return list(dict.fromkeys(line for line in listed_ids(path) if line.strip()))
+
+
+def _table_images(path: Path, format: str) -> pl.DataFrame:
+    frames: list[pl.DataFrame] = []
+    rows = held = checked = 0
+    try:
+        for found in _TABLES[format](path):
+            if "image_id" not in found.columns:
+                raise PredictionReadError(
+                    f"{path} has no column 'image_id': its columns are "
+                    f"{describe_names(found.columns)}"
+                )
+            if not found.height:
+                continue
+            frames.append(_typed_frame(path, found, rows))
+            rows += found.height
+            held += frames[-1].estimated_size()
+            # A small file may hold a billion rows, if they are equal.
+            if held > 2 * checked + BATCH_BYTES:
+                _check_ids(path, pl.concat([frame["image_id"] for frame in frames]))
+                checked = held
+    except (pl.exceptions.PolarsError, *FOOTER_ERRORS) as error:
+        raise PredictionReadError(f"{path} is not a readable {format} manifest: {error}") from error
+    if not rows:
+        raise PredictionReadError(f"{path} holds no images: expected at least one row")
+    images = pl.concat(frames)
+    _check_ids(path, images["image_id"])
+    return images
+
+
+def _read_jsonl(path: Path) -> Iterator[pl.DataFrame]:
+    with path.open("rb") as opened:
+        for lines in line_blocks(bounded_lines(path, opened)):
+            if lines:
+                yield pl.read_ndjson(b"".join(lines), infer_schema_length=None)
+
+
+def _read_parquet(path: Path) -> Iterator[pl.DataFrame]:
+    # Polars ends the process over some broken files, over which pyarrow raises.
+    with pq.ParquetFile(path) as opened:
+        names = opened.schema_arrow.names
+    if "image_id" not in names:
+        yield pl.DataFrame(schema=names)
+        return
+    for batch in parquet.read_columns(path, [name for name in names if name in _COLUMNS]):
+        # Text is not looked at before: polars would take for UTF-8 what is not.
+        batch.validate(full=True)
+        # Without metadata, which need not be UTF-8 either.
+        yield pl.DataFrame(pa.table(batch.columns, names=batch.schema.names))
+
+
+def _read_csv(path: Path) -> Iterator[pl.DataFrame]:
+    """The columns of a manifest as text: 007 is an id, not the number 7."""
+    header = csv.column_names(path)
+    columns = [name for name in header if name in _COLUMNS]
+    repeated = [name for name in columns if columns.count(name) > 1]
+    if repeated:
+        raise PredictionReadError(f"{path} has more than one column {repeated[0]!r}")
+    blanks = [name for name in header if name not in _COLUMNS and name.strip() in _COLUMNS]
+    if blanks:
+        raise PredictionReadError(
+            f"{path} has the column {blanks[0]!r}: expected {blanks[0].strip()!r} without blanks"
+        )
+    if "image_id" not in columns:
+        yield pl.DataFrame(schema=header)
+        return
+    for batch in csv.read_columns(path, columns):
+        yield pl.DataFrame(batch)
+
+
+_TABLES: Mapping[str, Callable[[Path], Iterator[pl.DataFrame]]] = MappingProxyType(
+    {"csv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}
+)
+"""What reads a manifest that is a table: some rows at a time."""
+
+
+def _typed_frame(path: Path, found: pl.DataFrame, rows_before: int) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            _typed(path, found[name], kind, rows_before)
+            if name in found.columns
+            else pl.Series(name, [None] * found.height, dtype=kind)
+            for name, kind in _COLUMNS.items()
+        ]
+    )
+
+
+def _typed(path: Path, column: pl.Series, kind: pl.DataType, rows_before: int) -> pl.Series:
+    text_types = (pl.String(), pl.Categorical(), pl.Null())
+    is_text = isinstance(column.dtype, pl.Enum) or column.dtype in text_types
+    if column.name in ("image_id", "uri") and not (is_text or column.dtype.is_integer()):
+        raise PredictionReadError(
+            f"{path}: the column {column.name} is of the type {column.dtype}, row "
+            f"{rows_before + 1} is {column[0]!r}; expected text or whole numbers"
+        )
+    if kind == pl.Boolean() and column.dtype != pl.Boolean():
+        text = column.cast(pl.String).str.strip_chars().str.to_lowercase()
+        typed = (
+            pl.DataFrame({column.name: text})
+            .select(
+                pl.when(pl.col(column.name).is_in(_TRUE))
+                .then(statement=True)
+                .when(pl.col(column.name).is_in(_FALSE))
+                .then(statement=False)
+            )
+            .to_series()
+            .alias(column.name)
+        )
+    else:
+        typed = _cast(column, kind)
+    wrong = (typed.is_null() & column.is_not_null()).arg_true()
+    if len(wrong):
+        expected = "true or false" if kind == pl.Boolean() else "a number of pixels"
+        expected = "text" if kind == pl.String() else expected
+        raise PredictionReadError(
+            f"{path}, row {rows_before + wrong[0] + 1}: {column.name} is {column[wrong[0]]!r}, "
+            f"expected {expected}"
+        )
+    return typed
+
+
+def _cast(column: pl.Series, kind: pl.DataType) -> pl.Series:
+    """The values as another type, null where they are none of it."""
+    try:
+        typed = column.cast(kind, strict=False)
+    except pl.exceptions.PolarsError:
+        return pl.Series(column.name, [None] * len(column), kind)
+    if kind != pl.Int32():
+        return typed
+    # Not 3.7 pixels, nor minus three.
+    wrong = typed < 0
+    if column.dtype.is_numeric():
+        wrong |= typed != column
+    return typed.set(wrong.fill_null(value=False), None)
+
+
+def _check_ids(path: Path, image_id: pl.Series) -> None:
+    missing = (image_id.is_null() | (image_id == "")).arg_true()
+    if len(missing):
+        raise PredictionReadError(f"{path}, row {missing[0] + 1}: the image has no image_id")
+    repeated = (~image_id.is_first_distinct()).arg_true()
+    if len(repeated):
+        row = repeated[0]
+        first = (image_id == image_id[row]).arg_true()[0]
+        raise PredictionReadError(
+            f"{path}, row {row + 1}: image_id {image_id[row]!r} stands in row {first + 1} already; "
+            "a manifest has a row an image"
+        )

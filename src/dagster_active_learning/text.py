@@ -1,0 +1,58 @@
+"""Text that is kept or shown: bounded, on one line, and UTF-8."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from dagster_active_learning.limits import RAW_CHARACTERS
+
+CELL_BYTES = 200
+"""What a text in a table takes at the most: an event has room for some hundred of them."""
+
+
+def shown(text: str, limit: int = CELL_BYTES) -> str:
+    """Text as it is, on one line and of bounded size: an id may have 10,000 characters.
+
+    What cannot be seen is written as in a Python string; of long text the middle is left out.
+
+    Args:
+        text: Any text.
+        limit: How many bytes it may take in an event, which is ASCII.
+    """
+    # More than that is cut away in any case.
+    text = text if len(text) <= 2 * limit else text[:limit] + text[-limit:]
+    literal = "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+    cut, kept = literal, limit
+    while len(json.dumps(cut)) - 2 > limit:
+        kept = kept * 3 // 4
+        cut = f"{literal[: kept // 2]}…{literal[-(kept // 2) :]}"
+    return cut
+
+
+def is_utf8(text: str) -> bool:
+    """False for half a surrogate pair, which JSON can write and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def describe_names(names: Sequence[str] | None) -> str:
+    """Class names for a message, the first few of many."""
+    if names is None:
+        return "no class names"
+    shown = ", ".join(repr(name) for name in names[:5])
+    return f"[{shown}]" if len(names) <= 5 else f"[{shown}, … {len(names)} in all]"
+
+
+def raw_text(row: Any) -> str:
+    """A row as text for the quarantine table: as it is if it is text, else as JSON."""
+    text = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, default=repr)
+    if len(text) <= RAW_CHARACTERS:
+        return text
+    return f"{text[:RAW_CHARACTERS]}… ({len(text)} characters)"
