@@ -7,6 +7,22 @@ class ActiveLearningError(Exception):
     """Base of the errors below; the message says what was found, what was expected, what to do."""
 
 
+class SettingError(ActiveLearningError, ValueError):
+    """A setting has a value that it cannot have.
+
+    Attributes:
+        setting: The name of the setting.
+    """
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(setting, message)
+        self.setting = setting
+        self._message = message
+
+    def __str__(self) -> str:
+        return self._message
+
+
 class PredictionReadError(ActiveLearningError):
     """A source of predictions, or a pool's manifest, cannot be read as what it was said to be."""
 

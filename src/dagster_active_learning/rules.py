@@ -1,12 +1,11 @@
-"""What a user declares about a model's predictions: the flow guesses none of it."""
+"""Declarations about a model's predictions, and checks of settings: the flow guesses none of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
-if TYPE_CHECKING:
-    from dagster_active_learning.acquisition.functions import AcquisitionFunction
+from dagster_active_learning.errors import SettingError
 
 Task = Literal["classification", "detection", "segmentation"]
 Inputs = Literal["probabilities", "logits", "independent"]
@@ -32,9 +31,10 @@ class Rules:
             class probabilities are null for such objects.
         images_without_predictions: Where images without predictions rank. By default last, but
             under the mean object score where their score of 0 puts them: first.
+        in_manifest: Whether only images of the pool's manifest count.
 
     Raises:
-        ValueError: If one has a value that it cannot have.
+        SettingError: If one has a value that it cannot have.
     """
 
     task: Task = "classification"
@@ -42,6 +42,7 @@ class Rules:
     aggregation: Aggregation = "mean"
     score_only: ScoreOnly | None = None
     images_without_predictions: ImagesWithoutPredictions | None = None
+    in_manifest: bool = False
 
     def __post_init__(self) -> None:
         choices = {
@@ -55,46 +56,46 @@ class Rules:
             value = getattr(self, name)
             if value not in possible:
                 listed = ", ".join(map(repr, possible))
-                raise ValueError(f"{name} is {value!r}, expected one of {listed}")
+                raise SettingError(name, f"{name} is {value!r}, expected one of {listed}")
 
     @property
     def objects(self) -> bool:
         """Whether a prediction is one object in an image."""
         return self.task != "classification"
 
-    def can_rank(self, function: AcquisitionFunction, *, has_class_probs: bool) -> bool:
-        """Whether images can have a score under a function, with class probabilities or without."""
-        return has_class_probs or function.level == "object" or self.score_only == "binary"
-
 
 def check_flag(name: str, flag: bool) -> None:
-    """Raise ValueError unless the setting is true or false: any text would count as true."""
+    """Raise SettingError unless the setting is true or false: any text would count as true."""
     if not isinstance(flag, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(
+        raise SettingError(
+            name,
             f"{name} is {flag!r}, expected true or false and no text; a template may compare, as "
-            "in {{ env.NAME == 'yes' }}"
+            "in {{ env.NAME == 'yes' }}",
         )
 
 
 def check_limit(limit: int) -> None:
-    """Raise ValueError unless a ranking can have at most ``limit`` images."""
+    """Raise SettingError unless a ranking can have at most ``limit`` images."""
     if not isinstance(limit, int) or limit < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"limit is {limit!r}, expected an integer of at least 1")
+        raise SettingError("limit", f"limit is {limit!r}, expected an integer of at least 1")
 
 
 def check_seed(seed: int) -> None:
-    """Raise ValueError unless ``seed`` can be the seed of the order of equal scores."""
+    """Raise SettingError unless ``seed`` can be the seed of the order of equal scores."""
     if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"seed is {seed!r}, expected an integer of 64 bits")
+        raise SettingError("seed", f"seed is {seed!r}, expected an integer of 64 bits")
 
 
 def check_share(name: str, share: float) -> None:
-    """Raise ValueError unless the setting is a share, from 0 to 1."""
+    """Raise SettingError unless the setting is a share, from 0 to 1."""
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"{name} is {share!r}, expected a share from 0 to 1")
+        raise SettingError(name, f"{name} is {share!r}, expected a share from 0 to 1")
 
 
 def check_lock_timeout(seconds: float) -> None:
-    """Raise ValueError unless a step can wait that long for the database."""
+    """Raise SettingError unless a step can wait that long for the database."""
     if not isinstance(seconds, (int, float)) or not seconds >= 0:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"lock_timeout_seconds is {seconds!r}, expected a number of at least 0")
+        raise SettingError(
+            "lock_timeout_seconds",
+            f"lock_timeout_seconds is {seconds!r}, expected a number of at least 0",
+        )

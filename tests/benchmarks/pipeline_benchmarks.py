@@ -300,7 +300,7 @@ def _ingest(parquet: Path, store: PoolStore, *, rules: Rules = RULES) -> None:
 
 def _score(_: Path, store: PoolStore, *, rules: Rules = RULES) -> None:
     flow.score_prediction_set(
-        store, "set", rules=rules, in_manifest=False, report=lambda _: None
+        store, "set", rules=rules, report=lambda _: None
     )  # fmt: skip
 
 

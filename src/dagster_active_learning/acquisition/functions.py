@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, Protocol
 
+from dagster_active_learning.rules import Rules
+
 
 class Bounds(Protocol):
     """Lowest and highest score for a number of classes and a kind of inputs."""
@@ -50,6 +52,10 @@ class AcquisitionFunction:
     def formula_of(self, inputs: str) -> str:
         """The formula for a kind of inputs, as ``bounds`` takes it."""
         return (inputs == "independent" and self.independent_formula) or self.formula
+
+    def can_rank(self, rules: Rules, *, has_class_probs: bool) -> bool:
+        """Whether images can have a score, with class probabilities or without."""
+        return has_class_probs or self.level == "object" or rules.score_only == "binary"
 
     def uncertainty(self, score: float, n_classes: int, inputs: str = "probabilities") -> float:
         """The score on the scale 0..1, where 1 is the most uncertain.

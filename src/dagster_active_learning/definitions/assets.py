@@ -184,7 +184,6 @@ class PoolAssets:
                     store,
                     name,
                     rules=self._rules,
-                    in_manifest=self._manifest is not None,
                     report=context.log.info,
                 )
                 images, without, means = store.score_statistics(name)

@@ -273,7 +273,7 @@ def candidates_are_fresh(run: CheckRun) -> dg.AssetCheckResult:
         [
             one.prediction_set
             for one in run.sets
-            if component.rules.can_rank(function, has_class_probs=one.has_class_probs)
+            if function.can_rank(component.rules, has_class_probs=one.has_class_probs)
         ],
         function,
         component.rules,

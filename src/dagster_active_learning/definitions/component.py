@@ -390,6 +390,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             aggregation=self.aggregation,
             score_only=self.score_only,
             images_without_predictions=self.images_without_predictions,
+            in_manifest=self.manifest is not None,
         )
 
     @cached_property

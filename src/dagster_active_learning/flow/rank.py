@@ -97,7 +97,7 @@ def _candidates(
     n_classes = len(stored.class_names) if has_class_probs else 2
     ranked = rank_images(
         store.contenders(stored.prediction_set, function, limit, in_manifest=in_manifest)
-        if rules.can_rank(function, has_class_probs=has_class_probs)
+        if function.can_rank(rules, has_class_probs=has_class_probs)
         else [],
         function,
         limit=limit,

@@ -36,7 +36,6 @@ def score_prediction_set(
     prediction_set: str,
     *,
     rules: Rules,
-    in_manifest: bool,
     report: Report,
     batch_rows: int | None = None,
 ) -> PredictionSet:
@@ -47,9 +46,8 @@ def score_prediction_set(
     Args:
         store: The pool.
         prediction_set: Name of the set.
-        rules: How predictions are scored.
-        in_manifest: Whether the pool's images are those of its manifest; otherwise they are those
-            that the model has seen.
+        rules: How predictions are scored, and whether the pool's images are those of its manifest;
+            otherwise they are those that the model has seen.
         report: Told how many predictions have been scored.
         batch_rows: How many predictions a batch has; the scores are the same for every value.
 
@@ -78,7 +76,7 @@ def score_prediction_set(
                 "was scored: materialize its scores again"
             )
         store.add_images_without_predictions(
-            prediction_set, in_manifest=in_manifest, objects=rules.objects
+            prediction_set, in_manifest=rules.in_manifest, objects=rules.objects
         )
         store.set_scoring(prediction_set, inputs=rules.inputs, aggregation=rules.aggregation)
     progress.finish()
