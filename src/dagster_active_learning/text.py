@@ -51,8 +51,12 @@ def describe_names(names: Sequence[str] | None) -> str:
 
 
 def raw_text(row: Any) -> str:
-    """A row as text for the quarantine table: as it is if it is text, else as JSON."""
+    """A row as text for the quarantine table: as it is if it is text, else as JSON.
+
+    Half a surrogate pair, for which UTF-8 has no bytes, becomes a question mark.
+    """
     text = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, default=repr)
+    text = text if is_utf8(text) else text.encode("utf-8", "replace").decode()
     if len(text) <= RAW_CHARACTERS:
         return text
     return f"{text[:RAW_CHARACTERS]}… ({len(text)} characters)"

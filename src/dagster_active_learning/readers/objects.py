@@ -18,13 +18,9 @@ import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.options import ObjectOptions
-from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import (
-    PredictionPart,
-    RejectedRow,
-    prediction_batch,
-    with_rejected,
-)
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow, with_rejected
+from dagster_active_learning.readers.stream import PredictionPart, prediction_batch
+from dagster_active_learning.readers.text_lines import numbered_lines, raw_line
 from dagster_active_learning.text import describe_names
 
 OBJECTS_A_BATCH = 8_192
@@ -64,6 +60,27 @@ class EmptyImage:
 
 
 Found = DetectedObject | EmptyImage | RejectedRow
+
+
+def objects_of_lines(
+    path: Path, read_object: Callable[[int, bytes], DetectedObject | Reason]
+) -> Iterator[Found]:
+    """The objects of a text file about one image, whose id is the file's name without its suffix.
+
+    Args:
+        path: The file. One without lines says that no object was found.
+        read_object: Makes an object, or the reason why there is none, of a row number and a line.
+    """
+    row_number = 0
+    for row_number, line in numbered_lines(path):
+        found = read_object(row_number, line)
+        yield (
+            RejectedRow(row_number, found, raw_line(line), path.stem)
+            if isinstance(found, Reason)
+            else found
+        )
+    if row_number == 0:
+        yield EmptyImage(path.stem)
 
 
 def object_part(
@@ -151,6 +168,22 @@ def as_box_of_corners(values: object) -> Box | Reason:
         return Reason.BBOX_NOT_FOUR_NUMBERS
     left, top, right, bottom = corners
     return as_box((left, top, right - left, bottom - top))
+
+
+def read_probabilities(values: object, n_classes: int | None = None) -> list[float] | Reason:
+    """A JSON list of one number per class, or why it is none; any number of them by default."""
+    if values is None:
+        return Reason.CLASS_PROBS_NULL
+    if not isinstance(values, list):
+        return Reason.CLASS_PROBS_NOT_LIST
+    if not values:
+        return Reason.CLASS_PROBS_EMPTY
+    if any(value is None for value in values):
+        return Reason.PROBABILITY_NULL
+    numbers = [number for value in values if (number := as_number(value)) is not None]
+    if len(numbers) != len(values):
+        return Reason.PROBABILITY_NOT_NUMBER
+    return numbers if n_classes in (None, len(numbers)) else Reason.OTHER_CLASS_COUNT
 
 
 def names_in_source(

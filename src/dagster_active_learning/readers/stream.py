@@ -17,7 +17,7 @@ import pyarrow as pa
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.limits import BATCH_BYTES, DEFAULT_BATCH_ROWS, SMALL_BATCH_ROWS
-from dagster_active_learning.text import describe_names, raw_text
+from dagster_active_learning.text import describe_names
 
 ImagesNamed = Literal["predicted", "seen", "one"]
 """Which images a file names: those that have predictions, all that the model saw, or a single one.
@@ -47,16 +47,6 @@ def canonical_schema(value_type: pa.DataType) -> pa.Schema:
             ("raw", pa.string()),
         ]
     )
-
-
-@dataclass(frozen=True, slots=True)
-class RejectedRow:
-    """A row that is no prediction: where it stands in its source (from 1), why, and what it is."""
-
-    row_number: int
-    reason: str
-    raw: str
-    image_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -220,22 +210,6 @@ def prediction_batch(rows: int, **columns: pa.Array) -> pa.RecordBatch:
         ],
         names=names,
     )
-
-
-def with_rejected(batch: pa.RecordBatch, rejected: Sequence[RejectedRow]) -> pa.RecordBatch:
-    """The rows of a batch and the rejected ones, in the order of their numbers."""
-    if not rejected:
-        return batch
-    refused = prediction_batch(
-        len(rejected),
-        image_id=pa.array([row.image_id for row in rejected], pa.string()),
-        class_probs=pa.nulls(len(rejected), batch.column("class_probs").type),
-        row_number=pa.array([row.row_number for row in rejected], pa.int64()),
-        reason=pa.array([row.reason for row in rejected], pa.string()),
-        raw=pa.array([raw_text(row.raw) for row in rejected], pa.string()),
-    )
-    table = pa.Table.from_batches([batch, refused]).sort_by("row_number")
-    return table.combine_chunks().to_batches()[0]
 
 
 def boxes_array(boxes: npt.NDArray[np.float64], given: npt.NDArray[np.bool_]) -> pa.ListArray:

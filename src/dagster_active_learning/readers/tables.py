@@ -29,13 +29,8 @@ from dagster_active_learning.readers.columns import (
     read_scores,
 )
 from dagster_active_learning.readers.options import FixedColumns, TableOptions
-from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import (
-    PredictionPart,
-    RejectedRow,
-    prediction_batch,
-    with_rejected,
-)
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow, with_rejected
+from dagster_active_learning.readers.stream import PredictionPart, prediction_batch
 from dagster_active_learning.text import describe_names, is_utf8, raw_text
 
 MOST_COLUMNS = 50_000

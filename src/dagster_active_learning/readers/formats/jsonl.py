@@ -18,8 +18,8 @@ from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.limits import SMALL_BATCH_ROWS
 from dagster_active_learning.readers.objects import as_number, four_numbers
 from dagster_active_learning.readers.options import TableOptions
-from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow
+from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.tables import (
     Layout,
     TableBatch,

@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.versions import content_sha256
-from dagster_active_learning.readers.formats.rvc import read_probabilities
 from dagster_active_learning.readers.json_stream import ShallowFile
 from dagster_active_learning.readers.objects import (
     DetectedObject,
@@ -22,11 +21,12 @@ from dagster_active_learning.readers.objects import (
     as_number,
     names_in_source,
     object_part,
+    read_probabilities,
 )
 from dagster_active_learning.readers.options import ObjectOptions
-from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
-from dagster_active_learning.text import raw_text
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow
+from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.text import is_utf8, raw_text
 
 SCHEMA_FILE = "schema.json"
 PIECE_BYTES = 2**20
@@ -109,7 +109,7 @@ def _read_schema(path: Path, _modified: int, _size: int) -> Schema:
     for position, category in enumerate(listed):
         number = _as_integer(category.get("id")) if isinstance(category, dict) else None
         name = category.get("name") if isinstance(category, dict) else None
-        if number is None or not isinstance(name, str) or not _is_utf8(name):
+        if number is None or not isinstance(name, str) or not is_utf8(name):
             raise PredictionReadError(
                 f"{path}: category {position} is {raw_text(category)[:200]!r}, expected an object "
                 "with an integer as id and text as name"
@@ -150,9 +150,9 @@ def _objects(path: Path, schema: Schema) -> Iterator[Found]:
             '{"file_name": ..., "predictions": [...]}'
         )
     image_id = document.get("file_name")
-    if not isinstance(image_id, str) or not image_id or not _is_utf8(image_id):
+    if not isinstance(image_id, str) or not image_id or not is_utf8(image_id):
         # The file cannot say which image it is about: all it holds is one row.
-        yield RejectedRow(1, _name_fault(image_id), _raw(document))
+        yield RejectedRow(1, _name_fault(image_id), raw_text(document))
         return
     if not document["predictions"]:
         yield EmptyImage(image_id)
@@ -201,17 +201,8 @@ def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> 
             bbox=bbox,
             segmentation=None if segmentation is None else json.dumps(segmentation),
         )
-    return RejectedRow(row_number, reason, _raw(prediction), image_id)
+    return RejectedRow(row_number, reason, raw_text(prediction), image_id)
 
 
 def _as_integer(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether text is without lone surrogates, which JSON can write and Arrow cannot hold."""
-    return text.encode("utf-8", "replace").decode() == text
-
-
-def _raw(value: Any) -> str:
-    return raw_text(value).encode("utf-8", "replace").decode()

@@ -19,8 +19,8 @@ from dagster_active_learning.readers.objects import (
     object_part,
 )
 from dagster_active_learning.readers.options import ObjectOptions
-from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow
+from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.text import raw_text
 
 

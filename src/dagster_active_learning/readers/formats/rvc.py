@@ -16,13 +16,13 @@ from dagster_active_learning.readers.objects import (
     EmptyImage,
     Found,
     as_box_of_corners,
-    as_number,
     names_in_source,
     object_part,
+    read_probabilities,
 )
 from dagster_active_learning.readers.options import RvcOptions
-from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow
+from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.text_lines import listed_ids
 from dagster_active_learning.text import raw_text
 
@@ -141,19 +141,3 @@ def _object(row_number: int, image_id: str, detection: Any, classes: Sequence[st
         category=classes[label_probs.index(score)],
         bbox=bbox,
     )
-
-
-def read_probabilities(values: object, n_classes: int) -> list[float] | Reason:
-    """A JSON list of one number a class, or why it is none."""
-    if values is None:
-        return Reason.CLASS_PROBS_NULL
-    if not isinstance(values, list):
-        return Reason.CLASS_PROBS_NOT_LIST
-    if not values:
-        return Reason.CLASS_PROBS_EMPTY
-    if any(value is None for value in values):
-        return Reason.PROBABILITY_NULL
-    numbers = [number for value in values if (number := as_number(value)) is not None]
-    if len(numbers) != len(values):
-        return Reason.PROBABILITY_NOT_NUMBER
-    return numbers if len(numbers) == n_classes else Reason.OTHER_CLASS_COUNT
