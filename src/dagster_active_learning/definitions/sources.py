@@ -206,7 +206,7 @@ class PredictionAsset(PredictionSource):
         options = self._options
         if options.class_column_prefix is not None:
             class_columns = [options.class_column_prefix + name for name in class_names]
-        elif options.one_column_a_class:
+        elif options.one_column_per_class:
             class_columns = list(options.class_columns or ())
         else:
             class_columns = [options.class_probs_column]

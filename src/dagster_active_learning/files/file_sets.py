@@ -24,7 +24,7 @@ from dagster_active_learning.files.find import files_of, matching
 from dagster_active_learning.files.versions import Version
 
 CHUNK_BYTES = 2**20
-"""What is read at once to be hashed; the deadline is looked at in between."""
+"""Bytes read at once to be hashed; the deadline is looked at in between."""
 
 _STAND_IN = "PLACEHOLDERSTANDSHERE"
 """Letters only: neither fsspec nor a regular expression makes anything else of them."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from dagster_active_learning.errors import PredictionReadError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
-"""What an image file of a folder is known by, in any case."""
+"""The suffixes of image files, in any case."""
 
 
 def find_image_files(folder: Path) -> list[tuple[str, int]]:

@@ -45,12 +45,13 @@ def read_images(
     """Read a manifest: the images of a pool.
 
     Args:
-        path: A CSV file with a header, a Parquet file or a JSON Lines file with a row an image. It
-            has a column image_id and may have uri, width, height, labeled (true or false, 1 or 0)
-            and label; other columns are left out. Or a COCO instances file, or a folder of images.
+        path: A CSV file with a header, a Parquet file or a JSON Lines file with one row per image.
+            It has a column image_id and may have uri, width, height, labeled (true or false, 1 or
+            0) and label; other columns are left out. Or a COCO instances file, or a folder of
+            images.
         format: A name in ``MANIFEST_FORMATS``, or ``"folder"``.
-        image_id: What the id of an image is, where the format leaves a choice; see ``PoolImages``.
-        labeled: Ids of images that have their label, or a UTF-8 text file with one id a line;
+        image_id: The source of an image's id, where the format leaves a choice; see ``PoolImages``.
+        labeled: Ids of images that have their label, or a UTF-8 text file with one id per line;
             besides those that the manifest marks.
 
     Returns:
@@ -122,12 +123,13 @@ def _frame(columns: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
 
 def _check_unique(path: Path, ids: Sequence[str], names: Sequence[str], advice: str) -> None:
     first: dict[str, str] = {}
-    for one, name in zip(ids, names, strict=True):
-        if one in first:
+    for image_id, name in zip(ids, names, strict=True):
+        if image_id in first:
             raise PredictionReadError(
-                f"{path}: {first[one]!r} and {name!r} have the same image_id {one!r}; {advice}"
+                f"{path}: {first[image_id]!r} and {name!r} have the same image_id {image_id!r}; "
+                f"{advice}"
             )
-        first[one] = name
+        first[image_id] = name
 
 
 def _mark_labeled(path: Path, images: pl.DataFrame, labeled: Sequence[str] | Path) -> pl.DataFrame:
@@ -160,16 +162,16 @@ def _table_images(path: Path, format: str) -> pl.DataFrame:
     frames: list[pl.DataFrame] = []
     rows = held = checked = 0
     try:
-        for found in _TABLES[format](path):
-            if "image_id" not in found.columns:
+        for frame in _TABLES[format](path):
+            if "image_id" not in frame.columns:
                 raise PredictionReadError(
                     f"{path} has no column 'image_id': its columns are "
-                    f"{describe_names(found.columns)}"
+                    f"{describe_names(frame.columns)}"
                 )
-            if not found.height:
+            if not frame.height:
                 continue
-            frames.append(_typed_frame(path, found, rows))
-            rows += found.height
+            frames.append(_typed_frame(path, frame, rows))
+            rows += frame.height
             held += frames[-1].estimated_size()
             # A small file may hold a billion rows, if they are equal.
             if held > 2 * checked + BATCH_BYTES:
@@ -227,15 +229,15 @@ def _read_csv(path: Path) -> Iterator[pl.DataFrame]:
 _TABLES: Mapping[str, Callable[[Path], Iterator[pl.DataFrame]]] = MappingProxyType(
     {"csv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}
 )
-"""What reads a manifest that is a table: some rows at a time."""
+"""Functions that read a manifest that is a table, some rows at a time."""
 
 
-def _typed_frame(path: Path, found: pl.DataFrame, rows_before: int) -> pl.DataFrame:
+def _typed_frame(path: Path, frame: pl.DataFrame, rows_before: int) -> pl.DataFrame:
     return pl.DataFrame(
         [
-            _typed(path, found[name], kind, rows_before)
-            if name in found.columns
-            else pl.Series(name, [None] * found.height, dtype=kind)
+            _typed(path, frame[name], kind, rows_before)
+            if name in frame.columns
+            else pl.Series(name, [None] * frame.height, dtype=kind)
             for name, kind in _COLUMNS.items()
         ]
     )
@@ -300,5 +302,5 @@ def _check_ids(path: Path, image_id: pl.Series) -> None:
         first = (image_id == image_id[row]).arg_true()[0]
         raise PredictionReadError(
             f"{path}, row {row + 1}: image_id {image_id[row]!r} stands in row {first + 1} already; "
-            "a manifest has a row an image"
+            "a manifest has one row per image"
         )

@@ -60,9 +60,9 @@ def _fetch(path: str, folder: Path, format: Format, companion: str | None) -> di
         ).get("")
 
     try:
-        found = find()
-        addresses = found.download(folder) if found else {}
-        changed = find() != found
+        files = find()
+        addresses = files.download(folder) if files else {}
+        changed = find() != files
     except (OSError, ValueError) as error:
         raise PredictionReadError(f"{path} cannot be fetched: {error}") from error
     if not addresses:

@@ -1,4 +1,4 @@
-"""What every reader yields: Arrow batches of canonical columns, file by file.
+"""Arrow batches of canonical columns, file by file: the yield of every reader.
 
 A row that cannot be read as a prediction is not left out: it comes in its place with a ``reason``
 and, as ``raw``, what was there, so that whoever stores the rows can keep it in quarantine.
@@ -20,7 +20,7 @@ from dagster_active_learning.limits import BATCH_BYTES, DEFAULT_BATCH_ROWS, SMAL
 from dagster_active_learning.text import describe_names
 
 ImagesNamed = Literal["predicted", "seen", "one"]
-"""Which images a file names: those that have predictions, all that the model saw, or a single one.
+"""The images that a file names: those with predictions, all that the model saw, or a single one.
 
 A file of the first kind without rows says that the model found nothing. A file of the last kind is
 all that is said about its image.
@@ -55,7 +55,7 @@ class PredictionPart:
 
     Attributes:
         source: The file's path, or what names the table or query.
-        class_names: Class names in class order, or None where the source does not say.
+        class_names: Class names in class order, or None where the source does not give them.
         value_type: float32 or float64.
         batches: Starts reading; yields batches of the canonical columns but ``source``.
         sha256: The hash of the content; complete once the batches have been read.
@@ -80,7 +80,7 @@ class PredictionStream:
     Attributes:
         name: The path, glob, asset key or query the predictions come from.
         parts: The files, in the order in which they are read.
-        class_names: Class names in class order, or None where the source does not say.
+        class_names: Class names in class order, or None where the source does not give them.
         value_type: float32 or float64: the widest of the parts.
         bbox_unit: What boxes are measured in, where there are boxes.
         batch_rows: The most rows a batch holds.
@@ -120,7 +120,7 @@ class PredictionStream:
                     rows = self._with_source(batch.slice(start, self.batch_rows), part.source)
                     waiting_rows += len(rows)
                     waiting_bytes += rows.nbytes
-                    # A folder of small files makes few batches, not one a file.
+                    # A folder of small files makes few batches, not one per file.
                     if (
                         waiting_rows > min(self.batch_rows, SMALL_BATCH_ROWS)
                         or waiting_bytes > BATCH_BYTES
@@ -152,7 +152,7 @@ def _check_only_file(image_id: str | None, source: str, files: dict[str, str]) -
     if image_id is not None and files.setdefault(image_id, source) != source:
         raise PredictionReadError(
             f"{files[image_id]} and {source} are both about the image {image_id!r}: expected one "
-            "file an image; give one of the images another id, or read their folders as two "
+            "file per image; give one of the images another id, or read their folders as two "
             "prediction sets"
         )
 
@@ -177,15 +177,15 @@ def open_stream(
     telling = [part for part in parts if not part.empty] or parts
     first = telling[0]
     for part in telling[1:]:
-        for one, other in (
+        for names, first_names in (
             (part.class_names, first.class_names),
             (part.names_in_file, first.names_in_file),
         ):
-            if one != other:
+            if names != first_names:
                 raise PredictionReadError(
-                    f"{part.source} has the classes {describe_names(one)}, but {first.source} has "
-                    f"{describe_names(other)}: the files of one prediction set must have the same "
-                    "classes in the same order"
+                    f"{part.source} has the classes {describe_names(names)}, but {first.source} "
+                    f"has {describe_names(first_names)}: the files of one prediction set must have "
+                    "the same classes in the same order"
                 )
     wide = any(part.value_type == pa.float64() for part in parts)
     return PredictionStream(

@@ -37,7 +37,7 @@ _NAME_KEYS = {"images": "file_name", "categories": "name"}
 
 @dataclass(frozen=True)
 class CocoTables:
-    """What the numbers of a results file stand for, by their text; None where nothing says it."""
+    """The names of a results file's numbers, by their text; None where no table gives them."""
 
     images: dict[str, str] | None = None
     categories: dict[str, str] | None = None
@@ -63,10 +63,10 @@ def open_file(path: Path, options: CocoOptions) -> PredictionPart:
             tables = _read_own_tables(path) if has_own_tables else CocoTables()
         without_object = dict.fromkeys(tables.images or ()) if has_own_tables else {}
         for number, row in enumerate(json_items(path, rows, "detections"), start=1):
-            found, image = _read_row(row, number, tables, options.class_names)
+            detection, image = _read_row(row, number, tables, options.class_names)
             if image is not None:
                 without_object.pop(image, None)
-            yield found
+            yield detection
         for image in without_object:
             yield EmptyImage((tables.images or {})[image])
 
@@ -95,16 +95,16 @@ def first_character(path: Path) -> bytes:
         raise PredictionReadError(f"{path} is not UTF-8 text: write the JSON file as UTF-8")
     first = beginning.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     if first not in (b"[", b"{"):
-        found = f"begins with {beginning[:20]!r}" if beginning else "is empty"
-        raise PredictionReadError(f"{path} {found}: expected the JSON of a COCO file")
+        fault = f"begins with {beginning[:20]!r}" if beginning else "is empty"
+        raise PredictionReadError(f"{path} {fault}: expected the JSON of a COCO file")
     return first
 
 
 def _check_instances(instances: Path) -> None:
     if not os.path.isfile(instances):
-        found = "is no file" if os.path.exists(instances) else "does not exist"
+        fault = "is no file" if os.path.exists(instances) else "does not exist"
         raise PredictionReadError(
-            f"{instances} {found}: the option instances is the path of a COCO file with the "
+            f"{instances} {fault}: the option instances is the path of a COCO file with the "
             "tables 'images' and 'categories'"
         )
     first_character(instances)
@@ -268,7 +268,7 @@ def _detection(row: dict[str, Any], number: int, image_id: str, category: str) -
 
 
 def _is_mask(segmentation: Any) -> bool:
-    """Whether it is polygons or a run-length encoding."""
+    """True for polygons and for a run-length encoding."""
     if isinstance(segmentation, dict):
         return "counts" in segmentation and "size" in segmentation
     return isinstance(segmentation, list)

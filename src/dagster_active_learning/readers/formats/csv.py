@@ -113,7 +113,7 @@ def _first_row(path: Path) -> Path | pa.BufferReader:
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Some columns of a CSV file as text, for tables in which each row must be right.
+    """Columns of a CSV file as text, for tables in which each row must be right.
 
     Args:
         path: A file with a header row.
@@ -153,8 +153,8 @@ def _parse(
 
     ``reject`` gets the others, at the latest before the batch of their block comes.
 
-    Whether a quote is open at the end depends on all the text before it, and only the parser knows
-    that text. So it gets one row more, which has a field too many: if the parser does not reject
+    All the text before the end decides if a quote is open there, and only the parser knows that
+    text. So it gets one row more, which has a field too many: if the parser does not reject
     this row, an open quote has taken it.
     """
     end_row = uuid4().hex + "," * len(header)

@@ -1,4 +1,4 @@
-"""Objects in the text files of the KITTI devkit, one file an image.
+"""Objects in the text files of the KITTI devkit, one file per image.
 
 A line holds 16 columns: type, truncated, occluded, alpha, left, top, right, bottom, height, width,
 length, x, y, z, rotation_y, score. Boxes are in pixels and may reach outside the image; the score

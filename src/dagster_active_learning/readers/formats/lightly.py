@@ -1,4 +1,4 @@
-"""Lightly predictions: one JSON file an image, and ``schema.json`` above them."""
+"""Lightly predictions: one JSON file per image, and ``schema.json`` above them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TASKS_FILE = "tasks.json"
 
 @dataclass(frozen=True)
 class Schema:
-    """What ``schema.json`` says.
+    """The content of ``schema.json``.
 
     Attributes:
         task: The task's type, for example ``"object-detection"``; empty where it is not given.
@@ -71,8 +71,8 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
     is_schema = path.name == SCHEMA_FILE
     schema_path = path if is_schema else _find_schema(path)
     sha256 = content_sha256([path] if is_schema else [path, schema_path])
-    found = schema_path.stat()
-    schema = _read_schema(schema_path, found.st_mtime_ns, found.st_size)
+    status = schema_path.stat()
+    schema = _read_schema(schema_path, status.st_mtime_ns, status.st_size)
     return object_part(
         str(path),
         lambda: () if is_schema else _objects(path, schema),
@@ -167,23 +167,23 @@ def _name_fault(file_name: object) -> Reason:
 
 
 def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> Found:
-    found = prediction if isinstance(prediction, dict) else {}
-    category_id = _as_integer(found.get("category_id"))
+    keys = prediction if isinstance(prediction, dict) else {}
+    category_id = _as_integer(keys.get("category_id"))
     category = None if category_id is None else schema.categories.get(category_id)
-    given = found.get("probabilities")
-    class_probs = None if given is None else read_probabilities(given, len(schema.categories))
+    listed = keys.get("probabilities")
+    class_probs = None if listed is None else read_probabilities(listed, len(schema.categories))
     if isinstance(class_probs, list) and len(class_probs) == 1:
         class_probs = None  # Of one class it says nothing: the score does.
-    score = as_number(found.get("score"))
-    bbox = as_box(found["bbox"]) if "bbox" in found else None
-    segmentation = found.get("segmentation")
+    score = as_number(keys.get("score"))
+    bbox = as_box(keys["bbox"]) if "bbox" in keys else None
+    segmentation = keys.get("segmentation")
     if category_id is None:
         reason = Reason.UNREADABLE_OBJECT
     elif category is None:
         reason = Reason.UNKNOWN_CATEGORY
     elif isinstance(class_probs, Reason):
         reason = class_probs
-    elif score is None and found.get("score") is not None:
+    elif score is None and keys.get("score") is not None:
         reason = Reason.SCORE_NOT_NUMBER
     elif score is None and class_probs is None:
         reason = Reason.SCORE_NULL

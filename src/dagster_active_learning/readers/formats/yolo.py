@@ -1,6 +1,6 @@
-"""Text files that YOLO tools write, one file an image: boxes, polygons, or the classes of an image.
+"""Text files that YOLO tools write, one per image: boxes, polygons, or the classes of the image.
 
-What a line of an object holds follows from its number of fields, class number first:
+The number of fields, class number first, tells what a line of an object holds:
 
 ======================  ==========================================================================
 5                       a box without confidence: no prediction
@@ -120,7 +120,7 @@ def _classification(path: Path, class_names: Sequence[str]) -> Iterator[Found]:
             continue
         yield RejectedRow(row_number, reason, raw_line(line), path.stem)
         return
-    # Two decimals a class can exceed 1 together: the sum then says so, nothing is rescaled.
+    # Two decimals per class can exceed 1 together: the sum then shows it, nothing is rescaled.
     other = max(0.0, 1 - sum(probabilities.values()))
     yield DetectedObject(
         row_number=1,
