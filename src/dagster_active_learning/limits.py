@@ -1,4 +1,4 @@
-"""Bounds that hold everywhere: what a batch and a kept text may take."""
+"""Bounds that hold everywhere: the size of a batch and of a text that is kept."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SMALL_BATCH_ROWS = 8_192
 """Batches are joined as long as they are smaller than this together."""
 
 RAW_CHARACTERS = 10_000
-"""What is kept of a row in quarantine; a longer one is cut and says how long it was."""
+"""Characters kept of a row in quarantine; a longer one is cut, with its length behind it."""
 
 
-def rows_for(bytes_a_row: int) -> int:
-    """How many rows make a batch of ``BATCH_BYTES``."""
-    return max(1, min(DEFAULT_BATCH_ROWS, BATCH_BYTES // max(1, bytes_a_row)))
+def rows_for(bytes_per_row: int) -> int:
+    """The number of rows that make a batch of ``BATCH_BYTES``."""
+    return max(1, min(DEFAULT_BATCH_ROWS, BATCH_BYTES // max(1, bytes_per_row)))

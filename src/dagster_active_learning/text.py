@@ -9,13 +9,13 @@ from typing import Any
 from dagster_active_learning.limits import RAW_CHARACTERS
 
 CELL_BYTES = 200
-"""What a text in a table takes at the most: an event has room for some hundred of them."""
+"""Bytes of a text in a table, at the most: an event has room for some hundred of them."""
 
 
 def shown(text: str, limit: int = CELL_BYTES) -> str:
     """Text as it is, on one line and of bounded size: an id may have 10,000 characters.
 
-    What cannot be seen is written as in a Python string; of long text the middle is left out.
+    Invisible characters are written as in a Python string; of long text the middle is left out.
 
     Args:
         text: Any text.
@@ -24,7 +24,8 @@ def shown(text: str, limit: int = CELL_BYTES) -> str:
     # More than that is cut away in any case.
     text = text if len(text) <= 2 * limit else text[:limit] + text[-limit:]
     literal = "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
     )
     cut, kept = literal, limit
     while len(json.dumps(cut)) - 2 > limit:
@@ -51,8 +52,12 @@ def describe_names(names: Sequence[str] | None) -> str:
 
 
 def raw_text(row: Any) -> str:
-    """A row as text for the quarantine table: as it is if it is text, else as JSON."""
+    """A row as text for the quarantine table: as it is if it is text, else as JSON.
+
+    Half a surrogate pair, for which UTF-8 has no bytes, becomes a question mark.
+    """
     text = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, default=repr)
+    text = text if is_utf8(text) else text.encode("utf-8", "replace").decode()
     if len(text) <= RAW_CHARACTERS:
         return text
     return f"{text[:RAW_CHARACTERS]}… ({len(text)} characters)"

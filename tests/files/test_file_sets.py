@@ -74,7 +74,7 @@ CASES = {
     "special characters": (f"p.{KEY}.csv", {}, {"b*": ["p.b*.csv"]}),
     "a list beside each": (
         f"{KEY}.txt",
-        {"beside": "{stem}.csv"},
+        {"companion": "{stem}.csv"},
         {"may": ["may.csv", "may.txt"]},
     ),
     "no key": ("runs/*/x.csv", {}, {"": ["runs/june/x.csv", "runs/may/x.csv"]}),
@@ -133,6 +133,41 @@ def test_what_is_found_locally_is_what_is_read(tmp_path):
     ):
         found = find_file_sets(f"{tmp_path}/{pattern}")[""]
         assert sorted(found.versions) == [str(file) for file in find_files(tmp_path / pattern)]
+
+
+# A path or a glob, and the glob of the files that a folder stands for.
+MEANINGS = [
+    ("*a*.csv", None),
+    ("[!p]*.csv", None),
+    ("a [1].csv", None),
+    ("a [[]1].csv", None),
+    ("p.b*.csv", None),
+    ("pre?ix.csv", None),
+    ("**/x.csv", None),
+    ("**/**/x.csv", None),
+    ("**/may/**/*.csv", None),
+    (".*.csv", None),
+    ("runs/.old/*.csv", None),
+    ("runs/.*/x.csv", None),
+    ("labels/*/*", None),
+    ("labels/may", "*.txt"),
+    ("labels/*", "*.txt"),
+    ("task", "**/*.json"),
+    ("runs", "**/*.csv"),
+    ("runs/.old", "*.csv"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "files_in_folder"), MEANINGS)
+def test_a_path_means_the_same_files_wherever_they_are(root, tmp_path, pattern, files_in_folder):
+    _, path, address = root
+    for file in FILES:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(file)
+    sets = find_file_sets(f"{address}/{pattern}", files_in_folder=files_in_folder)
+    files = find_files(tmp_path / pattern, files_in_folder)
+    expected = sorted(file.relative_to(tmp_path).as_posix() for file in files)
+    assert names(sets, path) == {"": expected}
 
 
 def test_a_link_to_nothing_is_no_file(tmp_path):

@@ -370,7 +370,7 @@ BROKEN_FILES = {
     "npy without ids": (
         lambda f: (np.save(f / "p.npy", np.array(PROBS)), f / "p.npy")[1], {"format": "npy"}, "no list of image ids",
     ),
-    "npy with too few ids": (lambda f: write_npy(f, np.array(PROBS), ["a"]), {"format": "npy"}, "one id a row"),
+    "npy with too few ids": (lambda f: write_npy(f, np.array(PROBS), ["a"]), {"format": "npy"}, "one id per row"),
     "npy of one dimension": (lambda f: write_npy(f, np.array([0.5, 0.5])), {"format": "npy"}, "expected class probabilities"),
     "npy of text": (lambda f: write_npy(f, np.array([["a", "b"]])), {"format": "npy"}, "expected class probabilities"),
     "npy of pickled objects": (lambda f: write_npy(f, np.array([[None, 1]], object)), {"format": "npy"}, "pickled arrays are refused"),

@@ -159,7 +159,7 @@ class PredictionFiles(PredictionSource):
             self.path,
             placeholder=PLACEHOLDER if partitioned else None,
             files_in_folder=FORMATS[self.format].files_in_folder,
-            beside=getattr(self._checked, "image_ids", None),
+            companion=getattr(self._checked, "image_ids", None),
             schema_file=FORMATS[self.format].schema_file,
             local_file=getattr(self._checked, "instances", None),
         )
@@ -206,7 +206,7 @@ class PredictionAsset(PredictionSource):
         options = self._options
         if options.class_column_prefix is not None:
             class_columns = [options.class_column_prefix + name for name in class_names]
-        elif options.one_column_a_class:
+        elif options.one_column_per_class:
             class_columns = list(options.class_columns or ())
         else:
             class_columns = [options.class_probs_column]
@@ -357,8 +357,9 @@ class PoolImages:
             PredictionReadError: If the manifest is missing or not one, or a labeled image is not
                 in it.
         """
+        from dagster_active_learning.files.image_folder import folder_sha256
         from dagster_active_learning.files.versions import combined_sha256, content_sha256
-        from dagster_active_learning.readers.manifest import folder_sha256, read_images
+        from dagster_active_learning.readers.manifest import read_images
 
         files = [] if self.format == "folder" else find_files(self.path)
         files += find_files(self.labeled) if isinstance(self.labeled, Path) else []

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def is_address(path: str) -> bool:
-    """Whether a path is an address such as ``"s3://bucket/may.parquet"``, for fsspec."""
+    """True for a path that is an address such as ``"s3://bucket/may.parquet"``, for fsspec."""
     return "://" in path

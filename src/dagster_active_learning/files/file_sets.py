@@ -1,8 +1,4 @@
-"""Files that belong together, on local disks and on every filesystem that fsspec knows.
-
-What a path or a glob stands for locally is what ``readers.find_files`` makes of it; elsewhere it is
-what fsspec makes of it, which comes to the same for ``*``, ``?``, ``[…]`` and ``**``.
-"""
+"""Files that belong together, on local disks and on every filesystem that fsspec knows."""
 
 from __future__ import annotations
 
@@ -11,13 +7,12 @@ import hashlib
 import os
 import posixpath
 import re
-import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
@@ -25,39 +20,14 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import glob_translate
 
 from dagster_active_learning.files.addresses import is_address
+from dagster_active_learning.files.find import files_of, matching
+from dagster_active_learning.files.versions import Version
 
 CHUNK_BYTES = 2**20
-"""What is read at once to be hashed; the deadline is looked at in between."""
+"""Bytes read at once to be hashed; the deadline is looked at in between."""
 
 _STAND_IN = "PLACEHOLDERSTANDSHERE"
 """Letters only: neither fsspec nor a regular expression makes anything else of them."""
-
-_MARKS = frozenset({
-    "blobid", "checksum", "contentmd5", "crc", "created", "digest", "etag", "generation", "hex",
-    "lastmodified", "md5checksum", "md5hash", "modificationtime", "modified", "modifiedtime",
-    "modify", "mtime", "sha", "updated", "versionid",
-})  # fmt: skip
-"""What filesystems say of a file that is another when it was written again, each in its own words:
-lower case, without ``-`` and ``_``. All they say would be too much: when a file was last read, or
-the address that one answer is good for, is another at each look."""
-
-
-class Version(NamedTuple):
-    """What a filesystem says of a file.
-
-    Attributes:
-        size: In bytes; None where it does not say.
-        mark: Another text when the file was written again; empty where it says nothing of the kind.
-    """
-
-    size: int | None
-    mark: str
-
-
-class _Entry(NamedTuple):
-    path: str
-    is_folder: bool
-    version: Version
 
 
 @dataclass(frozen=True)
@@ -66,8 +36,8 @@ class FileSet:
 
     Attributes:
         filesystem: Where they are.
-        versions: What is said of each, by path.
-        local_versions: The same for a local file that is read with them, wherever they are.
+        versions: The version of each file, by path.
+        local_versions: The version of a local file that is read with them, wherever they are.
     """
 
     filesystem: AbstractFileSystem
@@ -77,14 +47,14 @@ class FileSet:
     def version(self, deadline: float = float("inf")) -> str:
         """16 hexadecimal digits that change with any file.
 
-        Known without reading one, but those of which the filesystem says no more than the size:
-        class probabilities of the same images in the same format often have the same.
+        No file is read but those of which the filesystem gives no more than the size: class
+        probabilities of the same images in the same format often have the same size.
 
         Raises:
             OSError: If a file has to be read and cannot be, or not before ``time.monotonic()``
                 passes ``deadline``.
         """
-        told: dict[str, str] = {}
+        marks: dict[str, str] = {}
         for path, (size, mark) in {**self.local_versions, **self.versions}.items():
             content = mark or self._sha256_of(path, deadline)
             if content is None:
@@ -93,8 +63,8 @@ class FileSet:
                     "filesystem does not say when it was written, and to read it at each look "
                     "takes too long; use a schedule, or another filesystem"
                 )
-            told[path] = f"{size} {content}"
-        return _hash_of(told)[:16]
+            marks[path] = f"{size} {content}"
+        return _hash_of(marks)[:16]
 
     def sha256(self, deadline: float = float("inf")) -> str | None:
         """The SHA-256 of one file's bytes; of several, that of their paths and hashes.
@@ -149,9 +119,9 @@ class FileSet:
         return addresses
 
 
-def _hash_of(told: Mapping[str, str]) -> str:
-    """The SHA-256 of what is told of each path."""
-    text = "".join(f"{path}\n{told[path]}\n" for path in sorted(told))
+def _hash_of(marks: Mapping[str, str]) -> str:
+    """The SHA-256 of paths and the mark of each."""
+    text = "".join(f"{path}\n{marks[path]}\n" for path in sorted(marks))
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
@@ -170,7 +140,7 @@ def find_file_sets(
     *,
     placeholder: str | None = None,
     files_in_folder: str | None = None,
-    beside: str | None = None,
+    companion: str | None = None,
     schema_file: str | None = None,
     local_file: str | None = None,
 ) -> dict[str, FileSet]:
@@ -178,10 +148,10 @@ def find_file_sets(
 
     Args:
         path: A file or a glob, local or an address such as ``"s3://bucket/*.parquet"``.
-        placeholder: What stands in the path for the set's name, which is a part of the name of a
-            file or of one folder. Without it all files are one set, whose name is empty.
-        files_in_folder: Which files are meant where the path is that of a folder.
-        beside: A file that belongs to each file, if it is there: a path relative to the file's
+        placeholder: The text that stands in the path for the set's name, which is a part of the
+            name of a file or of one folder. Without it all files are one set, whose name is empty.
+        files_in_folder: The glob of the files that a folder stands for.
+        companion: A file that belongs to each file, if it is there: a path relative to the file's
             folder, in which ``{stem}`` stands for the file's name without its suffix.
         schema_file: Name of a file that belongs to those of its folder and of the folders in it,
             where they have no nearer one; alone it is no set.
@@ -194,22 +164,23 @@ def find_file_sets(
     filesystem, pattern = _filesystem(path.replace(placeholder, "*") if placeholder else path)
     name_of = _name_in_path(path, placeholder) if placeholder else lambda _: ""
     nearest_schema = _nearest(filesystem, schema_file) if schema_file else lambda _: {}
-    found: dict[str, dict[str, Version]] = {}
-    for entry in _list(filesystem, pattern):
+    sets: dict[str, dict[str, Version]] = {}
+    for entry in matching(pattern, filesystem):
         name = name_of(entry.path)
         if name is None:
             continue
-        for file in _files(filesystem, entry, files_in_folder):
-            versions = found.setdefault(name, {})
+        for file in files_of(entry, files_in_folder, filesystem):
+            if file.kind == "folder":
+                continue
+            versions = sets.setdefault(name, {})
             versions[file.path] = file.version
-            if beside is not None:
-                versions.update(_beside(filesystem, file.path, beside))
+            if companion is not None:
+                versions.update(_companion(filesystem, file.path, companion))
             versions.update(nearest_schema(_folder(filesystem, file.path)))
-    local = _list(LocalFileSystem(), glob.escape(local_file)) if local_file else ()
-    local_versions = {file.path: file.version for file in local}
+    local_versions = _version_of(local_file) if local_file else {}
     return {
         name: FileSet(filesystem, versions, local_versions)
-        for name, versions in found.items()
+        for name, versions in sets.items()
         if any(posixpath.basename(path) != schema_file for path in versions)
     }
 
@@ -228,60 +199,22 @@ def _name_in_path(path: str, placeholder: str) -> Any:
     match = re.compile(pattern).match
 
     def name_of(path: str) -> str | None:
-        found = match(path)
-        return found["name"] if found else None
+        matched = match(path)
+        return matched["name"] if matched else None
 
     return name_of
 
 
-def _list(filesystem: AbstractFileSystem, pattern: str) -> Iterator[_Entry]:
-    """Files and folders that are or match the pattern; hidden ones only where it says so."""
-    if isinstance(filesystem, LocalFileSystem):
-        # A tenth of the time that fsspec takes, and with links followed.
-        for path in [pattern] if os.path.exists(pattern) else glob.glob(pattern, recursive=True):
-            try:
-                told = os.stat(path)
-            except FileNotFoundError:
-                continue  # Gone since, or a link to nothing.
-            version = Version(told.st_size, f"{told.st_mtime_ns} {told.st_ino}")
-            yield _Entry(path, stat.S_ISDIR(told.st_mode), version)
-        return
-    filesystem.invalidate_cache()
-    found: Any = filesystem.glob(pattern, detail=True)
-    for path, info in found.items():
-        if "/." in path and "/." not in pattern:
-            continue
-        is_folder = info["type"] == "directory"
-        version = _told(info)
-        if not is_folder and not version.mark:
-            try:
-                # Of web pages, for one, listings are names only.
-                version = _told(filesystem.info(path))
-            except FileNotFoundError:
-                continue
-        yield _Entry(path, is_folder, version)
+def _version_of(path: str, filesystem: AbstractFileSystem | None = None) -> dict[str, Version]:
+    """The version of a file by its path; empty if there is no such file."""
+    entries = matching(glob.escape(path), filesystem)
+    return {entry.path: entry.version for entry in entries if entry.kind != "folder"}
 
 
-def _told(info: Mapping[str, Any]) -> Version:
-    marks = {name.lower().replace("-", "").replace("_", ""): told for name, told in info.items()}
-    known = [f"{marks[name]}" for name in sorted(_MARKS & marks.keys()) if marks[name] is not None]
-    return Version(info.get("size"), " ".join(known))
-
-
-def _files(
-    filesystem: AbstractFileSystem, entry: _Entry, files_in_folder: str | None
-) -> Iterator[_Entry]:
-    if not entry.is_folder:
-        yield entry
-    elif files_in_folder is not None:
-        inside = posixpath.join(glob.escape(entry.path), files_in_folder)
-        yield from (one for one in _list(filesystem, inside) if not one.is_folder)
-
-
-def _beside(filesystem: AbstractFileSystem, path: str, beside: str) -> dict[str, Version]:
+def _companion(filesystem: AbstractFileSystem, path: str, companion: str) -> dict[str, Version]:
     file = PurePosixPath(path)
-    other = posixpath.join(str(file.parent), beside.replace("{stem}", file.stem))
-    return {one.path: one.version for one in _list(filesystem, glob.escape(other))}
+    name = companion.replace("{stem}", file.stem)
+    return _version_of(posixpath.join(str(file.parent), name), filesystem)
 
 
 def _folder(filesystem: AbstractFileSystem, path: str) -> str:
@@ -295,11 +228,9 @@ def _nearest(filesystem: AbstractFileSystem, name: str) -> Callable[[str], Mappi
 
     @cache
     def nearest(folder: str) -> Mapping[str, Version]:
-        file = posixpath.join(folder, name)
-        files = (one for one in _list(filesystem, glob.escape(file)) if not one.is_folder)
-        found = {one.path: one.version for one in files}
+        schema = _version_of(posixpath.join(folder, name), filesystem)
         above = posixpath.dirname(folder)
         # The topmost folder has a name: elsewhere than on a disk there are no files above it.
-        return found if found or above in ("", "/") else nearest(above)
+        return schema if schema or above in ("", "/") else nearest(above)
 
     return nearest

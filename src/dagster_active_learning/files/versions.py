@@ -1,12 +1,43 @@
-"""What files hold, as hashes, and whether they are still what they were."""
+"""Contents of files as hashes, and signs that a file is no longer the one it was."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from dagster_active_learning.errors import PredictionReadError
+
+_MARKS = frozenset({
+    "blobid", "checksum", "contentmd5", "crc", "created", "digest", "etag", "generation", "hex",
+    "lastmodified", "md5checksum", "md5hash", "modificationtime", "modified", "modifiedtime",
+    "modify", "mtime", "sha", "updated", "versionid",
+})  # fmt: skip
+"""Names under which filesystems give a value that changes when a file is written again: in lower
+case, without ``-`` and ``_``. Other values would be too many: the time when a file was last read,
+or an address that is good for one answer, change at each look."""
+
+
+class Version(NamedTuple):
+    """A filesystem's answer about a file.
+
+    Attributes:
+        size: In bytes; None where the filesystem does not give it.
+        mark: Another text when the file was written again; empty where the filesystem gives nothing
+            of the kind.
+    """
+
+    size: int | None
+    mark: str
+
+
+def listed_version(info: Mapping[str, Any]) -> Version:
+    """The version of a file from what fsspec lists about it."""
+    values = {name.lower().replace("-", "").replace("_", ""): value for name, value in info.items()}
+    names = sorted(_MARKS & values.keys())
+    marks = [f"{values[name]}" for name in names if values[name] is not None]
+    return Version(info.get("size"), " ".join(marks))
 
 
 def content_sha256(files: Sequence[Path]) -> Callable[[], str]:
@@ -44,16 +75,16 @@ def changed_file(file: object) -> PredictionReadError:
 
 
 def _identity(file: Path) -> tuple[int, int, int] | None:
-    """What is another for another content; None for a file that is gone."""
+    """Numbers that differ for another content; None for a file that is gone."""
     try:
-        found = file.stat()
+        status = file.stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def combined_sha256(hashes: Sequence[str]) -> str:
-    """The hash itself if there is one, else the SHA-256 of all of them, a line each."""
+    """The hash itself if there is one, else the SHA-256 of all of them, one per line."""
     if len(hashes) == 1:
         return hashes[0]
-    return hashlib.sha256("".join(f"{one}\n" for one in hashes).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{content}\n" for content in hashes).encode()).hexdigest()

@@ -30,7 +30,7 @@ from dagster_active_learning.readers.tables import (
 
 @runtime_checkable
 class ArrowStreamExportable(Protocol):
-    """What gives its rows as an Arrow stream: polars and pandas frames, pyarrow, DuckDB."""
+    """An object with an Arrow stream of its rows: of polars, pandas, pyarrow, DuckDB."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 

@@ -37,7 +37,7 @@ def read_image_ids(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
 def read_class_columns(
     columns: Sequence[pa.Array], value_type: pa.DataType
 ) -> tuple[pa.Array, dict[int, str]]:
-    """One column a class, as a list column of the same rows."""
+    """One column per class, as a list column of the same rows."""
     reasons: dict[int, str] = {}
     matrix = np.empty((len(columns[0]), len(columns)), dtype=value_type.to_pandas_dtype())
     for position, source in enumerate(columns):
@@ -122,7 +122,7 @@ def read_corners(columns: Sequence[pa.Array]) -> tuple[pa.Array, dict[int, str]]
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds text, or bytes that may be text."""
+    """True for the type of a column that holds text, or bytes that may be text."""
     return (
         pa.types.is_string(kind)
         or pa.types.is_large_string(kind)
@@ -167,7 +167,7 @@ def _from_box_columns(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Boxes ``(n, 4)``, NaN where there is no number, and which rows are null in all columns."""
     numbers = [_as_numbers(column, pa.float64()) for column in columns]
-    boxes = np.column_stack([one.to_numpy(zero_copy_only=False) for one in numbers])
+    boxes = np.column_stack([column.to_numpy(zero_copy_only=False) for column in numbers])
     missing = [column.is_null().to_numpy(zero_copy_only=False) for column in columns]
     return boxes, np.all(missing, axis=0)
 

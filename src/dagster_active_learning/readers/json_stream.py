@@ -20,7 +20,7 @@ DEEPEST_NESTING = 200
 """ijson keeps the path of every open bracket: 100,000 of them in a row would take 25 GB."""
 
 LONGEST_OUTLINE = 2**20
-"""Bytes that a file may hold beside the lists and objects in its outermost object."""
+"""Bytes that a file may hold outside the lists and objects in its outermost object."""
 
 LONGEST_ELEMENT = 32 * 2**20
 """Bytes of one element of a list, or of one text: they are held in memory as a whole, as Python
@@ -137,7 +137,7 @@ class ShallowFile:
         return chunk
 
     def _count(self, text: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """How many quotes there were, and how many brackets are open, after each character."""
+        """The number of quotes so far, and of open brackets, after each character."""
         characters = np.frombuffer(text, np.uint8)
         quotes = np.cumsum(characters == ord('"')) + self._quotes
         # The 6th bit is all that tells [ from { and ] from }.
@@ -154,7 +154,7 @@ class ShallowFile:
             self.outline = b"[]"
         elif len(self.outline) > LONGEST_OUTLINE:
             raise PredictionReadError(
-                f"{self.path} holds more than {LONGEST_OUTLINE:,} bytes beside the lists and "
+                f"{self.path} holds more than {LONGEST_OUTLINE:,} bytes outside the lists and "
                 "objects in its outermost object: expected predictions"
             )
 
@@ -230,11 +230,11 @@ def _check_list(file: ShallowFile, key: str) -> None:
         raise PredictionReadError(
             f"{file.path} has no list {key!r}: {key!r} is no array; {expected}"
         )
-    found = "is a JSON array" if isinstance(values, list) else f"has no list {key!r}"
-    raise NoListError(f"{file.path} {found}: {expected}")
+    fault = "is a JSON array" if isinstance(values, list) else f"has no list {key!r}"
+    raise NoListError(f"{file.path} {fault}: {expected}")
 
 
 def _first_line(error: Exception) -> str:
-    """What the parser says, without the picture of the place that it adds."""
+    """The words of the parser, without the picture of the place that it adds."""
     # Where its context is not UTF-8, yajl's message is the text of a bytes object.
     return re.split(r"\n|\\n", str(error).removeprefix("b'").removeprefix('b"'))[0]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.image_folder import find_image_files
 from dagster_active_learning.limits import BATCH_BYTES
 from dagster_active_learning.readers.formats import csv, parquet
 from dagster_active_learning.readers.formats.jsonl import line_blocks
@@ -36,10 +35,6 @@ _TRUE = ("true", "1")
 _FALSE = ("false", "0")
 
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
-"""What an image file of a folder is known by, in any case."""
-
-
 def read_images(
     path: Path,
     format: str,
@@ -50,12 +45,13 @@ def read_images(
     """Read a manifest: the images of a pool.
 
     Args:
-        path: A CSV file with a header, a Parquet file or a JSON Lines file with a row an image. It
-            has a column image_id and may have uri, width, height, labeled (true or false, 1 or 0)
-            and label; other columns are left out. Or a COCO instances file, or a folder of images.
+        path: A CSV file with a header, a Parquet file or a JSON Lines file with one row per image.
+            It has a column image_id and may have uri, width, height, labeled (true or false, 1 or
+            0) and label; other columns are left out. Or a COCO instances file, or a folder of
+            images.
         format: A name in ``MANIFEST_FORMATS``, or ``"folder"``.
-        image_id: What the id of an image is, where the format leaves a choice; see ``PoolImages``.
-        labeled: Ids of images that have their label, or a UTF-8 text file with one id a line;
+        image_id: The source of an image's id, where the format leaves a choice; see ``PoolImages``.
+        labeled: Ids of images that have their label, or a UTF-8 text file with one id per line;
             besides those that the manifest marks.
 
     Returns:
@@ -75,60 +71,6 @@ def read_images(
     if labeled is not None:
         images = _mark_labeled(path, images, labeled)
     return images.to_arrow()
-
-
-def find_image_files(folder: Path) -> list[tuple[str, int]]:
-    """The image files in a folder and the folders in it: relative path in POSIX form, and size.
-
-    Links to files count as files; links to folders are not followed. Names that begin with a dot
-    are left out, as by a glob: a Mac writes ``._1.jpg`` beside ``1.jpg``. Sorted by path.
-
-    Raises:
-        PredictionReadError: If it is no folder, cannot be read or holds no image.
-    """
-    if not os.path.isdir(folder):
-        found = "is no folder" if os.path.exists(folder) else "does not exist"
-        raise PredictionReadError(f"{folder} {found}: expected a folder of images")
-    files: list[tuple[str, int]] = []
-    try:
-        for inside, folders, names in os.walk(folder, onerror=_raise):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in names:
-                file = Path(inside, name)
-                is_image = file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-                if is_image and not name.startswith("."):
-                    relative = file.relative_to(folder).as_posix()
-                    files.append((_checked_name(folder, relative), file.stat().st_size))
-    except OSError as error:
-        raise PredictionReadError(f"{folder} cannot be read: {error}") from error
-    if not files:
-        raise PredictionReadError(
-            f"{folder} holds no image: expected files with one of the suffixes "
-            f"{', '.join(IMAGE_SUFFIXES)}"
-        )
-    return sorted(files)
-
-
-def folder_sha256(folder: Path) -> str:
-    """The SHA-256 of the paths and sizes of a folder's images; their pixels are not read."""
-    hashed = hashlib.sha256()
-    for name, size in find_image_files(folder):
-        hashed.update(f"{size} {name}\0".encode())
-    return hashed.hexdigest()
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _checked_name(folder: Path, name: str) -> str:
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise PredictionReadError(
-            f"{folder}: the file name {name!r} is not UTF-8 text: rename the file"
-        ) from error
-    return name
 
 
 def _folder_images(folder: Path, image_id: str) -> pl.DataFrame:
@@ -181,12 +123,13 @@ def _frame(columns: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
 
 def _check_unique(path: Path, ids: Sequence[str], names: Sequence[str], advice: str) -> None:
     first: dict[str, str] = {}
-    for one, name in zip(ids, names, strict=True):
-        if one in first:
+    for image_id, name in zip(ids, names, strict=True):
+        if image_id in first:
             raise PredictionReadError(
-                f"{path}: {first[one]!r} and {name!r} have the same image_id {one!r}; {advice}"
+                f"{path}: {first[image_id]!r} and {name!r} have the same image_id {image_id!r}; "
+                f"{advice}"
             )
-        first[one] = name
+        first[image_id] = name
 
 
 def _mark_labeled(path: Path, images: pl.DataFrame, labeled: Sequence[str] | Path) -> pl.DataFrame:
@@ -219,16 +162,16 @@ def _table_images(path: Path, format: str) -> pl.DataFrame:
     frames: list[pl.DataFrame] = []
     rows = held = checked = 0
     try:
-        for found in _TABLES[format](path):
-            if "image_id" not in found.columns:
+        for frame in _TABLES[format](path):
+            if "image_id" not in frame.columns:
                 raise PredictionReadError(
                     f"{path} has no column 'image_id': its columns are "
-                    f"{describe_names(found.columns)}"
+                    f"{describe_names(frame.columns)}"
                 )
-            if not found.height:
+            if not frame.height:
                 continue
-            frames.append(_typed_frame(path, found, rows))
-            rows += found.height
+            frames.append(_typed_frame(path, frame, rows))
+            rows += frame.height
             held += frames[-1].estimated_size()
             # A small file may hold a billion rows, if they are equal.
             if held > 2 * checked + BATCH_BYTES:
@@ -286,15 +229,15 @@ def _read_csv(path: Path) -> Iterator[pl.DataFrame]:
 _TABLES: Mapping[str, Callable[[Path], Iterator[pl.DataFrame]]] = MappingProxyType(
     {"csv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}
 )
-"""What reads a manifest that is a table: some rows at a time."""
+"""Functions that read a manifest that is a table, some rows at a time."""
 
 
-def _typed_frame(path: Path, found: pl.DataFrame, rows_before: int) -> pl.DataFrame:
+def _typed_frame(path: Path, frame: pl.DataFrame, rows_before: int) -> pl.DataFrame:
     return pl.DataFrame(
         [
-            _typed(path, found[name], kind, rows_before)
-            if name in found.columns
-            else pl.Series(name, [None] * found.height, dtype=kind)
+            _typed(path, frame[name], kind, rows_before)
+            if name in frame.columns
+            else pl.Series(name, [None] * frame.height, dtype=kind)
             for name, kind in _COLUMNS.items()
         ]
     )
@@ -359,5 +302,5 @@ def _check_ids(path: Path, image_id: pl.Series) -> None:
         first = (image_id == image_id[row]).arg_true()[0]
         raise PredictionReadError(
             f"{path}, row {row + 1}: image_id {image_id[row]!r} stands in row {first + 1} already; "
-            "a manifest has a row an image"
+            "a manifest has one row per image"
         )

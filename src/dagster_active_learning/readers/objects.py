@@ -1,7 +1,7 @@
 """Objects in images, read one by one, as batches of canonical columns.
 
-Shared by the formats that are no tables: a reader yields what it finds in a file, in its order,
-and this module makes Arrow columns of it.
+Shared by the formats that are no tables: a reader yields the objects of a file, in its order, and
+this module makes Arrow columns of them.
 """
 
 from __future__ import annotations
@@ -18,16 +18,12 @@ import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.options import ObjectOptions
-from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import (
-    PredictionPart,
-    RejectedRow,
-    prediction_batch,
-    with_rejected,
-)
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow, with_rejected
+from dagster_active_learning.readers.stream import PredictionPart, prediction_batch
+from dagster_active_learning.readers.text_lines import numbered_lines, raw_line
 from dagster_active_learning.text import describe_names
 
-OBJECTS_A_BATCH = 8_192
+OBJECTS_PER_BATCH = 8_192
 
 Box = tuple[float, float, float, float]
 """x, y (top left), width, height."""
@@ -41,7 +37,7 @@ class DetectedObject:
         row_number: Position among the objects of the file, from 1; rejected ones count too.
         image_id: The image it is in.
         score: The detector's own score, before ``score_transform``.
-        class_probs: One probability a class, in class order, or None.
+        class_probs: One probability per class, in class order, or None.
         category: Name of the class the detector decided for.
         bbox: Where it is.
         segmentation: The mask as it came, as JSON text.
@@ -66,6 +62,26 @@ class EmptyImage:
 Found = DetectedObject | EmptyImage | RejectedRow
 
 
+def objects_of_lines(
+    path: Path, read_object: Callable[[int, bytes], DetectedObject | Reason]
+) -> Iterator[Found]:
+    """The objects of a text file about one image, whose id is the file's name without its suffix.
+
+    Args:
+        path: The file. One without lines says that no object was found.
+        read_object: Makes an object, or the reason why there is none, of a row number and a line.
+    """
+    row_number = 0
+    for row_number, line in numbered_lines(path):
+        result = read_object(row_number, line)
+        if isinstance(result, Reason):
+            yield RejectedRow(row_number, result, raw_line(line), path.stem)
+        else:
+            yield result
+    if row_number == 0:
+        yield EmptyImage(path.stem)
+
+
 def object_part(
     source: str,
     read: Callable[[], Iterable[Found]],
@@ -79,16 +95,16 @@ def object_part(
 
     Args:
         source: The file's path.
-        read: Starts reading the file; what it finds comes in the file's order.
+        read: Starts reading the file; its objects come in the file's order.
         options: Among them how scores are transformed.
-        class_names: Class names in class order; None where the file does not say.
+        class_names: Class names in class order; None where the file does not give them.
         bbox_unit: ``"pixel"`` or ``"relative"``.
         sha256: Gives the hash of the content once the file has been read.
     """
 
     def batches() -> Iterator[pa.RecordBatch]:
-        found = iter(read())
-        while block := list(islice(found, OBJECTS_A_BATCH)):
+        items = iter(read())
+        while block := list(islice(items, OBJECTS_PER_BATCH)):
             yield _batch(block, options.score_transform)
 
     return PredictionPart(
@@ -153,6 +169,22 @@ def as_box_of_corners(values: object) -> Box | Reason:
     return as_box((left, top, right - left, bottom - top))
 
 
+def read_probabilities(values: object, n_classes: int | None = None) -> list[float] | Reason:
+    """A JSON list of one number per class, or why it is none; any number of them by default."""
+    if values is None:
+        return Reason.CLASS_PROBS_NULL
+    if not isinstance(values, list):
+        return Reason.CLASS_PROBS_NOT_LIST
+    if not values:
+        return Reason.CLASS_PROBS_EMPTY
+    if any(value is None for value in values):
+        return Reason.PROBABILITY_NULL
+    numbers = [number for value in values if (number := as_number(value)) is not None]
+    if len(numbers) != len(values):
+        return Reason.PROBABILITY_NOT_NUMBER
+    return numbers if n_classes in (None, len(numbers)) else Reason.OTHER_CLASS_COUNT
+
+
 def names_in_source(
     source: Path, names: Sequence[str], class_names: Sequence[str] | None
 ) -> Sequence[str]:
@@ -173,40 +205,37 @@ def names_in_source(
     return names
 
 
-def _batch(found: Sequence[Found], transform: str | None) -> pa.RecordBatch:
-    objects = [one for one in found if isinstance(one, DetectedObject)]
-    seen = [one for one in found if isinstance(one, EmptyImage)]
-    scores = np.array([math.nan if one.score is None else one.score for one in objects])
+def _batch(items: Sequence[Found], transform: str | None) -> pa.RecordBatch:
+    objects = [item for item in items if isinstance(item, DetectedObject)]
+    images = [item for item in items if isinstance(item, EmptyImage)]
+    scores = np.array([math.nan if item.score is None else item.score for item in objects])
     transformed = transform_scores(scores, transform)
-    without = np.array([one.score is None for one in objects], dtype=bool)
-    missing = [_why_unscored(one) for one in objects]
-    rows = len(objects) + len(seen)
-    padding = [None] * len(seen)
+    without = np.array([item.score is None for item in objects], dtype=bool)
+    missing = [_why_unscored(item) for item in objects]
+    raw = [None if why is None else str(item) for why, item in zip(missing, objects, strict=True)]
+    rows = len(objects) + len(images)
+    padding = [None] * len(images)
     batch = prediction_batch(
         rows,
-        image_id=pa.array([one.image_id for one in [*objects, *seen]], pa.string()),
+        image_id=pa.array([item.image_id for item in [*objects, *images]], pa.string()),
         class_probs=pa.array(
-            [one.class_probs for one in objects] + padding, pa.list_(pa.float64())
+            [item.class_probs for item in objects] + padding, pa.list_(pa.float64())
         ),
         score=pa.concat_arrays(
-            [pa.array(transformed, mask=without), pa.nulls(len(seen), pa.float64())]
+            [pa.array(transformed, mask=without), pa.nulls(len(images), pa.float64())]
         ),
-        category=pa.array([one.category for one in objects] + padding, pa.string()),
-        bbox=pa.array([one.bbox for one in objects] + padding, pa.list_(pa.float64())),
-        segmentation=pa.array([one.segmentation for one in objects] + padding, pa.string()),
-        row_number=pa.array([one.row_number for one in objects] + padding, pa.int64()),
+        category=pa.array([item.category for item in objects] + padding, pa.string()),
+        bbox=pa.array([item.bbox for item in objects] + padding, pa.list_(pa.float64())),
+        segmentation=pa.array([item.segmentation for item in objects] + padding, pa.string()),
+        row_number=pa.array([item.row_number for item in objects] + padding, pa.int64()),
         reason=pa.array(missing + padding, pa.string()),
-        raw=pa.array(
-            [None if why is None else str(one) for why, one in zip(missing, objects, strict=True)]
-            + padding,
-            pa.string(),
-        ),
+        raw=pa.array(raw + padding, pa.string()),
     )
-    return with_rejected(batch, [one for one in found if isinstance(one, RejectedRow)])
+    return with_rejected(batch, [item for item in items if isinstance(item, RejectedRow)])
 
 
-def _why_unscored(one: DetectedObject) -> Reason | None:
-    """Why an object cannot be scored; whether its numbers are probabilities is judged later."""
-    if one.score is None:
-        return Reason.SCORE_NULL if one.class_probs is None else None
-    return None if math.isfinite(one.score) else Reason.SCORE_NOT_FINITE
+def _why_unscored(item: DetectedObject) -> Reason | None:
+    """The reason why an object has no score; if its numbers are probabilities is judged later."""
+    if item.score is None:
+        return Reason.SCORE_NULL if item.class_probs is None else None
+    return None if math.isfinite(item.score) else Reason.SCORE_NOT_FINITE

@@ -1,4 +1,4 @@
-"""How the columns or arrays of a source are named: the options of each kind of reader.
+"""The options of each kind of reader: names of columns and arrays, and the meaning of numbers.
 
 Plain dataclasses without heavy imports, so that they are checked when definitions are loaded.
 """
@@ -17,7 +17,7 @@ SCORE_TRANSFORMS = ("sigmoid", "percent")
 class TableOptions:
     """Options of tables: Parquet, CSV, JSON Lines, data frames, DuckDB queries.
 
-    Class probabilities are one list column, or one column a class. At most one of
+    Class probabilities are one list column, or one column per class. At most one of
     ``class_columns``, ``class_column_prefix`` and ``class_column_pattern`` is given; with none of
     them ``class_probs_column`` is a list column.
 
@@ -36,7 +36,7 @@ class TableOptions:
         category_column: For objects: column with the name of the class the detector decided for.
         bbox_column: For objects: list column of x, y, width and height.
         bbox_columns: For objects: the four columns of x, y, width and height instead.
-        bbox_unit: What boxes are measured in, ``"pixel"`` or ``"relative"`` to the image's size.
+        bbox_unit: The unit of boxes, ``"pixel"`` or ``"relative"`` to the image's size.
         score_transform: See ``ObjectOptions``.
 
     Raises:
@@ -85,8 +85,8 @@ class TableOptions:
                 ) from error
 
     @property
-    def one_column_a_class(self) -> bool:
-        """Whether the class probabilities stand in one column a class."""
+    def one_column_per_class(self) -> bool:
+        """True where the class probabilities stand in one column per class."""
         return (
             self.class_columns is not None
             or self.class_column_prefix is not None
@@ -104,13 +104,13 @@ class FixedColumns(TableOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class NpyOptions:
-    """Options of one matrix a file, ``(n_predictions, n_classes)``, with its ids beside it.
+    """Options of one matrix per file, ``(n_predictions, n_classes)``, with its ids next to it.
 
     Attributes:
-        image_ids: The list of ids beside the matrix, in row order: a path in which ``{stem}``
+        image_ids: The list of ids next to the matrix, in row order: a path in which ``{stem}``
             stands for the matrix's file name without its suffix, relative to the matrix's folder.
             A name ending in ``.npy`` is an array of text or integers, any other a UTF-8 text
-            file with one id a line.
+            file with one id per line.
         class_names: Class names in class order.
 
     Raises:
@@ -154,7 +154,7 @@ class ObjectOptions:
     Attributes:
         class_names: Class names in class order, where the source does not carry them. An object
             of another class goes to quarantine.
-        score_transform: How a score that is not a probability becomes one: ``"sigmoid"`` for
+        score_transform: The way from a score that is not a probability to one: ``"sigmoid"`` for
             logits, ``"percent"`` for a scale of 0..100. Without it scores must be in 0..1.
 
     Raises:
@@ -185,12 +185,12 @@ class CocoOptions(ObjectOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class YoloOptions(ObjectOptions):
-    """Options of YOLO text files, one an image; ``class_names`` turns class numbers into names.
+    """Options of YOLO text files, one per image; ``class_names`` turns class numbers into names.
 
     Attributes:
         confidence: Whether the confidence stands ``"last"`` or ``"second"`` in a line.
-        box: What a line's four numbers are: ``"xcycwh"`` (center), ``"xywh"`` (top left corner)
-            or ``"xyxy"`` (two corners).
+        box: The meaning of a line's four numbers: ``"xcycwh"`` (center), ``"xywh"`` (top left
+            corner) or ``"xyxy"`` (two corners).
         bbox_unit: ``"relative"`` to the image's size, or ``"pixel"``.
 
     Raises:
@@ -213,7 +213,7 @@ class RvcOptions(ObjectOptions):
     """Options of RVC (PDQ) files, which name no images.
 
     Attributes:
-        image_ids: A UTF-8 text file with one id a line, in the order of the sequence's images, as
+        image_ids: A UTF-8 text file with one id per line, in the order of the sequence's images, as
             a path in which ``{stem}`` stands for the file's name without its suffix, relative to
             its folder. Without it an image's id is ``<stem>/<position from 0>``.
     """

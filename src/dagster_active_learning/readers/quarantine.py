@@ -1,12 +1,19 @@
-"""Why a row cannot be scored: the words of ``quarantined_predictions.reason``."""
+"""Rows that are no predictions: the reasons, and their places among the rows that are."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+
+import pyarrow as pa
+
+from dagster_active_learning.readers.stream import prediction_batch
+from dagster_active_learning.text import raw_text
 
 
 class Reason(StrEnum):
-    """One phrase a kind of fault, so that the table can be grouped by it; ``raw`` has the value."""
+    """One phrase per kind of fault, so that the table can be grouped; ``raw`` has the value."""
 
     UNREADABLE_LINE = "the line is not a JSON object"
     WRONG_FIELD_COUNT = "the row has not as many fields as the header"
@@ -37,3 +44,29 @@ class Reason(StrEnum):
     UNKNOWN_CATEGORY = "the category is not known"
     MODEL_FAILED = "the model failed on the image"
     NOT_IN_MANIFEST = "image_id is not in the pool's manifest"
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row that is no prediction: its position in the source (from 1), the reason, its text."""
+
+    row_number: int
+    reason: str
+    raw: str
+    image_id: str | None = None
+
+
+def with_rejected(batch: pa.RecordBatch, rejected: Sequence[RejectedRow]) -> pa.RecordBatch:
+    """The rows of a batch and the rejected ones, in the order of their numbers."""
+    if not rejected:
+        return batch
+    refused = prediction_batch(
+        len(rejected),
+        image_id=pa.array([row.image_id for row in rejected], pa.string()),
+        class_probs=pa.nulls(len(rejected), batch.column("class_probs").type),
+        row_number=pa.array([row.row_number for row in rejected], pa.int64()),
+        reason=pa.array([row.reason for row in rejected], pa.string()),
+        raw=pa.array([raw_text(row.raw) for row in rejected], pa.string()),
+    )
+    table = pa.Table.from_batches([batch, refused]).sort_by("row_number")
+    return table.combine_chunks().to_batches()[0]

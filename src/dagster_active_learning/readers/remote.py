@@ -34,9 +34,9 @@ def read_remote_predictions(path: str, *, format: str, **options: Any) -> Predic
     """
     folder = Path(tempfile.mkdtemp(prefix="dagster_active_learning_"))
     try:
-        # The ids of npy and rvc, where they stand beside the file.
-        beside = getattr(reader_options(format, options), "image_ids", None)
-        addresses = _fetch(path, folder, FORMATS[format], beside)
+        # The ids of npy and rvc, which stand next to the file.
+        companion = getattr(reader_options(format, options), "image_ids", None)
+        addresses = _fetch(path, folder, FORMATS[format], companion)
         copies = Path(glob.escape(str(folder)), path_on_filesystem(path).lstrip("/"))
         stream = read_predictions(copies, format=format, **options)
     except BaseException:
@@ -48,21 +48,21 @@ def read_remote_predictions(path: str, *, format: str, **options: Any) -> Predic
     return stream
 
 
-def _fetch(path: str, folder: Path, format: Format, beside: str | None) -> dict[str, str]:
+def _fetch(path: str, folder: Path, format: Format, companion: str | None) -> dict[str, str]:
     """Copy all files of a path; returns the address of each copy."""
 
     def find() -> FileSet | None:
         return find_file_sets(
             path,
             files_in_folder=format.files_in_folder,
-            beside=beside,
+            companion=companion,
             schema_file=format.schema_file,
         ).get("")
 
     try:
-        found = find()
-        addresses = found.download(folder) if found else {}
-        changed = find() != found
+        files = find()
+        addresses = files.download(folder) if files else {}
+        changed = find() != files
     except (OSError, ValueError) as error:
         raise PredictionReadError(f"{path} cannot be fetched: {error}") from error
     if not addresses:

@@ -1,4 +1,4 @@
-"""What every reader yields: Arrow batches of canonical columns, file by file.
+"""Arrow batches of canonical columns, file by file: the yield of every reader.
 
 A row that cannot be read as a prediction is not left out: it comes in its place with a ``reason``
 and, as ``raw``, what was there, so that whoever stores the rows can keep it in quarantine.
@@ -17,10 +17,10 @@ import pyarrow as pa
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.limits import BATCH_BYTES, DEFAULT_BATCH_ROWS, SMALL_BATCH_ROWS
-from dagster_active_learning.text import describe_names, raw_text
+from dagster_active_learning.text import describe_names
 
 ImagesNamed = Literal["predicted", "seen", "one"]
-"""Which images a file names: those that have predictions, all that the model saw, or a single one.
+"""The images that a file names: those with predictions, all that the model saw, or a single one.
 
 A file of the first kind without rows says that the model found nothing. A file of the last kind is
 all that is said about its image.
@@ -49,23 +49,13 @@ def canonical_schema(value_type: pa.DataType) -> pa.Schema:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class RejectedRow:
-    """A row that is no prediction: where it stands in its source (from 1), why, and what it is."""
-
-    row_number: int
-    reason: str
-    raw: str
-    image_id: str | None = None
-
-
 @dataclass(frozen=True)
 class PredictionPart:
     """One file of a source, or a whole table or query.
 
     Attributes:
         source: The file's path, or what names the table or query.
-        class_names: Class names in class order, or None where the source does not say.
+        class_names: Class names in class order, or None where the source does not give them.
         value_type: float32 or float64.
         batches: Starts reading; yields batches of the canonical columns but ``source``.
         sha256: The hash of the content; complete once the batches have been read.
@@ -90,7 +80,7 @@ class PredictionStream:
     Attributes:
         name: The path, glob, asset key or query the predictions come from.
         parts: The files, in the order in which they are read.
-        class_names: Class names in class order, or None where the source does not say.
+        class_names: Class names in class order, or None where the source does not give them.
         value_type: float32 or float64: the widest of the parts.
         bbox_unit: What boxes are measured in, where there are boxes.
         batch_rows: The most rows a batch holds.
@@ -130,7 +120,7 @@ class PredictionStream:
                     rows = self._with_source(batch.slice(start, self.batch_rows), part.source)
                     waiting_rows += len(rows)
                     waiting_bytes += rows.nbytes
-                    # A folder of small files makes few batches, not one a file.
+                    # A folder of small files makes few batches, not one per file.
                     if (
                         waiting_rows > min(self.batch_rows, SMALL_BATCH_ROWS)
                         or waiting_bytes > BATCH_BYTES
@@ -162,7 +152,7 @@ def _check_only_file(image_id: str | None, source: str, files: dict[str, str]) -
     if image_id is not None and files.setdefault(image_id, source) != source:
         raise PredictionReadError(
             f"{files[image_id]} and {source} are both about the image {image_id!r}: expected one "
-            "file an image; give one of the images another id, or read their folders as two "
+            "file per image; give one of the images another id, or read their folders as two "
             "prediction sets"
         )
 
@@ -187,15 +177,15 @@ def open_stream(
     telling = [part for part in parts if not part.empty] or parts
     first = telling[0]
     for part in telling[1:]:
-        for one, other in (
+        for names, first_names in (
             (part.class_names, first.class_names),
             (part.names_in_file, first.names_in_file),
         ):
-            if one != other:
+            if names != first_names:
                 raise PredictionReadError(
-                    f"{part.source} has the classes {describe_names(one)}, but {first.source} has "
-                    f"{describe_names(other)}: the files of one prediction set must have the same "
-                    "classes in the same order"
+                    f"{part.source} has the classes {describe_names(names)}, but {first.source} "
+                    f"has {describe_names(first_names)}: the files of one prediction set must have "
+                    "the same classes in the same order"
                 )
     wide = any(part.value_type == pa.float64() for part in parts)
     return PredictionStream(
@@ -220,22 +210,6 @@ def prediction_batch(rows: int, **columns: pa.Array) -> pa.RecordBatch:
         ],
         names=names,
     )
-
-
-def with_rejected(batch: pa.RecordBatch, rejected: Sequence[RejectedRow]) -> pa.RecordBatch:
-    """The rows of a batch and the rejected ones, in the order of their numbers."""
-    if not rejected:
-        return batch
-    refused = prediction_batch(
-        len(rejected),
-        image_id=pa.array([row.image_id for row in rejected], pa.string()),
-        class_probs=pa.nulls(len(rejected), batch.column("class_probs").type),
-        row_number=pa.array([row.row_number for row in rejected], pa.int64()),
-        reason=pa.array([row.reason for row in rejected], pa.string()),
-        raw=pa.array([raw_text(row.raw) for row in rejected], pa.string()),
-    )
-    table = pa.Table.from_batches([batch, refused]).sort_by("row_number")
-    return table.combine_chunks().to_batches()[0]
 
 
 def boxes_array(boxes: npt.NDArray[np.float64], given: npt.NDArray[np.bool_]) -> pa.ListArray:

@@ -29,13 +29,8 @@ from dagster_active_learning.readers.columns import (
     read_scores,
 )
 from dagster_active_learning.readers.options import FixedColumns, TableOptions
-from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import (
-    PredictionPart,
-    RejectedRow,
-    prediction_batch,
-    with_rejected,
-)
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow, with_rejected
+from dagster_active_learning.readers.stream import PredictionPart, prediction_batch
 from dagster_active_learning.text import describe_names, is_utf8, raw_text
 
 MOST_COLUMNS = 50_000
@@ -47,7 +42,7 @@ CLASS_NAMES_KEY = b"class_names"
 
 @dataclass(frozen=True)
 class TableBatch:
-    """Some rows of a table, with their positions (from 1) and the rows that have no columns."""
+    """Rows of a table, with their positions (from 1) and the rows that have no columns."""
 
     columns: pa.RecordBatch
     row_numbers: npt.NDArray[np.int64]
@@ -56,7 +51,7 @@ class TableBatch:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns of a table hold what.
+    """The columns of a table by what they hold.
 
     ``class_columns`` is empty where the class probabilities are the list column ``class_probs``,
     which is None where the source has none; ``bbox`` is one list column or four of numbers.
@@ -133,7 +128,7 @@ def find_columns(
     check_column_count(source, len(schema))
     class_columns = find_class_columns(schema.names, options)
     probs_column = None
-    if not options.one_column_a_class and (
+    if not options.one_column_per_class and (
         options.score_column is None or options.class_probs_column in columns
     ):
         probs_column = options.class_probs_column
@@ -154,7 +149,7 @@ def find_columns(
             f"{source} has no column {missing[0]!r}: its columns are "
             f"{describe_names(schema.names)}; {advice}"
         )
-    if options.one_column_a_class and len(class_columns) < 2:
+    if options.one_column_per_class and len(class_columns) < 2:
         raise PredictionReadError(
             f"{source} has {len(class_columns)} class columns for {options!r}, expected at least "
             f"2: its columns are {describe_names(schema.names)}"
@@ -237,40 +232,42 @@ def class_names_in_metadata(source: str, schema: pa.Schema) -> list[str] | None:
 def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
     """Rows of a table as canonical columns, the rejected ones in their places."""
     columns = batch.columns
-    found: dict[str, pa.Array] = {}
-    found["image_id"], reasons = read_image_ids(columns.column(layout.image_id))
+    canonical: dict[str, pa.Array] = {}
+    canonical["image_id"], reasons = read_image_ids(columns.column(layout.image_id))
     broken: dict[int, str] = {}
     if layout.class_columns:
-        found["class_probs"], broken = read_class_columns(
+        canonical["class_probs"], broken = read_class_columns(
             [columns.column(name) for name in layout.class_columns], layout.value_type
         )
     elif layout.class_probs is not None:
-        found["class_probs"], broken = read_class_lists(
+        canonical["class_probs"], broken = read_class_lists(
             columns.column(layout.class_probs), layout.value_type
         )
     if layout.score is not None:
-        found["score"], wrong = read_scores(columns.column(layout.score), layout.score_transform)
+        canonical["score"], wrong = read_scores(
+            columns.column(layout.score), layout.score_transform
+        )
         # Where a detector gives scores, a row needs one of the two: class probabilities or a score.
         without = _without_class_probs(columns, layout)
         broken = {row: why for row, why in broken.items() if not without[row]}
         broken |= {
             row: why for row, why in wrong.items() if why != Reason.SCORE_NULL or without[row]
         }
-        if "class_probs" in found and without.any():
-            found["class_probs"] = pc.if_else(pa.array(without), None, found["class_probs"])
+        if "class_probs" in canonical and without.any():
+            canonical["class_probs"] = pc.if_else(pa.array(without), None, canonical["class_probs"])
     if layout.category is not None:
-        found["category"], wrong = read_categories(
+        canonical["category"], wrong = read_categories(
             columns.column(layout.category), layout.categories, required=layout.is_fixed
         )
         broken = wrong | broken
     if layout.bbox:
         read = read_corners if layout.is_fixed else read_boxes
-        found["bbox"], wrong = read([columns.column(name) for name in layout.bbox])
+        canonical["bbox"], wrong = read([columns.column(name) for name in layout.bbox])
         broken = wrong | broken
     for row, reason in broken.items():
         reasons.setdefault(row, reason)
     if not reasons and not batch.rejected:
-        return prediction_batch(len(columns), **found, row_number=pa.array(batch.row_numbers))
+        return prediction_batch(len(columns), **canonical, row_number=pa.array(batch.row_numbers))
 
     # Value by value: Arrow takes no rows from the text columns of polars, which are views.
     raw = {
@@ -279,7 +276,7 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
     }
     whole = prediction_batch(
         len(columns),
-        **found,
+        **canonical,
         row_number=pa.array(batch.row_numbers),
         reason=pa.array([reasons.get(row) for row in range(len(columns))], pa.string()),
         raw=pa.array(
@@ -291,7 +288,7 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
 
 
 def _without_class_probs(columns: pa.RecordBatch, layout: Layout) -> npt.NDArray[np.bool_]:
-    """Which rows have no class probability at all."""
+    """True for the rows that have no class probability at all."""
     without = np.ones(len(columns), dtype=np.bool_)
     for name in layout.probabilities:
         without &= columns.column(name).is_null().to_numpy(zero_copy_only=False)
@@ -326,10 +323,10 @@ def find_class_columns(names: Sequence[str], options: TableOptions) -> dict[str,
         return {name: name.removeprefix(prefix) for name in others if name.startswith(prefix)}
     if options.class_column_pattern is not None:
         pattern = re.compile(options.class_column_pattern)
-        found = {name: match for name in others if (match := pattern.fullmatch(name))}
+        matches = {name: match for name in others if (match := pattern.fullmatch(name))}
         return {
             name: (match.group(1) or name) if pattern.groups else name
-            for name, match in found.items()
+            for name, match in matches.items()
         }
     return {}
 
@@ -362,7 +359,7 @@ def _value_type(source: str, column: pa.Field, *, in_list: bool) -> pa.DataType:
             or is_text(number)
         ):
             return pa.float64()
-    expected = "a list of class probabilities" if in_list else "one class probability a row"
+    expected = "a list of class probabilities" if in_list else "one class probability per row"
     raise PredictionReadError(
         f"{source}: column {column.name!r} is of type {column.type}, expected {expected}; "
         "class_probs_column names a list column, the class_column options columns of one class"

@@ -30,13 +30,13 @@ def bounded_lines(path: Path, opened: BinaryIO) -> Iterator[bytes]:
         if len(line) > LINE_BYTES:
             raise PredictionReadError(
                 f"{path} has more than {LINE_BYTES} bytes in line {number}: expected "
-                "a text file with one object a line, or one id"
+                "a text file with one object or one id per line"
             )
         yield line
 
 
 def listed_ids(path: Path) -> Iterator[str]:
-    """The ids of a UTF-8 text file with one id a line, without the ends of the lines.
+    """The ids of a UTF-8 text file with one id per line, without the ends of the lines.
 
     Raises:
         PredictionReadError: If the file cannot be read or is not UTF-8 text, or a line is longer

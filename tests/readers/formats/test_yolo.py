@@ -188,7 +188,7 @@ BROKEN_FOLDERS = {
     "classes of images beside objects": (
         {"a": "0 0.5 0.5 0.25 0.5 0.9", "b": "0.5 cat"}, {"class_names": NAMES}, "must have the same classes",
     ),
-    "a line without end": ({"a": b"0" * 9_000_000}, {}, "a text file with one object a line"),
+    "a line without end": ({"a": b"0" * 9_000_000}, {}, "a text file with one object or one id per line"),
 }  # fmt: skip
 
 

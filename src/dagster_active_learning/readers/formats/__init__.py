@@ -30,9 +30,9 @@ class Format:
             one file as a ``PredictionPart``. It is imported when the first such file is read.
         options: The options its reader understands.
         files_in_folder: Its files where a folder is given.
-        schema_file: Name of the file that says what is in those of its folder and of the folders
+        schema_file: Name of the file that describes those of its folder and of the folders
             in it, where they have no nearer one; it is no predictions itself.
-        images_named: Which images a file of it names.
+        images_named: The images that a file of it names.
         has_background: Whether its reader adds a class for what the class probabilities leave over
             to 1, so that they can only be probabilities of classes that exclude each other.
     """

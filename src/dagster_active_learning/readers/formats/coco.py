@@ -24,10 +24,12 @@ from dagster_active_learning.readers.objects import (
     as_box,
     as_number,
     object_part,
+    read_probabilities,
 )
 from dagster_active_learning.readers.options import CocoOptions
-from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow
+from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.text import raw_text
 
 _NAME_KEYS = {"images": "file_name", "categories": "name"}
 """The key, in each table, whose value an id stands for."""
@@ -35,7 +37,7 @@ _NAME_KEYS = {"images": "file_name", "categories": "name"}
 
 @dataclass(frozen=True)
 class CocoTables:
-    """What the numbers of a results file stand for, by their text; None where nothing says it."""
+    """The names of a results file's numbers, by their text; None where no table gives them."""
 
     images: dict[str, str] | None = None
     categories: dict[str, str] | None = None
@@ -61,10 +63,10 @@ def open_file(path: Path, options: CocoOptions) -> PredictionPart:
             tables = _read_own_tables(path) if has_own_tables else CocoTables()
         without_object = dict.fromkeys(tables.images or ()) if has_own_tables else {}
         for number, row in enumerate(json_items(path, rows, "detections"), start=1):
-            found, image = _read_row(row, number, tables, options.class_names)
+            detection, image = _read_row(row, number, tables, options.class_names)
             if image is not None:
                 without_object.pop(image, None)
-            yield found
+            yield detection
         for image in without_object:
             yield EmptyImage((tables.images or {})[image])
 
@@ -93,16 +95,16 @@ def first_character(path: Path) -> bytes:
         raise PredictionReadError(f"{path} is not UTF-8 text: write the JSON file as UTF-8")
     first = beginning.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     if first not in (b"[", b"{"):
-        found = f"begins with {beginning[:20]!r}" if beginning else "is empty"
-        raise PredictionReadError(f"{path} {found}: expected the JSON of a COCO file")
+        fault = f"begins with {beginning[:20]!r}" if beginning else "is empty"
+        raise PredictionReadError(f"{path} {fault}: expected the JSON of a COCO file")
     return first
 
 
 def _check_instances(instances: Path) -> None:
     if not os.path.isfile(instances):
-        found = "is no file" if os.path.exists(instances) else "does not exist"
+        fault = "is no file" if os.path.exists(instances) else "does not exist"
         raise PredictionReadError(
-            f"{instances} {found}: the option instances is the path of a COCO file with the "
+            f"{instances} {fault}: the option instances is the path of a COCO file with the "
             "tables 'images' and 'categories'"
         )
     first_character(instances)
@@ -158,9 +160,9 @@ def table_entries(path: Path, table: str) -> Iterator[tuple[str, str, Mapping[st
                 raise PredictionReadError(f"{where} has the key {entry.repeated_key!r} twice")
             number, name = _as_id(entry.get("id")), entry.get(name_key)
         if number is None or not isinstance(name, str) or not name:
+            text = json.dumps(entry, ensure_ascii=False)[:200]
             raise PredictionReadError(
-                f"{where} is {_as_json(entry)[:200]}: expected an object with an id and a "
-                f"{name_key}"
+                f"{where} is {text}: expected an object with an id and a {name_key}"
             )
         yield number, name, entry
 
@@ -201,7 +203,7 @@ def _read_row(
 ) -> tuple[Found, str | None]:
     """A detection, or why it is none, and the id it gives its image."""
     if not isinstance(row, dict):
-        return RejectedRow(number, Reason.UNREADABLE_OBJECT, _as_json(row)), None
+        return RejectedRow(number, Reason.UNREADABLE_OBJECT, raw_text(row)), None
     image = image_id = _as_id(row.get("image_id"))
     try:
         if image is None:
@@ -213,7 +215,7 @@ def _read_row(
         category = _category(row, tables.categories, class_names)
         return _detection(row, number, image_id or image, category), image
     except _FaultError as fault:
-        return RejectedRow(number, fault.reason, _as_json(row), image_id or image), image
+        return RejectedRow(number, fault.reason, raw_text(row), image_id or image), image
 
 
 def _why_no_id(row: dict[str, Any]) -> Reason:
@@ -250,34 +252,23 @@ def _detection(row: dict[str, Any], number: int, image_id: str, category: str) -
         raise _FaultError(Reason.UNREADABLE_OBJECT)
     if segmentation is not None and not _is_mask(segmentation):
         raise _FaultError(Reason.UNREADABLE_OBJECT)
+    if class_probs is not None:
+        class_probs = read_probabilities(class_probs)
+        if isinstance(class_probs, Reason):
+            raise _FaultError(class_probs)
     return DetectedObject(
         row_number=number,
         image_id=image_id,
         score=score,
-        class_probs=None if class_probs is None else _numbers(class_probs),
+        class_probs=class_probs,
         category=category,
         bbox=bbox,
-        segmentation=None if segmentation is None else _as_json(segmentation),
+        segmentation=None if segmentation is None else json.dumps(segmentation, ensure_ascii=False),
     )
 
 
-def _numbers(class_probs: Any) -> list[float]:
-    if not isinstance(class_probs, list):
-        raise _FaultError(Reason.CLASS_PROBS_NOT_LIST)
-    if not class_probs:
-        raise _FaultError(Reason.CLASS_PROBS_EMPTY)
-    numbers: list[float] = []
-    for one in class_probs:
-        number = as_number(one)
-        if number is None:
-            missing = one is None
-            raise _FaultError(Reason.PROBABILITY_NULL if missing else Reason.PROBABILITY_NOT_NUMBER)
-        numbers.append(number)
-    return numbers
-
-
 def _is_mask(segmentation: Any) -> bool:
-    """Whether it is polygons or a run-length encoding."""
+    """True for polygons and for a run-length encoding."""
     if isinstance(segmentation, dict):
         return "counts" in segmentation and "size" in segmentation
     return isinstance(segmentation, list)
@@ -288,7 +279,3 @@ def _as_id(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         return None
     return str(value) or None
-
-
-def _as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -24,8 +24,8 @@ from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.limits import SMALL_BATCH_ROWS
 from dagster_active_learning.readers.options import TableOptions
-from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow
+from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.tables import (
     Layout,
     TableBatch,
@@ -113,7 +113,7 @@ def _first_row(path: Path) -> Path | pa.BufferReader:
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Some columns of a CSV file as text, for tables in which each row must be right.
+    """Columns of a CSV file as text, for tables in which each row must be right.
 
     Args:
         path: A file with a header row.
@@ -153,8 +153,8 @@ def _parse(
 
     ``reject`` gets the others, at the latest before the batch of their block comes.
 
-    Whether a quote is open at the end depends on all the text before it, and only the parser knows
-    that text. So it gets one row more, which has a field too many: if the parser does not reject
+    All the text before the end decides if a quote is open there, and only the parser knows that
+    text. So it gets one row more, which has a field too many: if the parser does not reject
     this row, an open quote has taken it.
     """
     end_row = uuid4().hex + "," * len(header)

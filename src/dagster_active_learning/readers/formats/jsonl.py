@@ -18,8 +18,8 @@ from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.limits import SMALL_BATCH_ROWS
 from dagster_active_learning.readers.objects import as_number, four_numbers
 from dagster_active_learning.readers.options import TableOptions
-from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow
+from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.tables import (
     Layout,
     TableBatch,
@@ -39,7 +39,7 @@ LINES_SEARCHED_FOR_KEYS = 1_000
 
 
 def open_file(path: Path, options: TableOptions) -> PredictionPart:
-    """Open one JSON Lines file: an object a line, its keys what a table's columns are.
+    """Open one JSON Lines file: one object per line, its keys being the columns of a table.
 
     Rows are the lines that are not blank, counted from 1. The keys of the first
     ``LINES_SEARCHED_FOR_KEYS`` lines decide which columns there are; a key that a later line
@@ -59,11 +59,11 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
             f"{path} holds no predictions: expected UTF-8 text with a JSON object on at least one "
             "line"
         )
-    if options.score_column is not None and not options.one_column_a_class:
+    if options.score_column is not None and not options.one_column_per_class:
         # Where every object has a score, only some may have class probabilities, and late ones.
         names = list(dict.fromkeys([*names, options.class_probs_column]))
     keys = frozenset(names)
-    kind = pa.float64() if options.one_column_a_class else pa.list_(pa.float64())
+    kind = pa.float64() if options.one_column_per_class else pa.list_(pa.float64())
     kinds = dict.fromkeys(names, kind) | _object_columns(options)
     kinds[options.image_id_column] = pa.string()
 
@@ -175,18 +175,18 @@ def _table_batch(
 def _column(rows: Sequence[dict[str, Any]], name: str, layout: Layout) -> pa.Array:
     values = [row.get(name) for row in rows]
     if name in (layout.image_id, layout.category):
-        return pa.array([None if one is None else str(one) for one in values], pa.string())
+        return pa.array([None if value is None else str(value) for value in values], pa.string())
     if name == layout.score or (name in layout.bbox and len(layout.bbox) > 1):
         # Arrow refuses integers that a float64 cannot hold; as_number makes them infinite.
-        return pa.array([as_number(one) for one in values], pa.float64())
+        return pa.array([as_number(value) for value in values], pa.float64())
     if name in layout.bbox:
-        return pa.array([four_numbers(one) for one in values], pa.list_(pa.float64()))
+        return pa.array([four_numbers(value) for value in values], pa.list_(pa.float64()))
     kind = pa.float64() if layout.class_columns else pa.list_(pa.float64())
     return pa.array(values, kind)
 
 
 def _wrong_type(row: dict[str, Any], layout: Layout) -> str | None:
-    """Why a row's values do not fit the columns, or None; nulls are judged later."""
+    """The reason why a row's values do not fit the columns, or None; nulls are judged later."""
     image_id = row.get(layout.image_id)
     if image_id is not None and image_id != "" and _image_id(image_id) is None:
         return Reason.IMAGE_ID_NOT_UTF8 if type(image_id) is str else Reason.IMAGE_ID_NOT_TEXT
@@ -201,7 +201,7 @@ def _image_id(value: object) -> str | None:
 
 
 def _wrong_score(row: dict[str, Any], layout: Layout) -> str | None:
-    """Why the score and the category of an object do not fit their columns, or None."""
+    """The reason why the score and the category of an object do not fit their columns, or None."""
     score = None if layout.score is None else row.get(layout.score)
     if score is not None and as_number(score) is None:
         return Reason.SCORE_NOT_NUMBER
@@ -213,9 +213,9 @@ def _wrong_score(row: dict[str, Any], layout: Layout) -> str | None:
 
 
 def _wrong_box(row: dict[str, Any], layout: Layout) -> str | None:
-    """Why the box of an object does not fit its columns, or None."""
+    """The reason why the box of an object does not fit its columns, or None."""
     box = [row.get(name) for name in layout.bbox]
-    if all(one is None for one in box):
+    if all(value is None for value in box):
         return None
     # What is missing is judged later, but it is worse than a broken box.
     scored = [*layout.probabilities, *([] if layout.score is None else [layout.score])]
@@ -228,7 +228,7 @@ def _wrong_box(row: dict[str, Any], layout: Layout) -> str | None:
 def _wrong_probabilities(  # noqa: PLR0911 - a table
     row: dict[str, Any], layout: Layout
 ) -> str | None:
-    """Why the class probabilities do not fit their columns, or None."""
+    """The reason why the class probabilities do not fit their columns, or None."""
     if layout.class_columns:
         numbers = [row.get(name) for name in layout.class_columns]
     else:

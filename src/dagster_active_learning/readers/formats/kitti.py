@@ -1,4 +1,4 @@
-"""Objects in the text files of the KITTI devkit, one file an image.
+"""Objects in the text files of the KITTI devkit, one file per image.
 
 A line holds 16 columns: type, truncated, occluded, alpha, left, top, right, bottom, height, width,
 length, x, y, z, rotation_y, score. Boxes are in pixels and may reach outside the image; the score
@@ -7,27 +7,24 @@ has no bounds, so most detectors need the option ``score_transform``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.readers.objects import (
     DetectedObject,
-    EmptyImage,
-    Found,
     as_box_of_corners,
     object_part,
+    objects_of_lines,
 )
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.text_lines import (
     as_finite,
     as_float,
     as_name,
     as_score,
-    numbered_lines,
-    raw_line,
 )
 
 COLUMNS = 16
@@ -41,23 +38,11 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
     names, ``DontCare`` too, as long as it is one of ``class_names``, where they are given. A file
     without lines says that no object was found.
     """
-
-    def read() -> Iterator[Found]:
-        empty = True
-        for row_number, line in numbered_lines(path):
-            empty = False
-            found = _object(path.stem, row_number, line, options.class_names)
-            yield (
-                RejectedRow(row_number, found, raw_line(line), path.stem)
-                if isinstance(found, Reason)
-                else found
-            )
-        if empty:
-            yield EmptyImage(path.stem)
-
     return object_part(
         str(path),
-        read,
+        lambda: objects_of_lines(
+            path, lambda number, line: _object(path.stem, number, line, options.class_names)
+        ),
         options,
         class_names=options.class_names,
         bbox_unit="pixel",

@@ -1,4 +1,4 @@
-"""Lightly predictions: one JSON file an image, and ``schema.json`` above them."""
+"""Lightly predictions: one JSON file per image, and ``schema.json`` above them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.versions import content_sha256
-from dagster_active_learning.readers.formats.rvc import read_probabilities
 from dagster_active_learning.readers.json_stream import ShallowFile
 from dagster_active_learning.readers.objects import (
     DetectedObject,
@@ -22,11 +21,12 @@ from dagster_active_learning.readers.objects import (
     as_number,
     names_in_source,
     object_part,
+    read_probabilities,
 )
 from dagster_active_learning.readers.options import ObjectOptions
-from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
-from dagster_active_learning.text import raw_text
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow
+from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.text import is_utf8, raw_text
 
 SCHEMA_FILE = "schema.json"
 PIECE_BYTES = 2**20
@@ -37,7 +37,7 @@ TASKS_FILE = "tasks.json"
 
 @dataclass(frozen=True)
 class Schema:
-    """What ``schema.json`` says.
+    """The content of ``schema.json``.
 
     Attributes:
         task: The task's type, for example ``"object-detection"``; empty where it is not given.
@@ -71,8 +71,8 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
     is_schema = path.name == SCHEMA_FILE
     schema_path = path if is_schema else _find_schema(path)
     sha256 = content_sha256([path] if is_schema else [path, schema_path])
-    found = schema_path.stat()
-    schema = _read_schema(schema_path, found.st_mtime_ns, found.st_size)
+    status = schema_path.stat()
+    schema = _read_schema(schema_path, status.st_mtime_ns, status.st_size)
     return object_part(
         str(path),
         lambda: () if is_schema else _objects(path, schema),
@@ -109,7 +109,7 @@ def _read_schema(path: Path, _modified: int, _size: int) -> Schema:
     for position, category in enumerate(listed):
         number = _as_integer(category.get("id")) if isinstance(category, dict) else None
         name = category.get("name") if isinstance(category, dict) else None
-        if number is None or not isinstance(name, str) or not _is_utf8(name):
+        if number is None or not isinstance(name, str) or not is_utf8(name):
             raise PredictionReadError(
                 f"{path}: category {position} is {raw_text(category)[:200]!r}, expected an object "
                 "with an integer as id and text as name"
@@ -150,9 +150,9 @@ def _objects(path: Path, schema: Schema) -> Iterator[Found]:
             '{"file_name": ..., "predictions": [...]}'
         )
     image_id = document.get("file_name")
-    if not isinstance(image_id, str) or not image_id or not _is_utf8(image_id):
+    if not isinstance(image_id, str) or not image_id or not is_utf8(image_id):
         # The file cannot say which image it is about: all it holds is one row.
-        yield RejectedRow(1, _name_fault(image_id), _raw(document))
+        yield RejectedRow(1, _name_fault(image_id), raw_text(document))
         return
     if not document["predictions"]:
         yield EmptyImage(image_id)
@@ -167,23 +167,23 @@ def _name_fault(file_name: object) -> Reason:
 
 
 def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> Found:
-    found = prediction if isinstance(prediction, dict) else {}
-    category_id = _as_integer(found.get("category_id"))
+    keys = prediction if isinstance(prediction, dict) else {}
+    category_id = _as_integer(keys.get("category_id"))
     category = None if category_id is None else schema.categories.get(category_id)
-    given = found.get("probabilities")
-    class_probs = None if given is None else read_probabilities(given, len(schema.categories))
+    listed = keys.get("probabilities")
+    class_probs = None if listed is None else read_probabilities(listed, len(schema.categories))
     if isinstance(class_probs, list) and len(class_probs) == 1:
         class_probs = None  # Of one class it says nothing: the score does.
-    score = as_number(found.get("score"))
-    bbox = as_box(found["bbox"]) if "bbox" in found else None
-    segmentation = found.get("segmentation")
+    score = as_number(keys.get("score"))
+    bbox = as_box(keys["bbox"]) if "bbox" in keys else None
+    segmentation = keys.get("segmentation")
     if category_id is None:
         reason = Reason.UNREADABLE_OBJECT
     elif category is None:
         reason = Reason.UNKNOWN_CATEGORY
     elif isinstance(class_probs, Reason):
         reason = class_probs
-    elif score is None and found.get("score") is not None:
+    elif score is None and keys.get("score") is not None:
         reason = Reason.SCORE_NOT_NUMBER
     elif score is None and class_probs is None:
         reason = Reason.SCORE_NULL
@@ -201,17 +201,8 @@ def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> 
             bbox=bbox,
             segmentation=None if segmentation is None else json.dumps(segmentation),
         )
-    return RejectedRow(row_number, reason, _raw(prediction), image_id)
+    return RejectedRow(row_number, reason, raw_text(prediction), image_id)
 
 
 def _as_integer(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether text is without lone surrogates, which JSON can write and Arrow cannot hold."""
-    return text.encode("utf-8", "replace").decode() == text
-
-
-def _raw(value: Any) -> str:
-    return raw_text(value).encode("utf-8", "replace").decode()

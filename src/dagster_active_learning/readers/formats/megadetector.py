@@ -19,8 +19,8 @@ from dagster_active_learning.readers.objects import (
     object_part,
 )
 from dagster_active_learning.readers.options import ObjectOptions
-from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow
+from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.text import raw_text
 
 
@@ -48,13 +48,13 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
 
 
 def _read_categories(path: Path) -> Mapping[str, str]:
-    found = json_value(path, "detection_categories")
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+    names = json_value(path, "detection_categories")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise PredictionReadError(
-            f"{path} has as 'detection_categories' {raw_text(found)[:200]}: expected an object of "
+            f"{path} has as 'detection_categories' {raw_text(names)[:200]}: expected an object of "
             'names such as {"1": "animal"} in a MegaDetector results file'
         )
-    return found
+    return names
 
 
 def _objects(path: Path, categories: Mapping[str, str]) -> Iterator[Found]:
@@ -75,7 +75,7 @@ def _objects(path: Path, categories: Mapping[str, str]) -> Iterator[Found]:
 
 
 def _image_fault(image: Any) -> Reason | None:
-    """Why an image is one row of the quarantine, with all that is said about it."""
+    """The reason why an image, with all its detections, is one row of the quarantine; else None."""
     if not isinstance(image, dict):
         return Reason.UNREADABLE_OBJECT
     file = image.get("file")
@@ -89,10 +89,10 @@ def _image_fault(image: Any) -> Reason | None:
 
 
 def _object(row_number: int, image_id: str, detection: Any, categories: Mapping[str, str]) -> Found:
-    found = detection if isinstance(detection, dict) else {}
-    category, conf = found.get("category"), found.get("conf")
-    score, bbox = as_number(conf), as_box(found.get("bbox"))
-    if not isinstance(category, str) or "bbox" not in found:
+    keys = detection if isinstance(detection, dict) else {}
+    category, conf = keys.get("category"), keys.get("conf")
+    score, bbox = as_number(conf), as_box(keys.get("bbox"))
+    if not isinstance(category, str) or "bbox" not in keys:
         reason = Reason.UNREADABLE_OBJECT
     elif category not in categories:
         reason = Reason.UNKNOWN_CATEGORY

@@ -1,4 +1,4 @@
-"""Predictions as one NumPy matrix a file, read block by block."""
+"""Predictions as one NumPy matrix per file, read block by block."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ HEADER_ERRORS = (
     *(ValueError, OSError, EOFError, TypeError, OverflowError),
     *(SyntaxError, tokenize.TokenError, RecursionError, MemoryError),
 )
-"""What NumPy raises about the header of a broken array file, which is a Python literal."""
+"""The errors of NumPy about the header of a broken array file, which is a Python literal."""
 
 OpenFile = Callable[[], AbstractContextManager[BufferedIOBase]]
 
 
 @dataclass(frozen=True)
 class ArrayHeader:
-    """What an array file says about itself.
+    """The header of an array file.
 
     Attributes:
         shape: The array's shape.
@@ -54,7 +54,7 @@ class ArrayHeader:
 
     @property
     def array_bytes(self) -> int:
-        """What the values take."""
+        """Bytes that the values take."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -65,7 +65,7 @@ class StoredArray:
     It is not mapped into memory: a mapped file that shrinks ends the process without an error.
 
     Attributes:
-        source: What errors call it.
+        source: Its name in errors.
         open: Opens its file.
         header: What the file says about the array.
     """
@@ -114,7 +114,7 @@ ImageIds = Sequence[str | None] | StoredArray
 
 
 def open_file(path: Path, options: NpyOptions) -> PredictionPart:
-    """Open one matrix ``(n_predictions, n_classes)`` and the list of ids beside it.
+    """Open one matrix ``(n_predictions, n_classes)`` and the list of ids next to it.
 
     Raises:
         PredictionReadError: If either file is missing or broken, the matrix is not a matrix of
@@ -123,8 +123,8 @@ def open_file(path: Path, options: NpyOptions) -> PredictionPart:
     ids_path = path.parent / options.image_ids.replace("{stem}", path.stem)
     if not os.path.isfile(ids_path):
         raise PredictionReadError(
-            f"{path} has no list of image ids beside it: expected {ids_path} with one id a row of "
-            "the matrix; the option image_ids names another file"
+            f"{path} has no list of image ids beside it: expected {ids_path} with one id per row "
+            "of the matrix; the option image_ids names another file"
         )
     sha256 = content_sha256([path, ids_path])
     matrix = open_array(str(path), partial(path.open, "rb"))
@@ -142,7 +142,7 @@ def matrix_part(
     """A matrix with its ids as a part of a stream.
 
     Raises:
-        PredictionReadError: If the matrix is not a matrix of numbers with a row for every id.
+        PredictionReadError: If the matrix is not a matrix of numbers with one row per id.
     """
     _check_matrix(matrix)
     if len(image_ids) != len(matrix):
@@ -161,20 +161,22 @@ def matrix_part(
         for stored, ids in zip(matrix.blocks(batch_rows), id_blocks, strict=True):
             block = np.ascontiguousarray(stored, dtype=dtype)
             offsets = np.arange(len(block) + 1, dtype=np.int32) * n_classes
-            missing = [not one for one in ids] if n_classes else [True] * len(ids)
+            missing = [not image_id for image_id in ids] if n_classes else [True] * len(ids)
             reason = Reason.IMAGE_ID_NULL if n_classes else Reason.CLASS_PROBS_EMPTY
             yield prediction_batch(
                 len(block),
                 image_id=pa.array(ids, pa.string()),
                 class_probs=pa.ListArray.from_arrays(pa.array(offsets), pa.array(block.ravel())),
                 row_number=pa.array(np.arange(len(block)) + rows_before + 1),
-                reason=pa.array([reason if one else None for one in missing], pa.string()),
+                reason=pa.array(
+                    [reason if is_missing else None for is_missing in missing], pa.string()
+                ),
                 raw=pa.array(
                     [
                         raw_text({"image_id": ids[row], "class_probs": block[row].tolist()})
-                        if one
+                        if is_missing
                         else None
-                        for row, one in enumerate(missing)
+                        for row, is_missing in enumerate(missing)
                     ],
                     pa.string(),
                 ),
@@ -201,7 +203,7 @@ def _check_matrix(matrix: StoredArray) -> None:
 
 
 def open_array(source: str, open: OpenFile) -> StoredArray:
-    """An array file, of which only the header is read; ``source`` is what an error calls it.
+    """An array file, of which only the header is read; ``source`` is its name in errors.
 
     Raises:
         PredictionReadError: If it is broken, cut, or holds pickled objects.
@@ -263,7 +265,9 @@ def as_text(source: str, ids: npt.NDArray[Any]) -> list[str]:
         PredictionReadError: If one is not UTF-8 text.
     """
     try:
-        texts = [one.decode() if isinstance(one, bytes) else str(one) for one in ids.tolist()]
+        texts = [
+            value.decode() if isinstance(value, bytes) else str(value) for value in ids.tolist()
+        ]
         # NumPy's text may hold what no text is: half a surrogate pair.
         "".join(texts).encode()
     except (ValueError, SystemError) as error:  # SystemError: no character has this number
@@ -290,6 +294,6 @@ def _read_ids(path: Path, matrix: StoredArray) -> ImageIds:
 
 def _other_length(matrix: StoredArray, ids: object) -> PredictionReadError:
     return PredictionReadError(
-        f"{matrix.source} has {len(matrix)} rows, but there are {ids} image ids: expected one id a "
-        "row"
+        f"{matrix.source} has {len(matrix)} rows, but there are {ids} image ids: expected one id "
+        "per row"
     )

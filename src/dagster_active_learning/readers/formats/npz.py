@@ -29,14 +29,14 @@ from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.text import describe_names
 
 CLASS_NAME_BYTES = 64 * 2**20
-"""What the array of class names may take; it is held in memory as a whole."""
+"""Bytes that the array of class names may take; it is held in memory as a whole."""
 
 ARCHIVE_ERRORS = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     # RuntimeError: encrypted, or packed in a way that zipfile does not know.
     *(KeyError, RuntimeError, *HEADER_ERRORS),
 )
-"""What a broken archive raises, in its directory, in a member or in a member's header."""
+"""The errors of a broken archive, in its directory, in a member or in a member's header."""
 
 
 def open_file(path: Path, options: NpzOptions) -> PredictionPart:
@@ -63,17 +63,17 @@ def _inside(path: Path, array: str) -> str:
 
 
 def _class_names(path: Path, array: str) -> list[str]:
-    found = check_ids(_extract(path, array))
-    if found.header.array_bytes > CLASS_NAME_BYTES:
+    stored = check_ids(_extract(path, array))
+    if stored.header.array_bytes > CLASS_NAME_BYTES:
         raise PredictionReadError(
-            f"{found.source} takes {found.header.array_bytes} bytes, expected class names in at "
+            f"{stored.source} takes {stored.header.array_bytes} bytes, expected class names in at "
             f"most {CLASS_NAME_BYTES}"
         )
-    blocks = found.blocks(CLASS_NAME_BYTES)
-    names = [name for block in blocks for name in as_text(found.source, block)]
+    blocks = stored.blocks(CLASS_NAME_BYTES)
+    names = [name for block in blocks for name in as_text(stored.source, block)]
     if len(set(names)) != len(names):
         raise PredictionReadError(
-            f"{found.source} holds {describe_names(names)}: expected each name once"
+            f"{stored.source} holds {describe_names(names)}: expected each name once"
         )
     return names
 

@@ -26,7 +26,7 @@ from dagster_active_learning.readers.tables import (
 )
 
 FOOTER_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)
-"""What pyarrow raises about a file that is broken, or whose footer is."""
+"""The errors of pyarrow about a file that is broken, or whose footer is."""
 
 
 def open_file(path: Path, options: TableOptions) -> PredictionPart:
@@ -60,7 +60,7 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Some columns of a Parquet file, in batches that memory holds.
+    """Columns of a Parquet file, in batches that memory holds.
 
     Raises:
         PredictionReadError: If it cannot be read, or has not as many rows as its footer says.
@@ -82,7 +82,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
 
 
 def _batch_rows(path: Path, opened: pq.ParquetFile, group: int, columns: Sequence[str]) -> int:
-    """How many rows of a row group make a batch, by what their values take once they are decoded.
+    """The number of rows of a row group that make a batch, by the size of their decoded values.
 
     Encoded, a million equal values take a few bytes.
 
@@ -96,15 +96,15 @@ def _batch_rows(path: Path, opened: pq.ParquetFile, group: int, columns: Sequenc
         for column in opened.schema
         if column.path in columns and column.physical_type == "BYTE_ARRAY"
     ]
-    with pq.ParquetFile(path, pre_buffer=False, read_dictionary=text) as beside:
-        first = next(beside.iter_batches(1, row_groups=[group], columns=columns), None)
+    with pq.ParquetFile(path, pre_buffer=False, read_dictionary=text) as encoded:
+        first = next(encoded.iter_batches(1, row_groups=[group], columns=columns), None)
     rows = opened.metadata.row_group(group).num_rows
     if first is None or rows < 1:
         return 1
-    bytes_a_row = 0
+    bytes_per_row = 0
     for column in first.columns:
         if pa.types.is_dictionary(column.type) and len(column.dictionary):
-            bytes_a_row += pc.max(pc.binary_length(column.dictionary)).as_py() or 0
+            bytes_per_row += pc.max(pc.binary_length(column.dictionary)).as_py() or 0
     for position, column in enumerate(opened.schema):
         name, *nested = column.path.split(".")
         if name not in columns:
@@ -115,8 +115,8 @@ def _batch_rows(path: Path, opened: pq.ParquetFile, group: int, columns: Sequenc
                 path,
                 f"row group {group} has {rows} rows, but {chunk.num_values} values of {name!r}",
             )
-        bytes_a_row += max(8 * chunk.num_values, chunk.total_uncompressed_size) // rows
-    return rows_for(bytes_a_row)
+        bytes_per_row += max(8 * chunk.num_values, chunk.total_uncompressed_size) // rows
+    return rows_for(bytes_per_row)
 
 
 def _broken(path: Path, contradiction: str) -> PredictionReadError:

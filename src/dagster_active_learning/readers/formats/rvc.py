@@ -1,4 +1,4 @@
-"""RVC (PDQ) submissions: one JSON file a sequence of images, read image by image."""
+"""RVC (PDQ) submissions: one JSON file per sequence of images, read image by image."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from dagster_active_learning.readers.objects import (
     EmptyImage,
     Found,
     as_box_of_corners,
-    as_number,
     names_in_source,
     object_part,
+    read_probabilities,
 )
 from dagster_active_learning.readers.options import RvcOptions
-from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow
+from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.text_lines import listed_ids
 from dagster_active_learning.text import raw_text
 
@@ -31,7 +31,7 @@ BACKGROUND = "background"
 
 
 def open_file(path: Path, options: RvcOptions) -> PredictionPart:
-    """Open one sequence: ``classes``, and ``detections`` with one list an image.
+    """Open one sequence: ``classes``, and ``detections`` with one list per image.
 
     ``class_probs`` are the label probabilities and, as one class more, the background: what they
     leave over to 1, and 0 where their sum is above it. Nothing is renormalised. The score is the
@@ -46,7 +46,7 @@ def open_file(path: Path, options: RvcOptions) -> PredictionPart:
         ids_path = path.parent / options.image_ids.replace("{stem}", path.stem)
         if not os.path.isfile(ids_path):
             raise PredictionReadError(
-                f"{path} has no list of image ids beside it: expected {ids_path} with one id an "
+                f"{path} has no list of image ids beside it: expected {ids_path} with one id per "
                 "image of the sequence; the option image_ids names another file"
             )
     sha256 = content_sha256([path] if ids_path is None else [path, ids_path])
@@ -63,19 +63,19 @@ def open_file(path: Path, options: RvcOptions) -> PredictionPart:
 
 
 def _read_classes(path: Path, options: RvcOptions) -> Sequence[str]:
-    found = json_value(path, "classes")
-    if not isinstance(found, list) or not found or not all(isinstance(one, str) for one in found):
+    names = json_value(path, "classes")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise PredictionReadError(
-            f"{path} has as 'classes' {raw_text(found)[:200]}: expected a list of class names in "
+            f"{path} has as 'classes' {raw_text(names)[:200]}: expected a list of class names in "
             "an RVC file"
         )
-    if BACKGROUND in found:
+    if BACKGROUND in names:
         raise PredictionReadError(
             f"{path} has a class {BACKGROUND!r}: expected classes of objects only, as what the "
             "label probabilities leave over to 1 is the background; take it out of classes and "
             "label_probs"
         )
-    return names_in_source(path, found, options.class_names)
+    return names_in_source(path, names, options.class_names)
 
 
 def _read_ids(path: Path) -> Sequence[str]:
@@ -84,7 +84,7 @@ def _read_ids(path: Path) -> Sequence[str]:
         if not line or line in ids:
             fault = f"the same as line {ids[line]}" if line else "empty"
             raise PredictionReadError(
-                f"{path}: line {number}, {line!r}, is {fault}; expected one id an image, each once"
+                f"{path}: line {number}, {line!r}, is {fault}; expected one id per image, each once"
             )
         ids[line] = number
     return list(ids)
@@ -116,7 +116,7 @@ def _objects(
 
 def _other_length(path: Path, images: str, ids: int) -> PredictionReadError:
     return PredictionReadError(
-        f"{path} has {images} images, but there are {ids} image ids: expected one id an image"
+        f"{path} has {images} images, but there are {ids} image ids: expected one id per image"
     )
 
 
@@ -141,19 +141,3 @@ def _object(row_number: int, image_id: str, detection: Any, classes: Sequence[st
         category=classes[label_probs.index(score)],
         bbox=bbox,
     )
-
-
-def read_probabilities(values: object, n_classes: int) -> list[float] | Reason:
-    """A JSON list of one number a class, or why it is none."""
-    if values is None:
-        return Reason.CLASS_PROBS_NULL
-    if not isinstance(values, list):
-        return Reason.CLASS_PROBS_NOT_LIST
-    if not values:
-        return Reason.CLASS_PROBS_EMPTY
-    if any(value is None for value in values):
-        return Reason.PROBABILITY_NULL
-    numbers = [number for value in values if (number := as_number(value)) is not None]
-    if len(numbers) != len(values):
-        return Reason.PROBABILITY_NOT_NUMBER
-    return numbers if len(numbers) == n_classes else Reason.OTHER_CLASS_COUNT

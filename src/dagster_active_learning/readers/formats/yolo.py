@@ -1,6 +1,6 @@
-"""Text files that YOLO tools write, one file an image: boxes, polygons, or the classes of an image.
+"""Text files that YOLO tools write, one per image: boxes, polygons, or the classes of the image.
 
-What a line of an object holds follows from its number of fields, class number first:
+The number of fields, class number first, tells what a line of an object holds:
 
 ======================  ==========================================================================
 5                       a box without confidence: no prediction
@@ -26,15 +26,15 @@ from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.readers.objects import (
     Box,
     DetectedObject,
-    EmptyImage,
     Found,
     as_box,
     as_box_of_corners,
     object_part,
+    objects_of_lines,
 )
 from dagster_active_learning.readers.options import YoloOptions
-from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import PredictionPart, RejectedRow
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow
+from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.text_lines import (
     as_finite,
     as_float,
@@ -82,7 +82,9 @@ def open_file(path: Path, options: YoloOptions) -> PredictionPart:
         )
     part = object_part(
         str(path),
-        lambda: _objects(path, options),
+        lambda: objects_of_lines(
+            path, lambda number, line: _object(path.stem, number, line, options)
+        ),
         options,
         class_names=options.class_names,
         bbox_unit=options.bbox_unit,
@@ -118,27 +120,13 @@ def _classification(path: Path, class_names: Sequence[str]) -> Iterator[Found]:
             continue
         yield RejectedRow(row_number, reason, raw_line(line), path.stem)
         return
-    # Two decimals a class can exceed 1 together: the sum then says so, nothing is rescaled.
+    # Two decimals per class can exceed 1 together: the sum then shows it, nothing is rescaled.
     other = max(0.0, 1 - sum(probabilities.values()))
     yield DetectedObject(
         row_number=1,
         image_id=path.stem,
         class_probs=[*(probabilities.get(name, 0.0) for name in class_names), other],
     )
-
-
-def _objects(path: Path, options: YoloOptions) -> Iterator[Found]:
-    empty = True
-    for row_number, line in numbered_lines(path):
-        empty = False
-        found = _object(path.stem, row_number, line, options)
-        yield (
-            RejectedRow(row_number, found, raw_line(line), path.stem)
-            if isinstance(found, Reason)
-            else found
-        )
-    if empty:
-        yield EmptyImage(path.stem)
 
 
 def _object(  # noqa: PLR0911 - a table
