@@ -1,5 +1,7 @@
 """The steps of a pool as tests call them: one prediction set, one run."""
 
+from dataclasses import replace
+
 from dagster_active_learning import ACQUISITION_FUNCTIONS, flow
 from dagster_active_learning.readers.arrow import read_table
 from dagster_active_learning.readers.options import TableOptions
@@ -21,8 +23,7 @@ def ingest(
         prediction_set=prediction_set,
         model="model",
         run_id="run",
-        rules=rules,
-        in_manifest=in_manifest,
+        rules=replace(rules, in_manifest=in_manifest),
         report=report,
     )
 
@@ -31,8 +32,7 @@ def score(store, batch_rows=None, *, in_manifest=False, rules=RULES):
     flow.score_prediction_set(
         store,
         "set",
-        rules=rules,
-        in_manifest=in_manifest,
+        rules=replace(rules, in_manifest=in_manifest),
         batch_rows=batch_rows,
         report=lambda _: None,
     )
@@ -45,8 +45,7 @@ def rank(store, name, limit=1000, seed=0, rules=RULES, *, in_manifest=False):
         store,
         "set",
         [ACQUISITION_FUNCTIONS[name]],
-        rules=rules,
-        in_manifest=in_manifest,
+        rules=replace(rules, in_manifest=in_manifest),
         limit=limit,
         seed=seed,
         run_id="run",

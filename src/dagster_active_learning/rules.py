@@ -32,6 +32,7 @@ class Rules:
             class probabilities are null for such objects.
         images_without_predictions: Where images without predictions rank. By default last, but
             under the mean object score where their score of 0 puts them: first.
+        in_manifest: Whether only images of the pool's manifest count.
 
     Raises:
         ValueError: If one has a value that it cannot have.
@@ -42,6 +43,7 @@ class Rules:
     aggregation: Aggregation = "mean"
     score_only: ScoreOnly | None = None
     images_without_predictions: ImagesWithoutPredictions | None = None
+    in_manifest: bool = False
 
     def __post_init__(self) -> None:
         choices = {

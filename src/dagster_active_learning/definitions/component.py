@@ -72,7 +72,7 @@ from dagster_active_learning.rules import (
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from dagster_active_learning.store import PoolStore
+    from dagster_active_learning.store.pool_store import PoolStore
 
 
 def _translation_variables(asset: PoolAsset) -> dict[str, str | None]:
@@ -390,6 +390,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             aggregation=self.aggregation,
             score_only=self.score_only,
             images_without_predictions=self.images_without_predictions,
+            in_manifest=self.manifest is not None,
         )
 
     @cached_property
