@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dagster_active_learning.store import PoolStore
+from dagster_active_learning.store.pool_store import PoolStore
 
 PROJECT = Path(__file__).parents[1]
 REAL_PREDICTIONS = PROJECT.parent / "shared" / "data"

@@ -23,8 +23,7 @@ def ingest(
         prediction_set=prediction_set,
         model="model",
         run_id="run",
-        rules=rules,
-        in_manifest=in_manifest,
+        rules=replace(rules, in_manifest=in_manifest),
         report=report,
     )
 
@@ -46,8 +45,7 @@ def rank(store, name, limit=1000, seed=0, rules=RULES, *, in_manifest=False):
         store,
         "set",
         [ACQUISITION_FUNCTIONS[name]],
-        rules=rules,
-        in_manifest=in_manifest,
+        rules=replace(rules, in_manifest=in_manifest),
         limit=limit,
         seed=seed,
         run_id="run",

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     )
     from dagster_active_learning.explanation.page import explain_candidate as explain_candidate
     from dagster_active_learning.readers import read_predictions as read_predictions
-    from dagster_active_learning.store.load_candidates import load_candidates as load_candidates
+    from dagster_active_learning.store.labeling_candidates import load_candidates as load_candidates
 
 __version__ = version("dagster-active-learning")
 
@@ -67,7 +67,7 @@ _MODULES = {
     "PredictionFiles": "definitions.sources",
     "PredictionQuery": "definitions.sources",
     "explain_candidate": "explanation.page",
-    "load_candidates": "store.load_candidates",
+    "load_candidates": "store.labeling_candidates",
     "active_learning_definitions": "definitions.from_python",
     "read_predictions": "readers",
     "register_functions": "engines.duckdb_functions",

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from dagster_active_learning import ACQUISITION_FUNCTIONS, flow, read_predictions
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store import PoolStore
+from dagster_active_learning.store.pool_store import PoolStore
 from measuring import Settings, Table, in_fresh_process, in_turn, peak_mib, timed
 
 N_CLASSES = 10
@@ -293,15 +293,12 @@ def _ingest(parquet: Path, store: PoolStore, *, rules: Rules = RULES) -> None:
         model=None,
         run_id="benchmark",
         rules=rules,
-        in_manifest=False,
         report=lambda _: None,
     )
 
 
 def _score(_: Path, store: PoolStore, *, rules: Rules = RULES) -> None:
-    flow.score_prediction_set(
-        store, "set", rules=rules, report=lambda _: None
-    )  # fmt: skip
+    flow.score_prediction_set(store, "set", rules=rules, report=lambda _: None)
 
 
 def _rank(_: Path, store: PoolStore, *, rules: Rules) -> None:
@@ -310,7 +307,6 @@ def _rank(_: Path, store: PoolStore, *, rules: Rules) -> None:
         "set",
         [one for one in ACQUISITION_FUNCTIONS.values() if one.level == "image" or rules.objects],
         rules=rules,
-        in_manifest=False,
         limit=1000,
         seed=0,
         run_id="benchmark",

@@ -17,6 +17,7 @@ from dagster_active_learning import PredictionFiles, active_learning_definitions
 from dagster_active_learning.definitions import database as database_module
 from dagster_active_learning.definitions.database import open_pool
 from dagster_active_learning.errors import DatabaseUnavailableError, PoolStateError
+from dagster_active_learning.store.images import ImageCounts, image_counts
 
 HOLDER = """
 import sys, duckdb
@@ -73,7 +74,7 @@ def test_a_step_waits_for_another_process_and_says_which(existing, opened, kind)
             process.communicate()
 
         with opened(report=report) as store:
-            assert store.image_counts() == (0, 0)
+            assert image_counts(store) == ImageCounts(0, 0)
     assert len(told) == 1
     for words in (str(existing), f"(PID {process.pid})", "lock_timeout_seconds"):
         assert words in told[0]
@@ -121,7 +122,7 @@ def test_the_waits_have_jitter_and_reports_are_rare(existing, opened, monkeypatc
 def test_a_notebook_in_the_same_process_is_waited_for(existing, opened):
     notebook = duckdb.connect(str(existing))
     with opened(report=lambda _: notebook.close()) as store:
-        assert store.image_counts() == (0, 0)
+        assert image_counts(store) == ImageCounts(0, 0)
 
 
 def test_threads_take_turns(opened):
@@ -281,7 +282,7 @@ def test_a_transaction_of_the_same_process_in_the_way_says_so(database, opened, 
             assert words in str(error.value)
         notebook.rollback()
     with opened() as store:
-        assert store.image_counts() == (1, 0)
+        assert image_counts(store) == ImageCounts(1, 0)
 
 
 def test_a_database_that_is_open_read_only_says_so(database, write_predictions, query):

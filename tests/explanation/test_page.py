@@ -8,7 +8,9 @@ import pytest
 from dagster_active_learning import explain_candidate, read_predictions
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store import PoolStore
+from dagster_active_learning.store.images import replace_images
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.prediction_sets import prediction_set
 from pools import ingest, score
 from ranked_pools import HOSTILE_IDS, manifest, ranked, ranked_files, sha256, write_files
 
@@ -16,8 +18,8 @@ from ranked_pools import HOSTILE_IDS, manifest, ranked, ranked_files, sha256, wr
 @pytest.fixture
 def filled(store, tmp_path):
     """Two files, rows in quarantine, a label, an image without predictions; two candidates."""
-    store.replace_images(
-        manifest(["a", "b", "c", "tied", "done", "broken", "none"], {"done": "cat"})
+    replace_images(
+        store, manifest(["a", "b", "c", "tied", "done", "broken", "none"], {"done": "cat"})
     )
     path = write_files(
         tmp_path / "files",
@@ -40,7 +42,7 @@ def explain(store, image_id, **arguments):
 def test_the_whole_chain_of_a_candidate(filled):
     store, image_ids, files = filled
     part, row = {"a": ("part0.parquet", 1), "tied": ("part2.parquet", 2)}[image_ids["second"]]
-    digest = store.prediction_set("set").source_sha256
+    digest = prediction_set(store, "set").source_sha256
     lines = explain(store, image_ids["second"], acquisition_function="margin").splitlines()
     in_quarantine = [line for line in lines if "quarantine" in line or "do not sum" in line]
     assert [line for line in lines if line not in in_quarantine] == [
@@ -130,15 +132,15 @@ def test_what_has_not_been_done_yet(store, tmp_path):
 
 
 def test_a_rank_that_is_older_than_what_it_was_made_from(store, tmp_path):
-    store.replace_images(manifest(["a", "b"]))
+    replace_images(store, manifest(["a", "b"]))
     first = write_files(tmp_path / "first", [("a", [0.5, 0.5]), ("b", [0.75, 0.25])])
     ranked_files(store, first, in_manifest=True, functions=["margin"], limit=1)
     again = "materialize pool/labeling_candidates/margin again"
     assert "again" not in explain(store, "a")
 
-    store.replace_images(manifest(["a", "b"], {"a": None}))
+    replace_images(store, manifest(["a", "b"], {"a": None}))
     assert f"\n  labeled since then: {again}" in explain(store, "a")
-    store.replace_images(manifest(["a", "b"]))
+    replace_images(store, manifest(["a", "b"]))
 
     second = write_files(tmp_path / "second", [("a", [0.75, 0.25]), ("b", [1.0, 0.0])])
     ingest(store, read_predictions(second, format="parquet"), in_manifest=True)
@@ -158,7 +160,7 @@ def test_objects_with_scores_alone_and_images_without_any(store, tmp_path):
     file = tmp_path / "objects.jsonl"
     rows = [{"image_id": "a", "score": n / 64, "category": f"kind {n}"} for n in range(25)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    store.replace_images(manifest(["a", "empty"]))
+    replace_images(store, manifest(["a", "empty"]))
     stream = read_predictions(
         file, format="jsonl", score_column="score", category_column="category"
     )
@@ -197,7 +199,7 @@ def test_a_source_that_says_that_there_is_no_object(store, tmp_path):
 @pytest.mark.parametrize("image_id", HOSTILE_IDS)
 def test_ids_are_shown_so_that_they_cannot_pass_for_text(store, tmp_path, image_id):
     rows = [(image_id, [0.5, 0.5]), (image_id, [0.5, 0.0])]
-    store.replace_images(manifest([image_id]))
+    replace_images(store, manifest([image_id]))
     ranked_files(
         store, write_files(tmp_path / "files", rows), in_manifest=True, functions=["margin"]
     )

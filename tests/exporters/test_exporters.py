@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dagster_active_learning import exporters
 from dagster_active_learning.errors import PoolStateError
-from dagster_active_learning.exporters import EXPORT_FORMATS, export_candidates
-from dagster_active_learning.store import candidate_rows
+from dagster_active_learning.exporters import EXPORTERS, Exporter, export_candidates
+from dagster_active_learning.store.images import replace_images
+from dagster_active_learning.store.labeling_candidates import candidate_rows
 from ranked_pools import HOSTILE_IDS, manifest, ranked_files, write_files
 
 
@@ -19,7 +19,7 @@ from ranked_pools import HOSTILE_IDS, manifest, ranked_files, write_files
 def filled(store, tmp_path):
     """A pool with hostile ids; the last image has no predictions and so no score."""
     rows = [(one, [0.5 + n / 61, 0.5 - n / 61]) for n, one in enumerate(HOSTILE_IDS)]
-    store.replace_images(manifest([*HOSTILE_IDS, "nothing"]))
+    replace_images(store, manifest([*HOSTILE_IDS, "nothing"]))
     ranked_files(store, write_files(tmp_path / "files", rows), in_manifest=True)
     return store
 
@@ -36,14 +36,14 @@ def stored(store, where="true"):
 
 def test_parquet_holds_the_candidates(filled, tmp_path):
     path = tmp_path / "new" / "folder" / "candidates.parquet"
-    assert export_candidates(filled, path, format="parquet", prediction_set="set") == 40
+    assert export_candidates(filled, path, exporter="parquet", prediction_set="set") == 40
     assert [tuple(row.values()) for row in pq.read_table(path).to_pylist()] == stored(filled)
     assert pl.read_parquet(path).schema["score"] == pl.Float64
 
 
 def test_csv_holds_the_candidates_with_all_texts_as_they_are(filled, tmp_path):
     path = tmp_path / "candidates.csv"
-    assert export_candidates(filled, str(path), format="csv", prediction_set="set") == 40
+    assert export_candidates(filled, str(path), exporter="csv", prediction_set="set") == 40
     with path.open(newline="", encoding="utf-8") as opened:
         header, *rows = csv.reader(opened)
     assert header[:5] == ["prediction_set", "acquisition_function", "rank", "image_id", "uri"]
@@ -59,7 +59,7 @@ def test_null_is_not_an_empty_text(filled, tmp_path):
     filled.connection.execute("UPDATE images SET uri = '' WHERE image_id = ' '")
     filled.connection.execute("UPDATE images SET uri = NULL WHERE image_id = 'nothing'")
     path = tmp_path / "candidates.csv"
-    export_candidates(filled, path, format="csv", prediction_set="set")
+    export_candidates(filled, path, exporter="csv", prediction_set="set")
     found = dict(
         filled.connection.execute(
             "SELECT image_id, uri FROM read_csv($path, allow_quoted_nulls = false)",
@@ -70,28 +70,28 @@ def test_null_is_not_an_empty_text(filled, tmp_path):
     assert found["nothing"] is None
 
 
-@pytest.mark.parametrize("format", EXPORT_FORMATS)
-def test_one_function_and_the_first_ranks(filled, tmp_path, format):
-    path = tmp_path / f"candidates.{format}"
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_one_function_and_the_first_ranks(filled, tmp_path, exporter):
+    path = tmp_path / f"candidates.{exporter}"
     count = export_candidates(
-        filled, path, format=format, prediction_set="set", functions=["margin"], limit=3
+        filled, path, exporter=exporter, prediction_set="set", functions=["margin"], limit=3
     )
-    read = pl.read_csv if format == "csv" else pl.read_parquet
+    read = pl.read_csv if exporter == "csv" else pl.read_parquet
     assert count == 3
     assert read(path).select("rank", "image_id").rows() == list(enumerate(HOSTILE_IDS[:3], 1))
     none = export_candidates(
-        filled, path, format=format, prediction_set="set", functions=["mean_object_score"]
+        filled, path, exporter=exporter, prediction_set="set", functions=["mean_object_score"]
     )
     assert none == 0
     assert read(path).columns == candidate_rows(filled, "set").schema.names
 
 
-@pytest.mark.parametrize("format", EXPORT_FORMATS)
+@pytest.mark.parametrize("exporter", EXPORTERS)
 def test_a_failed_export_leaves_the_older_file_and_nothing_else(
-    filled, tmp_path, format, monkeypatch
+    filled, tmp_path, exporter, monkeypatch
 ):
     target = tmp_path / "out" / "candidates"
-    export_candidates(filled, target, format=format, prediction_set="set", limit=1)
+    export_candidates(filled, target, exporter=exporter, prediction_set="set", limit=1)
     before = target.read_bytes()
 
     def breaks_off(store, *_, **__):
@@ -104,25 +104,25 @@ def test_a_failed_export_leaves_the_older_file_and_nothing_else(
         return pa.RecordBatchReader.from_batches(schema, batches())
 
     with monkeypatch.context() as patch:
-        patch.setattr("dagster_active_learning.store.candidate_rows", breaks_off)
+        patch.setattr("dagster_active_learning.exporters.candidates.candidate_rows", breaks_off)
         with pytest.raises(OSError, match="the disk is full"):
-            export_candidates(filled, target, format=format, prediction_set="set")
+            export_candidates(filled, target, exporter=exporter, prediction_set="set")
     assert target.read_bytes() == before
     assert [one.name for one in target.parent.iterdir()] == ["candidates"]
     # The connection is free again.
-    assert export_candidates(filled, target, format=format, prediction_set="set") == 40
+    assert export_candidates(filled, target, exporter=exporter, prediction_set="set") == 40
     assert target.read_bytes() != before
 
 
 def test_the_longest_name_a_file_can_have(filled, tmp_path):
     path = tmp_path / ("n" * 251 + ".csv")
-    assert export_candidates(filled, path, format="csv", prediction_set="set", limit=1) == 4
+    assert export_candidates(filled, path, exporter="csv", prediction_set="set", limit=1) == 4
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"format": "xlsx"}, ValueError, "unknown format 'xlsx': expected one of csv, parquet"),
+        ({"exporter": "xlsx"}, ValueError, "unknown exporter 'xlsx': expected one of csv, parquet"),
         ({"prediction_set": "other"}, PoolStateError, "has no prediction set 'other'"),
         ({"functions": ["margin", "bald"]}, ValueError, "is 'bald', expected one of entropy"),
         ({"limit": 0}, ValueError, "limit is 0"),
@@ -132,7 +132,7 @@ def test_what_cannot_be_written_is_named_and_nothing_is_written(
     filled, tmp_path, arguments, error, words
 ):
     out = tmp_path / "out"
-    given = {"format": "csv", "prediction_set": "set", **arguments}
+    given = {"exporter": "csv", "prediction_set": "set", **arguments}
     with pytest.raises(error, match=words):
         export_candidates(filled, out / "candidates", **given)
     assert not out.exists() or list(out.iterdir()) == []
@@ -142,13 +142,13 @@ def test_a_format_is_one_module_and_one_line(filled, tmp_path, monkeypatch):
     (tmp_path / "jsonl.py").write_text(
         "import json\n"
         "def write_candidates(candidates, path):\n"
-        "    rows = candidates.read_all().to_pylist()\n"
+        "    rows = candidates.rows().read_all().to_pylist()\n"
         "    path.write_text(''.join(json.dumps(row) + '\\n' for row in rows))\n"
         "    return len(rows)\n"
     )
-    monkeypatch.setattr(exporters, "__path__", [*exporters.__path__, str(tmp_path)])
-    monkeypatch.setattr(exporters, "EXPORT_FORMATS", (*EXPORT_FORMATS, "jsonl"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(EXPORTERS, "jsonl", Exporter("jsonl", ".jsonl"))
     path = tmp_path / "candidates.jsonl"
-    assert export_candidates(filled, path, format="jsonl", prediction_set="set") == 40
+    assert export_candidates(filled, path, exporter="jsonl", prediction_set="set") == 40
     first = json.loads(path.read_text().splitlines()[0])
     assert (first["rank"], first["image_id"]) == (1, HOSTILE_IDS[0])

@@ -24,7 +24,8 @@ from dagster_active_learning.definitions.partitions import partition_path
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.exporters import export_candidates
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store import PoolStore
+from dagster_active_learning.store.images import replace_images
+from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.text import shown as shown_text
 from pools import ingest, rank, score
 from ranked_pools import manifest
@@ -104,7 +105,7 @@ def test_a_text_goes_through_the_whole_flow_as_it_is(database, tmp_path, name, t
     path, options = WRITERS[name](tmp_path, text)
     with duckdb.connect(str(database)) as connection:
         store = PoolStore(connection, "pool")
-        store.replace_images(manifest([text, "other"]))
+        replace_images(store, manifest([text, "other"]))
         stored = ingest(
             store,
             read_predictions(path, format=name, **options),

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.faults
 
 OPEN_AND_WRITE = """
 import sys
-from dagster_active_learning.store import connect
+from dagster_active_learning.store.opening import connect
 print("ready", flush=True)
 sys.stdin.readline()
 with connect(sys.argv[1]) as connection:

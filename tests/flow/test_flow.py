@@ -18,7 +18,11 @@ from dagster_active_learning.flow import progress
 from dagster_active_learning.readers.arrow import read_table
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.store import PoolStore
+from dagster_active_learning.store import prediction_sets
+from dagster_active_learning.store.images import replace_images
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.prediction_sets import prediction_set
+from dagster_active_learning.store.prediction_sources import sources
 from pools import RULES, in_memory, ingest, rank, rows, score
 from reference import ROW_SCORES, image_scores, prediction_scores
 
@@ -242,7 +246,7 @@ def test_labeled_images_are_no_candidates_and_strangers_go_to_quarantine(store, 
         },
         schema_overrides={"uri": pl.String, "width": pl.Int32, "height": pl.Int32, "label": pl.String},
     )  # fmt: skip
-    store.replace_images(manifest.to_arrow())
+    replace_images(store, manifest.to_arrow())
     path = write_predictions(
         [[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.5, 0.5]], ["a", "b", "c", "stranger"]
     )
@@ -286,7 +290,7 @@ def test_files_of_a_set_are_recorded_with_their_rows(store, write_predictions, t
     write_predictions([[0.5, 0.5]] * 2, ["a", "b"], "1.parquet")
     write_predictions([[0.5, 0.5]] * 3, ["c", "d", "e"], "2.parquet")
     stored = ingest(store, read_predictions(tmp_path / "*.parquet", format="parquet"))
-    files = store.sources("set")
+    files = sources(store, "set")
     assert [(f.source[-9:], f.first_prediction_index, f.row_count) for f in files] == [
         ("1.parquet", 0, 2),
         ("2.parquet", 2, 3),
@@ -294,8 +298,8 @@ def test_files_of_a_set_are_recorded_with_their_rows(store, write_predictions, t
     assert stored.source_sha256 not in {file.source_sha256 for file in files}
     score(store)
     rank(store, "entropy")
-    sources = dict(rows(store, "SELECT image_id, source[-9:] FROM candidate_lineage"))
-    assert sources == dict.fromkeys("ab", "1.parquet") | dict.fromkeys("cde", "2.parquet")
+    files_of_images = dict(rows(store, "SELECT image_id, source[-9:] FROM candidate_lineage"))
+    assert files_of_images == dict.fromkeys("ab", "1.parquet") | dict.fromkeys("cde", "2.parquet")
 
 
 def test_steps_out_of_order_say_what_to_materialize_first(store, write_predictions):
@@ -312,7 +316,7 @@ def test_progress_is_told_in_rows_and_rows_a_second(store, write_predictions, mo
     flow.ingest_predictions(
         store,
         read_predictions(write_predictions([[0.5, 0.5]] * 4), format="parquet", batch_rows=2),
-        prediction_set="set", model=None, run_id="run", rules=RULES, in_manifest=False, report=told.append,
+        prediction_set="set", model=None, run_id="run", rules=RULES, report=told.append,
     )  # fmt: skip
     assert [line.split(",")[0] for line in told] == [
         "read 2 predictions",
@@ -388,11 +392,11 @@ def test_an_image_that_left_the_manifest_is_no_candidate(store, write_prediction
         rows = [{"image_id": one, **columns} for one in ids]
         return pl.DataFrame(rows, schema_overrides=kinds).to_arrow()
 
-    store.replace_images(manifest("a", "b"))
+    replace_images(store, manifest("a", "b"))
     path = write_predictions([[0.5, 0.5]] * 2, ["a", "b"])
     ingest(store, read_predictions(path, format="parquet"), in_manifest=True)
     score(store, in_manifest=True)
-    store.replace_images(manifest("b"))
+    replace_images(store, manifest("b"))
     _, ranked = rank(store, "margin", in_manifest=True)
     assert [row[0] for row in ranked] == ["b"]
 
@@ -413,8 +417,10 @@ def test_scores_have_the_precision_of_their_source_whatever_came_between(store, 
 def test_a_set_replaced_while_it_is_scored_is_an_error(store, write_predictions, monkeypatch):
     path = write_predictions([[0.5, 0.5]] * 9)
     ingest(store, read_predictions(path, format="parquet"))
-    found = store.prediction_set("set")
-    monkeypatch.setattr(store, "prediction_set", lambda _: replace(found, prediction_count=10))
+    found = prediction_set(store, "set")
+    monkeypatch.setattr(
+        prediction_sets, "prediction_set", lambda *_: replace(found, prediction_count=10)
+    )
     with pytest.raises(PoolStateError, match="replaced while it was scored"):
         score(store)
     assert rows(store, "SELECT count(*) FROM image_scores") == [(0,)]

@@ -17,7 +17,8 @@ from dagster_active_learning.readers.arrow import read_table
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store import PoolStore
+from dagster_active_learning.store.images import replace_images
+from dagster_active_learning.store.pool_store import PoolStore
 from pools import ingest, rank, rows, score
 from reference import prediction_scores
 
@@ -42,7 +43,7 @@ def test_images_without_objects_that_the_manifest_does_not_have_are_told(store, 
     for image, content in {"a": "0 0.5 0.5 0.1 0.1 0.9\n", "b": "", "c": "", "d": ""}.items():
         (tmp_path / f"{image}.txt").write_text(content)
     told = []
-    store.replace_images(manifest(["a", "b"]))
+    replace_images(store, manifest(["a", "b"]))
     stream = read_predictions(tmp_path, format="yolo")
     ingest(store, stream, rules=DETECTION, in_manifest=True, report=told.append)
     assert told[0].startswith("2 images in which nothing was found are not in the manifest")
@@ -55,7 +56,7 @@ def test_images_without_objects_that_the_manifest_does_not_have_are_told(store, 
 def test_scores_of_an_image_are_means_over_its_objects(store):
     lists = [[0.7, 0.2, 0.1], [0.4, 0.4, 0.2], [0.05, 0.05, 0.9], [1.0, 0.0, 0.0]]
     ids = ["a", "b", "a", "a"]
-    store.replace_images(manifest(["a", "b", "nothing"]))
+    replace_images(store, manifest(["a", "b", "nothing"]))
     ingest(store, objects(image_id=ids, class_probs=lists), rules=DETECTION, in_manifest=True)
     found = scores_by_image(score(store, rules=DETECTION, in_manifest=True))
 
@@ -165,7 +166,7 @@ def test_scores_that_are_no_probabilities_go_to_quarantine(store, value, reason)
 
 
 def test_an_image_whose_objects_are_in_quarantine_is_not_an_image_without_objects(store):
-    store.replace_images(manifest(["a", "b", "c"]))
+    replace_images(store, manifest(["a", "b", "c"]))
     stream = objects(image_id=["a", "b"], score=[0.5, 7.0])
     ingest(store, stream, rules=DETECTION, in_manifest=True)
     found = scores_by_image(score(store, rules=DETECTION, in_manifest=True))
@@ -312,7 +313,7 @@ def without_rows(folder: Path, case: str):
 
 @pytest.mark.parametrize("case", [*NO_ROWS, "a table"])
 def test_a_detector_that_found_nothing_in_the_images_of_the_manifest(store, tmp_path, case):
-    store.replace_images(manifest(["a", "b"]))
+    replace_images(store, manifest(["a", "b"]))
     stored = ingest(store, without_rows(tmp_path, case), rules=DETECTION, in_manifest=True)
     assert (stored.prediction_count, stored.quarantined_count) == (0, 0)
     frame = score(store, rules=DETECTION, in_manifest=True)
@@ -334,7 +335,7 @@ def test_a_detector_that_found_nothing_in_the_images_of_the_manifest(store, tmp_
     ],
 )
 def test_a_source_without_rows_says_nothing_else(store, tmp_path, case, task, in_manifest, advice):
-    store.replace_images(manifest(["a", "b"]))
+    replace_images(store, manifest(["a", "b"]))
     stream = without_rows(tmp_path, case)
     with pytest.raises(PredictionReadError) as error:
         ingest(store, stream, rules=Rules(task=task), in_manifest=in_manifest)
@@ -354,7 +355,7 @@ NO_IMAGES = {
 @pytest.mark.parametrize("format", NO_IMAGES)
 def test_a_source_that_would_name_the_images_it_saw_saw_none(store, tmp_path, format):
     (tmp_path / "schema.json").write_text(json.dumps(NO_IMAGES[format]))
-    store.replace_images(manifest(["a", "b"]))
+    replace_images(store, manifest(["a", "b"]))
     stream = read_predictions(tmp_path / "schema.json", format=format)
     with pytest.raises(PredictionReadError, match="holds no predictions: expected at least one"):
         ingest(store, stream, rules=DETECTION, in_manifest=True)
@@ -378,7 +379,7 @@ def megadetector(folder: Path, **detections):
 def test_an_image_on_which_the_model_failed_does_not_cost_the_images_without_objects(
     store, tmp_path, in_manifest, expected
 ):
-    store.replace_images(manifest(["a", "b", "c"]))
+    replace_images(store, manifest(["a", "b", "c"]))
     stream = megadetector(tmp_path, a=None, b=[])
     stored = ingest(store, stream, rules=DETECTION, in_manifest=in_manifest)
     assert (stored.prediction_count, stored.quarantined_count) == (0, 1)
@@ -396,7 +397,7 @@ def test_an_image_on_which_the_model_failed_does_not_cost_the_images_without_obj
 def test_images_on_which_the_model_failed_are_not_all_that_a_set_may_hold(
     store, tmp_path, detections, in_manifest
 ):
-    store.replace_images(manifest(["a", "b", "c"]))
+    replace_images(store, manifest(["a", "b", "c"]))
     with pytest.raises(PredictionReadError, match=str(Reason.MODEL_FAILED)):
         ingest(
             store,
@@ -407,7 +408,7 @@ def test_images_on_which_the_model_failed_are_not_all_that_a_set_may_hold(
 
 
 def test_ids_of_another_form_than_those_of_the_manifest_are_shown(store):
-    store.replace_images(manifest(["397133", "1"]))
+    replace_images(store, manifest(["397133", "1"]))
     stream = objects(image_id=["000397133.jpg", "b.jpg"], score=[0.5, 0.5])
     with pytest.raises(PredictionReadError) as error:
         ingest(store, stream, rules=DETECTION, in_manifest=True)
@@ -431,7 +432,7 @@ def test_real_detectors_on_coco_images(store, real_predictions, detector):
     folder = real_predictions / "coco_detections"
     predictions, empty = DETECTORS[detector]
     images, _ = PoolImages(folder / "instances.json").read()
-    store.replace_images(images)
+    replace_images(store, images)
     path = folder / f"{detector}_results.json"
     stored = ingest(store, read_predictions(path, format="coco"), rules=DETECTION, in_manifest=True)
     assert (stored.prediction_count, stored.quarantined_count) == (predictions, 0)

@@ -26,7 +26,7 @@ from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.arrow import read_table
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store import PoolStore
+from dagster_active_learning.store.pool_store import PoolStore
 from pools import ingest, rows, score
 
 EXAMPLES = int(os.environ.get("ROW_CONSERVATION_EXAMPLES", "300"))

@@ -6,6 +6,7 @@ import pytest
 
 from dagster_active_learning import load_candidates
 from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.store.images import replace_images
 from ranked_pools import HOSTILE_IDS, manifest, ranked_files, write_files
 
 SCHEMA = {
@@ -28,7 +29,7 @@ SCHEMA = {
 def filled(store, tmp_path, database):
     """A pool with hostile ids, each more certain than the one before, and its database's path."""
     rows = [(one, [0.5 + n / 64, 0.5 - n / 64]) for n, one in enumerate(HOSTILE_IDS)]
-    store.replace_images(manifest(HOSTILE_IDS))
+    replace_images(store, manifest(HOSTILE_IDS))
     ranked_files(store, write_files(tmp_path / "files", rows), in_manifest=True)
     store.connection.close()
     return database

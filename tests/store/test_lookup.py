@@ -8,12 +8,11 @@ import pytest
 from dagster_active_learning import read_predictions
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store import (
-    PoolStore,
-    candidate_rows,
-    chosen_prediction_set,
-    existing_pool,
-)
+from dagster_active_learning.store.images import ImageCounts, image_counts, replace_images
+from dagster_active_learning.store.labeling_candidates import candidate_rows
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.pools import existing_pool
+from dagster_active_learning.store.prediction_sets import chosen_prediction_set, prediction_set
 from pools import ingest, score
 from ranked_pools import HOSTILE_IDS, manifest, ranked, ranked_files, sha256, write_files
 
@@ -56,14 +55,14 @@ def test_every_candidate_leads_to_the_row_of_its_file(store, tmp_path):
 
 
 def test_it_names_set_model_runs_uri_and_scores(store, tmp_path):
-    store.replace_images(manifest(["a", "b", "nothing"]))
+    replace_images(store, manifest(["a", "b", "nothing"]))
     path = write_files(tmp_path / "files", [("a", [0.75, 0.25]), ("b", [0.5, 0.5])])
     ranked_files(store, path, in_manifest=True, functions=["margin"])
     rows = store.connection.sql(
         "SELECT * EXCLUDE (ingested_at) FROM candidate_lineage ORDER BY rank"
     ).pl()
     assert rows["image_id"].to_list() == ["b", "a", "nothing"]
-    digest = store.prediction_set("set").source_sha256
+    digest = prediction_set(store, "set").source_sha256
     assert rows.row(1, named=True) == {
         "prediction_set": "set", "acquisition_function": "margin", "rank": 2, "image_id": "a",
         "uri": "s3://images/a", "score": 0.5, "uncertainty": 0.5, "predicted_class": "0",
@@ -101,7 +100,7 @@ def test_objects_have_a_row_each(store, tmp_path):
 
 
 def test_a_filter_on_the_image_reaches_every_table(store, tmp_path):
-    store.replace_images(manifest(["a", "b"]))
+    replace_images(store, manifest(["a", "b"]))
     ranked_files(store, write_files(tmp_path / "files", [("a", [0.5, 0.5]), ("b", [1.0, 0.0])]))
     plan = store.connection.execute(
         "EXPLAIN (FORMAT json) SELECT * FROM candidate_lineage WHERE image_id = 'b'"
@@ -130,13 +129,13 @@ def test_a_pool_of_an_earlier_version_gets_what_it_lacks(database, tmp_path):
             connection.execute(f"ALTER TABLE prediction_sets DROP COLUMN {column}")
     with duckdb.connect(str(database), read_only=True) as connection:
         # A reader cannot make it, and can do without.
-        assert PoolStore(connection, "pool").prediction_set("set").image_count == 1
+        assert prediction_set(PoolStore(connection, "pool"), "set").image_count == 1
         with pytest.raises(duckdb.CatalogException):
             connection.execute("FROM candidate_lineage")
     with duckdb.connect(str(database)) as connection:
         store = PoolStore(connection, "pool")
         assert len(connection.execute("FROM candidate_lineage").fetchall()) == 4
-        comments = {name: comment for name, _, comment in store.columns("candidate_lineage")}
+        comments = {column.name: column.comment for column in store.columns("candidate_lineage")}
         assert "Which row of the file, from 1" in str(comments["row_number"])
         assert store.columns("rankings")
         ingest(store, read_predictions(tmp_path / "files" / "*.parquet", format="parquet"))
@@ -199,7 +198,7 @@ def test_an_existing_pool_is_read_and_nothing_is_left_behind(database, kind):
     if kind != "connection":
         given["connection"].close()
     with existing_pool(given[kind], 'a "pool"') as store:
-        assert store.image_counts() == (0, 0)
+        assert image_counts(store) == ImageCounts(0, 0)
     with (
         pytest.raises(PoolStateError, match=r"has no pool 'typo', it has \['a \"pool\"'\]"),
         existing_pool(given[kind], "typo"),

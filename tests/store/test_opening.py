@@ -7,7 +7,8 @@ import sys
 import duckdb
 import pytest
 
-from dagster_active_learning.store import connect, opening
+from dagster_active_learning.store import opening
+from dagster_active_learning.store.opening import connect
 
 WRITE = "import sys, duckdb; duckdb.connect(sys.argv[1]).execute(sys.argv[2])"
 

@@ -5,17 +5,17 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dagster_active_learning.store import (
+from dagster_active_learning.store.image_scores import score_bins
+from dagster_active_learning.store.images import replace_images
+from dagster_active_learning.store.labeling_candidates import (
     candidates_by_class,
     candidates_without_predictions,
     common_candidates,
     common_with,
     former_candidates,
-    predictions_by_class,
-    predictions_of_first,
-    quarantined_of_first,
-    score_bins,
 )
+from dagster_active_learning.store.predictions import predictions_by_class, predictions_of_first
+from dagster_active_learning.store.quarantined_predictions import quarantined_of_first
 from pools import rows
 from ranked_pools import manifest, ranked_files, write_files
 
@@ -28,7 +28,7 @@ def filled(store, tmp_path):
     """200 images in five classes, 40 of them candidates; one in quarantine, one that is missing."""
     class_probs = np.random.default_rng(0).dirichlet(np.ones(5), len(IDS))
     class_probs[7] = 1
-    store.replace_images(manifest([*IDS, "missing"]))
+    replace_images(store, manifest([*IDS, "missing"]))
     path = write_files(tmp_path / "files", list(zip(IDS, class_probs, strict=True)))
     ranked_files(store, path, in_manifest=True, limit=40)
     return store
@@ -145,7 +145,7 @@ def test_what_is_said_about_the_first_candidates(filled):
 
 
 def test_images_without_predictions_and_with_rows_in_quarantine(store, tmp_path):
-    store.replace_images(manifest(["good", "broken", "missing"]))
+    replace_images(store, manifest(["good", "broken", "missing"]))
     path = write_files(tmp_path / "files", [("good", [0.5, 0.5]), ("broken", [1.0, 1.0])])
     ranked_files(store, path, in_manifest=True)
     for name in NAMES:

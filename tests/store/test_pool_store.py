@@ -5,7 +5,9 @@ import pyarrow as pa
 import pytest
 
 from dagster_active_learning.errors import PoolStateError
-from dagster_active_learning.store import PoolStore, existing_pool
+from dagster_active_learning.store.images import ImageCounts, image_counts, replace_images
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.pools import existing_pool
 from pools import in_memory, ingest, rank, rows, score
 
 
@@ -21,7 +23,7 @@ from pools import in_memory, ingest, rank, rows, score
 )
 def test_a_name_that_duckdb_takes_for_another_schema_is_refused(database, name, existing):
     with duckdb.connect(str(database)) as connection:
-        PoolStore(connection, "Pets").replace_images(pa.table(IMAGES))
+        replace_images(PoolStore(connection, "Pets"), pa.table(IMAGES))
         with pytest.raises(PoolStateError, match=f"schema '{existing}'.*another name"):
             PoolStore(connection, name)
         with (
@@ -29,7 +31,7 @@ def test_a_name_that_duckdb_takes_for_another_schema_is_refused(database, name, 
             existing_pool(connection, name),
         ):
             pass
-        assert PoolStore(connection, "Pets").image_counts() == (2, 0)
+        assert image_counts(PoolStore(connection, "Pets")) == ImageCounts(2, 0)
 
 
 IMAGES = {
@@ -46,8 +48,8 @@ IMAGES = {
 def test_other_names_are_schemas(name):
     with duckdb.connect() as connection:
         store = PoolStore(connection, name)
-        store.replace_images(pa.table(IMAGES))
-        assert [column for column, _, _ in store.columns("images")] == list(IMAGES)
+        replace_images(store, pa.table(IMAGES))
+        assert [column.name for column in store.columns("images")] == list(IMAGES)
 
 
 def test_a_collation_does_not_make_one_image_of_two(database):
@@ -55,7 +57,7 @@ def test_a_collation_does_not_make_one_image_of_two(database):
     table = pa.table({"image_id": ["A", "a", "A"], "class_probs": class_probs})
     with duckdb.connect(str(database), config={"default_collation": "nocase"}) as connection:
         store = PoolStore(connection, "pool")
-        store.replace_images(pa.table(IMAGES))
+        replace_images(store, pa.table(IMAGES))
         ingest(store, in_memory(table), in_manifest=True)
         assert score(store, in_manifest=True)["margin"].to_list() == [0.5, 0.5]
         assert [one[:2] for one in rank(store, "margin")[1]] == [("a", 1), ("A", 2)]

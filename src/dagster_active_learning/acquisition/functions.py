@@ -38,6 +38,7 @@ class AcquisitionFunction:
         label_first: Which end of the scale is labeled first.
         level: ``"image"`` if the function applies to every task, ``"object"`` if only to tasks
             whose predictions are objects in an image (detection, segmentation).
+        column_comment: The comment of its column in ``image_scores``.
     """
 
     name: str
@@ -48,6 +49,7 @@ class AcquisitionFunction:
     bounds: Bounds
     label_first: Literal["highest", "lowest"]
     level: Literal["image", "object"]
+    column_comment: str
 
     def formula_of(self, inputs: str) -> str:
         """The formula for a kind of inputs, as ``bounds`` takes it."""
@@ -100,6 +102,10 @@ ACQUISITION_FUNCTIONS: Mapping[str, AcquisitionFunction] = MappingProxyType(
                 bounds=_entropy_bounds,
                 label_first="highest",
                 level="image",
+                column_comment=(
+                    "Entropy in bits, of a prediction 0 to log2 K, where the classes are "
+                    "independent to K; high is uncertain"
+                ),
             ),
             AcquisitionFunction(
                 name="least_confidence",
@@ -109,6 +115,10 @@ ACQUISITION_FUNCTIONS: Mapping[str, AcquisitionFunction] = MappingProxyType(
                 bounds=_least_confidence_bounds,
                 label_first="highest",
                 level="image",
+                column_comment=(
+                    "1 - p(1), of a prediction 0 to 1 - 1/K, where the classes are "
+                    "independent to 1; high is uncertain"
+                ),
             ),
             AcquisitionFunction(
                 name="margin",
@@ -118,6 +128,7 @@ ACQUISITION_FUNCTIONS: Mapping[str, AcquisitionFunction] = MappingProxyType(
                 bounds=_zero_to_one,
                 label_first="lowest",
                 level="image",
+                column_comment="p(1) - p(2), of a prediction 0 to 1; low is uncertain",
             ),
             AcquisitionFunction(
                 name="variance",
@@ -127,6 +138,10 @@ ACQUISITION_FUNCTIONS: Mapping[str, AcquisitionFunction] = MappingProxyType(
                 bounds=_variance_bounds,
                 label_first="lowest",
                 level="image",
+                column_comment=(
+                    "Population variance of the class probabilities, of a prediction 0 to "
+                    "(K-1)/K², where the classes are independent to 1/4; low is uncertain"
+                ),
             ),
             AcquisitionFunction(
                 name="mean_object_score",
@@ -136,6 +151,10 @@ ACQUISITION_FUNCTIONS: Mapping[str, AcquisitionFunction] = MappingProxyType(
                 bounds=_zero_to_one,
                 label_first="lowest",
                 level="object",
+                column_comment=(
+                    "The detector's score or p(1), of an object 0 to 1; 0 without objects, "
+                    "null for classification; low is uncertain"
+                ),
             ),
         )
     }

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from dagster_active_learning.definitions.component import ActiveLearningComponent
     from dagster_active_learning.definitions.exports import CandidateFiles
     from dagster_active_learning.definitions.sources import PoolImages
-    from dagster_active_learning.store import PoolStore, PredictionSet
+    from dagster_active_learning.store.pool_store import PoolStore
+    from dagster_active_learning.store.prediction_sets import PredictionSet
 
 LINEAGE_CHARACTERS = 1_000
 
@@ -117,16 +118,18 @@ class PoolAssets:
         return step
 
     def _images(self, manifest: "PoolImages", context: dg.AssetExecutionContext) -> Results:
+        from dagster_active_learning.store.images import image_counts, replace_images
+
         rows, sha256 = manifest.read()
         with self._component.open_pool(context) as store:
             with store.transaction():
-                store.replace_images(rows)
-            images, labeled = store.image_counts()
-            context.log.info(f"{images:,} images, {labeled:,} of them labeled")
+                replace_images(store, rows)
+            counts = image_counts(store)
+            context.log.info(f"{counts.images:,} images, {counts.labeled:,} of them labeled")
             metadata: Metadata = {
-                **table_metadata(store, "images", images),
-                "labeled": labeled,
-                "unlabeled": images - labeled,
+                **table_metadata(store, "images", counts.images),
+                "labeled": counts.labeled,
+                "unlabeled": counts.images - counts.labeled,
                 "source": dg.MetadataValue.path(manifest.path),
                 "source_sha256": sha256,
             }
@@ -161,7 +164,6 @@ class PoolAssets:
                 model=self._source.model,
                 run_id=context.run.run_id,
                 rules=self._rules,
-                in_manifest=self._manifest is not None,
                 report=context.log.info,
             )
             metadata = {**prediction_metadata(store, stored), **self._prediction_lineage(stored)}
@@ -175,6 +177,7 @@ class PoolAssets:
     def _image_scores(self, context: dg.AssetExecutionContext) -> Results:
         # What is heavy is loaded before the database is open.
         from dagster_active_learning import flow
+        from dagster_active_learning.store.image_scores import score_statistics
 
         predictions, key = self._specs.predictions.key, self._specs.image_scores.key
         with collected(context) as done, self._component.open_pool(context) as store:
@@ -186,10 +189,11 @@ class PoolAssets:
                     rules=self._rules,
                     report=context.log.info,
                 )
-                images, without, means = store.score_statistics(name)
+                scores = score_statistics(store, name)
+                means = scores.means
                 scored = [function for function, mean in means.items() if mean is not None]
                 metadata: Metadata = {
-                    **table_metadata(store, "image_scores", images),
+                    **table_metadata(store, "image_scores", scores.images),
                     **lineage_metadata(store, stored),
                     **column_lineage(
                         {
@@ -205,7 +209,7 @@ class PoolAssets:
                         }
                     ),
                     **unscored_metadata(stored, self._rules),
-                    "images_without_predictions": without,
+                    "images_without_predictions": scores.without_predictions,
                     **{f"mean_{function}": means[function] for function in scored},
                 }
                 done[key][name] = metadata, None
@@ -250,9 +254,10 @@ class PoolAssets:
     ) -> dict[str, tuple[Metadata, CandidatePictures, str]]:
         """Rank the images under functions: each one's metadata, pictures and ranking's hash."""
         from dagster_active_learning import flow
+        from dagster_active_learning.store import prediction_sets as stored_sets
 
         config = context.op_execution_context.op_config
-        stored = store.prediction_set(prediction_set)
+        stored = stored_sets.prediction_set(store, prediction_set)
         about = CandidateMetadata(
             store,
             prediction_set,
@@ -267,7 +272,6 @@ class PoolAssets:
             prediction_set,
             functions,
             rules=self._rules,
-            in_manifest=self._manifest is not None,
             limit=config["limit"],
             seed=config["seed"],
             run_id=context.run.run_id,
@@ -337,9 +341,10 @@ class PoolAssets:
 
     def _require_images(self, store: "PoolStore") -> None:
         from dagster_active_learning.errors import PoolStateError
+        from dagster_active_learning.store.images import image_counts
 
         spec = self._specs.images
-        if self._manifest is not None and spec is not None and not store.image_counts()[0]:
+        if self._manifest is not None and spec is not None and not image_counts(store).images:
             raise PoolStateError(
                 f"pool {self._pool!r} has a manifest, {self._manifest.path}, but no image of it is "
                 f"in the database: materialize {spec.key.to_user_string()} first"

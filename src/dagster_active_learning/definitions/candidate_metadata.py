@@ -30,11 +30,9 @@ if TYPE_CHECKING:
     from dagster_active_learning.flow import Ranking
     from dagster_active_learning.gallery import Box, Thumbnails, Tile
     from dagster_active_learning.rules import Rules
-    from dagster_active_learning.store import (
-        PoolStore,
-        PredictionSet,
-        ScoreBins,
-    )
+    from dagster_active_learning.store.image_scores import ScoreBins
+    from dagster_active_learning.store.pool_store import PoolStore
+    from dagster_active_learning.store.prediction_sets import PredictionSet
 
 FIRST_RANKS = 24
 """So many candidates are shown: six to a row of the contact sheet."""
@@ -143,7 +141,7 @@ class CandidateMetadata:
         partitioned: bool,
         manifest: Path | None,
     ) -> None:
-        from dagster_active_learning.store import former_candidates
+        from dagster_active_learning.store.labeling_candidates import former_candidates
 
         self._store = store
         self._name = prediction_set
@@ -160,15 +158,14 @@ class CandidateMetadata:
 
     def of(self, rankings: Mapping[str, Ranking]) -> dict[str, tuple[Metadata, CandidatePictures]]:
         """Metadata of the rankings that were made since, and what is to be drawn, by function."""
-        from dagster_active_learning.store import (
-            candidate_rows,
-            predictions_of_first,
-            quarantined_of_first,
-            score_bins,
-        )
+        from dagster_active_learning.store.image_scores import score_bins
+        from dagster_active_learning.store.labeling_candidates import candidate_rows
+        from dagster_active_learning.store.prediction_sets import prediction_set
+        from dagster_active_learning.store.predictions import predictions_of_first
+        from dagster_active_learning.store.quarantined_predictions import quarantined_of_first
 
         store, name = self._store, self._name
-        stored = store.prediction_set(name)
+        stored = prediction_set(store, name)
         names = [function.name for function in self._functions]
         predictions = predictions_of_first(store, name, names, FIRST_RANKS)
         in_quarantine = quarantined_of_first(store, name, names, FIRST_RANKS)
@@ -220,7 +217,11 @@ class CandidateMetadata:
 
     def _numbers(self, function: AcquisitionFunction, ranking: Ranking) -> Metadata:
         """Single numbers, of which the UI makes plots over time."""
-        from dagster_active_learning.store import candidates_without_predictions, common_with
+        from dagster_active_learning.store.images import image_counts
+        from dagster_active_learning.store.labeling_candidates import (
+            candidates_without_predictions,
+            common_with,
+        )
 
         of_ranking = (self._store, self._name, function.name)
         count, former = ranking.candidate_count, self._former[function.name]
@@ -231,9 +232,9 @@ class CandidateMetadata:
             "images_to_choose_from": ranking.image_count,
             "without_predictions": candidates_without_predictions(*of_ranking),
         }
-        images, labeled = self._store.image_counts()
-        if images:
-            numbers["labeled_share"] = labeled / images
+        counts = image_counts(self._store)
+        if counts.images:
+            numbers["labeled_share"] = counts.labeled / counts.images
         if former is not None and count:
             kept = common_with(*of_ranking, former)
             numbers["new_candidates"] = count - kept
@@ -248,7 +249,10 @@ class CandidateMetadata:
 
     def _comparisons(self, function: AcquisitionFunction, ranking: Ranking) -> Metadata:
         """What the candidates are, and how many of them are those of other functions too."""
-        from dagster_active_learning.store import candidates_by_class, common_candidates
+        from dagster_active_learning.store.labeling_candidates import (
+            candidates_by_class,
+            common_candidates,
+        )
 
         of_ranking = (self._store, self._name, function.name)
         count = ranking.candidate_count

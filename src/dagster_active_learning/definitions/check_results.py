@@ -16,7 +16,18 @@ from dagster._core.storage.asset_check_execution_record import (
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS, AcquisitionFunction
 from dagster_active_learning.definitions.metadata import rows_table
-from dagster_active_learning.store import PoolStore, PredictionSet, checks
+from dagster_active_learning.store import (
+    findings,
+    image_scores,
+    images,
+    labeling_candidates,
+    prediction_sets,
+    predictions,
+    rankings,
+)
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.prediction_sets import PredictionSet
+from dagster_active_learning.store.quarantined_predictions import quarantined_by_reason
 from dagster_active_learning.text import shown
 
 if TYPE_CHECKING:
@@ -85,7 +96,7 @@ class CheckRun:
         hidden = () if self.partitioned else ("prediction_set",)
         rows = [
             {name: value for name, value in row.items() if name not in hidden}
-            for row in examples[: checks.EXAMPLES]
+            for row in examples[: findings.EXAMPLES]
         ]
         return dg.AssetCheckResult(
             asset_key=self.key.asset_key,
@@ -111,9 +122,9 @@ def valid_class_probabilities(run: CheckRun) -> dg.AssetCheckResult:
     worst, share = by_share[0], _quarantined_share(by_share[0])
     reasons = [
         {"prediction_set": one.prediction_set, **reason}
-        for one in by_share[: checks.EXAMPLES]
+        for one in by_share[: findings.EXAMPLES]
         if one.quarantined_count
-        for reason in run.store.quarantined_by_reason(one.prediction_set).to_dicts()
+        for reason in quarantined_by_reason(run.store, one.prediction_set).to_dicts()
     ]
     where = f" of the prediction set {shown(worst.prediction_set)!r}" * run.partitioned
     return run.result(
@@ -133,12 +144,12 @@ def valid_class_probabilities(run: CheckRun) -> dg.AssetCheckResult:
 def no_duplicate_predictions(run: CheckRun) -> dg.AssetCheckResult:
     """The same prediction of the same image twice."""
     objects = run.component.rules.objects
-    found = checks.duplicate_predictions(run.store, run.names, objects=objects)
-    predictions = sum(one.prediction_count for one in run.sets)
+    found = predictions.duplicate_predictions(run.store, run.names, objects=objects)
+    count = sum(one.prediction_count for one in run.sets)
     return run.result(
         not found.count,
-        f"{found.count:,} of {predictions:,} predictions repeat another one of the same image",
-        {"predictions": predictions, "duplicates": found.count},
+        f"{found.count:,} of {count:,} predictions repeat another one of the same image",
+        {"predictions": count, "duplicates": found.count},
         found.examples,
         # Members of an ensemble may agree to the last digit about an image they are sure of.
         _ERROR if objects else _WARN,
@@ -190,24 +201,24 @@ def class_names_unchanged(run: CheckRun) -> dg.AssetCheckResult:
 def pool_coverage(run: CheckRun) -> dg.AssetCheckResult:
     """Images of the manifest without predictions."""
     wanted = run.component.wanted_coverage
-    covered = checks.coverage(run.store, run.names)
+    covered = images.coverage(run.store, run.names)
     shares = {one.prediction_set: 1 - one.without_count / one.image_count for one in covered}
     share = min(shares.values(), default=1.0)
     short = [name for name, of_set in shares.items() if of_set < wanted]
-    images = sum(one.image_count for one in covered)
+    unlabeled = sum(one.image_count for one in covered)
     without = sum(one.without_count for one in covered)
     where = " of the worst prediction set" * run.partitioned
     return run.result(
         not short,
-        f"{without:,} of {images:,} images without a label have no predictions: {share:.2%}{where} "
-        f"are covered, {wanted:.2%} should be",
+        f"{without:,} of {unlabeled:,} images without a label have no predictions: "
+        f"{share:.2%}{where} are covered, {wanted:.2%} should be",
         {
-            "images_without_label": images,
+            "images_without_label": unlabeled,
             "images_without_predictions": without,
             "coverage": share,
             "min_coverage": wanted,
         },
-        checks.uncovered_images(run.store, short or run.names),
+        images.uncovered_images(run.store, short or run.names),
         _WARN,
     )
 
@@ -218,17 +229,15 @@ def pool_coverage(run: CheckRun) -> dg.AssetCheckResult:
 def every_image_scored(run: CheckRun) -> dg.AssetCheckResult:
     """Images without a row of scores, or with another one than their predictions give."""
     component = run.component
-    found = checks.wrongly_scored_images(
-        run.store,
-        run.names,
-        in_manifest=component.manifest is not None,
-        rules=component.rules,
-    )
+    found = image_scores.wrongly_scored_images(run.store, run.names, component.rules)
     return run.result(
         not found.count,
         f"{found.count:,} images are not scored by the predictions that they have"
         + ": materialize the scores again" * bool(found.count),
-        {"rows": checks.scored_image_count(run.store, run.names), "wrongly_scored": found.count},
+        {
+            "rows": image_scores.scored_image_count(run.store, run.names),
+            "wrongly_scored": found.count,
+        },
         found.examples,
     )
 
@@ -237,11 +246,14 @@ def scores_in_bounds(run: CheckRun) -> dg.AssetCheckResult:
     """Scores that their acquisition function cannot give."""
     inputs = run.component.rules.inputs
     bounds = [one for stored in run.sets for one in _bounds(stored, inputs)]
-    found = checks.scores_out_of_bounds(run.store, bounds)
+    found = image_scores.scores_out_of_bounds(run.store, bounds)
     return run.result(
         not found.count,
         f"{found.count:,} scores are outside the bounds of their acquisition function",
-        {"rows": checks.scored_image_count(run.store, run.names), "out_of_bounds": found.count},
+        {
+            "rows": image_scores.scored_image_count(run.store, run.names),
+            "out_of_bounds": found.count,
+        },
         found.examples,
     )
 
@@ -251,7 +263,9 @@ def scores_in_bounds(run: CheckRun) -> dg.AssetCheckResult:
 
 def ranks_without_gaps(run: CheckRun) -> dg.AssetCheckResult:
     """Ranks that are missing or there twice, images that are, and ranks below worse ones."""
-    found = checks.broken_ranks(run.store, run.names, run.function, run.component.rules)
+    found = labeling_candidates.broken_ranks(
+        run.store, run.names, run.function, run.component.rules
+    )
     return _ranking_result(
         run, found, "do not follow the rank before, come too late or have an image twice"
     )
@@ -259,16 +273,17 @@ def ranks_without_gaps(run: CheckRun) -> dg.AssetCheckResult:
 
 def no_labeled_candidates(run: CheckRun) -> dg.AssetCheckResult:
     """Candidates that need no label any more."""
-    found = checks.labeled_candidates(run.store, run.names, run.function)
+    found = labeling_candidates.labeled_candidates(run.store, run.names, run.function)
     return _ranking_result(run, found, "have their label already")
 
 
 def candidates_are_fresh(run: CheckRun) -> dg.AssetCheckResult:
     """Rankings of scores or predictions that are others now, and images they should have."""
     component, function = run.component, run.function
-    in_manifest = component.manifest is not None
-    outdated = checks.outdated_candidates(run.store, run.names, function, in_manifest=in_manifest)
-    missing = checks.missing_candidates(
+    outdated = labeling_candidates.outdated_candidates(
+        run.store, run.names, function, component.rules
+    )
+    missing = labeling_candidates.missing_candidates(
         run.store,
         [
             one.prediction_set
@@ -277,11 +292,10 @@ def candidates_are_fresh(run: CheckRun) -> dg.AssetCheckResult:
         ],
         function,
         component.rules,
-        in_manifest=in_manifest,
         limit=component.limit,
     )
-    older = checks.older_rankings(run.store, run.names, function)
-    count = checks.candidate_count(run.store, run.names, function)
+    older = rankings.older_rankings(run.store, run.names, function)
+    count = labeling_candidates.candidate_count(run.store, run.names, function)
     wrong = outdated.count + missing.count
     return run.result(
         not wrong and not older.count,
@@ -339,7 +353,7 @@ def _class_names_before(run: CheckRun, stored: PredictionSet) -> _ClassNames | N
     In a pool with partitions it is in the database. Where it was overwritten, the check itself
     remembers it: the last evaluation of predictions that another run had read.
     """
-    names = checks.former_class_names(run.store, stored.prediction_set)
+    names = prediction_sets.former_class_names(run.store, stored.prediction_set)
     if names is not None:
         return _ClassNames.of(names)
     history = run.context.instance.event_log_storage.get_asset_check_execution_history(
@@ -356,7 +370,7 @@ def _class_names_before(run: CheckRun, stored: PredictionSet) -> _ClassNames | N
     return None
 
 
-def _bounds(stored: PredictionSet, inputs: str) -> Iterator[checks.Bounds]:
+def _bounds(stored: PredictionSet, inputs: str) -> Iterator[image_scores.Bounds]:
     """The bounds of a set's scores."""
     class_counts = [len(stored.class_names)] if stored.has_class_probs else []
     if stored.score_only_count or not class_counts:
@@ -367,11 +381,11 @@ def _bounds(stored: PredictionSet, inputs: str) -> Iterator[checks.Bounds]:
         pairs = [function.bounds(count, inputs) for count in class_counts]
         lowest, highest = min(low for low, _ in pairs), max(high for _, high in pairs)
         tolerance = SCORE_TOLERANCE * (highest - lowest)
-        yield checks.Bounds(stored.prediction_set, function.name, lowest, highest, tolerance)
+        yield image_scores.Bounds(stored.prediction_set, function.name, lowest, highest, tolerance)
 
 
-def _ranking_result(run: CheckRun, found: checks.Findings, problem: str) -> dg.AssetCheckResult:
-    count = checks.candidate_count(run.store, run.names, run.function)
+def _ranking_result(run: CheckRun, found: findings.Findings, problem: str) -> dg.AssetCheckResult:
+    count = labeling_candidates.candidate_count(run.store, run.names, run.function)
     return run.result(
         not found.count,
         f"{found.count:,} of {count:,} candidates {problem}"

@@ -18,7 +18,7 @@ from dagster_active_learning.errors import PoolStateError
 
 if TYPE_CHECKING:
     from dagster_active_learning.definitions.component import ActiveLearningComponent
-    from dagster_active_learning.store import PoolStore
+    from dagster_active_learning.store.pool_store import PoolStore
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,10 @@ class PoolChecks:
         )
         def step(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
             from dagster_active_learning.definitions.check_results import RESULTS, CheckRun
+            from dagster_active_learning.store.prediction_sets import prediction_set
 
             with component.open_pool(context, read_only=True) as store:
-                sets = [store.prediction_set(name) for name in self._names(context, store)]
+                sets = [prediction_set(store, name) for name in self._names(context, store)]
                 # All before the first is reported: the database is closed while Dagster writes.
                 results = [
                     RESULTS[spec.name](
@@ -155,7 +156,7 @@ class PoolChecks:
 
     def _names(self, context: dg.AssetCheckExecutionContext, store: "PoolStore") -> Sequence[str]:
         """The prediction sets to look at, at least one."""
-        from dagster_active_learning.store.checks import prediction_set_names
+        from dagster_active_learning.store.prediction_sets import prediction_set_names
 
         if self._component.partitions_def is None:
             return [PREDICTION_SET]

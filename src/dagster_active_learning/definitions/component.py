@@ -72,7 +72,7 @@ from dagster_active_learning.rules import (
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from dagster_active_learning.store import PoolStore
+    from dagster_active_learning.store.pool_store import PoolStore
 
 
 def _translation_variables(asset: PoolAsset) -> dict[str, str | None]:

@@ -19,7 +19,9 @@ import dagster as dg
 import duckdb
 
 from dagster_active_learning.errors import DatabaseUnavailableError, PoolStateError
-from dagster_active_learning.store import PoolStore, connect, existing_pool, release_results
+from dagster_active_learning.store.opening import connect
+from dagster_active_learning.store.pool_store import PoolStore, release_results
+from dagster_active_learning.store.pools import existing_pool
 
 if TYPE_CHECKING:
     from dagster_duckdb import DuckDBResource

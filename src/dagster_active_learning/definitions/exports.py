@@ -12,11 +12,11 @@ import dagster as dg
 
 from dagster_active_learning.definitions.metadata import Metadata, rows_table
 from dagster_active_learning.definitions.partitions import check_path, literal_path
-from dagster_active_learning.exporters import EXPORT_FORMATS, export_candidates
+from dagster_active_learning.exporters import EXPORTERS, export_candidates
 from dagster_active_learning.files.addresses import is_address
 
 if TYPE_CHECKING:
-    from dagster_active_learning.store import PoolStore
+    from dagster_active_learning.store.pool_store import PoolStore
 
 ExportPaths: TypeAlias = str | PathLike[str] | Sequence[str | PathLike[str]]
 """One path or several."""
@@ -39,9 +39,9 @@ class CandidateFiles:
         listed = [paths] if isinstance(paths, (str, PathLike)) else paths
         self.paths = [fspath(path) for path in listed]
         self._partitioned = partitioned
-        expected = " or ".join(f".{name}" for name in EXPORT_FORMATS)
+        expected = " or ".join(f".{name}" for name in EXPORTERS)
         formats = [_format(path) for path in self.paths]
-        if not formats or len(set(formats)) != len(formats) or not {*EXPORT_FORMATS} >= {*formats}:
+        if not formats or len(set(formats)) != len(formats) or not {*EXPORTERS} >= {*formats}:
             raise ValueError(
                 f"export is {self.paths!r}, expected one file a format, with the suffix {expected}"
             )
@@ -61,7 +61,7 @@ class CandidateFiles:
             rows = export_candidates(
                 store,
                 path,
-                format=_format(path),
+                exporter=_format(path),
                 prediction_set=prediction_set,
                 functions=functions,
             )

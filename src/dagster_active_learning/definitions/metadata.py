@@ -13,7 +13,8 @@ from dagster_active_learning.text import shown
 
 if TYPE_CHECKING:
     from dagster_active_learning.rules import Rules
-    from dagster_active_learning.store import PoolStore, PredictionSet
+    from dagster_active_learning.store.pool_store import PoolStore
+    from dagster_active_learning.store.prediction_sets import PredictionSet
 
 Metadata = dict[str, Any]
 
@@ -25,8 +26,8 @@ NAMES_BYTES = 2_000
 def table_metadata(store: PoolStore, table: str, row_count: int) -> Metadata:
     """Row count, name and columns of a table of the pool."""
     columns = [
-        dg.TableColumn(name, kind, description=comment)
-        for name, kind, comment in store.columns(table)
+        dg.TableColumn(column.name, column.type, description=column.comment)
+        for column in store.columns(table)
     ]
     return {
         "dagster/row_count": row_count,
@@ -53,12 +54,14 @@ def lineage_metadata(
     store: PoolStore, stored: PredictionSet, by: Sequence[tuple[str, str]] = ()
 ) -> Metadata:
     """What a person asks first: which model, file and run, and ``by`` which rule."""
+    from dagster_active_learning.store.prediction_sources import sources
+
     rows = [
         ("model", stored.model or "not given"),
         ("source", stored.source),
         ("SHA-256 of the source", stored.source_sha256),
     ]
-    files = store.sources(stored.prediction_set)
+    files = sources(store, stored.prediction_set)
     if len(files) > 1:
         rows += [(f"file {file.source}", file.source_sha256) for file in files[:SOURCES_SHOWN]]
         if len(files) > SOURCES_SHOWN:
@@ -101,7 +104,8 @@ def unscored_metadata(
 
 def prediction_metadata(store: PoolStore, stored: PredictionSet) -> Metadata:
     """What was read, and what of it could not be used."""
-    from dagster_active_learning.store import predictions_by_class
+    from dagster_active_learning.store.predictions import predictions_by_class
+    from dagster_active_learning.store.quarantined_predictions import quarantined_by_reason
 
     by_class = predictions_by_class(store, stored.prediction_set)
     metadata: Metadata = {
@@ -115,7 +119,7 @@ def prediction_metadata(store: PoolStore, stored: PredictionSet) -> Metadata:
         **({"bbox_unit": stored.bbox_unit} if stored.bbox_unit else {}),
     }
     if stored.quarantined_count:
-        reasons = store.quarantined_by_reason(stored.prediction_set)
+        reasons = quarantined_by_reason(store, stored.prediction_set)
         metadata["quarantined_by_reason"] = rows_table(reasons.head(COUNTS_SHOWN).to_dicts())
     return metadata
 

@@ -10,7 +10,22 @@ import pyarrow as pa
 from duckdb.func import PythonUDFType
 
 from dagster_active_learning.engines.row_scores import ROW_FUNCTIONS, row_scores
-from dagster_active_learning.store import queries
+
+FUNCTION_IS_THERE = """
+SELECT count(*) > 0 FROM duckdb_functions()
+WHERE function_name = $name AND function_type = $type AND database_name = 'system'
+"""
+
+# Typed parameters: DuckDB picks the first for float16 and float32 lists and arrays, the second for
+# all other numbers.
+CREATE_SCORE_MACRO = """
+CREATE OR REPLACE TEMP MACRO {name}
+    (class_probs FLOAT[]) AS {function}(class_probs),
+    (class_probs DOUBLE[]) AS {function}(class_probs)
+"""
+
+# Values that are not lists of numbers stay with the aggregate that has the macro's name.
+OR_AGGREGATE = ", (value) AS system.main.{name}(value)"
 
 
 def _scores_by(name: str) -> Callable[[pa.ChunkedArray], pa.Array]:
@@ -63,13 +78,13 @@ def register_functions(connection: duckdb.DuckDBPyConnection) -> None:
             if not _is_there(cursor, function, "scalar"):
                 cursor.create_function(function, scores, None, "DOUBLE", type=PythonUDFType.ARROW)
     for name, function in zip(ROW_FUNCTIONS, _FUNCTIONS, strict=True):
-        macro = queries.CREATE_SCORE_MACRO.format(name=name, function=function)
+        macro = CREATE_SCORE_MACRO.format(name=name, function=function)
         if _is_there(connection, name, "aggregate"):
-            macro += queries.OR_AGGREGATE.format(name=name)
+            macro += OR_AGGREGATE.format(name=name)
         connection.execute(macro)
 
 
 def _is_there(connection: duckdb.DuckDBPyConnection, name: str, type: str) -> bool:
     values = {"name": name, "type": type}
-    ((is_there,),) = connection.execute(queries.FUNCTION_IS_THERE, values).fetchall()
+    ((is_there,),) = connection.execute(FUNCTION_IS_THERE, values).fetchall()
     return is_there

@@ -10,15 +10,12 @@ from dagster_active_learning.acquisition.functions import (
     AcquisitionFunction,
 )
 from dagster_active_learning.errors import PoolStateError
-from dagster_active_learning.store import (
-    ImageRecord,
-    PoolStore,
-    PredictionSet,
-    chosen_prediction_set,
-    existing_pool,
-    image_record,
-)
-from dagster_active_learning.store.lookup import Database
+from dagster_active_learning.store import prediction_sets
+from dagster_active_learning.store.images import image_counts
+from dagster_active_learning.store.lineage import ImageRecord, image_record
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.pools import Database, existing_pool
+from dagster_active_learning.store.prediction_sets import PredictionSet
 
 CLASSES_SHOWN = 3
 ROWS_SHOWN = 20
@@ -64,9 +61,10 @@ def explain_candidate(
             f"{', '.join(ACQUISITION_FUNCTIONS)}"
         )
     with existing_pool(database, pool) as store:
-        stored = store.prediction_set(chosen_prediction_set(store, prediction_set))
+        chosen = prediction_sets.chosen_prediction_set(store, prediction_set)
+        stored = prediction_sets.prediction_set(store, chosen)
         record = image_record(store, stored.prediction_set, image_id)
-        has_manifest = store.image_counts()[0] > 0
+        has_manifest = image_counts(store).images > 0
         if not _is_known(record):
             raise PoolStateError(
                 f"image {image_id!r} is not in pool {pool!r}: prediction set "

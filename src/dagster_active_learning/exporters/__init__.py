@@ -1,7 +1,7 @@
 """Candidates out, in files that other tools read.
 
-A format is one module here with a function ``write_candidates(candidates, path)`` and one line in
-``EXPORT_FORMATS``.
+An exporter is one module with a function ``write_candidates(candidates, path)`` and one line in
+``EXPORTERS``.
 """
 
 from __future__ import annotations
@@ -9,66 +9,108 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib import import_module
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
-
 if TYPE_CHECKING:
-    from dagster_active_learning.store import PoolStore
+    from dagster_active_learning.store.pool_store import PoolStore
 
-EXPORT_FORMATS = ("csv", "parquet")
-"""The formats by name, which is also the name of the exporter's module."""
+
+@dataclass(frozen=True)
+class Exporter:
+    """What writes candidates to a file of one format.
+
+    Attributes:
+        module: Name of the module that writes it: its function ``write_candidates(candidates,
+            path)`` takes ``Candidates``, writes a new file and returns how many candidates it has
+            written. It is imported when the first such file is written.
+        suffix: The suffix of its files, in lower case. Several exporters may have the same.
+    """
+
+    module: str
+    suffix: str
+
+
+EXPORTERS: dict[str, Exporter] = {
+    "csv": Exporter(f"{__name__}.csv", ".csv"),
+    "parquet": Exporter(f"{__name__}.parquet", ".parquet"),
+}
+"""The exporters by name. An exporter of your own is one more entry."""
+
+
+def exporter_of_path(path: str | PathLike[str]) -> str:
+    """The name of the only exporter that writes files with a path's suffix.
+
+    Raises:
+        ValueError: If no exporter has the suffix, or several have it.
+    """
+    suffix = Path(path).suffix.lower()
+    names = [name for name, exporter in EXPORTERS.items() if exporter.suffix == suffix]
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise ValueError(
+            f"{fspath(path)!r} may be a file of several exporters, expected the name of one of "
+            f"them: {', '.join(names)}"
+        )
+    suffixes = dict.fromkeys(exporter.suffix for exporter in EXPORTERS.values())
+    raise ValueError(
+        f"{fspath(path)!r} is a file of no exporter, expected the suffix {' or '.join(suffixes)}"
+    )
 
 
 def export_candidates(
     store: PoolStore,
     path: str | PathLike[str],
     *,
-    format: str,
+    exporter: str,
     prediction_set: str,
-    functions: Sequence[str] = tuple(ACQUISITION_FUNCTIONS),
+    functions: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> int:
     """Write a prediction set's candidates to a file, in the order of their ranks.
 
     The file is there as a whole or not at all: it is written beside ``path`` under another name,
     which it then takes over, in place of an older one. Folders on the way are made. Memory holds
-    one batch of candidates. Every text is stored as it is, also one that a spreadsheet would take
-    for a formula.
+    one batch of candidates or of their predictions. Every text is stored as it is, also one that a
+    spreadsheet would take for a formula.
 
     Args:
         store: The pool.
         path: The file to write.
-        format: One of ``EXPORT_FORMATS``.
+        exporter: One of ``EXPORTERS``.
         prediction_set: Name of the set.
         functions: Names of the acquisition functions whose candidates are written, one after the
-            other.
+            other; all without it.
         limit: The last rank wanted of each function.
 
     Returns:
-        How many candidates were written. Their columns are those of ``load_candidates``.
+        How many candidates were written.
 
     Raises:
-        ValueError: If the format or an acquisition function is unknown or the limit is below 1.
+        ValueError: If the exporter or an acquisition function is unknown or the limit is below 1.
         PoolStateError: If the prediction set is not in the database.
     """
-    from dagster_active_learning.store import candidate_rows
+    from dagster_active_learning.exporters.candidates import Candidates
+    from dagster_active_learning.store import prediction_sets
 
-    if format not in EXPORT_FORMATS:
-        raise ValueError(f"unknown format {format!r}: expected one of {', '.join(EXPORT_FORMATS)}")
-    exporter = import_module(f"{__name__}.{format}")
-    stored = store.prediction_set(prediction_set)
+    if exporter not in EXPORTERS:
+        raise ValueError(f"unknown exporter {exporter!r}: expected one of {', '.join(EXPORTERS)}")
+    module = import_module(EXPORTERS[exporter].module)
+    stored = prediction_sets.prediction_set(store, prediction_set)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Of its own name, whatever else is written here now, and short: `path` may be as long as a
     # file system allows.
     unfinished = target.parent / f".{uuid.uuid4().hex}.unfinished"
     try:
-        with candidate_rows(store, stored.prediction_set, functions, limit=limit) as candidates:
-            written = exporter.write_candidates(candidates, unfinished)
+        with ExitStack() as closing:
+            candidates = Candidates(store, stored, functions, limit, closing)
+            written = module.write_candidates(candidates, unfinished)
         os.replace(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)

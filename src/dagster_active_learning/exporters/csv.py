@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
 from pyarrow.csv import CSVWriter
 
+from dagster_active_learning.exporters.candidates import Candidates
 
-def write_candidates(candidates: pa.RecordBatchReader, path: Path) -> int:
-    """Write batches of candidates to a new file and count them."""
+
+def write_candidates(candidates: Candidates, path: Path) -> int:
+    """Write candidates to a new file and count them."""
+    rows = candidates.rows()
     written = 0
-    with CSVWriter(str(path), candidates.schema) as writer:
-        for batch in candidates:
+    with CSVWriter(str(path), rows.schema) as writer:
+        for batch in rows:
             writer.write_batch(batch)
             written += batch.num_rows
     return written

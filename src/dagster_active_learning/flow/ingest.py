@@ -24,11 +24,30 @@ from dagster_active_learning.flow.spool import RowSpool
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import PredictionStream
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store import (
-    PoolStore,
+from dagster_active_learning.store.empty_images import (
+    add_empty_images,
+    empty_images_not_in_manifest,
+)
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.prediction_sets import (
     PredictionSet,
-    SourceFile,
+    add_prediction_set,
+    clear_prediction_set,
+)
+from dagster_active_learning.store.prediction_sources import SourceFile, add_sources
+from dagster_active_learning.store.predictions import (
+    add_predictions,
+    categories,
+    image_count,
     prediction_schema,
+    score_only_count,
+    sql_value_type,
+)
+from dagster_active_learning.store.quarantined_predictions import (
+    add_quarantined,
+    first_ids,
+    quarantine_images_not_in_manifest,
+    quarantined_by_reason,
 )
 from dagster_active_learning.text import raw_text
 
@@ -52,7 +71,6 @@ def ingest_predictions(
     model: str | None,
     run_id: str,
     rules: Rules,
-    in_manifest: bool,
     report: Report,
 ) -> PredictionSet:
     """Store a source's predictions as a prediction set, in place of what the set was before.
@@ -64,7 +82,6 @@ def ingest_predictions(
         model: The model that made the predictions.
         run_id: What reads them, for the record.
         rules: What the predictions are.
-        in_manifest: Whether only images of the pool's manifest may have predictions.
         report: Told how many rows have been read, and which images the manifest does not have.
 
     Raises:
@@ -72,70 +89,106 @@ def ingest_predictions(
             can be scored, or it has none and nothing says that the model found no object. The
             database then stays as it was.
     """
-    schema = prediction_schema(stream.value_type)
     progress = Progress("read", report)
-    sources = _SourceRows()
-    images = _ImageRuns()
-    n_classes = None
-    with store.transaction(), RowSpool() as quarantine, RowSpool() as seen:
-
-        def accepted() -> Iterator[pa.RecordBatch]:
-            nonlocal n_classes
-            n_classes, batches = _class_count(stream)
-            for batch in batches:
-                rows, without_objects = _split_rows(batch)
-                if without_objects is not None:
-                    seen.add(without_objects)
-                if n_classes is None:
-                    readable = _readable_lengths(rows)
-                    n_classes = int(readable[0]) if readable.size else None
-                first_index = sources.count(rows)
-                good, bad = _sort_out(rows, n_classes, first_index, rules)
-                if bad is not None:
-                    quarantine.add(bad)
-                images.count(good.column("image_id"))
-                progress.add(rows.num_rows)
-                yield from good.select(schema.names).cast(schema).to_batches()
-
-        store.clear_prediction_set(prediction_set, stream.value_type)
-        store.add_predictions(prediction_set, schema, read_ahead(accepted()))
-        for rows in quarantine.batches():
-            store.add_quarantined(prediction_set, rows)
-        for rows in seen.batches():
-            store.add_empty_images(prediction_set, rows)
+    with store.transaction(), RowSpool() as quarantined, RowSpool() as empty_images:
+        rows = _SortedRows(stream, rules, progress, quarantined, empty_images)
+        clear_prediction_set(store, prediction_set)
+        schema = prediction_schema(stream.value_type)
+        add_predictions(store, prediction_set, schema, read_ahead(rows.predictions(schema)))
+        for batch in quarantined.batches():
+            add_quarantined(store, prediction_set, batch)
+        for batch in empty_images.batches():
+            add_empty_images(store, prediction_set, batch)
         hashes = {part.source: part.sha256() for part in stream.parts}
-        store.add_sources(prediction_set, sources.files(hashes))
-        moved = 0
-        if in_manifest:
-            moved = store.quarantine_images_not_in_manifest(prediction_set, Reason.NOT_IN_MANIFEST)
-            # There is no row of theirs to keep in quarantine.
-            strangers = store.empty_images_not_in_manifest(prediction_set)
-            if strangers:
-                report(
-                    f"{strangers:,} images in which nothing was found are not in the manifest: "
-                    "they have no scores"
-                )
-        stored = store.add_prediction_set(
-            prediction_set,
+        add_sources(store, prediction_set, rows.sources.files(hashes))
+        unknown = _move_unknown_images(store, prediction_set, report) if rules.in_manifest else 0
+        images, class_names = rows.images, rows.class_names
+        each_once = images.ascending and not unknown
+        stored = PredictionSet(
+            prediction_set=prediction_set,
             model=model,
             source=stream.name,
             source_sha256=combined_sha256(list(hashes.values())),
-            class_names=_class_names(stream, n_classes),
-            prediction_count=images.row_count - moved,
-            image_count=images.run_count if images.ascending and not moved else None,
+            class_names=categories(store, prediction_set) if class_names is None else class_names,
+            prediction_count=images.row_count - unknown,
+            image_count=images.run_count if each_once else image_count(store, prediction_set),
             image_run_count=images.run_count,
-            quarantined_count=quarantine.row_count + moved,
-            may_have_lone_scores=rules.objects,
+            quarantined_count=quarantined.row_count + unknown,
+            score_only_count=score_only_count(store, prediction_set) if rules.objects else 0,
             bbox_unit=stream.bbox_unit,
-            value_type=stream.value_type,
+            value_type=sql_value_type(stream.value_type),
             run_id=run_id,
         )
+        add_prediction_set(store, stored)
         if not stored.prediction_count:
             # Without rows, a source says of every image of the manifest that nothing is in it.
-            listed = rules.objects and in_manifest and not stored.quarantined_count
-            _check_found_nothing(store, stored, rules, is_finding=bool(seen.row_count) or listed)
+            listed = rules.objects and rules.in_manifest and not stored.quarantined_count
+            is_finding = bool(empty_images.row_count) or listed
+            _check_found_nothing(store, stored, rules, is_finding=is_finding)
     progress.finish()
     return stored
+
+
+def _move_unknown_images(store: PoolStore, prediction_set: str, report: Report) -> int:
+    """Move predictions about images the manifest does not have to quarantine, and count them."""
+    moved = quarantine_images_not_in_manifest(store, prediction_set, Reason.NOT_IN_MANIFEST)
+    # There is no row of the others to keep in quarantine.
+    unknown_images = empty_images_not_in_manifest(store, prediction_set)
+    if unknown_images:
+        report(
+            f"{unknown_images:,} images in which nothing was found are not in the manifest: "
+            "they have no scores"
+        )
+    return moved
+
+
+class _SortedRows:
+    """The rows of a stream: predictions, rows for quarantine, images without objects.
+
+    The last two wait on disk until the predictions are stored: one statement runs at a time.
+
+    Attributes:
+        sources: The rows of each file, once ``predictions`` is at its end.
+        images: Numbers of predictions and images.
+        class_names: The names of the classes; None if nothing gives their number.
+    """
+
+    def __init__(
+        self,
+        stream: PredictionStream,
+        rules: Rules,
+        progress: Progress,
+        quarantined: RowSpool,
+        empty_images: RowSpool,
+    ) -> None:
+        self._stream = stream
+        self._rules = rules
+        self._progress = progress
+        self._quarantined = quarantined
+        self._empty_images = empty_images
+        self.sources = _SourceRows()
+        self.images = _ImageRuns()
+        self.class_names = None if stream.class_names is None else list(stream.class_names)
+
+    def predictions(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """The rows that can be scored; the others are put aside."""
+        n_classes, batches = _class_count(self._stream)
+        for batch in batches:
+            rows, without_objects = _split_rows(batch)
+            if without_objects is not None:
+                self._empty_images.add(without_objects)
+            if n_classes is None:
+                readable = _readable_lengths(rows)
+                n_classes = int(readable[0]) if readable.size else None
+            if n_classes is not None and self.class_names is None:
+                self.class_names = [str(position) for position in range(n_classes)]
+            first_index = self.sources.count(rows)
+            accepted, refused = _sort_out(rows, n_classes, first_index, self._rules)
+            if refused is not None:
+                self._quarantined.add(refused)
+            self.images.count(accepted.column("image_id"))
+            self._progress.add(rows.num_rows)
+            yield from accepted.select(schema.names).cast(schema).to_batches()
 
 
 class _SourceRows:
@@ -205,12 +258,6 @@ def _split_rows(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Table | None]
         return batch, None
     seen = batch.filter(row_number.is_null()).select(["image_id"])
     return batch.filter(row_number.is_valid()), pa.Table.from_batches([seen])
-
-
-def _class_names(stream: PredictionStream, n_classes: int | None) -> list[str] | None:
-    if stream.class_names is not None:
-        return list(stream.class_names)
-    return None if n_classes is None else [str(position) for position in range(n_classes)]
 
 
 def _class_count(stream: PredictionStream) -> tuple[int | None, Iterator[pa.RecordBatch]]:
@@ -361,7 +408,7 @@ def _check_found_nothing(
 
     An image on which the model failed does not speak against it.
     """
-    reasons = store.quarantined_by_reason(stored.prediction_set).to_dicts()
+    reasons = quarantined_by_reason(store, stored.prediction_set).to_dicts()
     if is_finding and all(row["reason"] == Reason.MODEL_FAILED for row in reasons):
         return
     if not reasons:
@@ -379,12 +426,12 @@ def _check_found_nothing(
         for row in reasons
     )
     if any(row["reason"] == Reason.NOT_IN_MANIFEST for row in reasons):
-        predicted, known = store.first_ids(stored.prediction_set, Reason.NOT_IN_MANIFEST)
+        first = first_ids(store, stored.prediction_set, Reason.NOT_IN_MANIFEST)
         listed += (
-            f"; the first image_id that is not there is {predicted!r}, the first of the manifest "
-            f"{known!r}: if they should be the same image, write both alike; PoolImages(path, "
-            'image_id="file_name") takes the file names of a COCO file for ids, image_id="stem" '
-            "those of a folder without their suffixes"
+            f"; the first image_id that is not there is {first.quarantined!r}, the first of the "
+            f"manifest {first.manifest!r}: if they should be the same image, write both alike; "
+            'PoolImages(path, image_id="file_name") takes the file names of a COCO file for ids, '
+            'image_id="stem" those of a folder without their suffixes'
         )
     raise PredictionReadError(
         f"{stored.source} holds no prediction that can be scored, nothing was stored: {listed}"

@@ -13,12 +13,16 @@ from dagster_active_learning.acquisition.functions import AcquisitionFunction
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.ranking.total_order import rank_images
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store import PoolStore, PredictionSet
+from dagster_active_learning.store import prediction_sets
+from dagster_active_learning.store.image_scores import contenders, has_scores, unlabeled_count
+from dagster_active_learning.store.labeling_candidates import replace_candidates
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.prediction_sets import PredictionSet
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What a ranking came to, in numbers.
+    """A ranking in numbers.
 
     Attributes:
         candidate_count: Images ranked.
@@ -43,7 +47,6 @@ def rank_candidates(
     functions: Sequence[AcquisitionFunction],
     *,
     rules: Rules,
-    in_manifest: bool,
     limit: int,
     seed: int,
     run_id: str,
@@ -56,28 +59,20 @@ def rank_candidates(
     Raises:
         PoolStateError: If the prediction set is not in the database or has no scores.
     """
-    stored = store.prediction_set(prediction_set)
-    if not store.has_scores(prediction_set):
+    stored = prediction_sets.prediction_set(store, prediction_set)
+    if not has_scores(store, prediction_set):
         raise PoolStateError(
             f"prediction set {prediction_set!r} of pool {store.pool!r} has no scores: materialize "
             f"{store.pool}/image_scores first"
         )
     with store.transaction():
-        image_count = store.unlabeled_count(prediction_set, in_manifest=in_manifest)
+        image_count = unlabeled_count(store, prediction_set, rules)
         candidates = {
-            function.name: _candidates(
-                store,
-                stored,
-                function,
-                rules=rules,
-                in_manifest=in_manifest,
-                limit=limit,
-                seed=seed,
-            )
+            function.name: _candidates(store, stored, function, rules=rules, limit=limit, seed=seed)
             for function in functions
         }
-        store.replace_candidates(
-            prediction_set, candidates, run_id, limit=limit, objects=rules.objects
+        replace_candidates(
+            store, prediction_set, candidates, run_id, limit=limit, objects=rules.objects
         )
     return {name: _ranking(ranked, image_count) for name, ranked in candidates.items()}
 
@@ -88,7 +83,6 @@ def _candidates(
     function: AcquisitionFunction,
     *,
     rules: Rules,
-    in_manifest: bool,
     limit: int,
     seed: int,
 ) -> pl.DataFrame:
@@ -96,7 +90,7 @@ def _candidates(
     # A lone score is a probability of two classes, where it is declared to be one.
     n_classes = len(stored.class_names) if has_class_probs else 2
     ranked = rank_images(
-        store.contenders(stored.prediction_set, function, limit, in_manifest=in_manifest)
+        contenders(store, stored.prediction_set, function, limit, rules)
         if function.can_rank(rules, has_class_probs=has_class_probs)
         else [],
         function,

@@ -24,7 +24,15 @@ from dagster_active_learning.flow.progress import Progress, Report
 from dagster_active_learning.flow.read_ahead import read_ahead
 from dagster_active_learning.limits import rows_for
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store import PoolStore, PredictionSet, image_score_schema
+from dagster_active_learning.store import prediction_sets
+from dagster_active_learning.store.image_scores import (
+    add_images_without_predictions,
+    image_score_schema,
+    replace_image_scores,
+)
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.prediction_sets import PredictionSet
+from dagster_active_learning.store.predictions import predictions_by_image
 
 _Scores = npt.NDArray[np.float64]
 
@@ -55,10 +63,10 @@ def score_prediction_set(
         PoolStateError: If the prediction set is not in the database, or is replaced while it is
             read.
     """
-    stored = store.prediction_set(prediction_set)
+    stored = prediction_sets.prediction_set(store, prediction_set)
     progress = Progress("scored", report)
     rows = batch_rows or rows_for(len(stored.class_names) * 8)
-    predictions = store.predictions_by_image(stored, rows)
+    predictions = predictions_by_image(store, stored, rows)
 
     def scored() -> Iterator[tuple[pa.Array, _Scores]]:
         for batch in read_ahead(predictions):
@@ -67,18 +75,18 @@ def score_prediction_set(
 
     with store.transaction():
         one_each = stored.image_count == stored.prediction_count
-        store.replace_image_scores(
-            prediction_set, _one_each(scored()) if one_each else _by_image(scored(), rules)
+        replace_image_scores(
+            store, prediction_set, _one_each(scored()) if one_each else _by_image(scored(), rules)
         )
         if progress.rows != stored.prediction_count:
             raise PoolStateError(
                 f"prediction set {prediction_set!r} of pool {store.pool!r} was replaced while it "
                 "was scored: materialize its scores again"
             )
-        store.add_images_without_predictions(
-            prediction_set, in_manifest=rules.in_manifest, objects=rules.objects
+        add_images_without_predictions(store, prediction_set, rules)
+        prediction_sets.set_scoring(
+            store, prediction_set, inputs=rules.inputs, aggregation=rules.aggregation
         )
-        store.set_scoring(prediction_set, inputs=rules.inputs, aggregation=rules.aggregation)
     progress.finish()
     return stored
 

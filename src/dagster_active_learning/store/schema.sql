@@ -1,6 +1,10 @@
 -- The tables of a pool. They live in the schema that bears the pool's name, which is the
 -- connection's current one when this runs.
 --
+-- Scores have one column per acquisition function. Before this runs, store/schema.py writes each line
+-- with a word in braces once per function of ACQUISITION_FUNCTIONS, in their order: in place of score
+-- stands the function's name as an identifier, in place of comment its comment as a text.
+--
 -- What fills the two largest tables is not compressed: DuckDB needed three times as long to look for
 -- a compression as all scores take, and saved a quarter of the space.
 
@@ -81,7 +85,7 @@ CREATE TABLE IF NOT EXISTS predictions (
     bbox DOUBLE[],
     segmentation VARCHAR
 );
-COMMENT ON TABLE predictions IS 'What the model said, one row a prediction';
+COMMENT ON TABLE predictions IS 'What the model said, one row per prediction';
 COMMENT ON COLUMN predictions.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN predictions.image_id IS 'The image the prediction is about';
 COMMENT ON COLUMN predictions.prediction_index IS 'Position in the source, from 0; rows in quarantine count too';
@@ -118,22 +122,14 @@ COMMENT ON COLUMN quarantined_predictions.raw IS 'The row as it was read';
 CREATE TABLE IF NOT EXISTS image_scores (
     prediction_set VARCHAR NOT NULL,
     image_id VARCHAR NOT NULL USING COMPRESSION uncompressed,
-    prediction_count BIGINT NOT NULL,
-    entropy DOUBLE USING COMPRESSION uncompressed,
-    least_confidence DOUBLE USING COMPRESSION uncompressed,
-    margin DOUBLE USING COMPRESSION uncompressed,
-    variance DOUBLE USING COMPRESSION uncompressed,
-    mean_object_score DOUBLE USING COMPRESSION uncompressed
+    prediction_count BIGINT NOT NULL
 );
+ALTER TABLE image_scores ADD COLUMN IF NOT EXISTS {score} DOUBLE USING COMPRESSION uncompressed;
 COMMENT ON TABLE image_scores IS 'The scores of every image of the pool under each acquisition function: of its predictions'' scores what prediction_sets.aggregation says';
 COMMENT ON COLUMN image_scores.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN image_scores.image_id IS 'The image''s id';
 COMMENT ON COLUMN image_scores.prediction_count IS 'How many predictions the scores are made of';
-COMMENT ON COLUMN image_scores.entropy IS 'Entropy in bits, of a prediction 0 to log2 K, where the classes are independent to K; high is uncertain';
-COMMENT ON COLUMN image_scores.least_confidence IS '1 - p(1), of a prediction 0 to 1 - 1/K, where the classes are independent to 1; high is uncertain';
-COMMENT ON COLUMN image_scores.margin IS 'p(1) - p(2), of a prediction 0 to 1; low is uncertain';
-COMMENT ON COLUMN image_scores.variance IS 'Population variance of the class probabilities, of a prediction 0 to (K-1)/K², where the classes are independent to 1/4; low is uncertain';
-COMMENT ON COLUMN image_scores.mean_object_score IS 'The detector''s score or p(1), of an object 0 to 1; 0 without objects, null for classification; low is uncertain';
+COMMENT ON COLUMN image_scores.{score} IS {comment};
 
 CREATE TABLE IF NOT EXISTS labeling_candidates (
     prediction_set VARCHAR NOT NULL,
@@ -164,16 +160,18 @@ CREATE TABLE IF NOT EXISTS rankings (
     run_id VARCHAR NOT NULL,
     ranked_at TIMESTAMPTZ NOT NULL
 );
-COMMENT ON TABLE rankings IS 'How the images were ranked the last time, one row a ranking';
+COMMENT ON TABLE rankings IS 'How the images were ranked the last time, one row per ranking';
 COMMENT ON COLUMN rankings.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN rankings.acquisition_function IS 'The rule that ranks the images';
 COMMENT ON COLUMN rankings.candidate_limit IS 'How many candidates there are at the most';
 COMMENT ON COLUMN rankings.run_id IS 'Dagster run that ranked the images';
 COMMENT ON COLUMN rankings.ranked_at IS 'When they were ranked';
 
+-- Made anew for a pool of an earlier version, so that it has the columns of all functions.
+--
 -- A prediction's file is the one with rows whose first position is the last before it. An ASOF join
 -- finds it by order: a join on a range would compare every prediction with every file.
-CREATE VIEW IF NOT EXISTS candidate_lineage AS
+CREATE OR REPLACE VIEW candidate_lineage AS
 SELECT
     c.prediction_set,
     c.acquisition_function,
@@ -183,11 +181,7 @@ SELECT
     c.score,
     c.uncertainty,
     c.predicted_class,
-    s.entropy,
-    s.least_confidence,
-    s.margin,
-    s.variance,
-    s.mean_object_score,
+    s.{score},
     c.prediction_count,
     p.prediction_index,
     p.class_probs,
@@ -219,11 +213,7 @@ COMMENT ON COLUMN candidate_lineage.uri IS 'Where the image file is, as the mani
 COMMENT ON COLUMN candidate_lineage.score IS 'The score the candidate was ranked by';
 COMMENT ON COLUMN candidate_lineage.uncertainty IS 'That score mapped to 0..1, where 1 is the most uncertain';
 COMMENT ON COLUMN candidate_lineage.predicted_class IS 'The class with the highest mean probability; of objects the most frequent class';
-COMMENT ON COLUMN candidate_lineage.entropy IS 'The image''s score now: another one than at ranking if it was scored again since, null if it was not';
-COMMENT ON COLUMN candidate_lineage.least_confidence IS 'The image''s score now';
-COMMENT ON COLUMN candidate_lineage.margin IS 'The image''s score now';
-COMMENT ON COLUMN candidate_lineage.variance IS 'The image''s score now';
-COMMENT ON COLUMN candidate_lineage.mean_object_score IS 'The image''s score now';
+COMMENT ON COLUMN candidate_lineage.{score} IS 'The image''s score now: not the one at ranking if it was scored again since, null if it has none now';
 COMMENT ON COLUMN candidate_lineage.prediction_count IS 'How many predictions the score is made of';
 COMMENT ON COLUMN candidate_lineage.prediction_index IS 'Position of the prediction in the source, from 0; rows in quarantine count too';
 COMMENT ON COLUMN candidate_lineage.class_probs IS 'The prediction''s class probabilities, in the order of class_names';

@@ -1,0 +1,70 @@
+"""Candidates as an exporter gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import pyarrow as pa
+
+from dagster_active_learning.store.labeling_candidates import candidate_predictions, candidate_rows
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.prediction_sets import PredictionSet
+
+
+class Candidates:
+    """The candidates of a prediction set, and what the model predicted about them.
+
+    Each call starts a new reading, and several may go on at the same time. All are closed when the
+    export is at its end.
+
+    Args:
+        store: The pool.
+        prediction_set: The set, with its model, ``class_names`` and ``bbox_unit``.
+        functions: Names of the acquisition functions; all without it.
+        limit: The last rank of each function; all ranks without it.
+        closing: Closes the readings.
+
+    Attributes:
+        prediction_set: The set, with its model, ``class_names`` and ``bbox_unit``.
+    """
+
+    def __init__(
+        self,
+        store: PoolStore,
+        prediction_set: PredictionSet,
+        functions: Sequence[str] | None,
+        limit: int | None,
+        closing: ExitStack,
+    ) -> None:
+        self.prediction_set = prediction_set
+        self._store = store
+        self._functions = functions
+        self._limit = limit
+        self._closing = closing
+
+    @property
+    def class_names(self) -> list[str]:
+        """The K class names, in the order of the class probabilities."""
+        return self.prediction_set.class_names
+
+    def rows(self) -> pa.RecordBatchReader:
+        """One row per candidate, with the columns of ``load_candidates``."""
+        name = self.prediction_set.prediction_set
+        return self._closing.enter_context(
+            candidate_rows(self._store, name, self._functions, limit=self._limit)
+        )
+
+    def predictions(self) -> pa.RecordBatchReader:
+        """One row per prediction of each candidate, in its order; one of a candidate without any.
+
+        The columns are those of ``rows``, which repeat with each prediction, and prediction_index,
+        class_probs, prediction_score, category, bbox (x and y of the top left corner, width and
+        height, in ``prediction_set.bbox_unit``) and segmentation. These are null where there is no
+        prediction.
+        """
+        return self._closing.enter_context(
+            candidate_predictions(
+                self._store, self.prediction_set, self._functions, limit=self._limit
+            )
+        )

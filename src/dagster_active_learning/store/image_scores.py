@@ -1,0 +1,350 @@
+"""The table ``image_scores``: one row per image, one column per acquisition function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from dagster_active_learning.acquisition.functions import (
+    ACQUISITION_FUNCTIONS,
+    AcquisitionFunction,
+)
+from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
+from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.empty_images import has_empty_images
+from dagster_active_learning.store.findings import Findings, findings
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.schema import quoted
+
+
+def image_score_schema() -> pa.Schema:
+    """The columns of ``image_scores`` from image_id on."""
+    scores = [(name, pa.float64()) for name in ACQUISITION_FUNCTIONS]
+    return pa.schema([("image_id", pa.string()), ("prediction_count", pa.int64()), *scores])
+
+
+def score_columns(store: PoolStore, functions: Iterable[str]) -> list[str]:
+    """The columns of functions' scores, as SQL takes them.
+
+    Raises:
+        PoolStateError: If the pool lacks a column: nothing was written to it since the function
+            has been added.
+    """
+    stored = {column.name for column in store.columns("image_scores")}
+    columns = [*functions]
+    missing = [name for name in columns if name not in stored]
+    if missing:
+        raise PoolStateError(
+            f"pool {store.pool!r} has no scores by {', '.join(missing)} yet: materialize "
+            f"{store.pool}/image_scores"
+        )
+    return [quoted(name) for name in columns]
+
+
+INSERT_IMAGE_SCORES = """
+INSERT INTO image_scores BY NAME SELECT $prediction_set AS prediction_set, * FROM incoming
+"""
+
+
+def replace_image_scores(
+    store: PoolStore, prediction_set: str, scores: Iterable[pa.RecordBatch]
+) -> None:
+    """Store batches of ``image_score_schema`` in place of the set's scores, as they come."""
+    values = {"prediction_set": prediction_set}
+    store.connection.execute(
+        "DELETE FROM image_scores WHERE prediction_set = $prediction_set", values
+    )
+    store.insert_stream(INSERT_IMAGE_SCORES, image_score_schema(), scores, **values)
+
+
+# The score of no object is 0; those of class probabilities are null without any.
+INSERT_IMAGES_WITHOUT_PREDICTIONS = """
+INSERT INTO image_scores BY NAME
+SELECT $prediction_set AS prediction_set, image_id, 0 AS prediction_count, {scores} FROM (
+    SELECT image_id,
+        -- Objects that could not be read are not objects that are not there.
+        CASE WHEN $objects AND image_id NOT IN (
+            SELECT image_id FROM quarantined_predictions
+            WHERE prediction_set = $prediction_set AND image_id IS NOT NULL
+        ) THEN 0 END AS score_of_no_object
+    FROM (
+        SELECT image_id FROM images WHERE $in_manifest
+        UNION
+        SELECT image_id FROM empty_images
+        WHERE prediction_set = $prediction_set AND NOT $in_manifest
+    )
+    WHERE image_id NOT IN (
+        SELECT image_id FROM image_scores WHERE prediction_set = $prediction_set
+    )
+)
+ORDER BY image_id
+"""
+
+
+def add_images_without_predictions(store: PoolStore, prediction_set: str, rules: Rules) -> None:
+    """Store a row for each image that has no scores yet.
+
+    Those are images of the manifest, or without one images in which the model found nothing.
+    """
+    # DuckDB would hash the ids of all scores also where there is no image to look for.
+    if not rules.in_manifest and not has_empty_images(store, prediction_set):
+        return
+    of_objects = [f"score_of_no_object AS {column}" for column in _columns("object")]
+    store.connection.execute(
+        INSERT_IMAGES_WITHOUT_PREDICTIONS.format(scores=", ".join(of_objects)),
+        {
+            "prediction_set": prediction_set,
+            "in_manifest": rules.in_manifest,
+            "objects": rules.objects,
+        },
+    )
+
+
+def has_scores(store: PoolStore, prediction_set: str) -> bool:
+    """True if a prediction set has been scored."""
+    query = "SELECT EXISTS (FROM image_scores WHERE prediction_set = $prediction_set)"
+    return store.rows(query, prediction_set=prediction_set)[0][0]
+
+
+@dataclass(frozen=True)
+class ScoreStatistics:
+    """The scores of a prediction set, in numbers.
+
+    Attributes:
+        images: Images with a row of scores.
+        without_predictions: Those of them that have no prediction.
+        means: The mean score by each acquisition function, None if no image has one.
+    """
+
+    images: int
+    without_predictions: int
+    means: Mapping[str, float | None]
+
+
+SCORE_STATISTICS = """
+SELECT count(*), count(*) FILTER (prediction_count = 0), {means}
+FROM image_scores WHERE prediction_set = $prediction_set
+"""
+
+
+def score_statistics(store: PoolStore, prediction_set: str) -> ScoreStatistics:
+    """The scores of a prediction set, in numbers."""
+    functions = [*ACQUISITION_FUNCTIONS]
+    means = ", ".join(f"avg({column})" for column in score_columns(store, functions))
+    query = SCORE_STATISTICS.format(means=means)
+    ((images, without, *values),) = store.rows(query, prediction_set=prediction_set)
+    return ScoreStatistics(images, without, dict(zip(functions, values, strict=True)))
+
+
+UNLABELED = """
+FROM image_scores s LEFT JOIN images i ON s.image_id = i.image_id
+WHERE s.prediction_set = $prediction_set AND NOT coalesce(i.labeled, $in_manifest)
+"""
+
+UNLABELED_COUNT = f"SELECT count(*) {UNLABELED}"
+
+
+def unlabeled_count(store: PoolStore, prediction_set: str, rules: Rules) -> int:
+    """Number of images with scores that have no label yet and, with a manifest, still are in it."""
+    values = {"prediction_set": prediction_set, "in_manifest": rules.in_manifest}
+    return store.rows(UNLABELED_COUNT, **values)[0][0]
+
+
+SCORE_AT_CUT = f"""
+SELECT s.{{score}} {UNLABELED} AND s.prediction_count > 0 AND s.{{score}} IS NOT NULL
+ORDER BY s.{{score}} {{direction}} LIMIT 1 OFFSET $beyond
+"""
+
+CONTENDERS = f"""
+SELECT s.image_id, s.{{score}} AS score, s.prediction_count {UNLABELED}
+    AND (s.prediction_count = 0 OR $cut IS NULL OR s.{{score}} {{as_good_as}} $cut)
+"""
+
+
+def contenders(
+    store: PoolStore, prediction_set: str, function: AcquisitionFunction, first: int, rules: Rules
+) -> Iterator[pl.DataFrame]:
+    """Columns image_id, score and prediction_count of images without a label.
+
+    Images whose score cannot be among the ``first`` are left out; those without predictions are
+    not.
+    """
+    (score,) = score_columns(store, [function.name])
+    highest = function.label_first == "highest"
+    words = {
+        "score": score,
+        "direction": "DESC" if highest else "ASC",
+        "as_good_as": ">=" if highest else "<=",
+    }
+    values = {"prediction_set": prediction_set, "in_manifest": rules.in_manifest}
+    cut = store.rows(SCORE_AT_CUT.format(**words), **values, beyond=first - 1)
+    relation = store.relation(CONTENDERS.format(**words), **values, cut=cut[0][0] if cut else None)
+    for batch in relation.to_arrow_reader(DEFAULT_BATCH_ROWS):
+        yield pl.DataFrame(batch)
+
+
+@dataclass(frozen=True)
+class ScoreBins:
+    """A histogram of scores, as ``numpy.histogram`` gives it.
+
+    Attributes:
+        counts: Images in each bin, shape (n_bins,).
+        edges: The bins' edges, rising, shape (n_bins + 1,).
+    """
+
+    counts: npt.NDArray[np.int64]
+    edges: npt.NDArray[np.float64]
+
+
+SCORE_RANGE = """
+SELECT min({score}), max({score}) FROM image_scores WHERE prediction_set = $prediction_set
+"""
+
+SCORE_BINS = """
+SELECT least(floor(({score} - $low) / ($high - $low) * $bins), $bins - 1)::INTEGER AS bin, count(*)
+FROM image_scores WHERE prediction_set = $prediction_set AND {score} IS NOT NULL
+GROUP BY bin
+"""
+
+
+def score_bins(store: PoolStore, prediction_set: str, function: str, bins: int) -> ScoreBins | None:
+    """The scores of a prediction set's images in bins of equal width, None if there is none."""
+    (score,) = score_columns(store, [function])
+    values = {"prediction_set": prediction_set}
+    ((low, high),) = store.rows(SCORE_RANGE.format(score=score), **values)
+    if low is None:
+        return None
+    edges = np.linspace(low, high, bins + 1)
+    if (np.diff(edges) <= 0).any():
+        # All scores are the same, or nearly.
+        low, high = low - 0.5, high + 0.5
+        edges = np.linspace(low, high, bins + 1)
+    counts = np.zeros(bins, np.int64)
+    of_bins = {**values, "low": low, "high": high, "bins": bins}
+    for place, count in store.rows(SCORE_BINS.format(score=score), **of_bins):
+        counts[place] = count
+    return ScoreBins(counts, edges)
+
+
+WRONGLY_SCORED_IMAGES = """
+WITH wanted AS (
+    SELECT prediction_set, image_id, max(predictions) AS predictions FROM (
+        SELECT prediction_set, image_id, count(*) AS predictions
+        FROM predictions WHERE prediction_set IN $prediction_sets GROUP BY ALL
+        UNION ALL
+        SELECT prediction_set, image_id, 0 FROM empty_images
+        WHERE prediction_set IN $prediction_sets AND NOT $in_manifest
+        UNION ALL
+        SELECT s.prediction_set, i.image_id, 0
+        FROM (SELECT unnest($prediction_sets) AS prediction_set) s, images i WHERE $in_manifest
+    ) GROUP BY ALL
+),
+scored AS (
+    SELECT prediction_set, image_id, count(*) AS times, max(prediction_count) AS predictions,
+        bool_and({object_scores_fit}) AS object_scores_fit,
+        max({class_scores_missing}) AS class_scores_missing
+    FROM image_scores WHERE prediction_set IN $prediction_sets GROUP BY ALL
+),
+judged AS (
+    SELECT prediction_set, image_id, w.predictions, s.predictions AS predictions_scored,
+        CASE
+            WHEN s.times IS NULL THEN 'no row in image_scores'
+            WHEN s.times > 1 THEN 'several rows in image_scores'
+            WHEN w.predictions IS NULL THEN 'a row in image_scores and no such image'
+            WHEN s.predictions != w.predictions THEN 'scored by another number of predictions'
+            WHEN w.predictions > 0 AND NOT (s.object_scores_fit AND (
+                s.class_scores_missing = 0
+                -- A lone score gives none of them, where it is not declared a probability.
+                OR s.class_scores_missing = {class_score_count} AND d.score_only_count > 0
+                    AND NOT $binary
+            )) THEN 'predictions and not all scores'
+        END AS problem
+    FROM wanted w FULL JOIN scored s USING (prediction_set, image_id)
+    JOIN prediction_sets d USING (prediction_set)
+)
+SELECT *, count(*) OVER () AS finding_count FROM judged WHERE problem IS NOT NULL
+ORDER BY prediction_set, image_id LIMIT $first
+"""
+
+
+def wrongly_scored_images(
+    store: PoolStore, prediction_sets: Sequence[str], rules: Rules
+) -> Findings:
+    """Images that are not scored, or not once, or by other predictions than they have.
+
+    A row about an image that does not exist is one of them.
+    """
+    score_columns(store, ACQUISITION_FUNCTIONS)
+    of_objects, of_classes = _columns("object"), _columns("image")
+    query = WRONGLY_SCORED_IMAGES.format(
+        object_scores_fit=" AND ".join(f"({score} IS NOT NULL) = $objects" for score in of_objects),
+        class_scores_missing=" + ".join(f"({score} IS NULL)::INTEGER" for score in of_classes),
+        class_score_count=len(of_classes),
+    )
+    return findings(
+        store,
+        query,
+        prediction_sets=prediction_sets,
+        in_manifest=rules.in_manifest,
+        objects=rules.objects,
+        binary=rules.score_only == "binary",
+    )
+
+
+def scored_image_count(store: PoolStore, prediction_sets: Sequence[str]) -> int:
+    """Number of rows of ``image_scores``."""
+    query = "SELECT count(*) FROM image_scores WHERE prediction_set IN $prediction_sets"
+    return store.rows(query, prediction_sets=prediction_sets)[0][0]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Lowest and highest score of a prediction set under a function, and their tolerance."""
+
+    prediction_set: str
+    acquisition_function: str
+    lowest: float
+    highest: float
+    tolerance: float
+
+
+SCORES_OUT_OF_BOUNDS = """
+WITH bounds AS (SELECT unnest($bounds, recursive := true)),
+scores AS (
+    UNPIVOT (FROM image_scores WHERE prediction_set IN $prediction_sets)
+    ON {scores}
+    INTO NAME acquisition_function VALUE score
+)
+SELECT s.prediction_set, s.image_id, s.acquisition_function, s.score, b.lowest, b.highest,
+    count(*) OVER () AS finding_count
+FROM scores s JOIN bounds b
+    ON s.prediction_set = b.prediction_set AND s.acquisition_function = b.acquisition_function
+-- NaN is above everything.
+WHERE s.score < b.lowest - b.tolerance OR s.score > b.highest + b.tolerance
+ORDER BY s.prediction_set, s.acquisition_function, s.image_id LIMIT $first
+"""
+
+
+def scores_out_of_bounds(store: PoolStore, bounds: Sequence[Bounds]) -> Findings:
+    """Scores that cannot be; a set without predictions has no bounds."""
+    if not bounds:
+        return Findings(0, [])
+    functions = dict.fromkeys(each.acquisition_function for each in bounds)
+    return findings(
+        store,
+        SCORES_OUT_OF_BOUNDS.format(scores=", ".join(score_columns(store, functions))),
+        prediction_sets=list({each.prediction_set for each in bounds}),
+        bounds=[asdict(each) for each in bounds],
+    )
+
+
+def _columns(level: str) -> list[str]:
+    """The columns of the functions of a level, as SQL takes them."""
+    functions = ACQUISITION_FUNCTIONS.values()
+    return [quoted(function.name) for function in functions if function.level == level]

@@ -1,0 +1,80 @@
+"""The table ``images``: the pool's manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from dagster_active_learning.store.findings import first_rows
+from dagster_active_learning.store.pool_store import PoolStore
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """Images of the manifest, and those of them that are labeled."""
+
+    images: int
+    labeled: int
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Images without a label, and those of them that a prediction set says nothing about."""
+
+    prediction_set: str
+    image_count: int
+    without_count: int
+
+
+INSERT_IMAGES = """
+INSERT INTO images BY NAME
+SELECT image_id, uri, width, height, coalesce(labeled, false) AS labeled, label FROM incoming
+"""
+
+
+def replace_images(store: PoolStore, images: pa.Table) -> None:
+    """Make ``images`` (columns of the table ``images``) the pool's manifest."""
+    store.connection.execute("DELETE FROM images")
+    store.insert(INSERT_IMAGES, images)
+
+
+def image_counts(store: PoolStore) -> ImageCounts:
+    """Numbers of images of the manifest; all 0 if the pool has none."""
+    return ImageCounts(*store.rows("SELECT count(*), count(*) FILTER (labeled) FROM images")[0])
+
+
+# A labeled image is not in the queue, whether it has predictions or not.
+UNLABELED_AND_SEEN = """
+FROM (SELECT unnest($prediction_sets) AS prediction_set) s CROSS JOIN images i
+LEFT JOIN (
+    SELECT prediction_set, image_id FROM predictions WHERE prediction_set IN $prediction_sets
+    UNION
+    SELECT prediction_set, image_id FROM empty_images WHERE prediction_set IN $prediction_sets
+) seen ON s.prediction_set = seen.prediction_set AND i.image_id = seen.image_id
+WHERE NOT i.labeled
+"""
+
+COVERAGE = f"""
+SELECT s.prediction_set, count(*) AS images, count(*) FILTER (seen.image_id IS NULL) AS without
+{UNLABELED_AND_SEEN} GROUP BY s.prediction_set ORDER BY without DESC, s.prediction_set
+"""
+
+
+def coverage(store: PoolStore, prediction_sets: Sequence[str]) -> list[Coverage]:
+    """The part of the manifest that each set covers, the worst first."""
+    return [Coverage(*row) for row in store.rows(COVERAGE, prediction_sets=prediction_sets)]
+
+
+UNCOVERED_IMAGES = f"""
+SELECT s.prediction_set, i.image_id, i.uri
+{UNLABELED_AND_SEEN} AND seen.image_id IS NULL
+ORDER BY s.prediction_set, i.image_id LIMIT $first
+"""
+
+
+def uncovered_images(store: PoolStore, prediction_sets: Sequence[str]) -> list[dict[str, Any]]:
+    """The first images of the manifest without a label that a set says nothing about."""
+    return first_rows(store, UNCOVERED_IMAGES, prediction_sets=prediction_sets)

@@ -1,0 +1,106 @@
+"""All that the tables say about one image, from its ranks to the rows of the files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dagster_active_learning.store.pool_store import PoolStore
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """All that a pool's tables say about one image in a prediction set, with their column names.
+
+    Attributes:
+        manifest: uri, labeled and label; None if the manifest does not have the image.
+        scores: The row of ``image_scores`` from prediction_count on; None if there is none.
+        inputs: What the class probabilities were declared to be when they were scored; None if the
+            pool does not say, as one of an earlier version.
+        aggregation: What the scores are of those of the predictions; None where inputs is.
+        rankings: For each function that has candidates: how many (``candidates``), the
+            ``last_score`` among them, the ``run_id``, and rank, score, uncertainty and
+            predicted_class of the image, None if it is not among them.
+        predictions: class_probs, score and category of each prediction, with source,
+            source_sha256 and row_number.
+        quarantined: source, row_number and reason of its rows in quarantine.
+        is_empty: Whether the source says that the model found no object in it.
+    """
+
+    manifest: dict[str, Any] | None
+    scores: dict[str, Any] | None
+    inputs: str | None
+    aggregation: str | None
+    rankings: dict[str, dict[str, Any]]
+    predictions: list[dict[str, Any]]
+    quarantined: list[dict[str, Any]]
+    is_empty: bool
+
+
+IMAGE = "SELECT uri, labeled, label FROM images WHERE image_id = $image_id"
+
+SCORES_OF_IMAGE = """
+SELECT * EXCLUDE (prediction_set, image_id) FROM image_scores
+WHERE prediction_set = $prediction_set AND image_id = $image_id
+"""
+
+SCORING = """
+SELECT * EXCLUDE (ingested_at) FROM prediction_sets WHERE prediction_set = $prediction_set
+"""
+
+RANKINGS_OF_IMAGE = """
+SELECT acquisition_function, count(*) AS candidates,
+    -- Images without a score come last: this is the last that has one.
+    max_by(score, rank) AS last_score,
+    any_value(run_id) AS run_id,
+    any_value(rank) FILTER (image_id = $image_id) AS rank,
+    any_value(score) FILTER (image_id = $image_id) AS score,
+    any_value(uncertainty) FILTER (image_id = $image_id) AS uncertainty,
+    any_value(predicted_class) FILTER (image_id = $image_id) AS predicted_class
+FROM labeling_candidates WHERE prediction_set = $prediction_set
+GROUP BY acquisition_function
+"""
+
+PREDICTIONS_OF_IMAGE = """
+SELECT p.class_probs, p.score, p.category, f.source, f.source_sha256,
+    p.prediction_index - f.first_prediction_index + 1 AS row_number
+FROM predictions p ASOF LEFT JOIN (FROM prediction_sources WHERE row_count > 0) f
+    ON p.prediction_set = f.prediction_set AND p.prediction_index >= f.first_prediction_index
+WHERE p.prediction_set = $prediction_set AND p.image_id = $image_id
+ORDER BY p.prediction_index
+"""
+
+QUARANTINED_OF_IMAGE = """
+SELECT source, row_number, reason FROM quarantined_predictions
+WHERE prediction_set = $prediction_set AND image_id = $image_id
+ORDER BY source, row_number
+"""
+
+EMPTY_IMAGE = """
+SELECT image_id FROM empty_images
+WHERE prediction_set = $prediction_set AND image_id = $image_id
+"""
+
+
+def image_record(store: PoolStore, prediction_set: str, image_id: str) -> ImageRecord:
+    """All that the tables say about one image in a prediction set."""
+
+    def rows(query: str, **values: str) -> list[dict[str, Any]]:
+        return store.relation(query, **values).to_arrow_table().to_pylist()
+
+    in_set = {"prediction_set": prediction_set, "image_id": image_id}
+    manifest = rows(IMAGE, image_id=image_id)
+    scores = rows(SCORES_OF_IMAGE, **in_set)
+    (scoring,) = rows(SCORING, prediction_set=prediction_set)
+    rankings = rows(RANKINGS_OF_IMAGE, **in_set)
+    return ImageRecord(
+        manifest=manifest[0] if manifest else None,
+        scores=scores[0] if scores else None,
+        # A pool of an earlier version has no such columns.
+        inputs=scoring.get("inputs"),
+        aggregation=scoring.get("aggregation"),
+        rankings={ranking["acquisition_function"]: ranking for ranking in rankings},
+        predictions=rows(PREDICTIONS_OF_IMAGE, **in_set),
+        quarantined=rows(QUARANTINED_OF_IMAGE, **in_set),
+        is_empty=bool(rows(EMPTY_IMAGE, **in_set)),
+    )

@@ -1,0 +1,135 @@
+"""The table ``prediction_sets``: one row for all predictions of one model at one time."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.store.pool_store import PoolStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionSet:
+    """One row of ``prediction_sets``; the table's comments say what each column is."""
+
+    prediction_set: str
+    model: str | None
+    source: str
+    source_sha256: str
+    class_names: list[str]
+    prediction_count: int
+    image_count: int
+    image_run_count: int
+    quarantined_count: int
+    score_only_count: int
+    bbox_unit: str | None
+    value_type: str
+    run_id: str
+
+    @property
+    def has_class_probs(self) -> bool:
+        """True if any of its predictions has class probabilities."""
+        return self.prediction_count > self.score_only_count
+
+
+_COLUMNS = [field.name for field in fields(PredictionSet)]
+
+DELETE_PREDICTION_SET = "DELETE FROM {table} WHERE prediction_set = $prediction_set"
+
+TABLES_OF_PREDICTIONS = (
+    "prediction_sets",
+    "prediction_sources",
+    "predictions",
+    "empty_images",
+    # Scores of predictions that are gone must not be ranked under the name of the new ones.
+    "image_scores",
+    "quarantined_predictions",
+)
+
+
+def clear_prediction_set(store: PoolStore, prediction_set: str) -> None:
+    """Remove a prediction set's rows; its rankings stay until they are made again."""
+    for table in TABLES_OF_PREDICTIONS:
+        statement = DELETE_PREDICTION_SET.format(table=table)
+        store.connection.execute(statement, {"prediction_set": prediction_set})
+
+
+INSERT_PREDICTION_SET = """
+INSERT INTO prediction_sets ({columns}, ingested_at) VALUES ({values}, now())
+"""
+
+
+def add_prediction_set(store: PoolStore, prediction_set: PredictionSet) -> None:
+    """Record a prediction set whose rows have been stored."""
+    statement = INSERT_PREDICTION_SET.format(
+        columns=", ".join(_COLUMNS), values=", ".join(f"${column}" for column in _COLUMNS)
+    )
+    store.connection.execute(statement, asdict(prediction_set))
+
+
+PREDICTION_SET = "SELECT {columns} FROM prediction_sets WHERE prediction_set = $prediction_set"
+
+
+def prediction_set(store: PoolStore, name: str) -> PredictionSet:
+    """The record of a prediction set.
+
+    Raises:
+        PoolStateError: If the set is not in the database.
+    """
+    rows = store.rows(PREDICTION_SET.format(columns=", ".join(_COLUMNS)), prediction_set=name)
+    if not rows:
+        raise PoolStateError(
+            f"pool {store.pool!r} has no prediction set {name!r} in the database "
+            f"{store.database!r}: materialize {store.pool}/predictions first"
+        )
+    return PredictionSet(**dict(zip(_COLUMNS, rows[0], strict=True)))
+
+
+def prediction_set_names(store: PoolStore) -> list[str]:
+    """The names of all prediction sets of the pool, in alphabetical order."""
+    rows = store.rows("SELECT prediction_set FROM prediction_sets ORDER BY prediction_set")
+    return [name for (name,) in rows]
+
+
+def chosen_prediction_set(store: PoolStore, name: str | None) -> str:
+    """The prediction set with that name, or without a name the pool's only one.
+
+    Raises:
+        PoolStateError: If the pool does not have the set, or it is not the only one.
+    """
+    if name is not None:
+        return prediction_set(store, name).prediction_set
+    names = prediction_set_names(store)
+    if len(names) != 1:
+        raise PoolStateError(
+            f"pool {store.pool!r} has {len(names)} prediction sets, {names}: "
+            + ("name one as prediction_set" if names else f"materialize {store.pool}/predictions")
+        )
+    return names[0]
+
+
+SET_SCORING = """
+UPDATE prediction_sets SET inputs = $inputs, aggregation = $aggregation
+WHERE prediction_set = $prediction_set
+"""
+
+
+def set_scoring(store: PoolStore, prediction_set: str, *, inputs: str, aggregation: str) -> None:
+    """Record the rules that a prediction set was scored by."""
+    values = {"prediction_set": prediction_set, "inputs": inputs, "aggregation": aggregation}
+    store.connection.execute(SET_SCORING, values)
+
+
+FORMER_CLASS_NAMES = """
+SELECT class_names FROM prediction_sets
+WHERE ingested_at < (
+    SELECT ingested_at FROM prediction_sets WHERE prediction_set = $prediction_set
+)
+ORDER BY ingested_at DESC, prediction_set LIMIT 1
+"""
+
+
+def former_class_names(store: PoolStore, prediction_set: str) -> list[str] | None:
+    """The class names of the set that was read last before this one, if there is one."""
+    rows = store.rows(FORMER_CLASS_NAMES, prediction_set=prediction_set)
+    return rows[0][0] if rows else None

@@ -1,0 +1,42 @@
+"""The table ``prediction_sources``: the files of each prediction set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from dagster_active_learning.store.pool_store import PoolStore
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One row of ``prediction_sources``: a file and the positions its rows have in the set."""
+
+    source: str
+    source_sha256: str
+    first_prediction_index: int
+    row_count: int
+
+
+INSERT_SOURCES = """
+INSERT INTO prediction_sources BY NAME SELECT $prediction_set AS prediction_set, * FROM incoming
+"""
+
+
+def add_sources(store: PoolStore, prediction_set: str, files: Sequence[SourceFile]) -> None:
+    """Record the positions of the set that the rows of each file have."""
+    rows = pa.Table.from_pylist([asdict(file) for file in files])
+    store.insert(INSERT_SOURCES, rows, prediction_set=prediction_set)
+
+
+SOURCES = """
+SELECT source, source_sha256, first_prediction_index, row_count FROM prediction_sources
+WHERE prediction_set = $prediction_set ORDER BY first_prediction_index
+"""
+
+
+def sources(store: PoolStore, prediction_set: str) -> list[SourceFile]:
+    """The files of a prediction set, in the order they were read."""
+    return [SourceFile(*row) for row in store.rows(SOURCES, prediction_set=prediction_set)]

@@ -1,0 +1,184 @@
+"""The table ``predictions``: one row per prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from dagster_active_learning.store.findings import Findings, findings
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.prediction_sets import PredictionSet
+
+
+def prediction_schema(value_type: pa.DataType) -> pa.Schema:
+    """The columns of ``predictions`` from image_id on, with class probabilities of a precision."""
+    return pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("prediction_index", pa.int64()),
+            ("class_probs", pa.list_(value_type)),
+            ("score", pa.float64()),
+            ("category", pa.string()),
+            ("bbox", pa.list_(pa.float64())),
+            ("segmentation", pa.string()),
+        ]
+    )
+
+
+def sql_value_type(value_type: pa.DataType) -> str:
+    """The type of a list of class probabilities, as ``prediction_sets.value_type`` has it."""
+    return "DOUBLE[]" if value_type == pa.float64() else "FLOAT[]"
+
+
+WIDEN_CLASS_PROBS = "ALTER TABLE predictions ALTER class_probs TYPE DOUBLE[]"
+
+INSERT_PREDICTIONS = """
+INSERT INTO predictions BY NAME SELECT $prediction_set AS prediction_set, * FROM incoming
+"""
+
+
+def add_predictions(
+    store: PoolStore, prediction_set: str, schema: pa.Schema, predictions: Iterable[pa.RecordBatch]
+) -> None:
+    """Store batches of a ``prediction_schema`` as they come, in a table wide enough for them."""
+    stored = {column.name: column.type for column in store.columns("predictions")}["class_probs"]
+    needed = sql_value_type(schema.field("class_probs").type.value_type)
+    if needed == "DOUBLE[]" and stored != needed:
+        store.connection.execute(WIDEN_CLASS_PROBS)
+    store.insert_stream(INSERT_PREDICTIONS, schema, predictions, prediction_set=prediction_set)
+
+
+IMAGE_COUNT = """
+SELECT count(DISTINCT image_id) FROM predictions WHERE prediction_set = $prediction_set
+"""
+
+
+def image_count(store: PoolStore, prediction_set: str) -> int:
+    """Number of different images that a set has predictions about."""
+    return store.rows(IMAGE_COUNT, prediction_set=prediction_set)[0][0]
+
+
+SCORE_ONLY_COUNT = """
+SELECT count(*) FROM predictions WHERE prediction_set = $prediction_set AND class_probs IS NULL
+"""
+
+
+def score_only_count(store: PoolStore, prediction_set: str) -> int:
+    """Number of predictions without class probabilities."""
+    return store.rows(SCORE_ONLY_COUNT, prediction_set=prediction_set)[0][0]
+
+
+CATEGORIES = """
+SELECT coalesce(list(DISTINCT category ORDER BY category), []) FROM predictions
+WHERE prediction_set = $prediction_set AND category IS NOT NULL
+"""
+
+
+def categories(store: PoolStore, prediction_set: str) -> list[str]:
+    """The categories of a set's objects, in alphabetical order."""
+    return store.rows(CATEGORIES, prediction_set=prediction_set)[0][0]
+
+
+PREDICTIONS = """
+SELECT image_id, class_probs::{value_type} AS class_probs, score
+FROM predictions WHERE prediction_set = $prediction_set
+"""
+
+BY_IMAGE = "ORDER BY image_id, prediction_index"
+
+IN_ORDER = "ORDER BY prediction_index"
+
+
+def predictions_by_image(
+    store: PoolStore, prediction_set: PredictionSet, batch_rows: int
+) -> pa.RecordBatchReader:
+    """Columns image_id, class_probs and score; an image's predictions together, in their order.
+
+    They are what is committed, whatever the transaction of the store has changed.
+    """
+    # A float32 set is scored as such also where a float64 set has widened the table.
+    query = PREDICTIONS.format(value_type=prediction_set.value_type)
+    if prediction_set.image_run_count > prediction_set.image_count:
+        query += BY_IMAGE
+    elif not store.rows("SELECT current_setting('preserve_insertion_order')")[0][0]:
+        query += IN_ORDER
+    values = {"prediction_set": prediction_set.prediction_set}
+    return store.reader().sql(query, params=values).to_arrow_reader(batch_rows)
+
+
+PREDICTIONS_BY_CLASS = """
+WITH counted AS (
+    SELECT category, CASE WHEN category IS NULL
+        THEN list_position(class_probs, list_max(class_probs)) END AS class_index,
+        count(*) AS predictions
+    FROM predictions WHERE prediction_set = $prediction_set
+    GROUP BY category, class_index
+)
+SELECT coalesce(c.category, s.class_names[c.class_index]) AS class,
+    sum(c.predictions)::BIGINT AS predictions
+FROM counted c JOIN prediction_sets s ON s.prediction_set = $prediction_set
+GROUP BY class ORDER BY predictions DESC, class
+"""
+
+
+def predictions_by_class(store: PoolStore, prediction_set: str) -> list[tuple[str | None, int]]:
+    """Each class and the number of predictions for it, the most frequent first."""
+    return store.rows(PREDICTIONS_BY_CLASS, prediction_set=prediction_set)
+
+
+PREDICTIONS_OF_FIRST = """
+WITH candidates AS (
+    SELECT image_id FROM labeling_candidates WHERE prediction_set = $prediction_set
+        AND list_contains($acquisition_functions, acquisition_function) AND rank <= $first
+)
+SELECT p.image_id, p.class_probs, p.score, p.category, p.bbox
+FROM predictions p SEMI JOIN candidates USING (image_id)
+WHERE p.prediction_set = $prediction_set ORDER BY p.image_id, p.prediction_index
+"""
+
+
+def predictions_of_first(
+    store: PoolStore, prediction_set: str, functions: Sequence[str], first: int
+) -> Mapping[str, pl.DataFrame]:
+    """Predictions about the first candidates of some functions, by the image's id.
+
+    The columns are class_probs, score, category and bbox, one row per prediction in their order;
+    images without predictions are left out.
+    """
+    values: dict[str, Any] = {"acquisition_functions": list(functions), "first": first}
+    rows = store.relation(PREDICTIONS_OF_FIRST, prediction_set=prediction_set, **values).pl()
+    by_image = rows.partition_by("image_id", as_dict=True, include_key=False)
+    return {image_id: frame for (image_id,), frame in by_image.items()}
+
+
+DUPLICATE_PREDICTIONS = """
+WITH hashed AS (
+    SELECT *, hash(class_probs, score, category, bbox, segmentation) AS content_hash
+    FROM predictions WHERE prediction_set IN $prediction_sets
+        -- Two objects without a place in the image may be alike in all else.
+        AND (NOT $objects OR bbox IS NOT NULL OR segmentation IS NOT NULL)
+),
+-- Class probabilities are long: only rows with a hash in common are compared as they are.
+suspects AS (
+    SELECT prediction_set, image_id, content_hash FROM hashed GROUP BY ALL HAVING count(*) > 1
+)
+SELECT prediction_set, image_id, count(*) AS times, min(prediction_index) AS first_index,
+    max(prediction_index) AS last_index, (sum(count(*) - 1) OVER ())::BIGINT AS finding_count
+FROM hashed SEMI JOIN suspects USING (prediction_set, image_id, content_hash)
+GROUP BY prediction_set, image_id, class_probs, score, category, bbox, segmentation
+HAVING count(*) > 1
+ORDER BY times DESC, prediction_set, first_index LIMIT $first
+"""
+
+
+def duplicate_predictions(
+    store: PoolStore, prediction_sets: Sequence[str], *, objects: bool
+) -> Findings:
+    """Predictions that say the same about the same image as another one.
+
+    The count is that of the rows which could go. Objects without box and mask are left out.
+    """
+    return findings(store, DUPLICATE_PREDICTIONS, prediction_sets=prediction_sets, objects=objects)
