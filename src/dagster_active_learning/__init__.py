@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dagster_active_learning.definitions.from_python import (
         active_learning_definitions as active_learning_definitions,
     )
+    from dagster_active_learning.definitions.pool import PoolAsset as PoolAsset
     from dagster_active_learning.definitions.sensors import (
         PredictionFileSensor as PredictionFileSensor,
     )
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from dagster_active_learning.definitions.sources import (
         PredictionQuery as PredictionQuery,
     )
-    from dagster_active_learning.definitions.specs import PoolAsset as PoolAsset
     from dagster_active_learning.engines.duckdb_functions import (
         register_functions as register_functions,
     )
@@ -60,7 +60,7 @@ _MODULES = {
     "AcquisitionFunction": "acquisition.functions",
     "AcquisitionNamespace": "engines.polars_namespace",
     "ActiveLearningComponent": "definitions.component",
-    "PoolAsset": "definitions.specs",
+    "PoolAsset": "definitions.pool",
     "PoolImages": "definitions.sources",
     "PredictionAsset": "definitions.sources",
     "PredictionFileSensor": "definitions.sensors",

@@ -5,6 +5,7 @@ import duckdb
 import numpy as np
 import polars as pl
 import pytest
+from dagster_active_learning.definitions.checks.image_scores import SCORE_TOLERANCE
 from dagster_duckdb import DuckDBResource
 from dagster_shared.serdes import serialize_value
 
@@ -14,7 +15,6 @@ from dagster_active_learning import (
     active_learning_definitions,
 )
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
-from dagster_active_learning.definitions.check_results import SCORE_TOLERANCE
 from dagster_active_learning.errors import PoolStateError
 
 KEYS = ["may", "june", "july"]

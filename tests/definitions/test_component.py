@@ -400,11 +400,11 @@ def test_paths_are_relative_to_the_yaml_file(load, sandbox):
     """)
     defs = sandbox.defs_folder_path.resolve()
     assert component.predictions.path == f"{defs}/*.json"
-    assert component.predictions.settings().count(f"{defs}/pool/instances.json") == 1
-    assert component.manifest.path == sandbox.project_root.resolve() / "images"
-    assert component.manifest.labeled == defs / "pool" / "labeled.txt"
+    assert str(component.predictions.settings()).count(f"{defs}/pool/instances.json") == 1
+    assert component.as_pool().manifest.path == sandbox.project_root.resolve() / "images"
+    assert component.as_pool().manifest.labeled == defs / "pool" / "labeled.txt"
     component, _ = load("pool: signs\npredictions: {asset: a}\nimages: manifest.csv")
-    assert component.manifest.path == defs / "pool" / "manifest.csv"
+    assert component.as_pool().manifest.path == defs / "pool" / "manifest.csv"
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_text_stays_text_and_templates_are_filled_in(load, monkeypatch, written,
     limit: "{{{{ 40 + 2 }}}}"
     """)
     assert (component.pool, component.limit, component.predictions.model) == ("signs", 42, model)
-    assert repr([model, "other"]) in component.predictions.settings()
+    assert repr([model, "other"]) in str(component.predictions.settings())
 
 
 def messages(error):

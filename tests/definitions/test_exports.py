@@ -145,10 +145,10 @@ def test_each_partition_has_its_file(database, write_predictions, tmp_path):
 @pytest.mark.parametrize(
     ("export", "words"),
     [
-        ("candidates.xlsx", "expected one file a format, with the suffix .csv or .parquet"),
-        ("candidates", "expected one file a format"),
-        ([], "expected one file a format"),
-        (["a.csv", "b.csv"], "expected one file a format"),
+        ("candidates.xlsx", "expected the suffix .csv or .parquet"),
+        ("candidates", "expected one file per format"),
+        ([], "expected one file per format"),
+        (["a.csv", "b.csv"], "expected one file per format"),
         ("{partition_key}.csv", "export has the path '{partition_key}.csv', but the pool has no"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What materializes a pool by itself: the condition of its assets, its job and its schedule."""
+"""A pool by itself: the condition that its assets follow, its job and its schedule."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from dagster_active_learning.errors import SettingError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dagster._core.definitions.unresolved_asset_job_definition import (
         UnresolvedAssetJobDefinition,
     )
-
-    from dagster_active_learning.definitions.specs import PoolSpecs
 
 FOLLOW_UPSTREAM = (
     dg.AutomationCondition.any_deps_updated().since_last_handled()
@@ -29,37 +31,39 @@ run stores a ranking may still ask for that ranking once more, which comes to th
 
 
 def check_schedule(schedule: str | None, partitions_def: dg.PartitionsDefinition | None) -> None:
-    """Raise ValueError unless ``schedule`` is a cron string that says which partition is meant."""
+    """Raise SettingError unless ``schedule`` is a cron string that tells the partition it means."""
     if schedule is None:
         return
     if not isinstance(partitions_def, (dg.TimeWindowPartitionsDefinition, type(None))):
-        raise ValueError(
+        raise SettingError(
+            "schedule",
             f"schedule is {schedule!r}, but the time does not say which partition of "
             f"{partitions_def} is to be read: leave it out, and let sensor or automation follow "
-            "the predictions"
+            "the predictions",
         )
     try:
         dg.ScheduleDefinition(name="schedule", cron_schedule=schedule, target="*")
     except dg.DagsterInvalidDefinitionError as error:
-        raise ValueError(
-            f"schedule is {schedule!r}, expected a cron string such as '0 6 * * *'"
+        raise SettingError(
+            "schedule", f"schedule is {schedule!r}, expected a cron string such as '0 6 * * *'"
         ) from error
 
 
 def check_freshness_policy(freshness_policy: dg.FreshnessPolicy | None) -> None:
-    """Raise ValueError unless Dagster can tell by it how old the candidates may be."""
+    """Raise SettingError unless Dagster can tell by it how old the candidates may be."""
     if not isinstance(freshness_policy, (dg.FreshnessPolicy, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(
+        raise SettingError(
+            "freshness_policy",
             f"freshness_policy is {freshness_policy!r}, expected a FreshnessPolicy; in YAML a "
-            "template such as {{ dg.FreshnessPolicy.time_window(datetime.timedelta(days=7)) }}"
+            "template such as {{ dg.FreshnessPolicy.time_window(datetime.timedelta(days=7)) }}",
         )
 
 
-def pool_job(pool: str, specs: PoolSpecs) -> UnresolvedAssetJobDefinition:
+def pool_job(pool: str, keys: Sequence[dg.AssetKey]) -> UnresolvedAssetJobDefinition:
     """The job that materializes all assets of a pool, its manifest too."""
     return dg.define_asset_job(
         f"{pool}__labeling",
-        selection=dg.AssetSelection.assets(*(spec.key for spec in specs)),
+        selection=dg.AssetSelection.assets(*keys),
         description=f"Ranks the images of the pool {pool}: all its assets, from the predictions.",
     )
 

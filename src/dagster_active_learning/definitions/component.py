@@ -1,47 +1,20 @@
 """The component of a pool: its settings, in YAML or Python, and what a subclass may change."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, fields
 from os import PathLike
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import dagster as dg
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from pydantic import BaseModel
 
-from dagster_active_learning.acquisition.functions import (
-    ACQUISITION_FUNCTIONS,
-    AcquisitionFunction,
-)
-from dagster_active_learning.definitions.assets import PoolAssets
-from dagster_active_learning.definitions.automation import (
-    check_freshness_policy,
-    check_schedule,
-    pool_job,
-    pool_schedule,
-)
-from dagster_active_learning.definitions.checks import PoolChecks
-from dagster_active_learning.definitions.exports import CandidateFiles, ExportPaths
-from dagster_active_learning.definitions.partitions import check_partitions_def
+from dagster_active_learning.definitions.build import pool_definitions, pool_specs
+from dagster_active_learning.definitions.exports import Export
+from dagster_active_learning.definitions.pool import Pool, PoolAsset
 from dagster_active_learning.definitions.scaffolder import ActiveLearningScaffolder
-from dagster_active_learning.definitions.sensors import (
-    PredictionFileSensor,
-    check_sensor,
-    prediction_file_sensor,
-)
-from dagster_active_learning.definitions.sources import (
-    PoolImages,
-    PredictionFiles,
-    PredictionSource,
-)
-from dagster_active_learning.definitions.specs import (
-    RESOURCE,
-    PoolAsset,
-    PoolSpecs,
-    check_group_name,
-)
+from dagster_active_learning.definitions.sensors import PredictionFileSensor
+from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
 from dagster_active_learning.definitions.yaml_models import (
     FunctionName,
     ManifestModel,
@@ -55,24 +28,14 @@ from dagster_active_learning.definitions.yaml_models import (
     resolve_sensor,
     resolve_text,
 )
+from dagster_active_learning.errors import SettingError
 from dagster_active_learning.rules import (
     Aggregation,
     ImagesWithoutPredictions,
     Inputs,
-    Rules,
     ScoreOnly,
     Task,
-    check_flag,
-    check_limit,
-    check_lock_timeout,
-    check_seed,
-    check_share,
 )
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from dagster_active_learning.store.pool_store import PoolStore
 
 
 def _translation_variables(asset: PoolAsset) -> dict[str, str | None]:
@@ -175,7 +138,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         dg.Resolver.default(
             description=(
                 "What the class probabilities are in the source: probabilities of classes that "
-                "exclude each other, logits, or independent probabilities, one sigmoid a class."
+                "exclude each other, logits, or independent probabilities, one sigmoid per class."
             )
         ),
     ] = "probabilities"
@@ -256,17 +219,18 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         ),
     ] = None
     export: Annotated[
-        ExportPaths | None,
+        Export | None,
         dg.Resolver(
             resolve_export,
-            model_field_type=str | list[str] | None,
+            model_field_type=str | list[str] | dict[str, str] | None,
             inject_before_resolve=False,
             description=(
                 "Files that the candidates are written to by the asset exported_candidates, "
-                "`.parquet` or `.csv` or one of each, relative to the folder of this YAML file. In "
+                "relative to the folder of this YAML file: a path or several whose suffix says the "
+                "exporter (`.parquet`, `.csv`), or paths by the names of their exporters. In "
                 "a pool with partitions `{partition_key}` stands for the partition key."
             ),
-            examples=["candidates.csv", ["candidates.parquet", "candidates.csv"]],
+            examples=["candidates.csv", {"parquet": "a.parquet", "csv": "a.csv"}],
         ),
     ] = None
     sensor: Annotated[
@@ -331,30 +295,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
     ] = None
 
     def __post_init__(self) -> None:
-        # The first word of each error is the setting it is about: see `resolve_from_model`.
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.pool):
-            raise ValueError(f"pool is {self.pool!r}, expected letters, digits and underscores")
-        if not isinstance(self.predictions, PredictionSource):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(
-                f"predictions is {self.predictions!r}, expected PredictionFiles, PredictionAsset "
-                "or PredictionQuery"
-            )
-        check_limit(self.limit)
-        check_seed(self.seed)
-        check_share("max_quarantined_share", self.max_quarantined_share)
-        if self.min_coverage is not None:
-            check_share("min_coverage", self.min_coverage)
-        check_lock_timeout(self.lock_timeout_seconds)
-        check_partitions_def(self.partitions_def)
-        self.predictions.check_partitions(partitioned=self.partitions_def is not None)
-        self.predictions.check_inputs(self.inputs)
-        check_sensor(self.sensor, self.predictions, self.partitions_def)
-        check_flag("automation", self.automation)
-        check_freshness_policy(self.freshness_policy)
-        check_schedule(self.schedule, self.partitions_def)
-        check_group_name(self.group_name)
-        # Checked where they are made, and used as they are then.
-        _ = self.rules, self.functions, self.manifest, self.candidate_files
+        self.as_pool()
 
     @classmethod
     def resolve_from_model(
@@ -364,105 +305,32 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         try:
             component = super().resolve_from_model(context, model)
             # Made now, so that what the translation cannot do has its line too.
-            _ = component.specs
+            pool_specs(component.as_pool())
             return component
-        except ValueError as error:
-            setting = str(error).partition(" ")[0]
-            if setting not in type(model).model_fields:
-                raise
-            place = context.at_path(setting)
-            raise place.build_resolve_fn_exc([str(error)], setting, model) from None
+        except SettingError as error:
+            place = context.at_path(error.setting)
+            raise place.build_resolve_fn_exc([str(error)], error.setting, model) from None
 
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:
-        """What `dg` lists about the component."""
+        """Describe the component for `dg list`."""
         return dg.ComponentTypeSpec(
             tags=["active-learning", "computer-vision", "duckdb"],
             produces=["asset", "asset_check", "job", "schedule", "sensor"],
         )
 
-    @cached_property
-    def rules(self) -> Rules:
-        """How predictions are read, scored and ranked."""
-        return Rules(
-            task=self.task,
-            inputs=self.inputs,
-            aggregation=self.aggregation,
-            score_only=self.score_only,
-            images_without_predictions=self.images_without_predictions,
-            in_manifest=self.manifest is not None,
-        )
-
-    @cached_property
-    def wanted_coverage(self) -> float:
-        """``min_coverage``, or what it is by default for the task."""
-        if self.min_coverage is not None:
-            return self.min_coverage
-        return 0.0 if self.rules.objects else 1.0
-
-    @cached_property
-    def functions(self) -> Sequence[AcquisitionFunction]:
-        """The acquisition functions to rank by."""
-        names = self.acquisition_functions
-        possible = {
-            function.name: function
-            for function in ACQUISITION_FUNCTIONS.values()
-            if self.rules.objects or function.level == "image"
-        }
-        if names is None:
-            return list(possible.values())
-        if not names or len(set(names)) != len(names) or not possible.keys() >= set(names):
-            raise ValueError(
-                f"acquisition_functions is {list(names)!r}, expected different ones of "
-                f"{', '.join(possible)} for the task {self.task!r}"
-            )
-        return [possible[name] for name in names]
-
-    @cached_property
-    def manifest(self) -> PoolImages | None:
-        """The pool's manifest, if it has one."""
-        images = self.images
-        if not isinstance(images, (PoolImages, str, PathLike, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"images is {images!r}, expected a path or PoolImages")
-        return PoolImages(images) if isinstance(images, (str, PathLike)) else images
-
-    @cached_property
-    def candidate_files(self) -> CandidateFiles | None:
-        """The files that the candidates are written to, if there are any."""
-        if self.export is None:
-            return None
-        return CandidateFiles(self.export, partitioned=self.partitions_def is not None)
-
-    @cached_property
-    def specs(self) -> PoolSpecs:
-        """The specs of the pool's assets."""
-        return PoolSpecs(self)
-
-    def open_pool(
-        self,
-        context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
-        *,
-        read_only: bool = False,
-    ) -> "AbstractContextManager[PoolStore]":
-        """The pool's tables in the project's database, as long as the block runs.
-
-        Args:
-            context: The context of the step.
-            read_only: Whether the step only reads; then several processes may at a time.
+    def as_pool(self) -> Pool:
+        """The pool that the settings describe, whose hooks are those of this component.
 
         Raises:
-            DatabaseUnavailableError: If others had the file open for ``lock_timeout_seconds``, it
-                cannot be written, or a disk is full.
-            PoolStateError: If a step that only reads finds no such pool.
+            SettingError: If a setting has a value that cannot be used.
         """
-        from dagster_active_learning.definitions.database import open_pool
-
-        return open_pool(
-            getattr(context.resources, RESOURCE),
-            self.pool,
-            lock_timeout_seconds=self.lock_timeout_seconds,
-            report=context.log.info,
-            read_only=read_only,
+        own = {field.name for field in fields(self)}
+        settings = {
+            field.name: getattr(self, field.name) for field in fields(Pool) if field.name in own
+        }
+        return Pool(
+            name=self.pool, get_asset_spec=self.get_asset_spec, execute=self.execute, **settings
         )
 
     def get_asset_spec(self, spec: dg.AssetSpec, asset: PoolAsset) -> dg.AssetSpec:
@@ -485,7 +353,9 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         try:
             return self.translation(spec, asset)
         except dg.DagsterInvalidDefinitionError as error:
-            raise ValueError(f"translation of {spec.key.to_user_string()}: {error}") from error
+            raise SettingError(
+                "translation", f"translation of {spec.key.to_user_string()}: {error}"
+            ) from error
 
     def execute(
         self,
@@ -516,25 +386,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             metadata: What to add to the metadata of each asset's definition, where its spec has
                 nothing under the same name.
         """
-        job = pool_job(self.pool, self.specs)
-        added = metadata or {}
-        return dg.Definitions(
-            assets=[
-                # What `get_asset_spec` says is not overwritten.
-                asset.map_asset_specs(
-                    lambda spec: spec.replace_attributes(metadata={**added, **spec.metadata})
-                )
-                for asset in PoolAssets(self).build()
-            ],
-            asset_checks=PoolChecks(self).build(),
-            jobs=[job],
-            sensors=[prediction_file_sensor(self, self.predictions, self.sensor, self.specs)]
-            if self.sensor and isinstance(self.predictions, PredictionFiles)
-            else [],
-            schedules=[pool_schedule(self.pool, self.schedule, job, self.partitions_def)]
-            if self.schedule
-            else [],
-        )
+        return pool_definitions(self.as_pool(), metadata=metadata)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
         """The pool's definitions; resources are the project's."""

@@ -1,4 +1,4 @@
-"""What a sensor remembers from tick to tick."""
+"""The memory of a sensor from tick to tick."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Cursor:
     def load(cls, text: str | None) -> Cursor:
         """The cursor that ``dump`` wrote; an empty one if it is none, or another version's.
 
-        To begin anew costs a look at every file. It starts no run a second time: the sensor knows
+        To begin anew costs one look at every file. It starts no run a second time: the sensor knows
         the last run of each file set by its tags.
         """
         try:

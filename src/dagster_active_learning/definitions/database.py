@@ -35,7 +35,7 @@ The waits do not grow: who waits longest would try least often. A try costs 5 ms
 SECONDS_BETWEEN_REPORTS = 30.0
 
 _TURNS: dict[str, threading.Lock] = {}
-"""One a file: DuckDB keeps other processes out, but not the other threads of this one."""
+"""One lock per file: DuckDB keeps other processes out, but not the other threads of this one."""
 
 _DISK_FULL = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 _NOT_WRITABLE = [os.strerror(code) for code in (errno.EACCES, errno.EPERM, errno.EROFS)]
@@ -82,8 +82,8 @@ def open_pool(
         )
     turn = _TURNS.setdefault(os.path.realpath(path), threading.Lock())
     with _explained(path, pool), ExitStack() as closing:
-        # One connection a step, made as the resource makes it: the resource itself retries a locked
-        # file in its own way and leaves the connection of a failed step open.
+        # One connection per step, made as the resource makes it: the resource itself retries a
+        # locked file in its own way and leaves the connection of a failed step open.
         connection = _wait(path, _config(resource), turn, lock_timeout_seconds, report, read_only)
         closing.callback(turn.release)
         closing.callback(connection.close)
@@ -144,11 +144,11 @@ def _wait(
 
 
 def _holder(error: duckdb.Error) -> str | None:
-    """Who has the file open, from what DuckDB says; None if the error is another one."""
+    """The holder of the file as DuckDB names it; None if the error is about something else."""
     message = str(error)
     if "Could not set lock on file" in message:
-        found = re.search(r"lock is held in (.+? \(PID \d+\)(?: by user \w+)?)", message)
-        return found[1] if found else f"another process ({message})"
+        holder = re.search(r"lock is held in (.+? \(PID \d+\)(?: by user \w+)?)", message)
+        return holder[1] if holder else f"another process ({message})"
     if "with a different configuration than existing connections" in message:
         return f"this process (PID {os.getpid()}), with another configuration than the resource's"
     return None
@@ -213,5 +213,5 @@ def _explained(path: str, pool: str) -> Generator[None]:
 
 
 def _free(folder: Path) -> str:
-    """How much a folder's disk has left."""
+    """The room that is left on a folder's disk."""
     return f"{shutil.disk_usage(folder).free / 2**20:,.1f} MiB"

@@ -1,93 +1,111 @@
-"""Which files a pool's candidates are exported to, as a user writes it down."""
+"""The files that a pool's candidates are exported to, as a user writes them down."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import dagster as dg
-
-from dagster_active_learning.definitions.metadata import Metadata, rows_table
 from dagster_active_learning.definitions.partitions import check_path, literal_path
-from dagster_active_learning.exporters import EXPORTERS, export_candidates
+from dagster_active_learning.errors import SettingError
+from dagster_active_learning.exporters import EXPORTERS, export_candidates, exporter_of_path
 from dagster_active_learning.files.addresses import is_address
 
 if TYPE_CHECKING:
     from dagster_active_learning.store.pool_store import PoolStore
 
-ExportPaths: TypeAlias = str | PathLike[str] | Sequence[str | PathLike[str]]
-"""One path or several."""
+FilePath: TypeAlias = str | PathLike[str]
+
+Export: TypeAlias = FilePath | Sequence[FilePath] | Mapping[str, FilePath]
+"""A path, several, or paths by the names of their exporters."""
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A file of candidates that was written: by which exporter, where, and what it holds."""
+
+    format: str
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
 
 
 class CandidateFiles:
-    """The files that a pool's candidates are written to, one a format.
+    """The files that a pool's candidates are written to, one per exporter.
 
     Args:
-        paths: Their paths, one or several; the suffix says the format: ``.parquet`` or ``.csv``. In
-            a pool with partitions ``{partition_key}`` stands in each for the partition key.
+        export: Their paths: by the names of their exporters, or one or several of which the suffix
+            says the exporter, such as ``.parquet`` or ``.csv``. In a pool with partitions
+            ``{partition_key}`` stands in each for the partition key.
         partitioned: Whether the pool has partitions.
 
+    Attributes:
+        paths: The paths by the names of their exporters.
+
     Raises:
-        ValueError: If there is no path, two have the same format, a suffix is of no format, a path
-            is an address or does not say what the partitions need.
+        SettingError: If there is no path, two have the same exporter, an exporter is unknown, no
+            suffix says it, a path is an address or does not say what the partitions need.
     """
 
-    def __init__(self, paths: ExportPaths, *, partitioned: bool) -> None:
-        listed = [paths] if isinstance(paths, (str, PathLike)) else paths
-        self.paths = [fspath(path) for path in listed]
+    def __init__(self, export: Export, *, partitioned: bool) -> None:
+        self.paths = _paths_by_exporter(export)
         self._partitioned = partitioned
-        expected = " or ".join(f".{name}" for name in EXPORTERS)
-        formats = [_format(path) for path in self.paths]
-        if not formats or len(set(formats)) != len(formats) or not {*EXPORTERS} >= {*formats}:
-            raise ValueError(
-                f"export is {self.paths!r}, expected one file a format, with the suffix {expected}"
-            )
-        for path in self.paths:
+        for path in self.paths.values():
             if is_address(path):
-                raise ValueError(
+                raise SettingError(
+                    "export",
                     f"export is the address {path!r}, expected a local path: let an asset that "
-                    "depends on exported_candidates copy the file to where it is wanted"
+                    "depends on exported_candidates copy the file to where it is wanted",
                 )
-            check_path(path, partitioned=partitioned, of="export has")
+            check_path("export", path, partitioned=partitioned, of="export has")
 
-    def write(self, store: PoolStore, prediction_set: str, functions: Sequence[str]) -> Metadata:
-        """Write a prediction set's candidates of some functions, and say where they are."""
-        files: list[dict[str, str | int]] = []
-        rows = 0
-        for path in self._of(prediction_set):
+    def write(
+        self, store: PoolStore, prediction_set: str, functions: Sequence[str]
+    ) -> list[WrittenFile]:
+        """Write a prediction set's candidates of some functions."""
+        written: list[WrittenFile] = []
+        for exporter, setting in self.paths.items():
+            path = literal_path(setting, prediction_set) if self._partitioned else setting
             rows = export_candidates(
                 store,
                 path,
-                exporter=_format(path),
+                exporter=exporter,
                 prediction_set=prediction_set,
                 functions=functions,
             )
             content = Path(path)
-            files.append(
-                {
-                    "format": _format(path),
-                    "path": path,
-                    "rows": rows,
-                    "bytes": content.stat().st_size,
-                    "sha256": _sha256(content),
-                }
+            size, sha256 = content.stat().st_size, _sha256(content)
+            written.append(WrittenFile(exporter, path, rows, size, sha256))
+        return written
+
+
+def _paths_by_exporter(export: Export) -> dict[str, str]:
+    if isinstance(export, Mapping):
+        unknown = [name for name in export if name not in EXPORTERS]
+        if unknown or not export:
+            raise SettingError(
+                "export",
+                f"export is {dict(export)!r}, expected paths by the names of exporters: "
+                f"{', '.join(EXPORTERS)}",
             )
-        return {
-            "dagster/row_count": rows,
-            "files": rows_table(files),
-            **{_format(path): dg.MetadataValue.path(path) for path in self._of(prediction_set)},
-        }
-
-    def _of(self, prediction_set: str) -> Iterator[str]:
-        for path in self.paths:
-            yield literal_path(path, prediction_set) if self._partitioned else path
-
-
-def _format(path: str) -> str:
-    return Path(path).suffix.lower().removeprefix(".")
+        return {name: fspath(path) for name, path in export.items()}
+    listed = [export] if isinstance(export, (str, PathLike)) else export
+    paths = [fspath(path) for path in listed]
+    try:
+        exporters = [exporter_of_path(path) for path in paths]
+    except ValueError as error:
+        raise SettingError(
+            "export", f"export is {paths!r}, expected one file per format: {error}"
+        ) from error
+    if not exporters or len(set(exporters)) != len(exporters):
+        raise SettingError(
+            "export", f"export is {paths!r}, expected one file per format: {', '.join(EXPORTERS)}"
+        )
+    return dict(zip(exporters, paths, strict=True))
 
 
 def _sha256(path: Path) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_active_learning.definitions.component import ActiveLearningComponent
-from dagster_active_learning.definitions.exports import ExportPaths
+from dagster_active_learning.definitions.build import pool_definitions
+from dagster_active_learning.definitions.exports import Export
+from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
 from dagster_active_learning.rules import (
@@ -41,7 +42,7 @@ def active_learning_definitions(
     lock_timeout_seconds: float = 600,
     group_name: str | None = None,
     partitions_def: dg.PartitionsDefinition | None = None,
-    export: ExportPaths | None = None,
+    export: Export | None = None,
     sensor: PredictionFileSensor | None = None,
     automation: bool = False,
     freshness_policy: dg.FreshnessPolicy | None = None,
@@ -69,7 +70,7 @@ def active_learning_definitions(
         limit: How many images each ranking has at the most; run config can override it.
         seed: Decides the order of images with equal scores; run config can override it.
         inputs: What the class probabilities are in the source: ``"probabilities"`` of classes that
-            exclude each other, ``"logits"``, or ``"independent"`` probabilities, one sigmoid a
+            exclude each other, ``"logits"``, or ``"independent"`` probabilities, one sigmoid per
             class.
         aggregation: What an image's score is of those of its predictions: ``"mean"``, ``"max"``,
             ``"min"`` or ``"sum"``.
@@ -89,9 +90,9 @@ def active_learning_definitions(
         group_name: Group of the assets in the UI, by default the pool.
         partitions_def: Partitions of one dimension, static, dynamic or of time, where the pool has
             a prediction set for each partition key. The manifest has no partitions.
-        export: Files that ``<pool>/exported_candidates`` writes the candidates to: a path with the
-            suffix ``.parquet`` or ``.csv``, or one of each. In a pool with partitions
-            ``{partition_key}`` stands in it for the partition key.
+        export: Files that ``<pool>/exported_candidates`` writes the candidates to: a path or
+            several whose suffix says the exporter (``.parquet``, ``.csv``), or paths by the names
+            of their exporters. In a pool with partitions ``{partition_key}`` stands for the key.
         sensor: Watches the prediction files: each new or changed one starts a run of predictions,
             scores, candidates and export, and adds the key of a dynamic partition.
         automation: Whether scores, candidates and their export follow new predictions and a new
@@ -106,7 +107,7 @@ def active_learning_definitions(
         the sensor and schedule that are wanted; to be merged with the resources.
 
     Raises:
-        ValueError: If an argument has a value that cannot be used.
+        SettingError: If an argument has a value that cannot be used.
 
     Example:
         >>> dg.Definitions.merge(
@@ -117,8 +118,8 @@ def active_learning_definitions(
         ...     dg.Definitions(resources={"duckdb": DuckDBResource(database="pool.duckdb")}),
         ... )  # doctest: +SKIP
     """
-    component = ActiveLearningComponent(
-        pool=pool,
+    described = Pool(
+        name=pool,
         predictions=predictions,
         images=images,
         task=task,
@@ -140,11 +141,11 @@ def active_learning_definitions(
         freshness_policy=freshness_policy,
         schedule=schedule,
     )
-    return component.definitions(metadata=_code_reference(inspect.currentframe()))
+    return pool_definitions(described, metadata=_code_reference(inspect.currentframe()))
 
 
 def _code_reference(frame: FrameType | None) -> Mapping[str, Any]:
-    """Where the pool is defined, as Dagster says it of YAML: where the function was called."""
+    """The place where the function was called, as Dagster has it of YAML."""
     caller = frame.f_back if frame else None
     if caller is None or not Path(caller.f_code.co_filename).is_file():
         return {}

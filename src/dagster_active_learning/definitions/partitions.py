@@ -1,4 +1,4 @@
-"""A pool with partitions: each partition key is a prediction set, and may name its files."""
+"""Partitions of a pool: each key is a prediction set, and may stand in the names of its files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import os
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from dagster_active_learning.definitions.metadata import Metadata
-from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.definitions.metadata.tables import Metadata
+from dagster_active_learning.errors import PredictionReadError, SettingError
 from dagster_active_learning.files.addresses import is_address
 from dagster_active_learning.text import shown
 
@@ -22,49 +23,71 @@ PREDICTION_SET = "default"
 """The prediction set of a pool that is not partitioned."""
 
 PLACEHOLDER = "{partition_key}"
-"""What stands for the partition key in the path of prediction files."""
+"""The place of the partition key in the path of prediction files."""
 
 NAME_BYTES, PATH_BYTES = 255, 4_096
-"""How long a file's name and its path can be on nearly every file system."""
+"""Length that a file's name and its path can have on nearly every file system."""
 
-Done: TypeAlias = "dict[dg.AssetKey, dict[str, tuple[Metadata, str | None]]]"
-"""Metadata and data version of each prediction set that is done, by asset."""
+
+@dataclass(frozen=True)
+class Materialized:
+    """A prediction set of an asset that is in the database.
+
+    Attributes:
+        metadata: Its metadata.
+        data_version: The hash of its content, where it is known.
+    """
+
+    metadata: Metadata
+    data_version: str | None = None
+
+
+Done: TypeAlias = dict[dg.AssetKey, dict[str, Materialized]]
+"""The prediction sets that are done, by asset and name."""
 
 
 def check_partitions_def(partitions_def: dg.PartitionsDefinition | None) -> None:
-    """Raise ValueError unless a partition key can be the name of a prediction set."""
+    """Raise SettingError unless a partition key can be the name of a prediction set."""
     if partitions_def is None:
         return
     if isinstance(partitions_def, dg.MultiPartitionsDefinition):
-        raise ValueError(
+        raise SettingError(
+            "partitions_def",
             "partitions_def has several dimensions, expected one, as the partition key is the name "
-            "of the prediction set: use static, dynamic or time partitions"
+            "of the prediction set: use static, dynamic or time partitions",
         )
     if not isinstance(partitions_def, dg.PartitionsDefinition):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"partitions_def is {partitions_def!r}, expected a PartitionsDefinition")
+        raise SettingError(
+            "partitions_def",
+            f"partitions_def is {partitions_def!r}, expected a PartitionsDefinition",
+        )
 
 
-def check_path(path: str, *, partitioned: bool, of: str = "predictions have") -> None:
-    """Raise ValueError unless the path of files, one or more a prediction set, says which set.
+def check_path(setting: str, path: str, *, partitioned: bool, of: str) -> None:
+    """Raise SettingError unless the path of files, one or more per prediction set, says which set.
 
     The path of a pool with partitions has ``{partition_key}``, and no other braces; that of a pool
     without partitions has no ``{partition_key}``.
     """
     if not partitioned:
         if PLACEHOLDER in path:
-            raise ValueError(
+            raise SettingError(
+                setting,
                 f"{of} the path {path!r}, but the pool has no partitions: set "
-                f"partitions_def, or leave {PLACEHOLDER} out"
+                f"partitions_def, or leave {PLACEHOLDER} out",
             )
         return
     if PLACEHOLDER not in path:
-        raise ValueError(
+        raise SettingError(
+            setting,
             f"{of} the path {path!r}, which is the same for every partition: put "
-            f"{PLACEHOLDER} where the partition key stands in the names of the files"
+            f"{PLACEHOLDER} where the partition key stands in the names of the files",
         )
     rest = path.replace(PLACEHOLDER, "")
     if "{" in rest or "}" in rest:
-        raise ValueError(f"{of} the path {path!r}: expected no braces but those of {PLACEHOLDER}")
+        raise SettingError(
+            setting, f"{of} the path {path!r}: expected no braces but those of {PLACEHOLDER}"
+        )
 
 
 def partition_path(path: str, partition_key: str) -> str:
@@ -128,7 +151,7 @@ def partition_value(value: Any, partition_key: str, partition_count: int) -> Any
         raise PredictionReadError(
             f"the upstream asset gives one {type(value).__name__} for {partition_count} "
             "partitions, expected a mapping from partition key to value: materialize one partition "
-            "a run, or use an IO manager that loads such a mapping"
+            "per run, or use an IO manager that loads such a mapping"
         )
     return value
 
@@ -140,7 +163,7 @@ def prediction_sets(context: dg.AssetExecutionContext) -> Sequence[str]:
 
 @contextmanager
 def collected(context: dg.AssetExecutionContext) -> Generator[Done]:
-    """What the block has done; if it fails, Dagster is told of that which the database has already.
+    """Collect the work of the block; if it fails, Dagster is told what the database has already.
 
     Each prediction set is committed by itself: a file that is broken does not undo those before.
     """
@@ -150,7 +173,8 @@ def collected(context: dg.AssetExecutionContext) -> Generator[Done]:
     except BaseException:
         partitioned = context.assets_def.partitions_def is not None
         for key, of_asset in done.items():
-            for name, (metadata, version) in of_asset.items():
+            for name, stored in of_asset.items():
+                metadata, version = stored.metadata, stored.data_version
                 context.log_event(
                     dg.AssetMaterialization(
                         key,
@@ -165,25 +189,27 @@ def collected(context: dg.AssetExecutionContext) -> Generator[Done]:
 def materialized(
     context: dg.AssetExecutionContext, done: Done
 ) -> Iterator[dg.MaterializeResult[Any]]:
-    """What each asset reports: metadata and data version of each prediction set that was done.
+    """Report for each asset the metadata and data version of each prediction set that was done.
 
     Dagster keeps the metadata of each partition, but one data version for all partitions of a run:
     it is another one when that of any of them is.
     """
     for key, of_asset in done.items():
-        versions = [version for _, version in of_asset.values() if version is not None]
+        versions = [stored.data_version for stored in of_asset.values() if stored.data_version]
         data_version = dg.DataVersion(_combined(versions)) if versions else None
         if context.assets_def.partitions_def is None:
-            ((metadata, _),) = of_asset.values()
-            yield dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=data_version)
+            (stored,) = of_asset.values()
+            yield dg.MaterializeResult(
+                asset_key=key, metadata=stored.metadata, data_version=data_version
+            )
             continue
-        for partition_key, (metadata, _) in of_asset.items():
-            context.add_asset_metadata(_of_partition(metadata), key, partition_key)
+        for partition_key, stored in of_asset.items():
+            context.add_asset_metadata(_of_partition(stored.metadata), key, partition_key)
         yield dg.MaterializeResult(asset_key=key, data_version=data_version)
 
 
 def _of_partition(metadata: Metadata) -> Metadata:
-    """The rows of a partition are not those of its asset."""
+    """The metadata with the row count as that of a partition, not of the whole asset."""
     rest = {name: value for name, value in metadata.items() if name != "dagster/row_count"}
     return {"dagster/partition_row_count": metadata["dagster/row_count"], **rest}
 

@@ -1,4 +1,4 @@
-"""What `dg scaffold defs dagster_active_learning.ActiveLearningComponent` writes."""
+"""The files that `dg scaffold defs dagster_active_learning.ActiveLearningComponent` writes."""
 
 import json
 import re
@@ -21,7 +21,7 @@ attributes:
     # parquet, csv, jsonl, npy, npz; for objects also coco, yolo, kitti, rvc, lightly,
     # megadetector, open_images
     format: parquet
-    # class_column_prefix: prob_      # one column a class, where there is no list class_probs
+    # class_column_prefix: prob_      # one column per class, where there is no list class_probs
     # model: resnet50 of May          # for lineage
     # deps: [ml/predict]              # assets that write the files
   # Or what an asset returns, or what a DuckDB query returns:
@@ -83,7 +83,7 @@ def resources() -> dg.Definitions:
 
 
 class ScaffoldParams(BaseModel):
-    """What `dg scaffold` takes beside the name."""
+    """The arguments of `dg scaffold` besides the name."""
 
     database: str | None = Field(
         None,

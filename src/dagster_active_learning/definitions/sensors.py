@@ -11,23 +11,21 @@ import dagster as dg
 
 from dagster_active_learning.definitions.partitions import PREDICTION_SET, partition_path
 from dagster_active_learning.definitions.sources import PredictionFiles, PredictionSource
-from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.errors import PredictionReadError, SettingError
 
 if TYPE_CHECKING:
-    from dagster_active_learning.definitions.component import ActiveLearningComponent
     from dagster_active_learning.definitions.cursor import Cursor
-    from dagster_active_learning.definitions.specs import PoolSpecs
     from dagster_active_learning.files.file_sets import FileSet
 
 PREDICTION_SET_TAG = "dagster_active_learning/prediction_set"
 CONTENT_TAG = "dagster_active_learning/content"
-"""Tags of the sensor's runs: the pool with the prediction set, and what names their content."""
+"""Tags of the sensor's runs: the pool with the prediction set, and the hash of the content."""
 
 RUNS_PER_TICK = 50
-"""Runs a tick asks for at the most; the daemon queues them one after the other."""
+"""Runs that a tick asks for at the most; the daemon queues them one after the other."""
 
 HASH_SECONDS = 20.0
-"""How long a tick hashes files; Dagster ends one that takes 60 s, with all it has done."""
+"""Time that a tick may hash files; Dagster ends one that takes 60 s, with all it has done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +34,7 @@ class PredictionFileSensor:
 
     A file is read when it was the same on two ticks in a row; whoever writes one slowly, with
     pauses longer than the time between ticks, writes it under another name and renames it. In a
-    pool with dynamic partitions the partition key is added. One run a prediction set materializes
+    pool with dynamic partitions the partition key is added. One run per prediction set materializes
     predictions, scores, candidates and their export, and the same content of a prediction set never
     starts two in a row. What a file that is gone has left in the database stays. Where a filesystem
     says nothing of a file but its size, as some web servers do, the file is read at each look.
@@ -65,15 +63,16 @@ def check_sensor(
     predictions: PredictionSource,
     partitions_def: dg.PartitionsDefinition | None,
 ) -> None:
-    """Raise ValueError unless there are files for the sensor to watch, with keys in their names."""
+    """Raise SettingError unless there are files to watch, with partition keys in their names."""
     if sensor is None:
         return
     if not isinstance(sensor, PredictionFileSensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"sensor is {sensor!r}, expected a PredictionFileSensor")
+        raise SettingError("sensor", f"sensor is {sensor!r}, expected a PredictionFileSensor")
     if not isinstance(predictions, PredictionFiles):
-        raise ValueError(
+        raise SettingError(
+            "sensor",
             f"sensor watches files, but predictions is a {type(predictions).__name__}: leave it "
-            "out, and let automation follow what is upstream"
+            "out, and let automation follow what is upstream",
         )
     keys: Sequence[str] = []
     if isinstance(partitions_def, dg.TimeWindowPartitionsDefinition):
@@ -81,37 +80,47 @@ def check_sensor(
     elif isinstance(partitions_def, dg.StaticPartitionsDefinition):
         keys = partitions_def.get_partition_keys()
     if with_slash := [key for key in keys if "/" in key]:
-        raise ValueError(
+        raise SettingError(
+            "sensor",
             "sensor looks for a partition key in the name of one file or folder, but "
-            f"partitions_def has {with_slash[0]!r}: expected keys without '/', as '%Y-%m-%d' gives"
+            f"partitions_def has {with_slash[0]!r}: expected keys without '/', as '%Y-%m-%d' gives",
         )
 
 
 def prediction_file_sensor(
-    component: ActiveLearningComponent,
+    pool: str,
     source: PredictionFiles,
     settings: PredictionFileSensor,
-    specs: PoolSpecs,
+    *,
+    partitions_def: dg.PartitionsDefinition | None,
+    targets: Sequence[dg.AssetKey],
+    manifest: dg.AssetKey | None,
 ) -> dg.SensorDefinition:
-    """The sensor of a pool whose predictions are files."""
-    # Not the manifest: reading it again would make the rankings of all partitions outdated.
-    assets = [spec for spec in specs if spec is not specs.images]
+    """The sensor of a pool whose predictions are files.
+
+    Args:
+        pool: The pool's name.
+        source: The files.
+        settings: How they are watched.
+        partitions_def: The pool's partitions.
+        targets: The assets that a run materializes.
+        manifest: The asset that must be there before the first run, if there is one.
+    """
 
     @dg.sensor(
-        name=f"{component.pool}__prediction_files",
-        target=dg.AssetSelection.assets(*(spec.key for spec in assets)),
+        name=f"{pool}__prediction_files",
+        target=dg.AssetSelection.assets(*targets),
         minimum_interval_seconds=settings.minimum_interval_seconds,
         default_status=settings.default_status,
         description=f"Starts a run for each new content of {source.path}.",
     )
     def prediction_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        manifest = specs.images
-        if manifest and not context.instance.get_latest_materialization_event(manifest.key):
+        if manifest and not context.instance.get_latest_materialization_event(manifest):
             return dg.SkipReason(
                 "predictions are read after the manifest: materialize "
-                f"{manifest.key.to_user_string()} first"
+                f"{manifest.to_user_string()} first"
             )
-        return _Tick(component, source, context).result()
+        return _Tick(pool, source, partitions_def, context).result()
 
     return prediction_files
 
@@ -121,12 +130,13 @@ class _Tick:
 
     def __init__(
         self,
-        component: ActiveLearningComponent,
+        pool: str,
         source: PredictionFiles,
+        partitions_def: dg.PartitionsDefinition | None,
         context: dg.SensorEvaluationContext,
     ) -> None:
-        self._pool = component.pool
-        self._partitions_def = component.partitions_def
+        self._pool = pool
+        self._partitions_def = partitions_def
         self._source = source
         self._context = context
         self._log = context.log
@@ -135,9 +145,9 @@ class _Tick:
         """The runs to start, the partition keys to add, and the next tick's cursor."""
         from dagster_active_learning.definitions.cursor import Cursor
 
-        found = self._source.find(partitioned=self._partitions_def is not None)
+        file_sets = self._source.find(partitioned=self._partitions_def is not None)
         until = time.monotonic() + HASH_SECONDS
-        versions = {name: files.version(until) for name, files in found.items()}
+        versions = {name: files.version(until) for name, files in file_sets.items()}
         cursor = Cursor.load(self._context.cursor)
         if gone := cursor.gone(versions):
             self._log.info(f"gone are the files of {_listed(gone)}; what was read of them stays")
@@ -145,10 +155,11 @@ class _Tick:
         refused = self._refused(settled)
         outside = [name for name in settled if name not in refused and not self._is_partition(name)]
         contents = self._contents(
-            {name: found[name] for name in settled if name not in {*refused, *outside}}, versions
+            {name: file_sets[name] for name in settled if name not in {*refused, *outside}},
+            versions,
         )
         following = cursor.after(versions, {*refused, *contents})
-        requests = [one for one in map(self._run_request, contents, contents.values()) if one]
+        requests = list(filter(None, map(self._run_request, contents, contents.values())))
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else self._skip_reason(following, outside),
@@ -157,7 +168,7 @@ class _Tick:
         )
 
     def _skip_reason(self, cursor: Cursor, outside: Sequence[str]) -> dg.SkipReason:
-        """Why there is no run to start; ``outside`` are prediction sets without a partition."""
+        """The reason why no run starts; ``outside`` are prediction sets without a partition."""
         if not cursor.done and not cursor.waiting:
             return dg.SkipReason(f"no file matches {self._source.path}")
         skipped = (
@@ -188,7 +199,7 @@ class _Tick:
     def _contents(
         self, settled: Mapping[str, FileSet], versions: Mapping[str, str]
     ) -> dict[str, str]:
-        """What names the content of each prediction set that is to be read now."""
+        """The hash of the content of each prediction set that is to be read now."""
         contents: dict[str, str] = {}
         until = time.monotonic() + HASH_SECONDS
         for name, files in settled.items():
@@ -210,7 +221,7 @@ class _Tick:
         return contents
 
     def _is_partition(self, name: str) -> bool:
-        """Whether the pool has the partition, or will have it with this tick."""
+        """True if the pool has the partition, or will have it with this tick."""
         return (
             self._partitions_def is None
             or self._dynamic_partitions is not None

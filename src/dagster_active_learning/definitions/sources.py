@@ -1,4 +1,4 @@
-"""Where a pool's predictions and its manifest come from, as a user writes it down."""
+"""Sources of a pool's predictions and its manifest, as a user writes them down."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 
+from dagster_active_learning.definitions.code_versions import changed
 from dagster_active_learning.definitions.partitions import PLACEHOLDER, check_path, partition_path
+from dagster_active_learning.errors import PredictionReadError, SettingError
 from dagster_active_learning.files.addresses import is_address
 from dagster_active_learning.files.find import find_files
+from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.readers import read_predictions, reader_options
 from dagster_active_learning.readers.formats import FORMATS
 from dagster_active_learning.readers.options import TableOptions, check_choice
@@ -39,14 +42,14 @@ MANIFEST_FORMATS = {
 """The kinds of manifest, by the suffix of the file; one more is a folder of images."""
 
 _IMAGE_IDS = {"coco": ("id", "file_name"), "folder": ("path", "stem")}
-"""What an image's id can be, where the kind of manifest leaves a choice; the default first."""
+"""The kinds of ids where the kind of manifest leaves a choice; the default first."""
 
 
 OpenSource: TypeAlias = "Callable[[duckdb.DuckDBPyConnection], PredictionStream]"
 
 
 class PredictionSource(ABC):
-    """Where predictions come from.
+    """A source of predictions.
 
     Attributes:
         model: The model that made the predictions, for lineage.
@@ -60,10 +63,10 @@ class PredictionSource(ABC):
         self.upstream: dg.AssetKey | None = None
 
     def check_partitions(self, *, partitioned: bool) -> None:  # noqa: B027 - most take any
-        """Raise ValueError unless it can be the source of a pool with or without partitions."""
+        """Raise SettingError unless it can be the source of a pool with or without partitions."""
 
     def check_inputs(self, inputs: Inputs) -> None:  # noqa: B027 - most hold any
-        """Raise ValueError unless its class probabilities can be such inputs."""
+        """Raise SettingError unless its class probabilities can be such inputs."""
 
     @abstractmethod
     def open(self, value: Any, partition_key: str | None = None) -> OpenSource:
@@ -77,15 +80,15 @@ class PredictionSource(ABC):
             Takes an open connection to the pool's database and gives the predictions.
 
         Raises:
-            PredictionReadError: If the source is not what it was said to be.
+            PredictionReadError: If the source is not what it was declared to be.
         """
 
-    @abstractmethod
-    def settings(self) -> str:
-        """All that decides how the predictions are read, as text, for the code version."""
+    def settings(self) -> dict[str, Any]:
+        """The settings that the predictions depend on, but those with their default, by name."""
+        return {} if self.model is None else {"model": self.model}
 
     def origins(self, class_names: Sequence[str]) -> Mapping[str, Sequence[str]]:  # noqa: ARG002
-        """Which columns of ``upstream`` the columns of the predictions are made of, if known."""
+        """The columns of ``upstream`` that each column of the predictions is made of, if known."""
         return {}
 
 
@@ -125,14 +128,15 @@ class PredictionFiles(PredictionSource):
 
     def check_partitions(self, *, partitioned: bool) -> None:
         """The path names the partition where there is one."""
-        check_path(self.path, partitioned=partitioned)
+        check_path("predictions", self.path, partitioned=partitioned, of="predictions have")
 
     def check_inputs(self, inputs: Inputs) -> None:
         """A format whose reader adds what is left over to 1 has probabilities."""
         if FORMATS[self.format].has_background and inputs != "probabilities":
-            raise ValueError(
+            raise SettingError(
+                "inputs",
                 f"inputs is {inputs!r}, but what class probabilities of the format "
-                f"{self.format!r} leave over to 1 is one class more: expected 'probabilities'"
+                f"{self.format!r} leave over to 1 is one class more: expected 'probabilities'",
             )
 
     def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
@@ -164,13 +168,13 @@ class PredictionFiles(PredictionSource):
             local_file=getattr(self._checked, "instances", None),
         )
 
-    def settings(self) -> str:
+    def settings(self) -> dict[str, Any]:
         """Format and options; not the path, for the same content elsewhere is the same input."""
-        return f"{self.format} {self._checked}"
+        return {**super().settings(), "format": self.format, **changed(self._checked)}
 
 
 class PredictionAsset(PredictionSource):
-    """What an upstream Dagster asset returns: a polars or pandas data frame, or an Arrow table.
+    """The value of an upstream Dagster asset: a polars or pandas data frame, or an Arrow table.
 
     Args:
         key: Key of the asset.
@@ -217,16 +221,16 @@ class PredictionAsset(PredictionSource):
             "category": [options.category_column],
             "bbox": options.bbox_columns or [options.bbox_column],
         }
-        named = {name: [one for one in origin if one] for name, origin in columns.items()}
+        named = {name: [*filter(None, origin)] for name, origin in columns.items()}
         return {name: origin for name, origin in named.items() if origin}
 
-    def settings(self) -> str:
+    def settings(self) -> dict[str, Any]:
         """The options."""
-        return str(self._options)
+        return {**super().settings(), **changed(self._options)}
 
 
 class PredictionQuery(PredictionSource):
-    """What a DuckDB query returns, in the pool's own database.
+    """The result of a DuckDB query in the pool's own database.
 
     Args:
         query: A query, or ``"FROM schema.table"`` for a table or view. The order of its rows is
@@ -255,9 +259,10 @@ class PredictionQuery(PredictionSource):
     def check_partitions(self, *, partitioned: bool) -> None:
         """Only a pool with partitions has a partition key to bind."""
         if self._binds_partition_key and not partitioned:
-            raise ValueError(
+            raise SettingError(
+                "predictions",
                 f"predictions have the query {self.query!r}, but the pool has no partitions: set "
-                "partitions_def, or leave $partition_key out"
+                "partitions_def, or leave $partition_key out",
             )
 
     @property
@@ -276,7 +281,6 @@ class PredictionQuery(PredictionSource):
         """Run it in a cursor of its own, beside the transaction that stores its rows."""
         import duckdb
 
-        from dagster_active_learning.errors import PredictionReadError
         from dagster_active_learning.readers.arrow import read_table
 
         try:
@@ -285,15 +289,15 @@ class PredictionQuery(PredictionSource):
         except (duckdb.Error, OSError) as error:
             raise PredictionReadError(f"the query {self.query!r} fails: {error}") from error
 
-    def settings(self) -> str:
+    def settings(self) -> dict[str, Any]:
         """The query and the options."""
-        return f"{self.query} {self._options}"
+        return {**super().settings(), "query": self.query, **changed(self._options)}
 
 
 class PoolImages:
     """The pool's manifest: which images there are, and which of them have their label.
 
-    It is a file with a row an image, a COCO instances file or a folder of images. A table has a
+    It is a file with one row per image, a COCO instances file or a folder of images. A table has a
     column image_id and may have uri, width, height, labeled (true or false) and label. A folder is
     searched with the folders in it; an image's uri is its full path.
 
@@ -306,7 +310,7 @@ class PoolImages:
             ``"path"``, the path relative to the folder with ``/`` between its parts (the default),
             or ``"stem"``, the file's name without its suffix.
         labeled: The images that have their label, besides those the manifest marks: a list of ids,
-            or the path of a UTF-8 text file with one id a line.
+            or the path of a UTF-8 text file with one id per line.
         deps: Assets that write the file.
 
     Raises:
@@ -347,8 +351,30 @@ class PoolImages:
         if image_id is not None:
             check_choice("image_id", image_id, choices or ())
 
+    def settings(self) -> dict[str, Any]:
+        """The settings that the images depend on, but those with their default, by name.
+
+        Not the paths, for the same content elsewhere is the same input.
+        """
+        settings: dict[str, Any] = {"format": self.format}
+        if self.image_id not in (None, self._default_id):
+            settings["image_id"] = self.image_id
+        if self.labeled is not None:
+            is_list = isinstance(self.labeled, tuple)
+            settings["labeled"] = sorted(set(self.labeled)) if is_list else "a file"
+        return settings
+
+    def data_version(self, sha256: str) -> str:
+        """The version of the images that the manifest's content gives, other ids included."""
+        image_id = self.settings().get("image_id")
+        return sha256 if image_id is None else combined_sha256([sha256, image_id])
+
+    @property
+    def _default_id(self) -> str | None:
+        return _IMAGE_IDS[self.format][0] if self.format in _IMAGE_IDS else None
+
     def read(self) -> tuple[pa.Table, str]:
-        """The manifest's rows, and a SHA-256 of what says them.
+        """The manifest's rows, and the SHA-256 of its content.
 
         The hash covers the file and the list of labeled images. A folder's is that of the relative
         paths and sizes of its images; their pixels are not read, nor does their time count.
@@ -358,7 +384,7 @@ class PoolImages:
                 in it.
         """
         from dagster_active_learning.files.image_folder import folder_sha256
-        from dagster_active_learning.files.versions import combined_sha256, content_sha256
+        from dagster_active_learning.files.versions import content_sha256
         from dagster_active_learning.readers.manifest import read_images
 
         files = [] if self.format == "folder" else find_files(self.path)
@@ -394,7 +420,7 @@ def _labeled(labeled: Sequence[str] | str | PathLike[str] | None) -> tuple[str, 
         return None
     if isinstance(labeled, (str, PathLike)):
         return _local_path("labeled", labeled)
-    wrong = [one for one in labeled if not isinstance(one, str)]  # pyright: ignore[reportUnnecessaryIsInstance]
+    wrong = [image_id for image_id in labeled if not isinstance(image_id, str)]  # pyright: ignore[reportUnnecessaryIsInstance]
     if wrong:
         raise ValueError(f"labeled has {wrong[0]!r}: expected ids as text, or the path of a file")
     return tuple(labeled)

@@ -1,13 +1,14 @@
-"""What a pool's settings look like in YAML, and how they become the objects of Python."""
+"""The settings of a pool in YAML, and how they become the objects of Python."""
 
 import os
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import dagster as dg
 from dagster.components.resolved import core_models
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
@@ -21,12 +22,33 @@ from dagster_active_learning.definitions.sources import (
 from dagster_active_learning.files.addresses import is_address
 from dagster_active_learning.readers.formats import FORMATS
 
-FunctionName = Literal[tuple(ACQUISITION_FUNCTIONS)]  # pyright: ignore[reportInvalidTypeForm]
-FormatName = Literal[tuple(FORMATS)]  # pyright: ignore[reportInvalidTypeForm]
+
+def _name_in(registry: Mapping[str, object]) -> Any:
+    """A name in a registry, as it is when the YAML is read: entries may have been added."""
+
+    def check(name: str) -> str:
+        # A template is filled in later, and then checked.
+        if name not in registry and "{{" not in name:
+            known = ", ".join(map(repr, registry))
+            raise ValueError(f"{name!r} is unknown: expected one of {known}")
+        return name
+
+    def list_names(schema: dict[str, Any]) -> None:
+        schema["enum"] = list(registry)
+
+    return Annotated[str, AfterValidator(check), Field(json_schema_extra=list_names)]
+
+
+if TYPE_CHECKING:
+    FunctionName = str
+    FormatName = str
+else:
+    FunctionName = _name_in(ACQUISITION_FUNCTIONS)
+    FormatName = _name_in(FORMATS)
 
 
 class TableModel(dg.Model):
-    """Which columns of a table hold what."""
+    """The columns of a table and what they hold."""
 
     model: str | None = Field(None, description="The model that made the predictions, for lineage.")
     image_id_column: str | None = Field(
@@ -91,9 +113,7 @@ class PredictionFilesModel(TableModel):
             "`{partition_key}` stands for the partition key."
         )
     )
-    format: FormatName = Field(  # pyright: ignore[reportInvalidTypeForm]
-        description="Format of the files."
-    )
+    format: FormatName = Field(description="Format of the files.")
     deps: list[str] = Field([], description="Keys of the assets that write the files.")
     image_ids: str | None = Field(
         None,
@@ -127,13 +147,13 @@ class PredictionFilesModel(TableModel):
 
 
 class PredictionAssetModel(TableModel):
-    """What an upstream asset returns: a polars or pandas data frame, or an Arrow table."""
+    """The value of an upstream asset: a polars or pandas data frame, or an Arrow table."""
 
     asset: str = Field(description="Key of the asset, its parts separated by slashes.")
 
 
 class PredictionQueryModel(TableModel):
-    """What a DuckDB query returns, in the pool's own database."""
+    """The result of a DuckDB query in the pool's own database."""
 
     query: str = Field(
         description=(
@@ -160,7 +180,7 @@ PredictionsModel = Annotated[
 
 
 class ManifestModel(dg.Model):
-    """The pool's manifest: a table with a row an image, a COCO file or a folder of images."""
+    """The pool's manifest: a table with one row per image, a COCO file or a folder of images."""
 
     path: str = Field(
         description="The file or the folder, relative to the folder of this YAML file."
@@ -176,14 +196,14 @@ class ManifestModel(dg.Model):
         None,
         description=(
             "The images that have their label, besides those the manifest marks: a list of ids, or "
-            "the path of a text file with one id a line, relative to the folder of this YAML file."
+            "the path of a text file with one id per line, relative to this YAML file's folder."
         ),
     )
     deps: list[str] = Field([], description="Keys of the assets that write the manifest.")
 
 
 class SensorModel(dg.Model):
-    """How prediction files are watched."""
+    """The watch on prediction files."""
 
     minimum_interval_seconds: int = Field(
         30, ge=1, description="Seconds between two looks at the files, at the least."
@@ -305,6 +325,8 @@ def resolve_partitions_def(
 
 def resolve_export(context: dg.ResolutionContext, model: Any) -> Any:
     """The files of candidates, as the YAML file's folder sees them."""
+    if isinstance(model, dict):
+        return {name: resolve_export(context.at_path(name), path) for name, path in model.items()}
     paths = resolve_text(context, model)
     if isinstance(paths, list):
         return [_path(context, path) for path in paths]
@@ -312,7 +334,7 @@ def resolve_export(context: dg.ResolutionContext, model: Any) -> Any:
 
 
 def _settings(context: dg.ResolutionContext, model: dg.Model) -> dict[str, Any]:
-    """What is given in the YAML, and not left to its default."""
+    """The settings that the YAML gives and does not leave to their defaults."""
     settings: dict[str, Any] = {}
     for name in model.model_fields_set:
         place = context.at_path(name)

@@ -1,44 +1,45 @@
-"""What a ranking says about itself: pictures, reasons, numbers over time, comparisons."""
+"""Metadata of a ranking: pictures, reasons, numbers over time, comparisons."""
 
 from __future__ import annotations
 
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 from dagster_shared.serdes import serialize_value
 
-from dagster_active_learning.definitions.metadata import (
+from dagster_active_learning.definitions.metadata.image_scores import unscored_metadata
+from dagster_active_learning.definitions.metadata.lineage import lineage_metadata, ranking_rule
+from dagster_active_learning.definitions.metadata.tables import (
     Metadata,
     counts_table,
-    lineage_metadata,
-    ranking_rule,
     rows_table,
     table_metadata,
 )
-from dagster_active_learning.explanation.phrase import candidate_reason
+from dagster_active_learning.definitions.partitions import Materialized
 from dagster_active_learning.text import shown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import polars as pl
 
     from dagster_active_learning.acquisition.functions import AcquisitionFunction
+    from dagster_active_learning.definitions.pool import Pool
     from dagster_active_learning.flow import Ranking
     from dagster_active_learning.gallery import Box, Thumbnails, Tile
-    from dagster_active_learning.rules import Rules
     from dagster_active_learning.store.image_scores import ScoreBins
     from dagster_active_learning.store.pool_store import PoolStore
     from dagster_active_learning.store.prediction_sets import PredictionSet
 
 FIRST_RANKS = 24
-"""So many candidates are shown: six to a row of the contact sheet."""
+"""Number of candidates that are shown: six to a row of the contact sheet."""
 
 EVENT_BYTES = 96_000
-"""What the metadata of a materialization take at the most; the UI stays quick up to 100 KB."""
+"""Size that the metadata of a materialization may have; the UI stays quick up to 100 KB."""
 
 HISTOGRAM_BYTES = 12_000
 HISTOGRAM_BINS = 60
@@ -49,7 +50,7 @@ _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|[/\\]")
 
 @dataclass(frozen=True)
 class CandidatePictures:
-    """What is drawn of a ranking, once the database is closed: files may take long to read.
+    """The pictures of a ranking, drawn once the database is closed: files may take long to read.
 
     Attributes:
         tiles: The first candidates.
@@ -72,7 +73,7 @@ class CandidatePictures:
         ranks are in the database already, so that nothing may fail here.
 
         Args:
-            metadata: What else is said of the ranking.
+            metadata: The other metadata of the ranking.
             thumbnails: The pictures of the images that other rankings have drawn already.
         """
         histogram = self._histogram()
@@ -115,62 +116,81 @@ class CandidatePictures:
         return {"score_histogram": _picture(histogram, f"Histogram of {function.title.lower()}")}
 
 
-class CandidateMetadata:
-    """What the rankings of a prediction set say about themselves.
+@dataclass(frozen=True)
+class RankingReport:
+    """A ranking that is in the database, as Dagster is told of it.
 
-    It is made before the images are ranked, for then what there was before is still there.
+    Attributes:
+        metadata: Its metadata, without pictures.
+        pictures: What is drawn of it.
+        data_version: The hash of the ranked images.
+    """
+
+    metadata: Metadata
+    pictures: CandidatePictures
+    data_version: str
+
+    def with_metadata(self, more: Metadata) -> RankingReport:
+        """The report with more metadata behind its own."""
+        return replace(self, metadata={**self.metadata, **more})
+
+    def without_pictures(self) -> Materialized:
+        """The part that is known before a picture is read."""
+        return Materialized(self.metadata, self.data_version)
+
+    def with_pictures(self, thumbnails: Thumbnails) -> Materialized:
+        """All of it; ``thumbnails`` has what other rankings have drawn already."""
+        return Materialized(self.pictures.drawn(self.metadata, thumbnails), self.data_version)
+
+
+class CandidateMetadata:
+    """The metadata of the rankings of a prediction set.
+
+    It is made before the images are ranked, when the former rankings are still there.
 
     Args:
-        store: The pool.
+        store: The pool's tables.
+        pool: The pool.
         prediction_set: The set that will be ranked.
         functions: The functions that it will be ranked by.
-        compared: The functions whose candidates theirs are compared with: all that the pool has.
-        rules: How predictions are scored.
-        partitioned: Whether former rankings are those of the set that was read before.
-        manifest: The manifest, whose folder relative uris start from.
     """
 
     def __init__(
         self,
         store: PoolStore,
+        pool: Pool,
         prediction_set: str,
         functions: Sequence[AcquisitionFunction],
-        *,
-        compared: Sequence[AcquisitionFunction],
-        rules: Rules,
-        partitioned: bool,
-        manifest: Path | None,
     ) -> None:
         from dagster_active_learning.store.labeling_candidates import former_candidates
 
         self._store = store
+        self._pool = pool
+        self._rules = pool.rules
         self._name = prediction_set
         self._functions = functions
-        self._compared = [function.name for function in compared]
-        self._rules = rules
-        self._manifest = manifest
         self._former = {
             function.name: former_candidates(
-                store, prediction_set, function.name, other_set=partitioned
+                store, prediction_set, function.name, other_set=pool.partitioned
             )
             for function in functions
         }
 
-    def of(self, rankings: Mapping[str, Ranking]) -> dict[str, tuple[Metadata, CandidatePictures]]:
-        """Metadata of the rankings that were made since, and what is to be drawn, by function."""
+    def reports(self, rankings: Mapping[str, Ranking]) -> dict[str, RankingReport]:
+        """The reports on the rankings that were made since, by function."""
         from dagster_active_learning.store.image_scores import score_bins
         from dagster_active_learning.store.labeling_candidates import candidate_rows
         from dagster_active_learning.store.prediction_sets import prediction_set
         from dagster_active_learning.store.predictions import predictions_of_first
         from dagster_active_learning.store.quarantined_predictions import quarantined_of_first
 
-        store, name = self._store, self._name
+        store, name, rules = self._store, self._name, self._rules
         stored = prediction_set(store, name)
         names = [function.name for function in self._functions]
         predictions = predictions_of_first(store, name, names, FIRST_RANKS)
         in_quarantine = quarantined_of_first(store, name, names, FIRST_RANKS)
-        class_names = [shown(one, NAME_BYTES) for one in stored.class_names]
-        done: dict[str, tuple[Metadata, CandidatePictures]] = {}
+        class_names = [shown(class_name, NAME_BYTES) for class_name in stored.class_names]
+        reports: dict[str, RankingReport] = {}
         for function in self._functions:
             ranking = rankings[function.name]
             with candidate_rows(store, name, [function.name], limit=FIRST_RANKS) as rows:
@@ -180,15 +200,16 @@ class CandidateMetadata:
                 **self._numbers(function, ranking),
                 "preview": rows_table(preview),
                 **self._comparisons(function, ranking),
-                **lineage_metadata(store, stored, ranking_rule(function, self._rules)),
+                **lineage_metadata(store, stored, ranking_rule(function, rules)),
                 **table_metadata(store, "labeling_candidates", ranking.candidate_count),
+                **unscored_metadata(stored, rules, [function]),
             }
             tiles = [self._tile(stored, row, predictions.get(row["image_id"])) for row in first]
             bins = score_bins(store, name, function.name, HISTOGRAM_BINS)
-            formula = function.formula_of(self._rules.inputs)
+            formula = function.formula_of(rules.inputs)
             pictures = CandidatePictures(tiles, bins, function, formula, ranking.score_at_cut)
-            done[function.name] = metadata, pictures
-        return done
+            reports[function.name] = RankingReport(metadata, pictures, ranking.sha256)
+        return reports
 
     def _preview(
         self,
@@ -198,6 +219,8 @@ class CandidateMetadata:
         predictions: Mapping[str, pl.DataFrame],
         in_quarantine: set[str],
     ) -> list[dict[str, Any]]:
+        from dagster_active_learning.explanation.phrase import candidate_reason
+
         return [
             {
                 "rank": row["rank"],
@@ -248,7 +271,7 @@ class CandidateMetadata:
         }
 
     def _comparisons(self, function: AcquisitionFunction, ranking: Ranking) -> Metadata:
-        """What the candidates are, and how many of them are those of other functions too."""
+        """The classes of the candidates, and how many other functions have chosen too."""
         from dagster_active_learning.store.labeling_candidates import (
             candidates_by_class,
             common_candidates,
@@ -259,7 +282,7 @@ class CandidateMetadata:
         if not count:
             return {}
         by_class = candidates_by_class(*of_ranking)
-        others = [name for name in self._compared if name != function.name]
+        others = [other.name for other in self._pool.functions if other != function]
         common = common_candidates(*of_ranking, others)
         agreement = [
             {"acquisition_function": other, "images_in_common": number, "share": number / count}
@@ -278,21 +301,23 @@ class CandidateMetadata:
         bbox_unit: Literal["pixel", "relative"] = (
             "relative" if stored.bbox_unit == "relative" else "pixel"
         )
+        manifest = self._pool.manifest
         return Tile(
             rank=row["rank"],
             image_id=row["image_id"],
-            uri=self._located(row["uri"]),
+            uri=_located(row["uri"], manifest.path if manifest else None),
             score=row["score"],
             predicted_class=row["predicted_class"],
             boxes=() if predictions is None else _boxes(predictions, stored.class_names),
             bbox_unit=bbox_unit,
         )
 
-    def _located(self, uri: str | None) -> str | None:
-        """Where an image is: what is relative starts from the manifest's folder."""
-        if not uri or self._manifest is None or _ABSOLUTE.match(uri):
-            return uri
-        return str(self._manifest.parent / uri)
+
+def _located(uri: str | None, manifest: Path | None) -> str | None:
+    """The place of an image: a relative uri starts from the manifest's folder."""
+    if not uri or manifest is None or _ABSOLUTE.match(uri):
+        return uri
+    return str(manifest.parent / uri)
 
 
 def _boxes(predictions: pl.DataFrame, class_names: Sequence[str]) -> tuple[Box, ...]:

@@ -1,0 +1,16 @@
+"""The assets of a pool: one module per asset, and one line in ``ASSETS``."""
+
+from dagster_active_learning.definitions.assets.exported_candidates import EXPORTED_CANDIDATES
+from dagster_active_learning.definitions.assets.image_scores import IMAGE_SCORES
+from dagster_active_learning.definitions.assets.images import IMAGES
+from dagster_active_learning.definitions.assets.labeling_candidates import LABELING_CANDIDATES
+from dagster_active_learning.definitions.assets.predictions import PREDICTIONS
+
+ASSETS = [
+    IMAGES,
+    PREDICTIONS,
+    IMAGE_SCORES,
+    LABELING_CANDIDATES,
+    EXPORTED_CANDIDATES,
+]
+"""The assets in the order of the flow: each may depend on those before it."""

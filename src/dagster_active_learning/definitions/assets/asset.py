@@ -1,0 +1,81 @@
+"""The parts that every asset of a pool has: outlines of its specs, a step and checks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from dagster_active_learning.definitions.checks.check import Check
+from dagster_active_learning.definitions.pool import RESOURCE, Pool
+from dagster_active_learning.definitions.specs import Outline, PoolSpecs
+from dagster_active_learning.errors import PoolStateError
+
+if TYPE_CHECKING:
+    from dagster_active_learning.store.pool_store import PoolStore
+
+Results = Iterator[dg.MaterializeResult[Any]]
+
+
+@dataclass(frozen=True)
+class TableAsset:
+    """The assets that fill one table, or write its files.
+
+    Attributes:
+        table: The table.
+        outlines: Makes the outlines of their specs from the pool and the specs of the assets before
+            them; none where the pool does not have them.
+        step: Makes the step that materializes them.
+        checks: What is checked of each of them.
+    """
+
+    table: str
+    outlines: Callable[[Pool, PoolSpecs], Sequence[Outline]]
+    step: Callable[[Pool, PoolSpecs], dg.AssetsDefinition]
+    checks: Sequence[Check] = ()
+
+
+def asset_step(
+    pool: Pool,
+    specs: Sequence[dg.AssetSpec],
+    table: str,
+    materialize: Callable[..., Results],
+    **options: Any,
+) -> dg.AssetsDefinition:
+    """One step that fills a table.
+
+    Args:
+        pool: The pool.
+        specs: The specs of the assets.
+        table: The table.
+        materialize: Does the work: takes the step's context and inputs.
+        options: More arguments of ``dagster.multi_asset``.
+    """
+    # As many runs as partitions would start a process each, and wait for each other.
+    partitioned = specs[0].partitions_def is not None
+    backfill_policy = dg.BackfillPolicy.single_run() if partitioned else None
+
+    @dg.multi_asset(
+        name=f"{pool.name}__{table}",
+        specs=specs,
+        required_resource_keys={RESOURCE},
+        pool=RESOURCE,
+        backfill_policy=backfill_policy,
+        **options,
+    )
+    def step(context: dg.AssetExecutionContext, **inputs: Any) -> Results:
+        yield from pool.execute(context, lambda: materialize(context, **inputs))
+
+    return step
+
+
+def require_manifest(pool: Pool, specs: PoolSpecs, store: "PoolStore") -> None:
+    """Raise PoolStateError if a pool has a manifest that was not read yet."""
+    from dagster_active_learning.store.images import image_counts
+
+    if pool.manifest is not None and not image_counts(store).images:
+        (key,) = specs.keys("images")
+        raise PoolStateError(
+            f"pool {pool.name!r} has a manifest, {pool.manifest.path}, but no image of it is in "
+            f"the database: materialize {key.to_user_string()} first"
+        )

@@ -1,0 +1,60 @@
+"""``<pool>/exported_candidates``: the candidates as files for other tools."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import dagster as dg
+
+from dagster_active_learning.definitions.assets.asset import Results, TableAsset, asset_step
+from dagster_active_learning.definitions.code_versions import changed
+from dagster_active_learning.definitions.exports import CandidateFiles
+from dagster_active_learning.definitions.metadata.exported_candidates import file_metadata
+from dagster_active_learning.definitions.partitions import (
+    Materialized,
+    collected,
+    materialized,
+    prediction_sets,
+)
+from dagster_active_learning.definitions.pool import Pool
+from dagster_active_learning.definitions.specs import Outline, PoolSpecs
+
+TABLE = "exported_candidates"
+
+
+def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
+    files = pool.candidate_files
+    if files is None:
+        return []
+    outline = Outline(
+        deps=[*specs.keys("labeling_candidates"), *specs.keys("images")],
+        description=(
+            "The candidates of every acquisition function as files for other tools, in the "
+            "order of their ranks, with the uri of each image."
+        ),
+        settings={"export": files.paths, **changed(pool, "acquisition_functions")},
+        kinds={"duckdb", "file"},
+        stored=False,
+    )
+    return [outline]
+
+
+def _step(pool: Pool, specs: PoolSpecs) -> dg.AssetsDefinition:
+    materialize = partial(_materialize, pool, specs, pool.candidate_files)
+    return asset_step(pool, specs.of_table(TABLE), TABLE, materialize)
+
+
+def _materialize(
+    pool: Pool, specs: PoolSpecs, files: CandidateFiles, context: dg.AssetExecutionContext
+) -> Results:
+    # Not all that is there: functions that the pool had before have left their candidates.
+    functions = [function.name for function in pool.functions]
+    with collected(context) as done, pool.open(context, read_only=True) as store:
+        for name in prediction_sets(context):
+            written = files.write(store, name, functions)
+            context.log.info(f"{written[0].rows:,} candidates written")
+            done[specs.key(TABLE)][name] = Materialized(file_metadata(written))
+    yield from materialized(context, done)
+
+
+EXPORTED_CANDIDATES = TableAsset(TABLE, _outlines, _step)

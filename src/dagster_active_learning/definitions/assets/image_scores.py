@@ -1,0 +1,90 @@
+"""``<pool>/image_scores``: the score of every image under every acquisition function."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
+from dagster_active_learning.definitions.assets.asset import (
+    Results,
+    TableAsset,
+    asset_step,
+    require_manifest,
+)
+from dagster_active_learning.definitions.checks.image_scores import CHECKS
+from dagster_active_learning.definitions.code_versions import changed
+from dagster_active_learning.definitions.metadata.image_scores import score_metadata
+from dagster_active_learning.definitions.metadata.lineage import column_lineage
+from dagster_active_learning.definitions.partitions import (
+    Materialized,
+    collected,
+    materialized,
+    prediction_sets,
+)
+from dagster_active_learning.definitions.pool import Pool
+from dagster_active_learning.definitions.specs import Outline, PoolSpecs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dagster_active_learning.definitions.metadata.tables import Metadata
+
+TABLE = "image_scores"
+
+RULES = ("task", "inputs", "aggregation", "score_only", "in_manifest")
+"""The rules that scores depend on."""
+
+
+def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
+    outline = Outline(
+        deps=[specs.key("predictions"), *specs.keys("images")],
+        description=(
+            "The score of every image of the pool under every acquisition function: the "
+            f"{pool.rules.aggregation} over the image's predictions."
+        ),
+        settings=changed(pool.rules, *RULES),
+        kinds={"duckdb", "numba"},
+    )
+    return [outline]
+
+
+def _step(pool: Pool, specs: PoolSpecs) -> dg.AssetsDefinition:
+    return asset_step(pool, specs.of_table(TABLE), TABLE, partial(_materialize, pool, specs))
+
+
+def _materialize(pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext) -> Results:
+    # What is heavy is loaded before the database is open.
+    from dagster_active_learning import flow
+    from dagster_active_learning.store.image_scores import score_statistics
+
+    with collected(context) as done, pool.open(context) as store:
+        require_manifest(pool, specs, store)
+        for name in prediction_sets(context):
+            stored = flow.score_prediction_set(
+                store, name, rules=pool.rules, report=context.log.info
+            )
+            statistics = score_statistics(store, name)
+            metadata = {
+                **score_metadata(store, stored, statistics, pool.rules),
+                **_column_lineage(
+                    specs, [name for name, mean in statistics.means.items() if mean is not None]
+                ),
+            }
+            done[specs.key(TABLE)][name] = Materialized(metadata)
+    yield from materialized(context, done)
+
+
+def _column_lineage(specs: PoolSpecs, scored: Sequence[str]) -> Metadata:
+    predictions = specs.key("predictions")
+    lineage = {"image_id": [(predictions, "image_id")]}
+    for name in scored:
+        of_objects = ACQUISITION_FUNCTIONS[name].level == "object"
+        columns = ("class_probs", "score") if of_objects else ("class_probs",)
+        lineage[name] = [(predictions, column) for column in columns]
+    return column_lineage(lineage)
+
+
+IMAGE_SCORES = TableAsset(TABLE, _outlines, _step, CHECKS)

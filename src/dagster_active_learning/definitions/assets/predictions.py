@@ -1,0 +1,125 @@
+"""``<pool>/predictions``: what the model says, read into DuckDB."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from dagster_active_learning.definitions.assets.asset import (
+    Results,
+    TableAsset,
+    asset_step,
+    require_manifest,
+)
+from dagster_active_learning.definitions.checks.predictions import CHECKS
+from dagster_active_learning.definitions.code_versions import changed
+from dagster_active_learning.definitions.metadata.lineage import column_lineage
+from dagster_active_learning.definitions.metadata.predictions import prediction_metadata
+from dagster_active_learning.definitions.partitions import (
+    Materialized,
+    collected,
+    materialized,
+    partition_value,
+    prediction_sets,
+)
+from dagster_active_learning.definitions.pool import Pool
+from dagster_active_learning.definitions.specs import Outline, PoolSpecs
+
+if TYPE_CHECKING:
+    from dagster_active_learning.definitions.metadata.tables import Metadata
+    from dagster_active_learning.store.prediction_sets import PredictionSet
+
+TABLE = "predictions"
+
+LINEAGE_CHARACTERS = 1_000
+"""Length of the names of all columns that one column is made of, at most: those of a thousand
+classes would not fit into an event."""
+
+
+def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
+    source = pool.predictions
+    upstream = [source.upstream] if source.upstream else []
+    outline = Outline(
+        deps=[*upstream, *source.deps, *specs.keys("images")],
+        description=(
+            "What the model says about the images of the pool, one row per prediction. Rows that "
+            "cannot be scored are in the table quarantined_predictions, with the reason."
+        ),
+        settings={**source.settings(), **changed(pool.rules, "task", "inputs", "in_manifest")},
+        kinds={"duckdb", "numba"},
+        # What the sensor reads is not to be read twice.
+        automated=bool(upstream or source.deps) and pool.sensor is None,
+    )
+    return [outline]
+
+
+def _step(pool: Pool, specs: PoolSpecs) -> dg.AssetsDefinition:
+    upstream = pool.predictions.upstream
+    return asset_step(
+        pool,
+        specs.of_table(TABLE),
+        TABLE,
+        partial(_materialize, pool, specs),
+        ins={"upstream": dg.AssetIn(upstream)} if upstream else None,
+    )
+
+
+def _materialize(
+    pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext, upstream: Any = None
+) -> Results:
+    names = prediction_sets(context)
+    with collected(context) as done:
+        for name in names:
+            value = upstream
+            if pool.partitioned and pool.predictions.upstream is not None:
+                value = partition_value(upstream, name, len(names))
+            done[specs.key(TABLE)][name] = _ingest(pool, specs, context, name, value)
+    yield from materialized(context, done)
+
+
+def _ingest(
+    pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext, name: str, value: Any
+) -> Materialized:
+    """Read a prediction set."""
+    from dagster_active_learning import flow
+
+    source = pool.predictions
+    # Before the database is open: a download may take long.
+    read = source.open(value, name if pool.partitioned else None)
+    with pool.open(context) as store:
+        require_manifest(pool, specs, store)
+        stored = flow.ingest_predictions(
+            store,
+            read(store.connection),
+            prediction_set=name,
+            model=source.model,
+            run_id=context.run.run_id,
+            rules=pool.rules,
+            report=context.log.info,
+        )
+        metadata = {**prediction_metadata(store, stored), **_column_lineage(pool, stored)}
+    if stored.quarantined_count:
+        context.log.warning(
+            f"{stored.quarantined_count:,} rows cannot be scored; they are in "
+            f"{pool.name}.quarantined_predictions with the reason"
+        )
+    return Materialized(metadata, stored.source_sha256)
+
+
+def _column_lineage(pool: Pool, stored: PredictionSet) -> Metadata:
+    upstream = pool.predictions.upstream
+    if upstream is None:
+        return {}
+    return column_lineage(
+        {
+            column: [(upstream, name) for name in names]
+            for column, names in pool.predictions.origins(stored.class_names).items()
+            if (column != "class_probs" or stored.has_class_probs)
+            and sum(map(len, names)) <= LINEAGE_CHARACTERS
+        }
+    )
+
+
+PREDICTIONS = TableAsset(TABLE, _outlines, _step, CHECKS)

@@ -1,0 +1,93 @@
+"""The checks of ``<pool>/image_scores``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
+from dagster_active_learning.definitions.checks.check import CheckRun, check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dagster_active_learning.store.image_scores import Bounds
+    from dagster_active_learning.store.prediction_sets import PredictionSet
+
+SCORE_TOLERANCE = 0.01
+"""The distance of a score from its bounds that is allowed, as a share of the bounds' distance.
+
+Class probabilities may be off by 1e-3 each and in sum. That carries the margin of two classes to
+1.002, and the entropy of 1,000 classes 0.0085 bits over log2 K.
+"""
+
+
+@check(
+    "every_image_scored",
+    lambda _: (
+        "Every image with predictions and every image of the manifest has one row, scored by the "
+        "predictions that it has, and no other image has one."
+    ),
+)
+def every_image_scored(run: CheckRun) -> dg.AssetCheckResult:
+    """Images without a row of scores, or with another one than their predictions give."""
+    from dagster_active_learning.store.image_scores import (
+        scored_image_count,
+        wrongly_scored_images,
+    )
+
+    wrong = wrongly_scored_images(run.store, run.names, rules=run.pool.rules)
+    return run.result(
+        not wrong.count,
+        f"{wrong.count:,} images are not scored by the predictions that they have"
+        + ": materialize the scores again" * bool(wrong.count),
+        {"rows": scored_image_count(run.store, run.names), "wrongly_scored": wrong.count},
+        wrong.examples,
+    )
+
+
+@check(
+    "scores_in_bounds",
+    lambda pool: (
+        "Every score is between the lowest and the highest that its acquisition function can give."
+        # Nothing is above what a sum over predictions can be.
+        if pool.aggregation != "sum"
+        else None
+    ),
+)
+def scores_in_bounds(run: CheckRun) -> dg.AssetCheckResult:
+    """Scores that their acquisition function cannot give."""
+    from dagster_active_learning.store.image_scores import (
+        scored_image_count,
+        scores_out_of_bounds,
+    )
+
+    inputs = run.pool.rules.inputs
+    bounds = [of_function for stored in run.sets for of_function in _bounds(stored, inputs)]
+    outside = scores_out_of_bounds(run.store, bounds)
+    return run.result(
+        not outside.count,
+        f"{outside.count:,} scores are outside the bounds of their acquisition function",
+        {"rows": scored_image_count(run.store, run.names), "out_of_bounds": outside.count},
+        outside.examples,
+    )
+
+
+CHECKS = (every_image_scored, scores_in_bounds)
+
+
+def _bounds(stored: PredictionSet, inputs: str) -> Iterator[Bounds]:
+    """The bounds of a set's scores."""
+    from dagster_active_learning.store.image_scores import Bounds
+
+    class_counts = [len(stored.class_names)] if stored.has_class_probs else []
+    if stored.score_only_count or not class_counts:
+        # A lone score is a probability of two classes, where it is declared to be one; what an
+        # image without objects has does not depend on classes.
+        class_counts.append(2)
+    for function in ACQUISITION_FUNCTIONS.values():
+        pairs = [function.bounds(count, inputs) for count in class_counts]
+        lowest, highest = min(low for low, _ in pairs), max(high for _, high in pairs)
+        tolerance = SCORE_TOLERANCE * (highest - lowest)
+        yield Bounds(stored.prediction_set, function.name, lowest, highest, tolerance)

@@ -1,0 +1,1 @@
+"""Metadata of materializations: one module per asset, and what they share."""

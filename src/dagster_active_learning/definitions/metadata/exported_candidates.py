@@ -1,0 +1,23 @@
+"""Metadata of ``<pool>/exported_candidates``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from dagster_active_learning.definitions.metadata.tables import Metadata, rows_table
+
+if TYPE_CHECKING:
+    from dagster_active_learning.definitions.exports import WrittenFile
+
+
+def file_metadata(files: Sequence[WrittenFile]) -> Metadata:
+    """The place and content of each file."""
+    return {
+        "dagster/row_count": files[0].rows,
+        "files": rows_table([asdict(file) for file in files]),
+        **{file.format: dg.MetadataValue.path(file.path) for file in files},
+    }

@@ -1,0 +1,240 @@
+"""A pool: its settings, checked, and what follows from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from dagster_active_learning.acquisition.functions import (
+    ACQUISITION_FUNCTIONS,
+    AcquisitionFunction,
+)
+from dagster_active_learning.definitions.automation import (
+    check_freshness_policy,
+    check_schedule,
+)
+from dagster_active_learning.definitions.exports import CandidateFiles, Export
+from dagster_active_learning.definitions.partitions import check_partitions_def
+from dagster_active_learning.definitions.sensors import PredictionFileSensor, check_sensor
+from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
+from dagster_active_learning.errors import SettingError
+from dagster_active_learning.rules import (
+    Aggregation,
+    ImagesWithoutPredictions,
+    Inputs,
+    Rules,
+    ScoreOnly,
+    Task,
+    check_flag,
+    check_limit,
+    check_lock_timeout,
+    check_seed,
+    check_share,
+)
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from dagster_active_learning.store.pool_store import PoolStore
+
+RESOURCE = "duckdb"
+"""Key of the user's DuckDBResource, and name of the Dagster pool that limits its users."""
+
+Materialize = Callable[[], Iterator[dg.MaterializeResult[Any]]]
+
+
+@dataclass(frozen=True)
+class PoolAsset:
+    """The asset of a pool that an asset spec is about.
+
+    Attributes:
+        pool: The pool.
+        table: The table it fills: ``"images"``, ``"predictions"``, ``"image_scores"`` or
+            ``"labeling_candidates"``; ``"exported_candidates"`` for the files written of it.
+        acquisition_function: For candidates, the function they are ranked by.
+    """
+
+    pool: str
+    table: str
+    acquisition_function: str | None = None
+
+
+def _same_spec(spec: dg.AssetSpec, asset: PoolAsset) -> dg.AssetSpec:  # noqa: ARG001
+    return spec
+
+
+def _just_materialize(
+    context: dg.AssetExecutionContext,  # noqa: ARG001
+    materialize: Materialize,
+) -> Iterator[dg.MaterializeResult[Any]]:
+    yield from materialize()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """A pool as its definitions are made of it.
+
+    The settings are the arguments of ``active_learning_definitions``, which describes them.
+
+    Attributes:
+        name: The argument ``pool``.
+        get_asset_spec: What each asset's spec becomes, given the asset; other assets of the pool
+            depend on the key that is returned.
+        execute: Runs a step, given its context and the function that materializes its assets.
+
+    Raises:
+        SettingError: If a setting has a value that cannot be used.
+    """
+
+    name: str
+    predictions: PredictionSource
+    images: PoolImages | str | PathLike[str] | None = None
+    task: Task = "classification"
+    acquisition_functions: Sequence[str] | None = None
+    limit: int = 1000
+    seed: int = 0
+    inputs: Inputs = "probabilities"
+    aggregation: Aggregation = "mean"
+    score_only: ScoreOnly | None = None
+    images_without_predictions: ImagesWithoutPredictions | None = None
+    max_quarantined_share: float = 0.05
+    min_coverage: float | None = None
+    lock_timeout_seconds: float = 600
+    group_name: str | None = None
+    partitions_def: dg.PartitionsDefinition | None = None
+    export: Export | None = None
+    sensor: PredictionFileSensor | None = None
+    automation: bool = False
+    freshness_policy: dg.FreshnessPolicy | None = None
+    schedule: str | None = None
+    get_asset_spec: Callable[[dg.AssetSpec, PoolAsset], dg.AssetSpec] = _same_spec
+    execute: Callable[
+        [dg.AssetExecutionContext, Materialize], Iterator[dg.MaterializeResult[Any]]
+    ] = _just_materialize
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.name):
+            raise SettingError(
+                "pool", f"pool is {self.name!r}, expected letters, digits and underscores"
+            )
+        if not isinstance(self.predictions, PredictionSource):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SettingError(
+                "predictions",
+                f"predictions is {self.predictions!r}, expected PredictionFiles, PredictionAsset "
+                "or PredictionQuery",
+            )
+        check_limit(self.limit)
+        check_seed(self.seed)
+        check_share("max_quarantined_share", self.max_quarantined_share)
+        if self.min_coverage is not None:
+            check_share("min_coverage", self.min_coverage)
+        check_lock_timeout(self.lock_timeout_seconds)
+        check_partitions_def(self.partitions_def)
+        self.predictions.check_partitions(partitioned=self.partitioned)
+        self.predictions.check_inputs(self.inputs)
+        check_sensor(self.sensor, self.predictions, self.partitions_def)
+        check_flag("automation", self.automation)
+        check_freshness_policy(self.freshness_policy)
+        check_schedule(self.schedule, self.partitions_def)
+        _check_group_name(self.group_name)
+        # Checked where they are made, and used as they are then.
+        _ = self.manifest, self.rules, self.functions, self.candidate_files
+
+    @property
+    def partitioned(self) -> bool:
+        """True where each partition key is a prediction set."""
+        return self.partitions_def is not None
+
+    @cached_property
+    def rules(self) -> Rules:
+        """The rules by which predictions are read, scored and ranked."""
+        return Rules(
+            task=self.task,
+            inputs=self.inputs,
+            aggregation=self.aggregation,
+            score_only=self.score_only,
+            images_without_predictions=self.images_without_predictions,
+            in_manifest=self.manifest is not None,
+        )
+
+    @cached_property
+    def functions(self) -> Sequence[AcquisitionFunction]:
+        """The acquisition functions to rank by."""
+        names = self.acquisition_functions
+        possible = {
+            function.name: function
+            for function in ACQUISITION_FUNCTIONS.values()
+            if self.rules.objects or function.level == "image"
+        }
+        if names is None:
+            return list(possible.values())
+        if not names or len(set(names)) != len(names) or not possible.keys() >= set(names):
+            raise SettingError(
+                "acquisition_functions",
+                f"acquisition_functions is {list(names)!r}, expected different ones of "
+                f"{', '.join(possible)} for the task {self.task!r}",
+            )
+        return [possible[name] for name in names]
+
+    @cached_property
+    def manifest(self) -> PoolImages | None:
+        """The pool's manifest, if it has one."""
+        images = self.images
+        if not isinstance(images, (PoolImages, str, PathLike, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SettingError("images", f"images is {images!r}, expected a path or PoolImages")
+        return PoolImages(images) if isinstance(images, (str, PathLike)) else images
+
+    @cached_property
+    def candidate_files(self) -> CandidateFiles | None:
+        """The files that the candidates are written to, if there are any."""
+        if self.export is None:
+            return None
+        return CandidateFiles(self.export, partitioned=self.partitioned)
+
+    @cached_property
+    def wanted_coverage(self) -> float:
+        """``min_coverage``, or its default for the task."""
+        if self.min_coverage is not None:
+            return self.min_coverage
+        return 0.0 if self.rules.objects else 1.0
+
+    def open(
+        self,
+        context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
+        *,
+        read_only: bool = False,
+    ) -> AbstractContextManager[PoolStore]:
+        """The pool's tables in the project's database, as long as the block runs.
+
+        Args:
+            context: The context of the step.
+            read_only: Whether the step only reads; then several processes may at a time.
+
+        Raises:
+            DatabaseUnavailableError: If others had the file open for ``lock_timeout_seconds``, it
+                cannot be written, or a disk is full.
+            PoolStateError: If a step that only reads finds no such pool.
+        """
+        from dagster_active_learning.definitions.database import open_pool
+
+        return open_pool(
+            getattr(context.resources, RESOURCE),
+            self.name,
+            lock_timeout_seconds=self.lock_timeout_seconds,
+            report=context.log.info,
+            read_only=read_only,
+        )
+
+
+def _check_group_name(group_name: str | None) -> None:
+    """Raise SettingError unless Dagster can have a group of that name."""
+    try:
+        dg.AssetSpec("asset", group_name=group_name)
+    except dg.DagsterInvalidDefinitionError as error:
+        raise SettingError("group_name", f"group_name is {group_name!r}: {error}") from error

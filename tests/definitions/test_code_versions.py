@@ -1,0 +1,147 @@
+"""Code versions: each setting changes those of exactly the assets whose content it decides."""
+
+from dataclasses import dataclass, make_dataclass
+from datetime import timedelta
+
+import dagster as dg
+import pytest
+
+from dagster_active_learning import (
+    PoolImages,
+    PredictionAsset,
+    PredictionFiles,
+    PredictionFileSensor,
+    PredictionQuery,
+    active_learning_definitions,
+)
+from dagster_active_learning.definitions.code_versions import changed, code_version
+from dagster_active_learning.definitions.pool import Pool
+
+MANIFEST = PoolImages("images.json", format="coco")
+SETTINGS = {
+    "pool": "pool",
+    "predictions": PredictionFiles("p.jsonl", "jsonl"),
+    "images": MANIFEST,
+    "task": "detection",
+    "export": "candidates.csv",
+}
+
+IMAGES, PREDICTIONS, SCORES, CANDIDATES, EXPORT = (
+    "images",
+    "predictions",
+    "image_scores",
+    "labeling_candidates",
+    "exported_candidates",
+)
+ALL_BUT_IMAGES = {PREDICTIONS, SCORES, CANDIDATES}
+
+
+def versions(**settings):
+    """The code versions of a pool's assets by table; all candidates have the same."""
+    found = {}
+    definitions = active_learning_definitions(**{**SETTINGS, **settings})
+    for asset in definitions.assets:
+        for spec in asset.specs:
+            found.setdefault(spec.key.path[1], set()).add(spec.code_version)
+    assert all(len(of_table) == 1 for of_table in found.values())
+    return {table: of_table.pop() for table, of_table in found.items()}
+
+
+def files(**options):
+    return PredictionFiles("p.jsonl", "jsonl", **options)
+
+
+def manifest(**options):
+    return PoolImages("images.json", format="coco", **options)
+
+
+CASES = {
+    # What is read and what it becomes.
+    "another path": ({"predictions": PredictionFiles("q.jsonl", "jsonl")}, set()),
+    "another format": ({"predictions": PredictionFiles("p.csv", "csv")}, {PREDICTIONS}),
+    "another column": ({"predictions": files(image_id_column="id")}, {PREDICTIONS}),
+    "class names": ({"predictions": files(class_names=["a", "b"])}, {PREDICTIONS}),
+    "an option as it is by default": ({"predictions": files(bbox_unit="pixel")}, set()),
+    "a model": ({"predictions": files(model="may")}, {PREDICTIONS}),
+    "deps": ({"predictions": files(deps=["ml"])}, set()),
+    "another upstream asset": ({"predictions": PredictionAsset("ml")}, {PREDICTIONS}),
+    "a query": ({"predictions": PredictionQuery("FROM ml")}, {PREDICTIONS}),
+    "another manifest": ({"images": PoolImages("other.json", format="coco")}, set()),
+    "a manifest of another format": ({"images": PoolImages("m.csv")}, {IMAGES}),
+    "other ids": ({"images": manifest(image_id="file_name")}, {IMAGES}),
+    "ids as they are by default": ({"images": manifest(image_id="id")}, set()),
+    "labeled images": ({"images": manifest(labeled=["1"])}, {IMAGES}),
+    "a file of labeled images": ({"images": manifest(labeled="labeled.txt")}, {IMAGES}),
+    "deps of the manifest": ({"images": manifest(deps=["export"])}, set()),
+    # How it is scored and ranked.
+    "task": ({"task": "segmentation"}, ALL_BUT_IMAGES),
+    "inputs": ({"inputs": "logits"}, ALL_BUT_IMAGES),
+    "aggregation": ({"aggregation": "max"}, {SCORES}),
+    "score_only": ({"score_only": "binary"}, {SCORES, CANDIDATES}),
+    "images_without_predictions": ({"images_without_predictions": "first"}, {CANDIDATES}),
+    "limit": ({"limit": 7}, {CANDIDATES}),
+    "seed": ({"seed": 1}, {CANDIDATES}),
+    "limit as it is by default": ({"limit": 1000}, set()),
+    "acquisition_functions": ({"acquisition_functions": ["margin"]}, {EXPORT}),
+    "another file": ({"export": "others.csv"}, {EXPORT}),
+    "the same file by its exporter": ({"export": {"csv": "candidates.csv"}}, set()),
+    # When and where, and what is checked.
+    "max_quarantined_share": ({"max_quarantined_share": 0.5}, set()),
+    "min_coverage": ({"min_coverage": 0.5}, set()),
+    "lock_timeout_seconds": ({"lock_timeout_seconds": 1}, set()),
+    "group_name": ({"group_name": "labeling"}, set()),
+    "sensor": ({"sensor": PredictionFileSensor()}, set()),
+    "automation": ({"automation": True}, set()),
+    "freshness_policy": (
+        {"freshness_policy": dg.FreshnessPolicy.time_window(timedelta(days=1))},
+        set(),
+    ),
+    "schedule": ({"schedule": "0 6 * * *"}, set()),
+    # The export's path names the partition, so that it is another path.
+    "partitions_def": (
+        {
+            "partitions_def": dg.StaticPartitionsDefinition(["may"]),
+            "predictions": PredictionFiles("{partition_key}.jsonl", "jsonl"),
+            "export": "{partition_key}.csv",
+        },
+        {EXPORT},
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "expected"), CASES.values(), ids=CASES)
+def test_a_setting_changes_the_assets_that_it_decides(settings, expected):
+    before, after = versions(), versions(**settings)
+    assert {table for table in before if before[table] != after[table]} == expected
+
+
+def test_every_setting_is_in_the_table():
+    varied = {name for settings, _ in CASES.values() for name in settings}
+    declared = Pool.__dataclass_fields__.keys() - {"name", "get_asset_spec", "execute"}
+    assert declared <= varied
+
+
+def test_whether_there_is_a_manifest_decides_what_is_read_scored_and_ranked():
+    with_manifest, without = versions(), versions(images=None)
+    assert {table for table in without if without[table] != with_manifest[table]} == ALL_BUT_IMAGES
+
+
+def test_an_option_that_is_added_changes_no_version():
+    @dataclass(frozen=True)
+    class Options:
+        column: str = "id"
+        names: tuple[str, ...] | None = None
+
+    more = make_dataclass(
+        "Options",
+        [("unit", str, "pixel"), ("column", str, "id"), ("names", object, None), ("z", int, 0)],
+        frozen=True,
+    )
+    for values in ({}, {"column": "key"}, {"names": ("a", "b")}):
+        assert code_version(changed(Options(**values))) == code_version(changed(more(**values)))
+    assert code_version(changed(more(unit="relative"))) != code_version(changed(more()))
+
+
+def test_a_version_depends_on_values_not_on_the_order_or_kind_of_sequence():
+    assert code_version({"a": 1, "b": ["x"]}) == code_version({"b": ("x",), "a": 1})
+    assert code_version({"a": 1}) != code_version({"a": "1"})
