@@ -61,9 +61,6 @@ from dagster_active_learning.store.pool_store import (
     SourceFile as SourceFile,
 )
 from dagster_active_learning.store.pool_store import (
-    image_score_schema as image_score_schema,
-)
-from dagster_active_learning.store.pool_store import (
     prediction_schema as prediction_schema,
 )
 from dagster_active_learning.store.pool_store import (

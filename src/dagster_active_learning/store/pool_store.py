@@ -17,6 +17,7 @@ from dagster_active_learning.acquisition.functions import (
     ACQUISITION_FUNCTIONS,
     AcquisitionFunction,
 )
+from dagster_active_learning.acquisition.schemas import image_score_schema
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS, RAW_CHARACTERS
 from dagster_active_learning.store import queries
@@ -48,12 +49,6 @@ def prediction_schema(value_type: pa.DataType) -> pa.Schema:
             ("segmentation", pa.string()),
         ]
     )
-
-
-def image_score_schema() -> pa.Schema:
-    """The columns of ``image_scores`` from image_id on."""
-    scores = [(name, pa.float64()) for name in ACQUISITION_FUNCTIONS]
-    return pa.schema([("image_id", pa.string()), ("prediction_count", pa.int64()), *scores])
 
 
 @dataclass(frozen=True)

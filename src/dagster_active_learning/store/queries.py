@@ -341,24 +341,6 @@ SELECT image_id FROM empty_images
 WHERE prediction_set = $prediction_set AND image_id = $image_id
 """
 
-# SQL functions
-
-FUNCTION_IS_THERE = """
-SELECT count(*) > 0 FROM duckdb_functions()
-WHERE function_name = $name AND function_type = $type AND database_name = 'system'
-"""
-
-# Typed parameters: DuckDB picks the first for float16 and float32 lists and arrays, the second for
-# all other numbers.
-CREATE_SCORE_MACRO = """
-CREATE OR REPLACE TEMP MACRO {name}
-    (class_probs FLOAT[]) AS {function}(class_probs),
-    (class_probs DOUBLE[]) AS {function}(class_probs)
-"""
-
-# Values that are not lists of numbers stay with the aggregate that has the macro's name.
-OR_AGGREGATE = ", (value) AS system.main.{name}(value)"
-
 # the overview of a ranking
 
 SCORE_RANGE = """
