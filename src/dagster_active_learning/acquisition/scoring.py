@@ -71,10 +71,7 @@ def score_images(
     matrix = None if class_probs is None else class_prob_matrix(_without_polars(class_probs))
     object_scores = None if scores is None else _object_scores(scores)
     n_predictions = len(object_scores) if matrix is None else len(matrix)  # pyright: ignore[reportArgumentType]
-    if matrix is None:
-        lists: Any = pa.nulls(n_predictions, pa.list_(pa.float64()))
-    else:
-        lists = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
+    lists = _lists(matrix, n_predictions)
     if image_ids is None:
         positions = pa.array(np.arange(n_predictions, dtype=np.uint32))
         predictions = pa.record_batch({"image_id": positions, "class_probs": lists})
@@ -88,6 +85,15 @@ def score_images(
     _check_length("scores", len(object_scores), n_predictions)
     predictions = pa.record_batch({"image_id": ids, "class_probs": lists, "score": object_scores})
     return pl.DataFrame(score_batch(predictions, Rules(task="detection")))
+
+
+def _lists(matrix: npt.NDArray[Any] | None, n_predictions: int) -> pa.Array:
+    """The rows of a matrix as lists, not copied; null if there is no matrix."""
+    if matrix is None:
+        return pa.nulls(n_predictions, pa.list_(pa.float64()))
+    if matrix.shape[1] < 2:
+        raise ValueError(f"class_probs has shape {matrix.shape}, expected 2 classes or more")
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
 
 
 def _check_length(name: str, length: int, expected: int) -> None:
