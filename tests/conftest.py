@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dagster_active_learning import ACQUISITION_FUNCTIONS
 from dagster_active_learning.store.pool_store import PoolStore
+from toy_function import TOY
 
 PROJECT = Path(__file__).parents[1]
 REAL_PREDICTIONS = PROJECT.parent / "shared" / "data"
@@ -61,3 +63,10 @@ def write_predictions(tmp_path):
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def toy_function(monkeypatch):
+    """An acquisition function that a test has added to the table."""
+    monkeypatch.setitem(ACQUISITION_FUNCTIONS, TOY.name, TOY)
+    return TOY

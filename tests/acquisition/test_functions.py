@@ -2,9 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dagster_active_learning import ACQUISITION_FUNCTIONS
+from dagster_active_learning.acquisition.schemas import KERNEL_ROWS
+from dagster_active_learning.rules import Rules
 
 # Scores of a certain and of a uniform prediction over K classes, from the formulas.
 EXTREMES = {
@@ -49,3 +54,44 @@ def test_only_the_entropy_has_another_formula_for_independent_classes(name, inpu
 def test_a_score_just_outside_its_bounds_stays_inside_0_to_1():
     assert ACQUISITION_FUNCTIONS["margin"].uncertainty(1.0004, 3) == 0.0
     assert ACQUISITION_FUNCTIONS["entropy"].uncertainty(1.0004, 2) == 1.0
+
+
+@given(
+    scores=st.lists(st.floats(-0.1, 12) | st.just(math.nan), max_size=20),
+    n_classes=st.integers(2, 1000),
+    inputs=st.sampled_from(["probabilities", "independent"]),
+)
+@pytest.mark.parametrize("name", EXTREMES)
+def test_uncertainties_of_an_array_are_the_bits_of_the_formula(name, scores, n_classes, inputs):
+    function = ACQUISITION_FUNCTIONS[name]
+    lowest, highest = function.bounds(n_classes, inputs)
+    expected = []
+    for score in scores:
+        share = min(max((score - lowest) / (highest - lowest), 0.0), 1.0)
+        expected.append(share if function.label_first == "highest" else 1.0 - share)
+    array = np.array(scores, np.float64)
+    assert function.uncertainty(array, n_classes, inputs).tobytes() == np.array(expected).tobytes()
+    each = [function.uncertainty(score, n_classes, inputs) for score in scores]
+    np.testing.assert_array_equal(each, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "rules", "has_class_probs", "expected"),
+    [
+        ("entropy", Rules(), True, (True, True)),
+        ("entropy", Rules(task="detection"), False, (True, False)),
+        ("entropy", Rules(task="detection", score_only="binary"), False, (True, True)),
+        ("mean_object_score", Rules(), True, (False, True)),
+        ("mean_object_score", Rules(task="segmentation"), False, (True, True)),
+    ],
+)
+def test_what_has_scores(name, rules, has_class_probs, expected):
+    function = ACQUISITION_FUNCTIONS[name]
+    assert (
+        function.applies_to(rules),
+        function.can_rank(rules, has_class_probs=has_class_probs),
+    ) == expected
+
+
+def test_the_functions_of_this_package_are_the_rows_of_one_pass():
+    assert tuple(function.scores for function in ACQUISITION_FUNCTIONS.values()) == KERNEL_ROWS

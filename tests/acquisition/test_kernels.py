@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from dagster_active_learning.acquisition import kernels
 from dagster_active_learning.acquisition.kernels import (
-    PROBABILITY_TOLERANCE,
-    Validity,
     add_by_image,
     check_class_probs,
     score_class_probs,
 )
+from dagster_active_learning.acquisition.validity import PROBABILITY_TOLERANCE, Validity
 from reference import prediction_scores
 
 SOURCE = Path(__file__).parents[2] / "src"

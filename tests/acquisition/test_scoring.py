@@ -129,6 +129,7 @@ def test_no_rows_are_no_images():
         ({"class_probs": None}, TypeError, "needs class_probs"),
         ({"class_probs": MATRIX, "scores": [0.1] * 3}, ValueError, "image_ids are missing"),
         ({"class_probs": np.ones((3, 1))}, ValueError, "2 classes or more"),
+        ({"class_probs": np.ones((3, 0))}, ValueError, "2 classes or more"),
         ({"class_probs": pl.Series([[0.5, 0.5], [1.0]])}, ValueError, "row 1 has 1 class prob"),
         ({"class_probs": pl.Series([[0.5, 0.5], None])}, ValueError, "row 1 is null"),
         ({"class_probs": pl.Series([[0.5, 0.5], [0.5, None]])}, ValueError, "row 1 has a null"),

@@ -5,7 +5,6 @@ import duckdb
 import numpy as np
 import polars as pl
 import pytest
-from dagster_active_learning.definitions.checks.image_scores import SCORE_TOLERANCE
 from dagster_duckdb import DuckDBResource
 from dagster_shared.serdes import serialize_value
 
@@ -15,6 +14,7 @@ from dagster_active_learning import (
     active_learning_definitions,
 )
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
+from dagster_active_learning.definitions.checks.image_scores import SCORE_TOLERANCE
 from dagster_active_learning.errors import PoolStateError
 
 KEYS = ["may", "june", "july"]

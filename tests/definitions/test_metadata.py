@@ -9,7 +9,6 @@ import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
-from dagster_active_learning.definitions.metadata.labeling_candidates import CandidatePictures
 from dagster_duckdb import DuckDBResource
 from dagster_shared.serdes import serialize_value
 from PIL import Image
@@ -23,6 +22,7 @@ from dagster_active_learning import (
     explain_candidate,
     gallery,
 )
+from dagster_active_learning.definitions.metadata.labeling_candidates import CandidatePictures
 from dagster_active_learning.definitions.metadata.tables import rows_table
 from dagster_active_learning.text import CELL_BYTES, shown
 

@@ -1,18 +1,32 @@
-"""The five acquisition functions, as data: what each one means, its bounds and its direction.
+"""The one table of acquisition functions: what each means, how it is computed, in which words.
 
-The numbers themselves are computed in ``kernels``; this module imports nothing heavy, so that
-asset definitions can be built from it without loading Numba.
+Columns, statistics, expressions and texts are made from it wherever they are needed, so that a
+function is added here alone, also from outside. This module imports nothing heavy: asset
+definitions are built from it without Numba.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, overload
 
 from dagster_active_learning.rules import Rules
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Phrase = Literal[
+    "two_classes", "three_classes", "undecided_classes", "no_class_above", "object_score"
+]
+
+PredictionFormula: TypeAlias = "Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]"
+"""Class probabilities (n_predictions, n_classes), float32 or float64, to (n_predictions,) scores.
+
+A prediction's score depends on its own row alone.
+"""
 
 
 class Bounds(Protocol):
@@ -32,41 +46,94 @@ class AcquisitionFunction:
             classes that exclude each other. An image's score is the mean over its predictions, or
             another aggregation where a pool declares one.
         independent_formula: The same for independent class probabilities, where it is another one.
+        description: The score of one prediction in a line: formula, unit, bounds and direction.
+        column_comment: The comment on the column of image scores.
         unit: The unit of the score.
         bounds: Lowest and highest possible score of a prediction, for a number of classes and for
             ``"probabilities"`` that exclude each other or ``"independent"`` ones.
         label_first: Which end of the scale is labeled first.
         level: ``"image"`` if the function applies to every task, ``"object"`` if only to tasks
-            whose predictions are objects in an image (detection, segmentation).
-        column_comment: The comment of its column in ``image_scores``.
+            whose predictions are objects in an image (detection, segmentation); a score that the
+            detector gives an object is then its score. ``"committee"`` if only to predictions of
+            an image that are votes, which nothing computes yet.
+        scores: How predictions are scored: the name of one of the fused kernel's ``KERNEL_ROWS``,
+            which all functions share one pass for, or a function of the class probabilities.
+        phrase: The kind of words that say why an image is a candidate.
+        independent_phrase: The same for independent class probabilities, where it is another one.
+
+    Example:
+        >>> ACQUISITION_FUNCTIONS["doubt"] = AcquisitionFunction(
+        ...     name="doubt",
+        ...     title="Doubt",
+        ...     formula="1 - p(1)²",
+        ...     description="1 - p(1)²: 0 to 1 - 1/K², high is uncertain.",
+        ...     column_comment="1 - p(1)², of a prediction 0 to 1 - 1/K²; high is uncertain",
+        ...     unit="probability²",
+        ...     bounds=lambda n_classes, inputs="probabilities": (0.0, 1 - n_classes**-2),
+        ...     label_first="highest",
+        ...     level="image",
+        ...     scores=lambda class_probs: 1 - class_probs.max(axis=1).astype("f8") ** 2,
+        ... )
     """
 
     name: str
     title: str
     formula: str
     independent_formula: str | None = None
+    description: str
+    column_comment: str
     unit: str
     bounds: Bounds
     label_first: Literal["highest", "lowest"]
-    level: Literal["image", "object"]
-    column_comment: str
+    level: Literal["image", "object", "committee"]
+    scores: str | PredictionFormula
+    phrase: Phrase = "three_classes"
+    independent_phrase: Phrase | None = None
 
     def formula_of(self, inputs: str) -> str:
         """The formula for a kind of inputs, as ``bounds`` takes it."""
         return (inputs == "independent" and self.independent_formula) or self.formula
 
+    def phrase_of(self, inputs: str) -> Phrase:
+        """The kind of words for a kind of inputs."""
+        return (inputs == "independent" and self.independent_phrase) or self.phrase
+
+    def applies_to(self, rules: Rules) -> bool:
+        """Whether predictions of a task have a score."""
+        return self.level == "image" or (self.level == "object" and rules.objects)
+
     def can_rank(self, rules: Rules, *, has_class_probs: bool) -> bool:
         """Whether images can have a score, with class probabilities or without."""
         return has_class_probs or self.level == "object" or rules.score_only == "binary"
 
-    def uncertainty(self, score: float, n_classes: int, inputs: str = "probabilities") -> float:
-        """The score on the scale 0..1, where 1 is the most uncertain.
+    @overload
+    def uncertainty(self, score: float, n_classes: int, inputs: str = ...) -> float: ...
+
+    @overload
+    def uncertainty(
+        self, score: npt.NDArray[np.float64], n_classes: int, inputs: str = ...
+    ) -> npt.NDArray[np.float64]: ...
+
+    def uncertainty(
+        self,
+        score: float | npt.NDArray[np.float64],
+        n_classes: int,
+        inputs: str = "probabilities",
+    ) -> float | npt.NDArray[np.float64]:
+        """The score on the scale 0..1, where 1 is the most uncertain; NaN stays NaN.
 
         Rounding and the tolerance for class probabilities can carry a score over its bounds by
         about 1e-3, and a sum over predictions goes far beyond; the uncertainty stays inside 0..1.
+
+        Args:
+            score: One score or an array of them.
+            n_classes: The number of classes.
+            inputs: The kind of inputs, as ``bounds`` takes it.
         """
+        import numpy as np
+
         lowest, highest = self.bounds(n_classes, inputs)
-        share = min(max((score - lowest) / (highest - lowest), 0.0), 1.0)
+        share = np.clip((score - lowest) / (highest - lowest), 0.0, 1.0)
         return share if self.label_first == "highest" else 1.0 - share
 
 
@@ -89,74 +156,99 @@ def _zero_to_one(n_classes: int, inputs: str = "probabilities") -> tuple[float, 
     return (0.0, 1.0)
 
 
-ACQUISITION_FUNCTIONS: Mapping[str, AcquisitionFunction] = MappingProxyType(
-    {
-        function.name: function
-        for function in (
-            AcquisitionFunction(
-                name="entropy",
-                title="Entropy",
-                formula="-Σ p·log2 p",
-                independent_formula="-Σ (p·log2 p + (1-p)·log2(1-p))",
-                unit="bits",
-                bounds=_entropy_bounds,
-                label_first="highest",
-                level="image",
-                column_comment=(
-                    "Entropy in bits, of a prediction 0 to log2 K, where the classes are "
-                    "independent to K; high is uncertain"
-                ),
-            ),
-            AcquisitionFunction(
-                name="least_confidence",
-                title="Least confidence",
-                formula="1 - p(1)",
-                unit="probability",
-                bounds=_least_confidence_bounds,
-                label_first="highest",
-                level="image",
-                column_comment=(
-                    "1 - p(1), of a prediction 0 to 1 - 1/K, where the classes are "
-                    "independent to 1; high is uncertain"
-                ),
-            ),
-            AcquisitionFunction(
-                name="margin",
-                title="Margin",
-                formula="p(1) - p(2)",
-                unit="probability",
-                bounds=_zero_to_one,
-                label_first="lowest",
-                level="image",
-                column_comment="p(1) - p(2), of a prediction 0 to 1; low is uncertain",
-            ),
-            AcquisitionFunction(
-                name="variance",
-                title="Variance",
-                formula="Σ (p - mean p)² / K",
-                unit="probability²",
-                bounds=_variance_bounds,
-                label_first="lowest",
-                level="image",
-                column_comment=(
-                    "Population variance of the class probabilities, of a prediction 0 to "
-                    "(K-1)/K², where the classes are independent to 1/4; low is uncertain"
-                ),
-            ),
-            AcquisitionFunction(
-                name="mean_object_score",
-                title="Mean object score",
-                formula="the detector's score or p(1), 0 for an image without objects",
-                unit="probability",
-                bounds=_zero_to_one,
-                label_first="lowest",
-                level="object",
-                column_comment=(
-                    "The detector's score or p(1), of an object 0 to 1; 0 without objects, "
-                    "null for classification; low is uncertain"
-                ),
-            ),
-        )
-    }
-)
-"""The acquisition functions by name, in the order of the columns of ``image_scores``."""
+ACQUISITION_FUNCTIONS: dict[str, AcquisitionFunction] = {
+    "entropy": AcquisitionFunction(
+        name="entropy",
+        title="Entropy",
+        formula="-Σ p·log2 p",
+        independent_formula="-Σ (p·log2 p + (1-p)·log2(1-p))",
+        description="-Σ p·log2 p, in bits: 0 to log2 K, high is uncertain.",
+        column_comment=(
+            "Entropy in bits, of a prediction 0 to log2 K, where the classes are independent to K; "
+            "high is uncertain"
+        ),
+        unit="bits",
+        bounds=_entropy_bounds,
+        label_first="highest",
+        level="image",
+        scores="entropy",
+        independent_phrase="undecided_classes",
+    ),
+    "least_confidence": AcquisitionFunction(
+        name="least_confidence",
+        title="Least confidence",
+        formula="1 - p(1)",
+        description=(
+            "1 - p(1), of the largest class probability p(1): 0 to 1 - 1/K, high is uncertain."
+        ),
+        column_comment=(
+            "1 - p(1), of a prediction 0 to 1 - 1/K, where the classes are independent to 1; "
+            "high is uncertain"
+        ),
+        unit="probability",
+        bounds=_least_confidence_bounds,
+        label_first="highest",
+        level="image",
+        scores="least_confidence",
+        phrase="no_class_above",
+    ),
+    "margin": AcquisitionFunction(
+        name="margin",
+        title="Margin",
+        formula="p(1) - p(2)",
+        description=(
+            "p(1) - p(2), of the two largest class probabilities: 0 to 1, low is uncertain."
+        ),
+        column_comment="p(1) - p(2), of a prediction 0 to 1; low is uncertain",
+        unit="probability",
+        bounds=_zero_to_one,
+        label_first="lowest",
+        level="image",
+        scores="margin",
+        phrase="two_classes",
+    ),
+    "variance": AcquisitionFunction(
+        name="variance",
+        title="Variance",
+        formula="Σ (p - mean p)² / K",
+        description="Population variance over the K classes: 0 to (K-1)/K², low is uncertain.",
+        column_comment=(
+            "Population variance of the class probabilities, of a prediction 0 to (K-1)/K², where "
+            "the classes are independent to 1/4; low is uncertain"
+        ),
+        unit="probability²",
+        bounds=_variance_bounds,
+        label_first="lowest",
+        level="image",
+        scores="variance",
+    ),
+    "mean_object_score": AcquisitionFunction(
+        name="mean_object_score",
+        title="Mean object score",
+        formula="the detector's score or p(1), 0 for an image without objects",
+        description="The detector's score or p(1), of an object: 0 to 1, low is uncertain.",
+        column_comment=(
+            "The detector's score or p(1), of an object 0 to 1; 0 without objects, null for "
+            "classification; low is uncertain"
+        ),
+        unit="probability",
+        bounds=_zero_to_one,
+        label_first="lowest",
+        level="object",
+        scores="largest",
+        phrase="object_score",
+    ),
+}
+"""The acquisition functions by name, in the order of the columns of ``image_scores``.
+
+It can be added to, and is read whenever something is made from it.
+"""
+
+
+def row_functions() -> dict[str, AcquisitionFunction]:
+    """The functions of one row of class probabilities, which a query engine can compute, by name.
+
+    The mean object score is about the objects of an image, and has nothing to compute in a row: it
+    is the detector's score, or the largest value.
+    """
+    return {name: one for name, one in ACQUISITION_FUNCTIONS.items() if one.level == "image"}

@@ -13,7 +13,6 @@ polynomial on the float's bits: it vectorises, and no two math libraries can dis
 
 import threading
 from collections.abc import Callable
-from enum import IntEnum
 from typing import Any, Literal, cast
 
 import numba
@@ -35,22 +34,12 @@ from dagster_active_learning.acquisition.lanes import (
     transpose,
     widen,
 )
+from dagster_active_learning.acquisition.schemas import KERNEL_ROWS
+from dagster_active_learning.acquisition.validity import PROBABILITY_TOLERANCE, Validity
 
 # Numba has no types, and the bodies of its kernels are not ordinary Python.
 # ruff: noqa: ANN001, ANN202
 # pyright: reportMissingParameterType=false
-
-PROBABILITY_TOLERANCE = 1e-3
-
-
-class Validity(IntEnum):
-    """Whether a prediction can be scored, else the first reason why not, in this order."""
-
-    VALID = 0
-    NOT_FINITE = 1
-    NEGATIVE = 2
-    ABOVE_ONE = 3
-    WRONG_SUM = 4
 
 
 def score_class_probs(
@@ -59,18 +48,19 @@ def score_class_probs(
     objects: bool = False,
     sum_tolerance: float = PROBABILITY_TOLERANCE,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
-    """Score predictions under every acquisition function.
+    """Score predictions: everything that the acquisition functions need, in one pass.
 
     Args:
         class_probs: (n_predictions, n_classes), float32 or float64, C-contiguous.
-        objects: Whether a prediction is an object in an image, which has a score of its own.
+        objects: Whether a prediction is an object in an image, which has a score of its own: then
+            the last row is there.
         sum_tolerance: How far from 1 a row's sum may be; infinite where the classes do not
             exclude each other.
 
     Returns:
-        Scores (4, n_predictions), or (5, n_predictions) of objects, in the order of
-        `ACQUISITION_FUNCTIONS`: entropy in bits, 1 - p(1), p(1) - p(2), population variance over
-        the classes, and p(1); NaN where the prediction is not valid.
+        Scores (4, n_predictions), or (5, n_predictions) of objects, in the order of `KERNEL_ROWS`:
+        entropy in bits, 1 - p(1), p(1) - p(2), population variance over the classes, and p(1); NaN
+        where the prediction is not valid.
         And the `Validity` of each prediction (n_predictions,).
 
     Raises:
@@ -79,7 +69,7 @@ def score_class_probs(
     """
     flat, n_predictions, n_classes = _flat_class_probs(class_probs)
     n_rows = flat.size // n_classes
-    scores = np.empty((5 if objects else 4, n_rows))
+    scores = np.empty((len(KERNEL_ROWS) - (not objects), n_rows))
     validity = np.zeros(n_rows, np.uint8)
     if n_predictions:
         with _launch_lock:
@@ -186,7 +176,9 @@ _CHUNK_BYTES = 1 << 18  # read by one thread before it takes the next chunk
 _Array = npt.NDArray[Any]
 
 # Numba compiles plain integers faster than members of an enum.
-_VALID, _NOT_FINITE, _NEGATIVE, _ABOVE_ONE, _WRONG_SUM = (int(code) for code in Validity)
+_VALID, _NOT_FINITE = int(Validity.VALID), int(Validity.NOT_FINITE)
+_NEGATIVE, _ABOVE_ONE = int(Validity.NEGATIVE), int(Validity.ABOVE_ONE)
+_WRONG_SUM = int(Validity.WRONG_SUM)
 
 
 def _require_array(name: str, array: object, dtypes: tuple[type, ...], ndim: int) -> None:
@@ -216,9 +208,9 @@ def _rows_of_threads(image_index: _Array, *, ascending: bool) -> _Array:
     """Return the first row and the end of the rows that each part of the work looks at (n, 2).
 
     An image's rows are in one part, so that each total is continued in row order. In ascending
-    order a part is some of the rows, one for each thread. In another it is the rows of some of the
+    order there is one part per thread, some of the rows. In another it is the rows of some of the
     images, for which it looks at all; parts are then as many as threads up to a power of two, for a
-    remainder would take a division a row.
+    remainder would take a division per row.
     """
     n_rows, n_threads = image_index.size, numba.get_num_threads()
     if not ascending:
@@ -272,7 +264,7 @@ def _surely_valid(total, smallest, largest, sum_tolerance):
 
 @_inlined_helper
 def _read_classes(flat, first, n_classes, width, prefetched, block):
-    """Write `width` classes of a vector of rows to the block, one vector a class."""
+    """Write `width` classes of a vector of rows to the block, one vector per class."""
     lanes = lanes_in(flat)
     if width == lanes:
         prefetch_block(flat, prefetched)

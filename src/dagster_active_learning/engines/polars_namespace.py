@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import polars as pl
+
+from dagster_active_learning.acquisition.functions import row_functions
 
 
 @pl.api.register_expr_namespace("acquisition")
@@ -12,9 +15,11 @@ class AcquisitionNamespace:
     """Acquisition functions of a column of class probabilities, as polars expressions.
 
     The column is a List or Array of float32 or float64, with K >= 2 class probabilities in each
-    row; float32 is scored in float32. Each expression is Float64, null where the row is null, and
-    depends on its row alone, so that it streams and works within ``group_by`` and ``over``. A row
-    that is not a probability distribution (every value finite and in 0..1 and their sum 1, both
+    row; float32 is scored in float32. There is one method per acquisition function of the level
+    ``"image"``: ``entropy()``, ``least_confidence()``, ``margin()``, ``variance()``, and those that
+    are added to ``ACQUISITION_FUNCTIONS``. Each expression is Float64, null where the row is null,
+    and depends on its row alone, so that it streams and works within ``group_by`` and ``over``. A
+    row that is not a probability distribution (every value finite and in 0..1 and their sum 1, both
     within 1e-3) raises a ValueError that names it and its values; in a streamed query it is counted
     from the start of its batch.
 
@@ -32,21 +37,20 @@ class AcquisitionNamespace:
     def __init__(self, class_probs: pl.Expr) -> None:
         self._class_probs = class_probs
 
-    def entropy(self) -> pl.Expr:
-        """-Σ p·log2 p, in bits: 0 to log2 K, high is uncertain."""
-        return self._scores("entropy")
+    def __getattr__(self, name: str) -> Callable[[], pl.Expr]:
+        function = row_functions().get(name)
+        if function is None:
+            raise AttributeError(f"{type(self).__name__!r} has no acquisition function {name!r}")
 
-    def least_confidence(self) -> pl.Expr:
-        """1 - p(1), of the largest class probability p(1): 0 to 1 - 1/K, high is uncertain."""
-        return self._scores("least_confidence")
+        def expression() -> pl.Expr:
+            return self._scores(name)
 
-    def margin(self) -> pl.Expr:
-        """p(1) - p(2), of the two largest class probabilities: 0 to 1, low is uncertain."""
-        return self._scores("margin")
+        expression.__name__ = name
+        expression.__doc__ = function.description
+        return expression
 
-    def variance(self) -> pl.Expr:
-        """Population variance over the K classes: 0 to (K-1)/K², low is uncertain."""
-        return self._scores("variance")
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *row_functions()]
 
     def _scores(self, function: str) -> pl.Expr:
         # Loads Numba, which who only loads candidates does not need.

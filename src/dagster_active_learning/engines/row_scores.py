@@ -10,26 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
-from dagster_active_learning.acquisition.kernels import Validity, score_class_probs
-from dagster_active_learning.acquisition.scoring import class_prob_matrix
-
-ROW_FUNCTIONS = tuple(
-    name for name, function in ACQUISITION_FUNCTIONS.items() if function.level == "image"
-)
-"""The functions of one row of class probabilities. The mean object score is about the objects of
-an image, and has nothing to compute in a row: it is the detector's score, or the largest value."""
-
-_EXPECTED = {
-    Validity.NOT_FINITE: "finite numbers",
-    Validity.NEGATIVE: "at least 0",
-    Validity.ABOVE_ONE: "at most 1",
-    Validity.WRONG_SUM: "a sum of 1",
-}
-_TOO_FEW_CLASSES = 255
-"""Beside the codes of ``Validity``."""
+from dagster_active_learning.acquisition.batches import score_matrix
+from dagster_active_learning.acquisition.class_probs import class_prob_matrix, list_lengths
+from dagster_active_learning.acquisition.functions import row_functions
+from dagster_active_learning.acquisition.validity import Validity, describe_fault
 
 
 def row_scores(class_probs: pa.Array | pa.ChunkedArray, function: str) -> pa.Array:
@@ -39,7 +24,7 @@ def row_scores(class_probs: pa.Array | pa.ChunkedArray, function: str) -> pa.Arr
 
     Args:
         class_probs: A column of lists or arrays of numbers, K >= 2 class probabilities in each.
-        function: One of ``ROW_FUNCTIONS``.
+        function: One of ``row_functions``.
 
     Returns:
         float64, null where the row is null.
@@ -55,38 +40,25 @@ def row_scores(class_probs: pa.Array | pa.ChunkedArray, function: str) -> pa.Arr
         column = column.combine_chunks()
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), pa.float64())
-    try:
-        lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
-    except pa.ArrowNotImplementedError as error:
-        raise TypeError(
-            f"class_probs is a column of {column.type}, expected lists of numbers"
-        ) from error
+    functions = [row_functions()[function]]
+    lengths = list_lengths(column)
     scores = np.full(len(column), np.nan)
-    validity = np.zeros(len(column), dtype=np.uint8)
+    validity = np.full(len(column), Validity.VALID, np.uint8)
     for n_classes in np.unique(lengths[lengths >= 0]):
         rows = np.flatnonzero(lengths == n_classes)
         if n_classes < 2:
-            validity[rows] = _TOO_FEW_CLASSES
+            validity[rows] = Validity.TOO_FEW_CLASSES
             continue
-        matrix = _matrix(column if len(rows) == len(column) else column.take(rows), int(n_classes))
-        all_scores, validity[rows] = score_class_probs(matrix)
-        scores[rows] = all_scores[list(ACQUISITION_FUNCTIONS).index(function)]
+        lists = column if len(rows) == len(column) else column.take(rows)
+        matrix = class_prob_matrix(_numbers(lists).reshape(len(rows), n_classes))
+        (scores[rows],), validity[rows] = score_matrix(matrix, functions)
     if validity.any():
         row = int(np.flatnonzero(validity)[0])
-        raise ValueError(_fault(column[row].as_py(), int(validity[row]), row, len(column)))
+        fault = describe_fault(_numbers(column[row : row + 1]), int(validity[row]))
+        raise ValueError(f"class_probs: row {row} of {len(column):,} is {fault}")
     return pa.array(scores, mask=lengths < 0)
 
 
-def _matrix(lists: Any, n_classes: int) -> npt.NDArray[Any]:
-    # A null among the numbers becomes NaN, which is then found as a value that is not finite.
-    values = lists.flatten().to_numpy(zero_copy_only=False)
-    return class_prob_matrix(values.reshape(len(lists), n_classes))
-
-
-def _fault(values: list[Any], code: int, row: int, n_rows: int) -> str:
-    where = f"class_probs: row {row} of {n_rows:,}"
-    if code == _TOO_FEW_CLASSES:
-        return f"{where} is {values}, expected 2 class probabilities or more"
-    shown = np.array2string(np.array(values, np.float64), threshold=10)
-    total = sum(value for value in values if value is not None)
-    return f"{where} is {shown}, which sums to {total:.6g}; expected {_EXPECTED[Validity(code)]}"
+def _numbers(lists: Any) -> npt.NDArray[Any]:
+    # A null among the numbers becomes NaN, which is then a value that is not finite.
+    return lists.flatten().to_numpy(zero_copy_only=False)

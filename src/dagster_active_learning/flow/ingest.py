@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagster_active_learning.acquisition.kernels import Validity, check_class_probs
-from dagster_active_learning.acquisition.scoring import class_prob_matrix, softmax
+from dagster_active_learning.acquisition.class_probs import class_prob_matrix, softmax
+from dagster_active_learning.acquisition.kernels import check_class_probs
+from dagster_active_learning.acquisition.validity import Validity
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.flow.progress import Progress, Report
@@ -55,12 +56,6 @@ ROWS_THAT_DECIDE_CLASS_COUNT = 1_024
 """How many first predictions are looked at for the number of classes, where no names give it."""
 
 STORED_COLUMNS = ("image_id", "class_probs", "score", "category", "bbox", "segmentation")
-
-_REASONS = {
-    Validity.NEGATIVE: Reason.NEGATIVE,
-    Validity.ABOVE_ONE: Reason.ABOVE_ONE,
-    Validity.WRONG_SUM: Reason.WRONG_SUM,
-}
 
 
 def ingest_predictions(
@@ -336,10 +331,6 @@ def _sort_out(
     return predictions.filter(pa.array(accepted)), quarantined
 
 
-_WRONG_LENGTH = 255
-"""Beside the codes of ``Validity``: the class probabilities are missing or not as many."""
-
-
 def _judge_class_probs(
     class_probs: pa.ListArray,
     readable: npt.NDArray[np.bool_],
@@ -352,7 +343,7 @@ def _judge_class_probs(
     matrix = class_prob_matrix(class_probs if fitting.all() else class_probs.filter(fitting))
     if rules.inputs == "logits":
         matrix = softmax(matrix)
-    validity = np.full(len(class_probs), _WRONG_LENGTH, dtype=np.uint8)
+    validity = np.full(len(class_probs), Validity.OTHER_CLASS_COUNT, dtype=np.uint8)
     if len(matrix):
         free_sum = {"sum_tolerance": np.inf} if rules.inputs == "independent" else {}
         validity[fitting] = check_class_probs(matrix, **free_sum)
@@ -365,17 +356,15 @@ def _judge_class_probs(
     return class_probs, validity
 
 
-def _reason(row: dict[str, object], code: int, rules: Rules) -> Reason:  # noqa: PLR0911 - a table
+def _reason(row: dict[str, object], code: int, rules: Rules) -> Reason:
     class_probs, score = row["class_probs"], row["score"]
     if isinstance(class_probs, list):
         if len(class_probs) < 2:
             return Reason.TOO_FEW_CLASSES
-        if code == _WRONG_LENGTH:
-            return Reason.OTHER_CLASS_COUNT
         if code == Validity.NOT_FINITE:
             return Reason.NAN if any(map(math.isnan, class_probs)) else Reason.INFINITE
         if code != Validity.VALID:
-            return _REASONS[Validity(code)]
+            return Reason[Validity(code).name]
     elif not rules.objects:
         return Reason.CLASS_PROBS_NULL
     if isinstance(score, float):

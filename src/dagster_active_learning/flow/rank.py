@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import polars as pl
 
@@ -98,10 +97,9 @@ def _candidates(
         seed=seed,
         images_without_predictions=rules.images_without_predictions,
     )
-    uncertainty = partial(function.uncertainty, n_classes=n_classes, inputs=rules.inputs)
-    return ranked.with_columns(
-        pl.col("score").map_elements(uncertainty, return_dtype=pl.Float64).alias("uncertainty")
-    )
+    scores = ranked["score"].to_numpy()  # NaN where there is none
+    uncertainty = function.uncertainty(scores, n_classes, rules.inputs)
+    return ranked.with_columns(pl.Series("uncertainty", uncertainty, nan_to_null=True))
 
 
 def _ranking(candidates: pl.DataFrame, image_count: int) -> Ranking:

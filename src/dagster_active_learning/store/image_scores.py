@@ -14,6 +14,7 @@ from dagster_active_learning.acquisition.functions import (
     ACQUISITION_FUNCTIONS,
     AcquisitionFunction,
 )
+from dagster_active_learning.acquisition.schemas import image_score_schema
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
 from dagster_active_learning.rules import Rules
@@ -21,12 +22,6 @@ from dagster_active_learning.store.empty_images import has_empty_images
 from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.schema import quoted
-
-
-def image_score_schema() -> pa.Schema:
-    """The columns of ``image_scores`` from image_id on."""
-    scores = [(name, pa.float64()) for name in ACQUISITION_FUNCTIONS]
-    return pa.schema([("image_id", pa.string()), ("prediction_count", pa.int64()), *scores])
 
 
 def score_columns(store: PoolStore, functions: Iterable[str]) -> list[str]:

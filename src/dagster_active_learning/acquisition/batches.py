@@ -1,0 +1,354 @@
+"""A batch of predictions and `Rules` in, image scores out: what every engine runs.
+
+Arrow in, Arrow out, by the names of `schemas`; it needs NumPy and Arrow beside the kernels, and no
+database. Predictions are scored and judged in one pass (`score_predictions`), and their scores then
+joined to scores of images, which stand alone (`single_images`), together in a stream of batches
+(`adjacent_images`) or anywhere in one batch (`score_batch`). The scores are the same bits for each
+way and for any size of the batches.
+"""
+
+# The functions of pyarrow.compute are made when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagster_active_learning.acquisition.class_probs import class_prob_matrix
+from dagster_active_learning.acquisition.functions import (
+    ACQUISITION_FUNCTIONS,
+    AcquisitionFunction,
+    PredictionFormula,
+)
+from dagster_active_learning.acquisition.kernels import add_by_image, score_class_probs
+from dagster_active_learning.acquisition.schemas import KERNEL_ROWS, image_score_schema
+from dagster_active_learning.acquisition.validity import (
+    PROBABILITY_TOLERANCE,
+    Validity,
+    describe_fault,
+)
+from dagster_active_learning.rules import Aggregation, Rules
+
+_Scores = npt.NDArray[np.float64]
+
+_BEFORE_THE_FIRST = {"mean": 0.0, "sum": 0.0, "max": -np.inf, "min": np.inf}
+
+_ROWS_AT_A_TIME = 1 << 16
+"""Predictions whose scores stay in the processor's cache until they are added up."""
+
+
+@dataclass(frozen=True)
+class PredictionScores:
+    """The scores of a batch of predictions.
+
+    Attributes:
+        predictions: The batch.
+        functions: The names of the acquisition functions that apply, one per row of scores.
+        scores: (n_functions, n_predictions) float64, NaN where there is no score.
+        validity: (n_predictions,) uint8, the `Validity` of the class probabilities; valid where a
+            prediction has none.
+    """
+
+    predictions: pa.RecordBatch
+    functions: tuple[str, ...]
+    scores: _Scores
+    validity: npt.NDArray[np.uint8]
+
+    def under(self, function: str) -> _Scores:
+        """The scores (n_predictions,) under one acquisition function."""
+        return self.scores[self.functions.index(function)]
+
+
+def score_predictions(predictions: pa.RecordBatch, rules: Rules) -> PredictionScores:
+    """Score and judge predictions in one pass over their class probabilities.
+
+    Args:
+        predictions: A batch with the columns of `prediction_batch_schema`; those of images need no
+            score, nor those whose scores are not joined an image_id.
+        rules: How predictions are scored.
+
+    Raises:
+        TypeError: If the class probabilities are not lists of numbers.
+        ValueError: If their numbers differ, or a prediction that is not an object has none.
+    """
+    functions = _functions_of(rules)
+    class_probs = predictions.column("class_probs")
+    independent = rules.inputs == "independent"
+    if rules.objects:
+        scores, validity = _score_objects(
+            class_probs,
+            predictions.column("score").to_numpy(zero_copy_only=False),
+            functions,
+            independent=independent,
+            binary=rules.score_only == "binary",
+        )
+    else:
+        matrix = class_prob_matrix(class_probs)
+        scores, validity = score_matrix(matrix, functions, independent=independent)
+    names = tuple(function.name for function in functions)
+    return PredictionScores(predictions, names, scores, validity)
+
+
+def score_matrix(
+    class_probs: npt.NDArray[Any],
+    functions: Sequence[AcquisitionFunction],
+    *,
+    independent: bool = False,
+) -> tuple[_Scores, npt.NDArray[np.uint8]]:
+    """Score rows of class probabilities under some acquisition functions, and judge them.
+
+    Args:
+        class_probs: (n_predictions, n_classes), float32 or float64, C-contiguous.
+        functions: The acquisition functions.
+        independent: Whether the class probabilities do not exclude each other; the entropy is then
+            the sum of the classes' binary entropies.
+
+    Returns:
+        Scores (n_functions, n_predictions), NaN where a row is not valid, and the `Validity`
+        (n_predictions,).
+    """
+    wanted = tuple(function.scores for function in functions)
+    kernel_scores, validity = score_class_probs(
+        class_probs,
+        objects="largest" in wanted,
+        sum_tolerance=np.inf if independent else PROBABILITY_TOLERANCE,
+    )
+    names = KERNEL_ROWS[: len(kernel_scores)]
+    rows = dict(zip(names, kernel_scores, strict=True))
+    if independent and "entropy" in wanted:
+        # A value that is legal just outside 0..1 must not make its complement illegal.
+        complement = (1 - class_probs).clip(0, 1)
+        of_complement, _ = score_class_probs(complement, sum_tolerance=np.inf)
+        rows["entropy"] += of_complement[KERNEL_ROWS.index("entropy")]
+    if wanted == names:
+        # The functions of this package are the kernel's rows as they are: no copy.
+        return kernel_scores, validity
+    scores = [
+        rows[function.scores]
+        if isinstance(function.scores, str)
+        else _valid_scores(function.name, function.scores, class_probs, validity)
+        for function in functions
+    ]
+    return np.stack(scores), validity
+
+
+def single_images(scored: PredictionScores) -> pa.RecordBatch:
+    """Scores of images that have one prediction each: those of their predictions."""
+    image_ids = scored.predictions.column("image_id")
+    counts = np.ones(len(image_ids), np.int64)
+    return _image_scores(image_ids, counts, scored.functions, scored.scores)
+
+
+def adjacent_images(scored: Iterable[PredictionScores], rules: Rules) -> Iterator[pa.RecordBatch]:
+    """Scores of images whose predictions stand together, also across the ends of batches.
+
+    Args:
+        scored: The scores of predictions, batch after batch.
+        rules: How predictions are scored, the same for all batches.
+
+    Yields:
+        Batches of `image_score_schema`, each image in one of them, in the order of the predictions.
+    """
+    # The last image of a batch stays open: the next batch may go on with it.
+    open_images = None
+    for batch in scored:
+        image_ids = batch.predictions.column("image_id")
+        if not len(image_ids):
+            continue
+        if open_images is None:
+            open_images = _ImageTotals.before_the_first(image_ids[:0], batch.functions, rules)
+        n_open = len(open_images.counts)
+        ids = pa.concat_arrays([open_images.image_ids, image_ids])
+        starts = np.ones(len(ids), np.bool_)
+        starts[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+        images = _ImageTotals.before_the_first(ids.filter(pa.array(starts)), batch.functions, rules)
+        images.totals[:n_open], images.counts[:n_open] = open_images.totals, open_images.counts
+        images.add(batch.scores, np.cumsum(starts)[n_open:] - 1)
+        open_images = images.part(slice(-1, None))
+        yield images.part(slice(None, -1)).image_scores()
+    if open_images is not None:
+        yield open_images.image_scores()
+
+
+def score_batch(predictions: pa.RecordBatch, rules: Rules) -> pa.RecordBatch:
+    """Scores of images whose predictions stand anywhere in a batch.
+
+    Args:
+        predictions: A batch with the columns of `prediction_batch_schema`.
+        rules: How predictions are scored.
+
+    Returns:
+        A batch of `image_score_schema`, the images in order of first appearance.
+
+    Raises:
+        TypeError: If the class probabilities are not lists of numbers.
+        ValueError: If their numbers differ, or a prediction is not valid; the message names the
+            first such row.
+    """
+    encoded = predictions.column("image_id").dictionary_encode()
+    if encoded.null_count:
+        row = int(np.flatnonzero(encoded.is_null().to_numpy(zero_copy_only=False))[0])
+        raise ValueError(f"image_ids: row {row} is null, expected the id of an image")
+    image_index = encoded.indices.to_numpy().astype(np.int64)
+    names = tuple(function.name for function in _functions_of(rules))
+    images = _ImageTotals.before_the_first(encoded.dictionary, names, rules)
+    for start in range(0, predictions.num_rows, _ROWS_AT_A_TIME):
+        scored = score_predictions(predictions.slice(start, _ROWS_AT_A_TIME), rules)
+        check_validity(scored, start)
+        images.add(scored.scores, image_index[start : start + len(scored.validity)])
+    return images.image_scores()
+
+
+def check_validity(scored: PredictionScores, rows_before: int = 0) -> None:
+    """Raise ValueError unless the predictions of a batch are valid.
+
+    Args:
+        scored: The scores of a batch.
+        rows_before: What to add to the position of a row in the message.
+    """
+    if not scored.validity.any():
+        return
+    row = int(np.flatnonzero(scored.validity)[0])
+    class_probs = scored.predictions.column("class_probs")[row].values
+    fault = describe_fault(class_probs.to_numpy(zero_copy_only=False), int(scored.validity[row]))
+    raise ValueError(f"class_probs: row {rows_before + row} is {fault}")
+
+
+@dataclass(frozen=True)
+class _ImageTotals:
+    """Images, and what the scores of their predictions add up to so far.
+
+    Attributes:
+        image_ids: (n_images,) the ids.
+        functions: The names of the acquisition functions.
+        aggregation: What an image's score is of the scores of its predictions.
+        totals: (n_images, n_functions) their sums, largest or smallest.
+        counts: (n_images,) how many predictions there are.
+    """
+
+    image_ids: pa.Array
+    functions: tuple[str, ...]
+    aggregation: Aggregation
+    totals: _Scores
+    counts: npt.NDArray[np.int64]
+
+    @classmethod
+    def before_the_first(
+        cls, image_ids: pa.Array, functions: tuple[str, ...], rules: Rules
+    ) -> _ImageTotals:
+        """Images of which no prediction has been added."""
+        shape = len(image_ids), len(functions)
+        totals = np.full(shape, _BEFORE_THE_FIRST[rules.aggregation])
+        counts = np.zeros(len(image_ids), np.int64)
+        return cls(image_ids, functions, rules.aggregation, totals, counts)
+
+    def add(self, scores: _Scores, image_index: npt.NDArray[np.int64]) -> None:
+        """Add predictions: scores (n_functions, n_predictions), and where their images stand."""
+        keep = "sum" if self.aggregation == "mean" else self.aggregation
+        add_by_image(np.ascontiguousarray(scores), image_index, self.totals, self.counts, keep=keep)
+
+    def part(self, images: slice) -> _ImageTotals:
+        """Some of the images."""
+        return replace(
+            self,
+            image_ids=self.image_ids[images],
+            totals=self.totals[images],
+            counts=self.counts[images],
+        )
+
+    def image_scores(self) -> pa.RecordBatch:
+        """The images' scores, where no prediction of them is to come."""
+        totals = self.totals
+        if self.aggregation == "mean":
+            totals = totals / self.counts[:, None]
+        scores = np.ascontiguousarray(totals.T)
+        return _image_scores(self.image_ids, self.counts, self.functions, scores)
+
+
+def _image_scores(
+    image_ids: pa.Array,
+    counts: npt.NDArray[np.int64],
+    functions: tuple[str, ...],
+    scores: _Scores,
+) -> pa.RecordBatch:
+    """A batch of `image_score_schema` from scores (n_functions, n_images); NaN becomes null."""
+    schema = image_score_schema(image_ids.type)
+    columns: dict[str, pa.Array] = {"image_id": image_ids, "prediction_count": pa.array(counts)}
+    for name, row in zip(functions, scores, strict=True):
+        missing = np.isnan(row)
+        # Without a mask nothing is copied: Arrow's own search for NaN took 7 times as long.
+        columns[name] = pa.array(row, mask=missing if missing.any() else None)
+    for name in schema.names:
+        if name not in columns:
+            columns[name] = pa.nulls(len(counts), pa.float64())
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _functions_of(rules: Rules) -> list[AcquisitionFunction]:
+    return [function for function in ACQUISITION_FUNCTIONS.values() if function.applies_to(rules)]
+
+
+def _score_objects(
+    class_probs: pa.Array,
+    own_scores: _Scores,
+    functions: Sequence[AcquisitionFunction],
+    *,
+    independent: bool,
+    binary: bool,
+) -> tuple[_Scores, npt.NDArray[np.uint8]]:
+    """Score and judge objects, some of which may have no class probabilities.
+
+    Args:
+        class_probs: (n_predictions,) lists, null for objects that have none.
+        own_scores: (n_predictions,) the detector's own scores, NaN where it gives none.
+        functions: The acquisition functions.
+        independent: Whether the class probabilities do not exclude each other.
+        binary: Whether a score s without class probabilities stands for [s, 1-s].
+    """
+    if class_probs.null_count:
+        has_class_probs = class_probs.is_valid().to_numpy(zero_copy_only=False)
+        scores = np.full((len(functions), len(class_probs)), np.nan)
+        validity = np.full(len(class_probs), Validity.VALID, np.uint8)
+        if has_class_probs.any():
+            scores[:, has_class_probs], validity[has_class_probs] = score_matrix(
+                class_prob_matrix(class_probs.drop_null()), functions, independent=independent
+            )
+        if binary:
+            alone = own_scores[~has_class_probs]
+            pairs = np.column_stack([alone, 1 - alone])
+            scores[:, ~has_class_probs], _ = score_matrix(pairs, functions)
+    else:
+        matrix = class_prob_matrix(class_probs)
+        scores, validity = score_matrix(matrix, functions, independent=independent)
+    is_given = ~np.isnan(own_scores)
+    for function, row in zip(functions, scores, strict=True):
+        if function.level == "object":
+            row[is_given] = own_scores[is_given]
+    return scores, validity
+
+
+def _valid_scores(
+    name: str,
+    compute: PredictionFormula,
+    class_probs: npt.NDArray[Any],
+    validity: npt.NDArray[np.uint8],
+) -> _Scores:
+    """What a function that is no row of the kernel makes of the valid predictions."""
+    is_valid = validity == Validity.VALID
+    valid = class_probs if is_valid.all() else class_probs[is_valid]
+    computed = np.asarray(compute(valid), np.float64)
+    if computed.shape != (len(valid),):
+        raise ValueError(
+            f"the acquisition function {name!r} gives scores of shape {computed.shape}, expected "
+            f"{(len(valid),)} for class probabilities of shape {valid.shape}"
+        )
+    scores = np.full(len(class_probs), np.nan)
+    scores[is_valid] = computed
+    return scores
