@@ -7,9 +7,7 @@ asset definitions can be built from it without loading Numba.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal, Protocol
 
 
@@ -83,74 +81,72 @@ def _zero_to_one(n_classes: int, inputs: str = "probabilities") -> tuple[float, 
     return (0.0, 1.0)
 
 
-ACQUISITION_FUNCTIONS: Mapping[str, AcquisitionFunction] = MappingProxyType(
-    {
-        function.name: function
-        for function in (
-            AcquisitionFunction(
-                name="entropy",
-                title="Entropy",
-                formula="-Σ p·log2 p",
-                independent_formula="-Σ (p·log2 p + (1-p)·log2(1-p))",
-                unit="bits",
-                bounds=_entropy_bounds,
-                label_first="highest",
-                level="image",
-                column_comment=(
-                    "Entropy in bits, of a prediction 0 to log2 K, where the classes are "
-                    "independent to K; high is uncertain"
-                ),
+ACQUISITION_FUNCTIONS: dict[str, AcquisitionFunction] = {
+    function.name: function
+    for function in (
+        AcquisitionFunction(
+            name="entropy",
+            title="Entropy",
+            formula="-Σ p·log2 p",
+            independent_formula="-Σ (p·log2 p + (1-p)·log2(1-p))",
+            unit="bits",
+            bounds=_entropy_bounds,
+            label_first="highest",
+            level="image",
+            column_comment=(
+                "Entropy in bits, of a prediction 0 to log2 K, where the classes are "
+                "independent to K; high is uncertain"
             ),
-            AcquisitionFunction(
-                name="least_confidence",
-                title="Least confidence",
-                formula="1 - p(1)",
-                unit="probability",
-                bounds=_least_confidence_bounds,
-                label_first="highest",
-                level="image",
-                column_comment=(
-                    "1 - p(1), of a prediction 0 to 1 - 1/K, where the classes are "
-                    "independent to 1; high is uncertain"
-                ),
+        ),
+        AcquisitionFunction(
+            name="least_confidence",
+            title="Least confidence",
+            formula="1 - p(1)",
+            unit="probability",
+            bounds=_least_confidence_bounds,
+            label_first="highest",
+            level="image",
+            column_comment=(
+                "1 - p(1), of a prediction 0 to 1 - 1/K, where the classes are "
+                "independent to 1; high is uncertain"
             ),
-            AcquisitionFunction(
-                name="margin",
-                title="Margin",
-                formula="p(1) - p(2)",
-                unit="probability",
-                bounds=_zero_to_one,
-                label_first="lowest",
-                level="image",
-                column_comment="p(1) - p(2), of a prediction 0 to 1; low is uncertain",
+        ),
+        AcquisitionFunction(
+            name="margin",
+            title="Margin",
+            formula="p(1) - p(2)",
+            unit="probability",
+            bounds=_zero_to_one,
+            label_first="lowest",
+            level="image",
+            column_comment="p(1) - p(2), of a prediction 0 to 1; low is uncertain",
+        ),
+        AcquisitionFunction(
+            name="variance",
+            title="Variance",
+            formula="Σ (p - mean p)² / K",
+            unit="probability²",
+            bounds=_variance_bounds,
+            label_first="lowest",
+            level="image",
+            column_comment=(
+                "Population variance of the class probabilities, of a prediction 0 to "
+                "(K-1)/K², where the classes are independent to 1/4; low is uncertain"
             ),
-            AcquisitionFunction(
-                name="variance",
-                title="Variance",
-                formula="Σ (p - mean p)² / K",
-                unit="probability²",
-                bounds=_variance_bounds,
-                label_first="lowest",
-                level="image",
-                column_comment=(
-                    "Population variance of the class probabilities, of a prediction 0 to "
-                    "(K-1)/K², where the classes are independent to 1/4; low is uncertain"
-                ),
+        ),
+        AcquisitionFunction(
+            name="mean_object_score",
+            title="Mean object score",
+            formula="the detector's score or p(1), 0 for an image without objects",
+            unit="probability",
+            bounds=_zero_to_one,
+            label_first="lowest",
+            level="object",
+            column_comment=(
+                "The detector's score or p(1), of an object 0 to 1; 0 without objects, "
+                "null for classification; low is uncertain"
             ),
-            AcquisitionFunction(
-                name="mean_object_score",
-                title="Mean object score",
-                formula="the detector's score or p(1), 0 for an image without objects",
-                unit="probability",
-                bounds=_zero_to_one,
-                label_first="lowest",
-                level="object",
-                column_comment=(
-                    "The detector's score or p(1), of an object 0 to 1; 0 without objects, "
-                    "null for classification; low is uncertain"
-                ),
-            ),
-        )
-    }
-)
+        ),
+    )
+}
 """The acquisition functions by name, in the order of the columns of ``image_scores``."""
