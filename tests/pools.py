@@ -14,6 +14,10 @@ def rows(store, sql):
     return store.connection.execute(sql).fetchall()
 
 
+def column(store, sql):
+    return [value for (value,) in rows(store, sql)]
+
+
 def ingest(
     store, stream, *, in_manifest=False, prediction_set="set", rules=RULES, report=lambda _: None
 ):

@@ -2,17 +2,27 @@
 
 import csv
 import json
+import sys
+from pathlib import Path
 
+import duckdb
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dagster_active_learning import limits, read_predictions
 from dagster_active_learning.errors import PoolStateError
-from dagster_active_learning.exporters import EXPORTERS, Exporter, export_candidates
+from dagster_active_learning.exporters import (
+    EXPORTERS,
+    Exporter,
+    export_candidates,
+    exporter_of_path,
+)
+from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.images import replace_images
 from dagster_active_learning.store.labeling_candidates import candidate_rows
-from ranked_pools import HOSTILE_IDS, manifest, ranked_files, write_files
+from ranked_pools import HOSTILE_IDS, manifest, ranked, ranked_files, write_files
 
 
 @pytest.fixture
@@ -138,7 +148,7 @@ def test_what_cannot_be_written_is_named_and_nothing_is_written(
     assert not out.exists() or list(out.iterdir()) == []
 
 
-def test_a_format_is_one_module_and_one_line(filled, tmp_path, monkeypatch):
+def test_an_exporter_is_one_module_and_one_line(filled, tmp_path, monkeypatch):
     (tmp_path / "jsonl.py").write_text(
         "import json\n"
         "def write_candidates(candidates, path):\n"
@@ -152,3 +162,132 @@ def test_a_format_is_one_module_and_one_line(filled, tmp_path, monkeypatch):
     assert export_candidates(filled, path, exporter="jsonl", prediction_set="set") == 40
     first = json.loads(path.read_text().splitlines()[0])
     assert (first["rank"], first["image_id"]) == (1, HOSTILE_IDS[0])
+
+
+BOXES = """
+import json
+from itertools import groupby
+
+
+def write_candidates(candidates, path):
+    names = {name: index for index, name in enumerate(candidates.class_names)}
+    rows = [row for batch in candidates.predictions() for row in batch.to_pylist()]
+    images = [
+        {
+            "file_name": image_id,
+            "boxes": [
+                [*row["bbox"], row["prediction_score"], names[row["category"]]]
+                for row in predictions
+                if row["bbox"] is not None
+            ],
+        }
+        for image_id, predictions in groupby(rows, lambda row: row["image_id"])
+    ]
+    document = {
+        "unit": candidates.prediction_set.bbox_unit,
+        "classes": candidates.class_names,
+        "images": images,
+    }
+    path.write_text(json.dumps(document))
+    return len(images)
+"""
+
+
+def test_an_exporter_from_outside_writes_boxes(store, tmp_path, monkeypatch):
+    """One module and one entry of ``EXPORTERS``; the boxes are those of the file."""
+    (tmp_path / "boxes.py").write_text(BOXES)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(EXPORTERS, "boxes", Exporter("boxes", ".json"))
+    objects = [
+        ("a", 0.75, "car", [1, 2, 3, 4]),
+        ("b", 0.5, "bus", [0.5, 0, 10, 20.25]),
+        ("a", 0.25, "bus", [5, 6, 7, 8]),
+    ]
+    names = ("image_id", "score", "category", "bbox")
+    lines = [json.dumps(dict(zip(names, row, strict=True))) for row in objects]
+    file = tmp_path / "objects.jsonl"
+    file.write_text("\n".join(lines))
+    replace_images(store, manifest(["a", "b", "empty"]))
+    stream = read_predictions(
+        file, format="jsonl", score_column="score", category_column="category", bbox_column="bbox"
+    )
+    ranked(store, stream, rules=Rules(task="detection"), in_manifest=True)
+    path = tmp_path / "candidates.json"
+    count = export_candidates(
+        store,
+        path,
+        exporter=exporter_of_path(path),
+        prediction_set="set",
+        functions=["mean_object_score"],
+    )
+    written = json.loads(path.read_text())
+    assert (count, written["unit"], written["classes"]) == (3, "pixel", ["bus", "car"])
+    # By the mean of their scores, the lowest first; in the order of the file.
+    expected = {
+        image_id: [[*box, score, written["classes"].index(name)] for i, score, name, box in objects
+                   if i == image_id]
+        for image_id in ("empty", "a", "b")
+    }  # fmt: skip
+    assert {image["file_name"]: image["boxes"] for image in written["images"]} == expected
+    assert written["images"][0]["file_name"] == "empty"
+
+
+READINGS = """
+import sys
+
+
+def write_candidates(candidates, path):
+    rows, predictions = iter(candidates.rows()), iter(candidates.predictions())
+    first = next(predictions)
+    more = [row["image_id"] for batch in candidates.rows() for row in batch.to_pylist()]
+    kept = [row["image_id"] for batch in rows for row in batch.to_pylist()]
+    path.write_text("")
+    sys.modules[__name__].sizes = [len(first), *map(len, predictions)]
+    sys.modules[__name__].readings = more, kept
+    return len(kept)
+"""
+
+
+def test_candidates_are_read_in_batches_and_several_times_at_once(
+    store, tmp_path, monkeypatch, database
+):
+    (tmp_path / "readings.py").write_text(READINGS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(EXPORTERS, "readings", Exporter("readings", ".txt"))
+    monkeypatch.setattr(limits, "BATCH_BYTES", 100 * 2 * 8)
+    ids = [f"image{number:04}" for number in range(5_000)]
+    path = write_files(tmp_path / "files", [(image_id, [0.75, 0.25]) for image_id in ids])
+    ranked_files(store, path, functions=["margin"], limit=5_000)
+    out = tmp_path / "c.txt"
+    assert export_candidates(store, out, exporter="readings", prediction_set="set") == 5_000
+    readings = sys.modules["readings"]
+    assert sum(readings.sizes) == 5_000
+    # DuckDB gives vectors of 2,048 rows at a time.
+    assert max(readings.sizes) <= 2_048
+    assert sorted(readings.readings[0]) == ids
+    assert readings.readings[0] == readings.readings[1]
+    # Nothing holds the database open.
+    store.connection.close()
+    duckdb.connect(str(database), config={"threads": 1}).close()
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("c.csv", "csv"),
+        ("folder.parquet/c.CSV", "csv"),
+        (Path("c.parquet"), "parquet"),
+        ("c.coco.json", ValueError("c.coco.json.* expected the name of one of them: coco, studio")),
+        ("c.xlsx", ValueError("of no exporter, expected the suffix .csv or .parquet or .json")),
+        ("csv", ValueError("of no exporter")),
+        (".csv", ValueError("of no exporter")),
+    ],
+)
+def test_the_suffix_names_the_exporter_where_it_is_the_only_one(path, name, monkeypatch):
+    for other in ("coco", "studio"):
+        monkeypatch.setitem(EXPORTERS, other, Exporter(other, ".json"))
+    if isinstance(name, str):
+        assert exporter_of_path(path) == name
+    else:
+        with pytest.raises(ValueError, match=str(name)):
+            exporter_of_path(path)

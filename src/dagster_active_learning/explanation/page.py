@@ -1,4 +1,4 @@
-"""Why an image is a labeling candidate, or why not, in words."""
+"""The reasons why an image is a labeling candidate, or is none, in words."""
 
 from __future__ import annotations
 
@@ -150,8 +150,7 @@ def _rank(
             f"  this rank is older than the predictions: materialize {store.pool}/image_scores, "
             f"then {again}"
         )
-    elif record.scores[function.name] != score:
-        now = record.scores[function.name]
+    elif (now := record.scores.get(function.name)) != score:
         yield f"  this rank is old, the score is {_number(now)} now: {again}"
 
 
@@ -171,8 +170,14 @@ def _why_no_candidate(  # noqa: PLR0911 - a table
         if record.predictions or record.is_empty or not record.quarantined:
             return f"the image has no scores yet: materialize {store.pool}/image_scores"
         return "all rows about the image are in quarantine"
-    score, count = record.scores[function.name], record.scores["prediction_count"]
+    # A pool has no column of a function that was added after it was written.
+    score, count = record.scores.get(function.name), record.scores["prediction_count"]
     if score is None and count:
+        alike = [
+            name for name, other in ACQUISITION_FUNCTIONS.items() if other.level == function.level
+        ]
+        if any(record.scores.get(name) is not None for name in alike):
+            return f"the image has no score by it yet: materialize {store.pool}/image_scores"
         return (
             "a prediction about a whole image has no object score"
             if function.level == "object"
@@ -214,12 +219,12 @@ def _predictions(stored: PredictionSet, record: ImageRecord) -> Iterator[str]:
         return
     yield f"predictions: {len(record.predictions):,}"
     for row in record.predictions[:ROWS_SHOWN]:
-        said = [
+        parts = [
             *([f"category {row['category']!r}"] if row["category"] is not None else []),
             *([f"score {_number(row['score'])}"] if row["score"] is not None else []),
             *(_likeliest(row["class_probs"], stored.class_names) if row["class_probs"] else []),
         ]
-        yield f"  {', '.join(said)}"
+        yield f"  {', '.join(parts)}"
         yield f"    row {row['row_number']:,} of {row['source']!r}, SHA-256 {row['source_sha256']}"
     yield from _more(record.predictions)
 

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Exporter:
-    """What writes candidates to a file of one format.
+    """A module that writes candidates to a file of one format.
 
     Attributes:
-        module: Name of the module that writes it: its function ``write_candidates(candidates,
-            path)`` takes ``Candidates``, writes a new file and returns how many candidates it has
-            written. It is imported when the first such file is written.
+        module: Name of the module. Its function ``write_candidates(candidates, path)`` takes
+            ``Candidates``, writes a new file and returns the number of candidates written. It is
+            imported when the first such file is written.
         suffix: The suffix of its files, in lower case. Several exporters may have the same.
     """
 
@@ -82,14 +82,14 @@ def export_candidates(
     Args:
         store: The pool.
         path: The file to write.
-        exporter: One of ``EXPORTERS``.
+        exporter: Name of one of ``EXPORTERS``.
         prediction_set: Name of the set.
         functions: Names of the acquisition functions whose candidates are written, one after the
             other; all without it.
         limit: The last rank wanted of each function.
 
     Returns:
-        How many candidates were written.
+        The number of candidates written.
 
     Raises:
         ValueError: If the exporter or an acquisition function is unknown or the limit is below 1.

@@ -56,7 +56,7 @@ class Candidates:
         )
 
     def predictions(self) -> pa.RecordBatchReader:
-        """One row per prediction of each candidate, in its order; one of a candidate without any.
+        """One row per prediction of each candidate, a single row where it has none.
 
         The columns are those of ``rows``, which repeat with each prediction, and prediction_index,
         class_probs, prediction_score, category, bbox (x and y of the top left corner, width and

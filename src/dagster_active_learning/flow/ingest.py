@@ -53,7 +53,7 @@ from dagster_active_learning.store.quarantined_predictions import (
 from dagster_active_learning.text import raw_text
 
 ROWS_THAT_DECIDE_CLASS_COUNT = 1_024
-"""How many first predictions are looked at for the number of classes, where no names give it."""
+"""Predictions at the beginning that give the number of classes, where no names give it."""
 
 STORED_COLUMNS = ("image_id", "class_probs", "score", "category", "bbox", "segmentation")
 
@@ -77,7 +77,7 @@ def ingest_predictions(
         model: The model that made the predictions.
         run_id: What reads them, for the record.
         rules: What the predictions are.
-        report: Told how many rows have been read, and which images the manifest does not have.
+        report: Takes the progress, and the number of images the manifest does not have.
 
     Raises:
         PredictionReadError: If the source cannot be read, changes while it is read, no row of it
@@ -116,10 +116,7 @@ def ingest_predictions(
         )
         add_prediction_set(store, stored)
         if not stored.prediction_count:
-            # Without rows, a source says of every image of the manifest that nothing is in it.
-            listed = rules.objects and rules.in_manifest and not stored.quarantined_count
-            is_finding = bool(empty_images.row_count) or listed
-            _check_found_nothing(store, stored, rules, is_finding=is_finding)
+            _check_nothing_found(store, stored, rules, empty_image_count=empty_images.row_count)
     progress.finish()
     return stored
 
@@ -187,7 +184,7 @@ class _SortedRows:
 
 
 class _SourceRows:
-    """Which positions of a prediction set the rows of each source have."""
+    """The positions that the rows of each source have in a prediction set."""
 
     def __init__(self) -> None:
         self._sources: dict[str, tuple[int, int]] = {}
@@ -220,11 +217,11 @@ class _SourceRows:
 
 
 class _ImageRuns:
-    """Counts predictions, and runs of them about one image.
+    """Numbers of predictions, and of runs of them about one image.
 
     Attributes:
-        row_count: How many predictions there are.
-        run_count: How many runs.
+        row_count: Number of predictions.
+        run_count: Number of runs.
         ascending: Whether ids never decrease; then each image has one run.
     """
 
@@ -264,18 +261,18 @@ def _class_count(stream: PredictionStream) -> tuple[int | None, Iterator[pa.Reco
     batches = iter(stream)
     if stream.class_names is not None:
         return len(stream.class_names), batches
-    looked_at: list[pa.RecordBatch] = []
+    first_batches: list[pa.RecordBatch] = []
     lengths = [np.empty(0, np.int64)]
     missing = ROWS_THAT_DECIDE_CLASS_COUNT
     for batch in batches:
-        looked_at.append(batch)
+        first_batches.append(batch)
         lengths.append(_readable_lengths(batch.slice(0, missing)))
         missing -= batch.num_rows
         if missing <= 0:
             break
-    found, frequency = np.unique(np.concatenate(lengths), return_counts=True)
-    n_classes = int(found[frequency.argmax()]) if found.size else None
-    return n_classes, chain(looked_at, batches)
+    class_counts, frequency = np.unique(np.concatenate(lengths), return_counts=True)
+    n_classes = int(class_counts[frequency.argmax()]) if class_counts.size else None
+    return n_classes, chain(first_batches, batches)
 
 
 def _readable_lengths(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
@@ -373,7 +370,7 @@ def _reason(row: dict[str, object], code: int, rules: Rules) -> Reason:
 
 
 def _shown(row: dict[str, object]) -> dict[str, object]:
-    """What of a row the quarantine table shows: all that was read."""
+    """The values of a row that the quarantine table shows: all that were read."""
     return {
         name: row[name]
         for name in STORED_COLUMNS
@@ -390,15 +387,19 @@ def _is_null(column: pa.Array) -> npt.NDArray[np.bool_]:
     return column.is_null().to_numpy(zero_copy_only=False)
 
 
-def _check_found_nothing(
-    store: PoolStore, stored: PredictionSet, rules: Rules, *, is_finding: bool
+def _check_nothing_found(
+    store: PoolStore, stored: PredictionSet, rules: Rules, *, empty_image_count: int
 ) -> None:
-    """Raise PredictionReadError if a set has no predictions for another reason than this finding.
+    """Raise PredictionReadError unless a set has no predictions because the model found nothing.
 
     An image on which the model failed does not speak against it.
     """
+    # Without rows, a source says of every image of the manifest that nothing is in it.
+    all_empty = rules.objects and rules.in_manifest and not stored.quarantined_count
     reasons = quarantined_by_reason(store, stored.prediction_set).to_dicts()
-    if is_finding and all(row["reason"] == Reason.MODEL_FAILED for row in reasons):
+    if (empty_image_count or all_empty) and all(
+        row["reason"] == Reason.MODEL_FAILED for row in reasons
+    ):
         return
     if not reasons:
         advice = (

@@ -1,4 +1,4 @@
-"""How far a long step has come."""
+"""Reports of a long step's progress."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 SECONDS_BETWEEN_REPORTS = 5.0
 
 Report = Callable[[str], None]
-"""What is told how far a long step has come, for example a logger's ``info``."""
+"""Takes a line about the progress of a long step, for example a logger's ``info``."""
 
 
 class Progress:
-    """Rows done and rows a second, told every few seconds and at the end.
+    """Rows done and rows per second, reported every few seconds and at the end.
 
     Attributes:
         rows: Rows done.
@@ -29,12 +29,12 @@ class Progress:
         self.rows += rows
         if time.monotonic() - self._last >= SECONDS_BETWEEN_REPORTS:
             self._last = time.monotonic()
-            self._tell()
+            self._report_rows()
 
     def finish(self) -> None:
-        """Tell how many it were."""
-        self._tell()
+        """Report the rows of the whole step."""
+        self._report_rows()
 
-    def _tell(self) -> None:
+    def _report_rows(self) -> None:
         rate = self.rows / max(time.monotonic() - self._start, 1e-9)
-        self._report(f"{self._verb} {self.rows:,} predictions, {rate:,.0f} a second")
+        self._report(f"{self._verb} {self.rows:,} predictions, {rate:,.0f} per second")

@@ -90,7 +90,8 @@ def add_images_without_predictions(store: PoolStore, prediction_set: str, rules:
     # DuckDB would hash the ids of all scores also where there is no image to look for.
     if not rules.in_manifest and not has_empty_images(store, prediction_set):
         return
-    of_objects = [f"score_of_no_object AS {column}" for column in _columns("object")]
+    columns = score_columns(store, _functions("object"))
+    of_objects = [f"score_of_no_object AS {column}" for column in columns]
     store.connection.execute(
         INSERT_IMAGES_WITHOUT_PREDICTIONS.format(scores=", ".join(of_objects)),
         {
@@ -275,8 +276,8 @@ def wrongly_scored_images(
 
     A row about an image that does not exist is one of them.
     """
-    score_columns(store, ACQUISITION_FUNCTIONS)
-    of_objects, of_classes = _columns("object"), _columns("image")
+    of_objects = score_columns(store, _functions("object"))
+    of_classes = score_columns(store, _functions("image"))
     query = WRONGLY_SCORED_IMAGES.format(
         object_scores_fit=" AND ".join(f"({score} IS NOT NULL) = $objects" for score in of_objects),
         class_scores_missing=" + ".join(f"({score} IS NULL)::INTEGER" for score in of_classes),
@@ -339,7 +340,6 @@ def scores_out_of_bounds(store: PoolStore, bounds: Sequence[Bounds]) -> Findings
     )
 
 
-def _columns(level: str) -> list[str]:
-    """The columns of the functions of a level, as SQL takes them."""
-    functions = ACQUISITION_FUNCTIONS.values()
-    return [quoted(function.name) for function in functions if function.level == level]
+def _functions(level: str) -> list[str]:
+    """The names of the acquisition functions of a level."""
+    return [name for name, function in ACQUISITION_FUNCTIONS.items() if function.level == level]

@@ -171,7 +171,7 @@ def candidate_predictions(
     """The candidates as ``candidate_rows`` gives them, one row per prediction of each.
 
     The predictions of a candidate stand together, in their order; a candidate without predictions
-    has one row.
+    has a single row.
 
     Returns:
         The columns of ``candidate_rows`` and prediction_index, class_probs, prediction_score,
@@ -412,9 +412,9 @@ ORDER BY prediction_set, rank, image_id LIMIT $first
 def broken_ranks(
     store: PoolStore, prediction_sets: Sequence[str], function: AcquisitionFunction, rules: Rules
 ) -> Findings:
-    """Ranks that are not the one before and one, or whose image should come before that one's.
+    """Ranks that do not follow the rank before, or whose image should come before that of it.
 
-    An image with several ranks is one of them.
+    So are the ranks of an image that has several.
     """
     return findings(
         store,

@@ -13,7 +13,7 @@ _HEADER_BYTES = 3 * 4096
 """The file's own header and the two of the database, of which the last written one counts."""
 
 _DESCRIPTORS: dict[str, int] = {}
-"""One a file. It stays open: closing any descriptor of a file ends DuckDB's lock on it."""
+"""One descriptor per file, which stays open: closing any of them ends DuckDB's lock on the file."""
 
 
 def connect(
@@ -23,11 +23,11 @@ def connect(
 
     DuckDB 2.0 reads the header of a file first and takes its lock then. What another process
     commits in between it does not see, and overwrites. So the header is looked at before and,
-    when nobody else can write any more, after that: if it is another one, the file is opened again.
+    when nobody else can write any more, after that: if it has changed, the file is opened again.
     Nothing is written by opening and closing it.
 
     Raises:
-        duckdb.Error: What ``duckdb.connect`` raises.
+        duckdb.Error: As ``duckdb.connect`` raises it.
     """
     while True:
         before = _header(path)
@@ -38,7 +38,7 @@ def connect(
 
 
 def _header(path: str) -> bytes | None:
-    """What the file begins with; None if there is no such file, or it is a database elsewhere."""
+    """The beginning of the file; None if there is no such file, or it is a database elsewhere."""
     if os.name != "posix":
         return None
     try:

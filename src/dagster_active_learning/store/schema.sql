@@ -204,7 +204,7 @@ LEFT JOIN prediction_sets d ON c.prediction_set = d.prediction_set
 LEFT JOIN predictions p ON c.prediction_set = p.prediction_set AND c.image_id = p.image_id
 ASOF LEFT JOIN (FROM prediction_sources WHERE row_count > 0) f
     ON p.prediction_set = f.prediction_set AND p.prediction_index >= f.first_prediction_index;
-COMMENT ON VIEW candidate_lineage IS 'Where each candidate comes from: a row for each of its predictions, one without where it has none';
+COMMENT ON VIEW candidate_lineage IS 'Where each candidate comes from: one row per prediction of it, a single one where it has none';
 COMMENT ON COLUMN candidate_lineage.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN candidate_lineage.acquisition_function IS 'The rule that ranks the images';
 COMMENT ON COLUMN candidate_lineage.rank IS 'Place in the queue, from 1';

@@ -1,0 +1,80 @@
+"""A pool's tables: explained, and completed where an earlier version has made them."""
+
+import duckdb
+import pytest
+
+from dagster_active_learning import read_predictions
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.prediction_sets import prediction_set
+from pools import ingest, score
+from ranked_pools import ranked_files, write_files
+
+
+def test_a_pool_of_an_earlier_version_gets_what_it_lacks(database, tmp_path):
+    with duckdb.connect(str(database)) as connection:
+        store = PoolStore(connection, "pool")
+        ranked_files(store, write_files(tmp_path / "files", [("a", [0.5, 0.5])]))
+        connection.execute("DROP VIEW candidate_lineage; DROP TABLE rankings")
+        for column in ("inputs", "aggregation"):
+            connection.execute(f"ALTER TABLE prediction_sets DROP COLUMN {column}")
+    with duckdb.connect(str(database), read_only=True) as connection:
+        # A reader cannot make it, and can do without.
+        assert prediction_set(PoolStore(connection, "pool"), "set").image_count == 1
+        with pytest.raises(duckdb.CatalogException):
+            connection.execute("FROM candidate_lineage")
+    with duckdb.connect(str(database)) as connection:
+        store = PoolStore(connection, "pool")
+        assert len(connection.execute("FROM candidate_lineage").fetchall()) == 4
+        comments = {column.name: column.comment for column in store.columns("candidate_lineage")}
+        assert "Which row of the file, from 1" in str(comments["row_number"])
+        assert store.columns("rankings")
+        ingest(store, read_predictions(tmp_path / "files" / "*.parquet", format="parquet"))
+        score(store)
+        rules = connection.execute("SELECT inputs, aggregation FROM prediction_sets").fetchall()
+        assert rules == [("probabilities", "mean")]
+
+
+@pytest.mark.parametrize(
+    "lack",
+    [
+        "DROP VIEW candidate_lineage",
+        "DROP TABLE rankings",
+        "ALTER TABLE prediction_sets DROP COLUMN aggregation",
+        "COMMENT ON COLUMN candidate_lineage.prediction_set IS NULL",
+    ],
+)
+def test_each_thing_that_an_earlier_version_lacks_is_added(store, lack):
+    store.connection.execute(lack)
+    PoolStore(store.connection, "pool")
+    store.connection.execute("SELECT inputs, aggregation FROM prediction_sets")
+    store.connection.execute("FROM candidate_lineage")
+    store.connection.execute("FROM rankings")
+    assert uncommented(store) == []
+
+
+def uncommented(store):
+    """Tables, views and columns of the pool that have no comment."""
+    return store.connection.execute(
+        """SELECT table_name, NULL FROM duckdb_tables()
+            WHERE schema_name = 'pool' AND comment IS NULL
+        UNION ALL SELECT view_name, NULL FROM duckdb_views()
+            WHERE schema_name = 'pool' AND comment IS NULL
+        UNION ALL SELECT table_name, column_name FROM duckdb_columns()
+            WHERE schema_name = 'pool' AND comment IS NULL"""
+    ).fetchall()
+
+
+def test_every_table_view_and_column_is_explained(store):
+    assert uncommented(store) == []
+
+
+def test_the_view_outlives_wider_class_probabilities_and_other_database_names(database, tmp_path):
+    with duckdb.connect(str(database)) as connection:
+        store = PoolStore(connection, "pool")
+        ranked_files(store, write_files(tmp_path / "files", [("a", [0.75, 0.25])]))
+        connection.execute("ALTER TABLE predictions ALTER class_probs TYPE FLOAT[]")
+        connection.execute("ALTER TABLE predictions ALTER class_probs TYPE DOUBLE[]")
+        assert len(connection.execute("FROM candidate_lineage").fetchall()) == 4
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{database}' AS other (READ_ONLY)")
+        assert len(connection.execute("FROM other.pool.candidate_lineage").fetchall()) == 4
