@@ -40,7 +40,7 @@ def versions(**settings):
     """The code versions of a pool's assets by table; all candidates have the same."""
     found = {}
     definitions = active_learning_definitions(**{**SETTINGS, **settings})
-    for asset in definitions.assets:
+    for asset in definitions.assets or []:
         for spec in asset.specs:
             found.setdefault(spec.key.path[1], set()).add(spec.code_version)
     assert all(len(of_table) == 1 for of_table in found.values())

@@ -359,9 +359,10 @@ class PoolImages:
         settings: dict[str, Any] = {"format": self.format}
         if self.image_id not in (None, self._default_id):
             settings["image_id"] = self.image_id
-        if self.labeled is not None:
-            is_list = isinstance(self.labeled, tuple)
-            settings["labeled"] = sorted(set(self.labeled)) if is_list else "a file"
+        if isinstance(self.labeled, tuple):
+            settings["labeled"] = sorted(set(self.labeled))
+        elif self.labeled is not None:
+            settings["labeled"] = "a file"
         return settings
 
     def data_version(self, sha256: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 import dagster as dg
 
@@ -40,7 +41,9 @@ def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
 
 
 def _step(pool: Pool, specs: PoolSpecs) -> dg.AssetsDefinition:
-    materialize = partial(_materialize, pool, specs, pool.candidate_files)
+    # Without files there is no such asset.
+    files = cast("CandidateFiles", pool.candidate_files)
+    materialize = partial(_materialize, pool, specs, files)
     return asset_step(pool, specs.of_table(TABLE), TABLE, materialize)
 
 

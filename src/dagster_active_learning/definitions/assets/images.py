@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 import dagster as dg
 
@@ -34,7 +35,9 @@ def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:  # noqa: ARG001 - 
 
 
 def _step(pool: Pool, specs: PoolSpecs) -> dg.AssetsDefinition:
-    materialize = partial(_materialize, pool, pool.manifest)
+    # Without a manifest there is no such asset.
+    manifest = cast("PoolImages", pool.manifest)
+    materialize = partial(_materialize, pool, manifest)
     return asset_step(pool, specs.of_table(TABLE), TABLE, materialize)
 
 
