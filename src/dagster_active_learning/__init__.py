@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from dagster_active_learning.definitions.sources import (
         PredictionQuery as PredictionQuery,
     )
+    from dagster_active_learning.definitions.sources import (
+        PredictionSource as PredictionSource,
+    )
     from dagster_active_learning.engines.duckdb_functions import (
         register_functions as register_functions,
     )
@@ -66,6 +69,7 @@ _MODULES = {
     "PredictionFileSensor": "definitions.sensors",
     "PredictionFiles": "definitions.sources",
     "PredictionQuery": "definitions.sources",
+    "PredictionSource": "definitions.sources",
     "explain_candidate": "explanation.page",
     "load_candidates": "store.labeling_candidates",
     "active_learning_definitions": "definitions.from_python",
@@ -86,6 +90,7 @@ __all__ = [
     "PredictionFileSensor",
     "PredictionFiles",
     "PredictionQuery",
+    "PredictionSource",
     "active_learning_definitions",
     "explain_candidate",
     "load_candidates",

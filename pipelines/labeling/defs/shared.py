@@ -10,7 +10,7 @@ from labeling.paths import DATABASE
 def shared() -> dg.Definitions:
     """The database, whose folder is made, and the executor.
 
-    DuckDB lets one process write at a time, so nothing is gained by a process a step.
+    DuckDB lets one process write at a time, so nothing is gained by one process per step.
     """
     DATABASE.parent.mkdir(parents=True, exist_ok=True)
     return dg.Definitions(
