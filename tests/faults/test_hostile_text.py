@@ -19,7 +19,7 @@ from dagster_active_learning import (
     load_candidates,
     read_predictions,
 )
-from dagster_active_learning.definitions.metadata import NAMES_BYTES
+from dagster_active_learning.definitions.metadata.predictions import NAMES_BYTES
 from dagster_active_learning.definitions.partitions import partition_path
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.exporters import export_candidates
