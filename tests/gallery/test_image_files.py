@@ -2,20 +2,18 @@
 
 import contextlib
 import os
-import threading
 import time
 
 import fsspec
 import pytest
+from websites import website
 
-from dagster_active_learning.gallery import image_files
-from dagster_active_learning.gallery.image_files import (
-    MAX_FILE_BYTES,
-    NotShownError,
-    read_image_file,
-)
+from dagster_active_learning.gallery import ImageRoots, image_files
+from dagster_active_learning.gallery.image_files import MAX_FILE_BYTES, read_image_file
+from dagster_active_learning.gallery.not_shown import NotShownError
 
 CONTENT = b"\x89PNG and so on"
+ANYWHERE = ImageRoots(["/", "memory://gallery", "nothing://x"])
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ FOUND = {
 def test_files_are_read_from_paths_and_uris(folder, case):
     with fsspec.open("memory://gallery/a.png", "wb") as file:
         file.write(CONTENT)
-    assert read_image_file(FOUND[case].format(folder=folder), seconds=10) == CONTENT
+    assert read_image_file(FOUND[case].format(folder=folder), ANYWHERE) == CONTENT
 
 
 def large(path, size=MAX_FILE_BYTES + 1):
@@ -55,8 +53,6 @@ def loop(path):
 
 
 REFUSED = {
-    "no uri": (None, None, "no uri"),
-    "empty uri": (None, "", "no uri"),
     "missing": (None, "{path}", "no such file"),
     "below a missing folder": (None, "{path}/a.png", "no such file"),
     "folder": (os.mkdir, "{path}", "a folder"),
@@ -80,14 +76,14 @@ def test_what_cannot_be_read_has_a_reason(tmp_path, case):
         make(path)
     started = time.monotonic()
     with pytest.raises(NotShownError) as error:
-        read_image_file(uri and uri.format(path=path), seconds=10)
+        read_image_file(uri.format(path=path), ANYWHERE)
     assert reason in str(error.value)
     assert time.monotonic() - started < 5
 
 
 def test_a_file_of_exactly_the_limit_is_read(tmp_path):
     large(tmp_path / "file", MAX_FILE_BYTES)
-    assert len(read_image_file(str(tmp_path / "file"), seconds=60)) == MAX_FILE_BYTES
+    assert len(read_image_file(str(tmp_path / "file"), ANYWHERE)) == MAX_FILE_BYTES
 
 
 def test_a_large_file_of_another_file_system_is_not_read(monkeypatch):
@@ -95,7 +91,7 @@ def test_a_large_file_of_another_file_system_is_not_read(monkeypatch):
     with fsspec.open("memory://gallery/large.png", "wb") as file:
         file.write(bytes(101))
     with pytest.raises(NotShownError, match="too large"):
-        read_image_file("memory://gallery/large.png", seconds=10)
+        read_image_file("memory://gallery/large.png", ANYWHERE)
 
 
 def test_a_file_without_permission_has_a_reason(tmp_path):
@@ -105,19 +101,9 @@ def test_a_file_without_permission_has_a_reason(tmp_path):
         os.seteuid(65534)  # root may read everything
     try:
         with pytest.raises(NotShownError, match="no permission"):
-            read_image_file(str(tmp_path / "file"), seconds=10)
+            read_image_file(str(tmp_path / "file"), ANYWHERE)
     finally:
         os.seteuid(user)
-
-
-def test_storage_that_does_not_answer_is_not_waited_for(monkeypatch):
-    answer = threading.Event()
-    monkeypatch.setattr(image_files, "_read", lambda _: answer.wait(20))
-    started = time.monotonic()
-    with pytest.raises(NotShownError, match="not read in time"):
-        read_image_file("s3://bucket/a.png", seconds=0.2)
-    answer.set()
-    assert time.monotonic() - started < 5
 
 
 def test_no_file_stays_open(tmp_path):
@@ -127,5 +113,5 @@ def test_no_file_stays_open(tmp_path):
     for uri in (tmp_path, tmp_path / "pipe", tmp_path / "file", "/dev/zero"):
         for _ in range(5):
             with contextlib.suppress(NotShownError):
-                read_image_file(str(uri), seconds=10)
+                read_image_file(str(uri), ANYWHERE)
     assert len(os.listdir("/proc/self/fd")) <= before

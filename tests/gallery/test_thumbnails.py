@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, features
 
-from dagster_active_learning.gallery.image_files import NotShownError
+from dagster_active_learning.gallery.not_shown import NotShownError
 from dagster_active_learning.gallery.thumbnails import MAX_PIXELS, make_thumbnail
 
 SIZE = (40, 30)
@@ -265,7 +265,7 @@ def peak_megabytes(content: bytes, path) -> float:
         import re, sys, warnings
         from io import BytesIO
         from PIL import Image
-        from dagster_active_learning.gallery.image_files import NotShownError
+        from dagster_active_learning.gallery.not_shown import NotShownError
         from dagster_active_learning.gallery.thumbnails import make_thumbnail
 
         def peak():  # ru_maxrss would be that of the process that started this one

@@ -214,7 +214,7 @@ class PoolAssets:
 
     def _labeling_candidates(self, context: dg.AssetExecutionContext) -> Results:
         import_module("dagster_active_learning.flow")
-        from dagster_active_learning.gallery import Thumbnails
+        from dagster_active_learning.gallery import ImageRoots, Thumbnails
 
         config = context.op_execution_context.op_config
         check_limit(config["limit"])
@@ -233,13 +233,15 @@ class PoolAssets:
                     for function, result in self._rank(context, store, name, selected).items():
                         metadata, pictures[name][function], sha256 = result
                         done[self._specs.candidates[function].key][name] = metadata, sha256
-            for name, rankings in pictures.items():
-                # Of one set the functions have many images in common: each file is decoded once.
-                thumbnails = Thumbnails()
-                for function, ranking in rankings.items():
-                    of_asset = done[self._specs.candidates[function].key]
-                    metadata, sha256 = of_asset[name]
-                    of_asset[name] = ranking.drawn(metadata, thumbnails), sha256
+            manifest = self._manifest.path if self._manifest else None
+            roots = ImageRoots.of_manifest(manifest) if manifest else ImageRoots(())
+            # Functions and sets have many images in common: each file is decoded once.
+            with Thumbnails(roots) as thumbnails:
+                for name, rankings in pictures.items():
+                    for function, ranking in rankings.items():
+                        of_asset = done[self._specs.candidates[function].key]
+                        metadata, sha256 = of_asset[name]
+                        of_asset[name] = ranking.drawn(metadata, thumbnails), sha256
         yield from materialized(context, done)
 
     def _rank(

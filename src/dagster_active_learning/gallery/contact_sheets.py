@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
-from dagster_active_learning.gallery.image_files import NotShownError, read_image_file
+from dagster_active_learning.gallery.pictures import Thumbnails
 from dagster_active_learning.gallery.sheet import Layout, draw_sheet
-from dagster_active_learning.gallery.thumbnails import Thumbnail, make_thumbnail
 from dagster_active_learning.gallery.tiles import Tile
 
 MIN_BYTES = 12_000
 """One tile takes less, whatever is in its picture."""
 
 MAX_TILES = 60
-
-READ_SECONDS = 60.0
-"""How long the image files of a prediction set's sheets may take to read, together."""
 
 # Tiles in a row, colors for all pictures, and the least share of the first one's bytes that this
 # takes. Images that are too large get fewer colors first, then less room, and then some are left
@@ -30,28 +25,6 @@ _STEPS = (
     (12, 32, 0.16),
     (12, 16, 0.0),
 )
-_LARGEST = Layout(6).stage
-
-
-class Thumbnails:
-    """The pictures of image files, each read and decoded once for all the sheets that it is on."""
-
-    def __init__(self) -> None:
-        self._until = time.monotonic() + READ_SECONDS
-        self._made: dict[str | None, Thumbnail | str] = {}
-
-    def of(self, uri: str | None) -> Thumbnail | str:
-        """The picture in a file, or the reason why there is none."""
-        if uri not in self._made:
-            self._made[uri] = self._make(uri)
-        return self._made[uri]
-
-    def _make(self, uri: str | None) -> Thumbnail | str:
-        try:
-            content = read_image_file(uri, seconds=max(self._until - time.monotonic(), 0.0))
-            return make_thumbnail(content, _LARGEST)
-        except NotShownError as error:
-            return str(error)
 
 
 def contact_sheet(tiles: Sequence[Tile], thumbnails: Thumbnails, *, max_bytes: int) -> bytes:

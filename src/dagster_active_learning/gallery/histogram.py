@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from dagster_active_learning.gallery.png import encode_png, frequent_colors
 from dagster_active_learning.gallery.text import load_font, number_text, shorten
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from matplotlib.axes import Axes
+
+    _Floats = npt.NDArray[np.float64]
 
 MIN_BYTES = 12_000
 """A histogram takes less in its fewest colors."""
-
-_Floats = npt.NDArray[np.float64]
 
 _SIZE = (10.0, 3.0)
 _PIXELS_PER_INCH = 100
@@ -72,6 +72,8 @@ def score_histogram(
         ValueError: If counts, edges or the cut are not as said, or ``max_bytes`` is below
             ``MIN_BYTES``.
     """
+    import numpy as np
+
     if max_bytes < MIN_BYTES:
         raise ValueError(f"max_bytes is {max_bytes}, expected at least {MIN_BYTES}")
     heights, bounds = _checked(counts, edges)
@@ -88,6 +90,8 @@ def score_histogram(
 
 
 def _checked(counts: npt.ArrayLike, edges: npt.ArrayLike) -> tuple[_Floats, _Floats]:
+    import numpy as np
+
     heights, bounds = np.asarray(counts, np.float64), np.asarray(edges, np.float64)
     if heights.ndim != 1 or not heights.size or bounds.shape != (heights.size + 1,):
         raise ValueError(
@@ -109,6 +113,8 @@ def _plot(
     title: str,
     score_label: str,
 ) -> Image.Image:
+    import numpy as np
+
     # Heavy, and without pyplot, which keeps figures in global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -156,6 +162,8 @@ def _draw_scales(axes: Axes, heights: _Floats) -> None:
 def _draw_bars(
     axes: Axes, heights: _Floats, bounds: _Floats, cut: float | None, label_first: str
 ) -> None:
+    import numpy as np
+
     margin = (bounds[-1] - bounds[0]) * 0.02
     left, right = bounds[0] - margin, bounds[-1] + margin
     inside, partly = _candidate_bins(bounds, cut, label_first)
@@ -190,6 +198,8 @@ def _candidate_bins(
     bounds: _Floats, cut: float | None, label_first: str
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Bins wholly on the candidates' side of the cut, and the bin that the cut is in."""
+    import numpy as np
+
     lower, upper = bounds[:-1], bounds[1:].copy()
     if cut is None:
         return np.zeros(lower.size, np.bool_), np.zeros(lower.size, np.bool_)

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from dagster_active_learning.gallery.objects import OBJECT_COLORS, OBJECT_INK, draw_objects
+from dagster_active_learning.gallery.objects import (
+    MAX_OBJECTS,
+    OBJECT_COLORS,
+    OBJECT_INK,
+    draw_objects,
+)
 from dagster_active_learning.gallery.png import Color, encode_png, main_colors
 from dagster_active_learning.gallery.text import load_font, number_text, shorten, wrap
 from dagster_active_learning.gallery.thumbnails import Thumbnail
@@ -141,7 +146,7 @@ def _note(shown: int, count: int) -> str:
 
 def _class_colors(tiles: Sequence[Tile]) -> dict[str | None, Color]:
     """Each class has its color on the whole sheet; with many classes some share one."""
-    labels = dict.fromkeys(box.label for tile in tiles for box in tile.boxes)
+    labels = dict.fromkeys(box.label for tile in tiles for box in tile.boxes[:MAX_OBJECTS])
     return {label: OBJECT_COLORS[place % len(OBJECT_COLORS)] for place, label in enumerate(labels)}
 
 
