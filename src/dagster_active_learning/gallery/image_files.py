@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from dagster_active_learning.files.addresses import is_address
@@ -13,6 +14,12 @@ from dagster_active_learning.gallery.not_shown import NotShownError
 
 MAX_FILE_BYTES = 64 * 2**20
 
+_REASONS = {
+    FileNotFoundError: "no such file",
+    PermissionError: "no permission to read it",
+    IsADirectoryError: "a folder, not a file",
+    MemoryError: "too large: the memory for pictures does not hold it",
+}
 _MEGABYTE = 2**20
 _MOST_MEGABYTES = MAX_FILE_BYTES // _MEGABYTE
 
@@ -41,22 +48,15 @@ def read_image_file(uri: str, roots: ImageRoots) -> bytes:
 
 def _reason(error: Exception) -> NotShownError:
     """The reason without the error's own words, which may repeat the uri with its secrets."""
-    causes = list(_causes(error))
-    for cause in causes:
+    for cause in _causes(error):
         if isinstance(cause, NotShownError):
             return cause
-    for cause in causes:
         status = getattr(cause, "status", None)
         if isinstance(status, int) and status != 404:
             return NotShownError(f"cannot be read: the server answers {status}")
-    if isinstance(error, FileNotFoundError):
-        return NotShownError("no such file")
-    if isinstance(error, PermissionError):
-        return NotShownError("no permission to read it")
-    if isinstance(error, IsADirectoryError):
-        return NotShownError("a folder, not a file")
-    if isinstance(error, MemoryError):
-        return NotShownError("too large: the memory for pictures does not hold it")
+    for kind, reason in _REASONS.items():
+        if isinstance(error, kind):
+            return NotShownError(reason)
     # fsspec says which package is missing.
     words = str(error) if isinstance(error, ImportError) else ""
     if isinstance(error, OSError) and error.errno is not None:
@@ -78,7 +78,8 @@ def _read_path(path: str) -> bytes:
         if status.st_size > MAX_FILE_BYTES:
             megabytes = f"{status.st_size / _MEGABYTE:,.0f} MB"
             raise NotShownError(f"too large: {megabytes}, read up to {_MOST_MEGABYTES}")
-        return _limited(file.read(MAX_FILE_BYTES + 1))
+        # Room for all that is asked for is taken first: not for more than there is.
+        return file.read(status.st_size)
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -95,11 +96,18 @@ def _read_address(address: str, roots: ImageRoots) -> bytes:
     # fsspec says that it may give text, which it does not for "rb".
     file: Any
     with filesystem.open(path, "rb") as file:
-        return _limited(file.read(MAX_FILE_BYTES + 1))
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise NotShownError(f"too large: more than {_MOST_MEGABYTES} MB")
+    return content
 
 
+@cache
 def _client_within(roots: ImageRoots) -> Any:
-    """A client for fsspec's websites that asks before it follows a redirect."""
+    """A client for fsspec's websites that follows a redirect only to a place below the roots.
+
+    The same for the same roots, so that fsspec keeps its connections.
+    """
 
     async def check_redirect(_session: Any, _context: Any, redirect: Any) -> None:
         from yarl import URL
@@ -116,9 +124,3 @@ def _client_within(roots: ImageRoots) -> Any:
         return ClientSession(trace_configs=[trace], **options)
 
     return client
-
-
-def _limited(content: bytes) -> bytes:
-    if len(content) > MAX_FILE_BYTES:
-        raise NotShownError(f"too large: more than {_MOST_MEGABYTES} MB")
-    return content

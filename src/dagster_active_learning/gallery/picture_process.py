@@ -124,8 +124,10 @@ def _as_thumbnail(made: Any, pixels: bytes) -> Thumbnail:
     stored_width, stored_height = made["stored_size"]
     orientation = made["orientation"]
     numbers = (width, height, stored_width, stored_height, orientation)
-    if not all(isinstance(number, int) and number > 0 for number in numbers) or orientation > 8:
+    if not all(isinstance(number, int) and 0 < number < 2**31 for number in numbers):
         raise ValueError(f"{numbers} are not the sizes of a picture")
+    if orientation > 8 or len(pixels) != 3 * width * height:
+        raise ValueError(f"orientation {orientation}, {len(pixels)} bytes of pixels")
     picture = Image.frombytes("RGB", (width, height), pixels)
     return Thumbnail(picture, (stored_width, stored_height), orientation)
 
