@@ -192,7 +192,11 @@ OTHER_PLACE = [
     (WEB, "https://example.org\\@evil.net/pool/my images/a.png"),
     (WEB, "https://evil.net#@example.org/pool/my images/a.png"),
     (WEB, "https://evil.net?@example.org/pool/my images/a.png"),
-    # Credentials that are not the root's.
+    # Credentials that are not the root's, or are written so that they look like a host or a path.
+    (WEB, "https://user:12pa55/x@example.org/a.png"),
+    (WEB, "https://pa55/x@example.org/a.png"),
+    (WEB, "https://pa55?x@example.org/a.png"),
+    (WEB, "https://user:pa55#x@example.org/a.png"),
     (WEB, "https://user:pa55@example.org/pool/my images/a.png"),
     (WEB, "http://user:other@example.org:8080/p/a.png"),
     # Another folder.
@@ -267,7 +271,7 @@ def test_what_is_not_below_an_address_has_no_place(roots, uri):
 
 @pytest.mark.parametrize(
     "root",
-    ["", "https://exämple.org/", "https://user:secret@evil\\@x/", "s3://bucket/../a", "zip://a::s3://secret@b", "file://server/share", "https://x/" + "a" * 9_000],
+    ["", "https://exämple.org/", "https://user:secret@evil\\@x/", "s3://bucket/../a", "zip://a::s3://secret@b", "file://server/share", "https://x/" + "a" * 9_000, "https://secret:x/../y@host"],
 )  # fmt: skip
 def test_a_root_that_is_no_place_is_refused_without_its_secrets(root):
     with pytest.raises(ValueError, match="expected a folder, or an address") as error:

@@ -13,10 +13,10 @@ MIN_BYTES = 12_000
 
 MAX_TILES = 60
 
-# Tiles in a row, colors for all pictures, and the least share of the first one's bytes that this
-# takes. Images that are too large get fewer colors first, then less room, and then some are left
-# out. Few pixels save more than few colors: 24 photos take 183 KB at first, 141 KB in 48 colors,
-# 81 KB in 8 columns, 52 KB in 10 and 38 KB in 12.
+# Tiles per row, colors for all pictures, and the least share of the first sheet's bytes that such a
+# sheet takes. Pictures that are too large get fewer colors first, then less room, and then some are
+# left out. Few pixels save more than few colors: 24 photos take 183 KB at first, 141 KB in 48
+# colors, 81 KB in 8 columns, 52 KB in 10 and 38 KB in 12.
 _STEPS = (
     (6, 128, 1.0),
     (6, 48, 0.7),
@@ -36,10 +36,9 @@ def contact_sheet(tiles: Sequence[Tile], thumbnails: Thumbnails, *, max_bytes: i
 
     Args:
         tiles: The images, first rank first. Those after the first ``MAX_TILES`` are not read.
-        thumbnails: Where the pictures are from; with the same ones for several sheets, an image
-            that is on all of them is read once.
-        max_bytes: What the PNG may have at the most. For this the pictures get fewer colors, then
-            less room, and then the last tiles are left out, which the sheet says.
+        thumbnails: The pictures. Sheets that share them read each image once.
+        max_bytes: The most bytes that the PNG may have. Pictures that are too large get fewer
+            colors, then less room, and then the last tiles are left out, which the sheet says.
 
     Raises:
         ValueError: If ``max_bytes`` is below ``MIN_BYTES``.
@@ -50,7 +49,7 @@ def contact_sheet(tiles: Sequence[Tile], thumbnails: Thumbnails, *, max_bytes: i
 
     content, first_bytes = b"", 0
     for columns, colors, share in _STEPS:
-        # What would be too large is not drawn, which takes 30 ms.
+        # A sheet that would be too large is not drawn: drawing takes 30 ms.
         if first_bytes * share <= max_bytes:
             content = draw_sheet(tiles, pictures, Layout(columns), colors)
             first_bytes = first_bytes or len(content)

@@ -1,4 +1,4 @@
-"""Where the candidates' scores lie among the scores of all images."""
+"""The candidates' scores among the scores of all images."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     _Floats = npt.NDArray[np.float64]
 
 MIN_BYTES = 12_000
-"""A histogram takes less in its fewest colors."""
+"""The size of a histogram in its fewest colors is below this."""
 
 _SIZE = (10.0, 3.0)
 _PIXELS_PER_INCH = 100
 _WORDS_WIDTH = 850
-# Where the plot is, left, bottom, width and height as shares, and the words beside it: for counts
-# up to 100,000,000. That matplotlib finds room for them takes as long as all the rest, 40 ms.
+# The place of the plot, left, bottom, width and height as shares, and of the words next to it, for
+# counts up to 100,000,000. If matplotlib looks for places itself, that takes as long as all the
+# rest, 40 ms.
 _PLOT = (0.11, 0.175, 0.875, 0.725)
 _SCORE_LABEL = (0.5, 0.08)
 _COUNT_LABEL = (0.024, 0.535)
@@ -39,7 +40,7 @@ _CUT_BIN = "#eba776"
 _CUT = "#a34700"
 _SHADE = "#fcebdf"
 
-# The plot is about 200 pixels high: beside a bar so many times as high, another is not seen.
+# The plot is about 200 pixels high: next to a bar 200 times as high, a bar is not seen.
 _SEEN_ON_LINEAR_SCALE = 200
 
 
@@ -53,23 +54,23 @@ def score_histogram(
     score_label: str,
     max_bytes: int,
 ) -> bytes:
-    """Draw how many images have which score, as a PNG 1000 pixels wide on a light ground.
+    """Draw the number of images per score as a PNG 1000 pixels wide on a light ground.
 
-    The score at the cut, the one of the last candidate, has a line; the candidates' side is
-    shaded, and the bin that the cut is in has a color between. Counts have a logarithmic scale if
-    the lowest bar could not be seen beside the highest.
+    The score at the cut, that of the last candidate, has a line. The candidates' side is shaded,
+    and the bin that the cut is in has a color between. Counts have a logarithmic scale if the
+    lowest bar could not be seen next to the highest.
 
     Args:
-        counts: How many images are in each bin, shape (n_bins,), as from ``numpy.histogram``.
+        counts: The number of images in each bin, shape (n_bins,), as from ``numpy.histogram``.
         edges: The bins' edges, rising, shape (n_bins + 1,), in the unit of the score.
         cut: The score of the last candidate; None if there is no candidate with a score.
-        label_first: Which end of the scale is labeled first, so on which side candidates are.
-        title: What stands above.
-        score_label: What the score is, and its unit.
-        max_bytes: What the PNG may have at the most; for this it gets fewer colors.
+        label_first: The end of the scale that is labeled first, so the side of the candidates.
+        title: The words above the plot.
+        score_label: The score's formula, and its unit.
+        max_bytes: The most bytes that the PNG may have. One that is too large gets fewer colors.
 
     Raises:
-        ValueError: If counts, edges or the cut are not as said, or ``max_bytes`` is below
+        ValueError: If counts, edges or the cut are not of this kind, or ``max_bytes`` is below
             ``MIN_BYTES``.
     """
     import numpy as np
@@ -140,10 +141,10 @@ def _plot(
 def _draw_scales(axes: Axes, heights: _Floats) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    seen = heights[heights > 0]
-    if seen.size and seen.max() > _SEEN_ON_LINEAR_SCALE * seen.min():
+    bars = heights[heights > 0]
+    if bars.size and bars.max() > _SEEN_ON_LINEAR_SCALE * bars.min():
         axes.set_yscale("log")
-        axes.set_ylim(seen.min() / 2, seen.max() * 4)
+        axes.set_ylim(bars.min() / 2, bars.max() * 4)
         axes.set_ylabel("images (log scale)", color=_MUTED, fontsize=9)
         axes.yaxis.minorticks_off()
     else:

@@ -57,7 +57,7 @@ def _reason(error: Exception) -> NotShownError:
     for kind, reason in _REASONS.items():
         if isinstance(error, kind):
             return NotShownError(reason)
-    # fsspec says which package is missing.
+    # fsspec names the package that is missing.
     words = str(error) if isinstance(error, ImportError) else ""
     if isinstance(error, OSError) and error.errno is not None:
         words = os.strerror(error.errno)

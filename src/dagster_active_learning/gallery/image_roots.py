@@ -47,7 +47,7 @@ class ImageRoots:
         self.roots = tuple(os.fspath(root) for root in roots)
         self._folders: list[str] = []
         self._addresses: list[_Address] = []
-        for root in self.roots:
+        for number, root in enumerate(self.roots, start=1):
             try:
                 path = _local_path(root)
                 if path is None:
@@ -57,8 +57,9 @@ class ImageRoots:
                 else:
                     raise NotShownError("it is empty")
             except NotShownError as error:
+                # The root itself may hold a password, and not where one looks for it.
                 raise ValueError(
-                    f"image_roots has {server_of(root) or root!r}: {error}; expected a folder, or "
+                    f"entry {number} of image_roots cannot be used: {error}; expected a folder, or "
                     "an address such as 's3://bucket/images'"
                 ) from error
 
@@ -98,7 +99,15 @@ class ImageRoots:
         path = _local_path(uri)
         if path is not None:
             return self._place_on_disk(path)
-        self._check_address(_address(uri))
+        address = _address(uri)
+        roots = [root for root in self._addresses if address.is_below(root)]
+        if not roots:
+            # With a password that has a slash in it, the user would be taken for the host.
+            is_plain = uri.count("@") == (1 if address.user else 0)
+            server = f": {address.server}/…" if is_plain else ""
+            raise NotShownError(f"outside of image_roots{server}")
+        if not any(address.user in ("", root.user) for root in roots):
+            raise NotShownError("its uri has a user or a password that image_roots do not have")
         return uri
 
     def _place_on_disk(self, path: str) -> str:
@@ -109,18 +118,6 @@ class ImageRoots:
         if any(_is_below(written, os.path.abspath(folder)) for folder in self._folders):
             raise NotShownError("a link to a place outside of image_roots")
         raise NotShownError("outside of the manifest's folder and of image_roots")
-
-    def _check_address(self, address: _Address) -> None:
-        roots = [
-            root
-            for root in self._addresses
-            if root.server == address.server
-            and root.folders == address.folders[: len(root.folders)]
-        ]
-        if not roots:
-            raise NotShownError(f"outside of image_roots: {address.server}/…")
-        if not any(address.user in ("", root.user) for root in roots):
-            raise NotShownError("its uri has a user or a password that image_roots do not have")
 
 
 def server_of(uri: str) -> str:
@@ -141,6 +138,9 @@ class _Address(NamedTuple):
     @property
     def server(self) -> str:
         return f"{self.protocol}://{self.host}"
+
+    def is_below(self, root: _Address) -> bool:
+        return self.server == root.server and self.folders[: len(root.folders)] == root.folders
 
 
 def _local_path(uri: str) -> str | None:
@@ -176,7 +176,7 @@ def _address(uri: str) -> _Address:
     authority, _, path = rest.partition("/")
     parts = _AUTHORITY.fullmatch(authority)
     if parts is None:
-        raise NotShownError("its uri has no plain host")
+        raise NotShownError("its uri has no host in plain letters")
     _check_path(path)
     host = parts["host"]
     folders = path.removesuffix("/").split("/") if path else []

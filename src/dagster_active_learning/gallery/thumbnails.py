@@ -31,15 +31,15 @@ Numbers in plain text take 2 seconds.
 # Pillow would also try formats that run other programs (EPS) or that no camera writes.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
-# What a decoder takes per pixel, measured with photos, and for AVIF with 12 bits per channel. The
-# others keep the picture, 4 bytes, and progressive JPEG up to 8 for its coefficients.
+# The memory of a decoder per pixel: measured with photos, for AVIF with 12 bits per channel. The
+# others keep the picture, 4 bytes, or the coefficients of a progressive JPEG file, up to 8.
 _BYTES_PER_PIXEL = {"AVIF": 16, "JPEG2000": 25, "WEBP": 17}
 _OTHER_BYTES_PER_PIXEL = 8
 _STRIP_PIXELS = 1_000_000
 _REDUCING_GAP = 2
 
 _ORIENTATION_TAG = 0x0112
-# What makes a stored image upright, by its EXIF orientation: whether to mirror it left to right,
+# The steps that make a stored image upright, by its EXIF orientation: to mirror it left to right,
 # then top to bottom, and then to swap x and y.
 _TURNS = {
     1: (False, False, False),
@@ -63,7 +63,7 @@ class Thumbnail:
     """A small picture of an image.
 
     Attributes:
-        picture: In RGB, upright, not larger than was asked for and never enlarged.
+        picture: In RGB, upright, within the size that was asked for and never enlarged.
         stored_size: Width and height in the file, in pixels, before it is turned upright.
         orientation: The EXIF orientation, 1 to 8.
     """
@@ -73,7 +73,7 @@ class Thumbnail:
     orientation: int
 
     def corners(self, bbox: Corners, unit: str) -> Corners | None:
-        """Where a box of the stored image lies in the upright picture.
+        """The place of a box of the stored image in the upright picture.
 
         Args:
             bbox: x, y, width, height.
@@ -149,23 +149,23 @@ def _reduced(image: ImageFile, content: bytes, size: tuple[int, int]) -> Thumbna
         stored_size = (height, width) if swap else (width, height)
         return Thumbnail(_as_rgb(image, size), stored_size, orientation)
     picture = _as_rgb(image, (size[1], size[0]) if swap else size)
-    for wanted, method in (
+    for is_needed, method in (
         (mirror_x, Image.Transpose.FLIP_LEFT_RIGHT),
         (mirror_y, Image.Transpose.FLIP_TOP_BOTTOM),
         (swap, Image.Transpose.TRANSPOSE),
     ):
-        if wanted:
+        if is_needed:
             picture = picture.transpose(method)
     return Thumbnail(picture, (width, height), orientation)
 
 
 def _orientation(image: Image.Image) -> int:
     try:
-        found: Any = image.getexif().get(_ORIENTATION_TAG)
+        orientation: Any = image.getexif().get(_ORIENTATION_TAG)
     # An image whose EXIF data are broken is shown all the same, as it is stored.
     except Exception:
         return 1
-    return found if found in _TURNS else 1
+    return orientation if orientation in _TURNS else 1
 
 
 def _check_effort(image: ImageFile, content: bytes, halvings: int) -> None:
@@ -186,17 +186,17 @@ def _check_effort(image: ImageFile, content: bytes, halvings: int) -> None:
 
 
 def _halvings(content: bytes, image_size: tuple[int, int], size: tuple[int, int]) -> int:
-    """How often a JPEG 2000 image can be halved by its decoder and stay larger than its picture.
+    """The number of times that a JPEG 2000 decoder can halve an image that stays large enough.
 
-    Halved three times, 16 megapixels take 0.14 seconds and a tenth of the memory, instead of 4.
+    Halved three times, 16 megapixels take 0.14 seconds instead of 4, and a tenth of the memory.
     """
     scale = max(image_size[0] / size[0], image_size[1] / size[1])
-    wanted = max(math.floor(math.log2(scale / _REDUCING_GAP)), 0) if scale > 0 else 0
+    most = max(math.floor(math.log2(scale / _REDUCING_GAP)), 0) if scale > 0 else 0
     # The file's header says how many sizes it has, in a segment after that of the image's size.
     at = content.find(b"\xff\x4f\xff\x51") + 2
     while at < len(content) and content[at : at + 2] != b"\xff\x52":
         at += 2 + int.from_bytes(content[at + 2 : at + 4])
-    return min(wanted, int.from_bytes(content[at + 9 : at + 10]))
+    return min(most, int.from_bytes(content[at + 9 : at + 10]))
 
 
 def _decode_halved(image: Any, halvings: int) -> None:
