@@ -24,6 +24,7 @@ from dagster_active_learning import (
 )
 from dagster_active_learning.definitions.metadata.labeling_candidates import CandidatePictures
 from dagster_active_learning.definitions.metadata.tables import rows_table
+from dagster_active_learning.gallery.picture_process import PictureProcess
 from dagster_active_learning.text import CELL_BYTES, shown
 
 FUNCTIONS = ["entropy", "least_confidence", "margin", "variance"]
@@ -133,10 +134,13 @@ def test_an_image_is_read_once_for_the_galleries_of_all_functions(
     write_images(tmp_path, 5)
     manifest = write_manifest(tmp_path / "m.csv", {f"image{n}": f"image{n}.png" for n in range(5)})
     read = []
+    thumbnail = PictureProcess.thumbnail
     monkeypatch.setattr(
-        gallery.contact_sheets,
-        "read_image_file",
-        lambda uri, **_: read.append(Path(uri).stem) or Path(uri).read_bytes(),
+        PictureProcess,
+        "thumbnail",
+        lambda process, uri, seconds: (
+            read.append(Path(uri).stem) or thumbnail(process, uri, seconds)
+        ),
     )
     path = write_predictions(random_class_probs(5))
     done = materialize(pool(PredictionFiles(path, "parquet"), images=manifest))
@@ -395,10 +399,10 @@ def test_metadata_that_leave_no_room_do_not_fail_a_ranking_that_is_done():
     )
     margin = ACQUISITION_FUNCTIONS["margin"]
     pictures = CandidatePictures([tile], None, margin, margin.formula, 0.5)
-    for size in (0, 80_000, 200_000):
-        assert (
-            picture(pictures.drawn({"text": "x" * size}, gallery.Thumbnails())["gallery"]).width > 0
-        )
+    with gallery.Thumbnails(gallery.ImageRoots(())) as thumbnails:
+        for size in (0, 80_000, 200_000):
+            drawn = pictures.drawn({"text": "x" * size}, thumbnails)
+            assert picture(drawn["gallery"]).width > 0
 
 
 HOSTILE = ["x", "漢", "🦊", "\x00", "\u202e", '"', "<b>"]

@@ -24,6 +24,7 @@ from dagster_active_learning.definitions.yaml_models import (
     resolve_export,
     resolve_images,
     resolve_partitions_def,
+    resolve_paths,
     resolve_predictions,
     resolve_sensor,
     resolve_text,
@@ -103,6 +104,19 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             examples=["manifest.csv", {"path": "images", "image_id": "stem"}],
         ),
     ] = None
+    image_roots: Annotated[
+        Sequence[str | PathLike[str]],
+        dg.Resolver(
+            resolve_paths,
+            model_field_type=list[str],
+            inject_before_resolve=False,
+            description=(
+                "Folders and addresses that image files are shown from, besides the folder of the "
+                "manifest or of the images: a uri of the manifest that leads elsewhere is not read."
+            ),
+            examples=[["/mnt/cameras", "s3://bucket/images"]],
+        ),
+    ] = ()
     task: Annotated[
         Task,
         dg.Resolver.default(

@@ -29,6 +29,7 @@ def active_learning_definitions(
     pool: str,
     predictions: PredictionSource,
     images: PoolImages | str | PathLike[str] | None = None,
+    image_roots: Sequence[str | PathLike[str]] = (),
     task: Task = "classification",
     acquisition_functions: Sequence[str] | None = None,
     limit: int = 1000,
@@ -64,6 +65,8 @@ def active_learning_definitions(
         images: The pool's manifest, a path or ``PoolImages``: which images there are, and which of
             them are labeled and so never candidates. Predictions for other images go to
             quarantine. Without it the images are those that have predictions.
+        image_roots: Folders and addresses that image files are shown from, besides the folder of
+            the manifest or of the images: a uri of the manifest that leads elsewhere is not read.
         task: ``"classification"``, ``"detection"`` or ``"segmentation"``: whether a prediction is
             about an image or about one object in it.
         acquisition_functions: Names of the functions to rank by; by default all that the task has.
@@ -122,6 +125,7 @@ def active_learning_definitions(
         name=pool,
         predictions=predictions,
         images=images,
+        image_roots=image_roots,
         task=task,
         acquisition_functions=acquisition_functions,
         limit=limit,

@@ -24,6 +24,7 @@ from dagster_active_learning.definitions.partitions import check_partitions_def
 from dagster_active_learning.definitions.sensors import PredictionFileSensor, check_sensor
 from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
 from dagster_active_learning.errors import SettingError
+from dagster_active_learning.gallery.image_roots import ImageRoots
 from dagster_active_learning.rules import (
     Aggregation,
     ImagesWithoutPredictions,
@@ -95,6 +96,7 @@ class Pool:
     name: str
     predictions: PredictionSource
     images: PoolImages | str | PathLike[str] | None = None
+    image_roots: Sequence[str | PathLike[str]] = ()
     task: Task = "classification"
     acquisition_functions: Sequence[str] | None = None
     limit: int = 1000
@@ -144,7 +146,7 @@ class Pool:
         check_schedule(self.schedule, self.partitions_def)
         _check_group_name(self.group_name)
         # Checked where they are made, and used as they are then.
-        _ = self.manifest, self.rules, self.functions, self.candidate_files
+        _ = self.manifest, self.rules, self.functions, self.candidate_files, self.picture_roots
 
     @property
     def partitioned(self) -> bool:
@@ -189,6 +191,16 @@ class Pool:
         if not isinstance(images, (PoolImages, str, PathLike, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise SettingError("images", f"images is {images!r}, expected a path or PoolImages")
         return PoolImages(images) if isinstance(images, (str, PathLike)) else images
+
+    @cached_property
+    def picture_roots(self) -> ImageRoots:
+        """The places that image files are read from, to be shown."""
+        try:
+            if self.manifest is None:
+                return ImageRoots(self.image_roots)
+            return ImageRoots.of_manifest(self.manifest.path, self.image_roots)
+        except (ValueError, TypeError) as error:
+            raise SettingError("image_roots", f"image_roots: {error}") from error
 
     @cached_property
     def candidate_files(self) -> CandidateFiles | None:

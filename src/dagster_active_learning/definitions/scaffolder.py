@@ -32,6 +32,7 @@ attributes:
 
   # Which images there are, and which of them are labeled and so never candidates.
   # images: manifest.csv
+  # image_roots: [/mnt/cameras]       # images that are shown and lie elsewhere than the manifest
 
   # task: detection                   # classification by default; or segmentation
   # acquisition_functions: [entropy, margin]

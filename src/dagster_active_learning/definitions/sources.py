@@ -57,9 +57,7 @@ class PredictionSource(ABC):
         upstream: The asset whose value is the predictions, if it is one.
     """
 
-    def __init__(
-        self, model: str | None = None, deps: Iterable[CoercibleToAssetDep] = ()
-    ) -> None:
+    def __init__(self, model: str | None = None, deps: Iterable[CoercibleToAssetDep] = ()) -> None:
         self.model = model
         self.deps: Sequence[CoercibleToAssetDep] = tuple(deps)
         self.upstream: dg.AssetKey | None = None

@@ -323,6 +323,11 @@ def resolve_partitions_def(
     return core_models.resolve_partitions_def(context, model)
 
 
+def resolve_paths(context: dg.ResolutionContext, model: Any) -> list[str]:
+    """Paths as the YAML file's folder sees them, and addresses as they are."""
+    return [_path(context, path) for path in resolve_text(context, model)]
+
+
 def resolve_export(context: dg.ResolutionContext, model: Any) -> Any:
     """The files of candidates, as the YAML file's folder sees them."""
     if isinstance(model, dict):

@@ -1,7 +1,21 @@
-"""Pictures for the UI: what the candidates look like, and where their scores lie among all."""
+"""Pictures for the UI: the candidates as images, and their scores among those of all images.
 
-from dagster_active_learning.gallery.contact_sheets import Thumbnails, contact_sheet
+The process that decodes image files imports this package too: it stays light.
+"""
+
+from dagster_active_learning.gallery.contact_sheets import contact_sheet
 from dagster_active_learning.gallery.histogram import score_histogram
+from dagster_active_learning.gallery.image_roots import ImageRoots
+from dagster_active_learning.gallery.objects import MAX_OBJECTS
+from dagster_active_learning.gallery.pictures import Thumbnails
 from dagster_active_learning.gallery.tiles import Box, Tile
 
-__all__ = ["Box", "Thumbnails", "Tile", "contact_sheet", "score_histogram"]
+__all__ = [
+    "MAX_OBJECTS",
+    "Box",
+    "ImageRoots",
+    "Thumbnails",
+    "Tile",
+    "contact_sheet",
+    "score_histogram",
+]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
-from dagster_active_learning.gallery.image_files import NotShownError, read_image_file
+from dagster_active_learning.gallery.pictures import Thumbnails
 from dagster_active_learning.gallery.sheet import Layout, draw_sheet
-from dagster_active_learning.gallery.thumbnails import Thumbnail, make_thumbnail
 from dagster_active_learning.gallery.tiles import Tile
 
 MIN_BYTES = 12_000
@@ -15,13 +13,10 @@ MIN_BYTES = 12_000
 
 MAX_TILES = 60
 
-READ_SECONDS = 60.0
-"""How long the image files of a prediction set's sheets may take to read, together."""
-
-# Tiles in a row, colors for all pictures, and the least share of the first one's bytes that this
-# takes. Images that are too large get fewer colors first, then less room, and then some are left
-# out. Few pixels save more than few colors: 24 photos take 183 KB at first, 141 KB in 48 colors,
-# 81 KB in 8 columns, 52 KB in 10 and 38 KB in 12.
+# Tiles per row, colors for all pictures, and the least share of the first sheet's bytes that such a
+# sheet takes. Pictures that are too large get fewer colors first, then less room, and then some are
+# left out. Few pixels save more than few colors: 24 photos take 183 KB at first, 141 KB in 48
+# colors, 81 KB in 8 columns, 52 KB in 10 and 38 KB in 12.
 _STEPS = (
     (6, 128, 1.0),
     (6, 48, 0.7),
@@ -30,28 +25,6 @@ _STEPS = (
     (12, 32, 0.16),
     (12, 16, 0.0),
 )
-_LARGEST = Layout(6).stage
-
-
-class Thumbnails:
-    """The pictures of image files, each read and decoded once for all the sheets that it is on."""
-
-    def __init__(self) -> None:
-        self._until = time.monotonic() + READ_SECONDS
-        self._made: dict[str | None, Thumbnail | str] = {}
-
-    def of(self, uri: str | None) -> Thumbnail | str:
-        """The picture in a file, or the reason why there is none."""
-        if uri not in self._made:
-            self._made[uri] = self._make(uri)
-        return self._made[uri]
-
-    def _make(self, uri: str | None) -> Thumbnail | str:
-        try:
-            content = read_image_file(uri, seconds=max(self._until - time.monotonic(), 0.0))
-            return make_thumbnail(content, _LARGEST)
-        except NotShownError as error:
-            return str(error)
 
 
 def contact_sheet(tiles: Sequence[Tile], thumbnails: Thumbnails, *, max_bytes: int) -> bytes:
@@ -63,10 +36,9 @@ def contact_sheet(tiles: Sequence[Tile], thumbnails: Thumbnails, *, max_bytes: i
 
     Args:
         tiles: The images, first rank first. Those after the first ``MAX_TILES`` are not read.
-        thumbnails: Where the pictures are from; with the same ones for several sheets, an image
-            that is on all of them is read once.
-        max_bytes: What the PNG may have at the most. For this the pictures get fewer colors, then
-            less room, and then the last tiles are left out, which the sheet says.
+        thumbnails: The pictures. Sheets that share them read each image once.
+        max_bytes: The most bytes that the PNG may have. Pictures that are too large get fewer
+            colors, then less room, and then the last tiles are left out, which the sheet says.
 
     Raises:
         ValueError: If ``max_bytes`` is below ``MIN_BYTES``.
@@ -77,7 +49,7 @@ def contact_sheet(tiles: Sequence[Tile], thumbnails: Thumbnails, *, max_bytes: i
 
     content, first_bytes = b"", 0
     for columns, colors, share in _STEPS:
-        # What would be too large is not drawn, which takes 30 ms.
+        # A sheet that would be too large is not drawn: drawing takes 30 ms.
         if first_bytes * share <= max_bytes:
             content = draw_sheet(tiles, pictures, Layout(columns), colors)
             first_bytes = first_bytes or len(content)

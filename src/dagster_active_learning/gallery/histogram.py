@@ -1,29 +1,30 @@
-"""Where the candidates' scores lie among the scores of all images."""
+"""The candidates' scores among the scores of all images."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from dagster_active_learning.gallery.png import encode_png, frequent_colors
 from dagster_active_learning.gallery.text import load_font, number_text, shorten
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from matplotlib.axes import Axes
 
-MIN_BYTES = 12_000
-"""A histogram takes less in its fewest colors."""
+    _Floats = npt.NDArray[np.float64]
 
-_Floats = npt.NDArray[np.float64]
+MIN_BYTES = 12_000
+"""The size of a histogram in its fewest colors is below this."""
 
 _SIZE = (10.0, 3.0)
 _PIXELS_PER_INCH = 100
 _WORDS_WIDTH = 850
-# Where the plot is, left, bottom, width and height as shares, and the words beside it: for counts
-# up to 100,000,000. That matplotlib finds room for them takes as long as all the rest, 40 ms.
+# The place of the plot, left, bottom, width and height as shares, and of the words next to it, for
+# counts up to 100,000,000. If matplotlib looks for places itself, that takes as long as all the
+# rest, 40 ms.
 _PLOT = (0.11, 0.175, 0.875, 0.725)
 _SCORE_LABEL = (0.5, 0.08)
 _COUNT_LABEL = (0.024, 0.535)
@@ -39,7 +40,7 @@ _CUT_BIN = "#eba776"
 _CUT = "#a34700"
 _SHADE = "#fcebdf"
 
-# The plot is about 200 pixels high: beside a bar so many times as high, another is not seen.
+# The plot is about 200 pixels high: next to a bar 200 times as high, a bar is not seen.
 _SEEN_ON_LINEAR_SCALE = 200
 
 
@@ -53,25 +54,27 @@ def score_histogram(
     score_label: str,
     max_bytes: int,
 ) -> bytes:
-    """Draw how many images have which score, as a PNG 1000 pixels wide on a light ground.
+    """Draw the number of images per score as a PNG 1000 pixels wide on a light ground.
 
-    The score at the cut, the one of the last candidate, has a line; the candidates' side is
-    shaded, and the bin that the cut is in has a color between. Counts have a logarithmic scale if
-    the lowest bar could not be seen beside the highest.
+    The score at the cut, that of the last candidate, has a line. The candidates' side is shaded,
+    and the bin that the cut is in has a color between. Counts have a logarithmic scale if the
+    lowest bar could not be seen next to the highest.
 
     Args:
-        counts: How many images are in each bin, shape (n_bins,), as from ``numpy.histogram``.
+        counts: The number of images in each bin, shape (n_bins,), as from ``numpy.histogram``.
         edges: The bins' edges, rising, shape (n_bins + 1,), in the unit of the score.
         cut: The score of the last candidate; None if there is no candidate with a score.
-        label_first: Which end of the scale is labeled first, so on which side candidates are.
-        title: What stands above.
-        score_label: What the score is, and its unit.
-        max_bytes: What the PNG may have at the most; for this it gets fewer colors.
+        label_first: The end of the scale that is labeled first, so the side of the candidates.
+        title: The words above the plot.
+        score_label: The score's formula, and its unit.
+        max_bytes: The most bytes that the PNG may have. One that is too large gets fewer colors.
 
     Raises:
-        ValueError: If counts, edges or the cut are not as said, or ``max_bytes`` is below
+        ValueError: If counts, edges or the cut are not of this kind, or ``max_bytes`` is below
             ``MIN_BYTES``.
     """
+    import numpy as np
+
     if max_bytes < MIN_BYTES:
         raise ValueError(f"max_bytes is {max_bytes}, expected at least {MIN_BYTES}")
     heights, bounds = _checked(counts, edges)
@@ -88,6 +91,8 @@ def score_histogram(
 
 
 def _checked(counts: npt.ArrayLike, edges: npt.ArrayLike) -> tuple[_Floats, _Floats]:
+    import numpy as np
+
     heights, bounds = np.asarray(counts, np.float64), np.asarray(edges, np.float64)
     if heights.ndim != 1 or not heights.size or bounds.shape != (heights.size + 1,):
         raise ValueError(
@@ -109,6 +114,8 @@ def _plot(
     title: str,
     score_label: str,
 ) -> Image.Image:
+    import numpy as np
+
     # Heavy, and without pyplot, which keeps figures in global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -134,10 +141,10 @@ def _plot(
 def _draw_scales(axes: Axes, heights: _Floats) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    seen = heights[heights > 0]
-    if seen.size and seen.max() > _SEEN_ON_LINEAR_SCALE * seen.min():
+    bars = heights[heights > 0]
+    if bars.size and bars.max() > _SEEN_ON_LINEAR_SCALE * bars.min():
         axes.set_yscale("log")
-        axes.set_ylim(seen.min() / 2, seen.max() * 4)
+        axes.set_ylim(bars.min() / 2, bars.max() * 4)
         axes.set_ylabel("images (log scale)", color=_MUTED, fontsize=9)
         axes.yaxis.minorticks_off()
     else:
@@ -156,6 +163,8 @@ def _draw_scales(axes: Axes, heights: _Floats) -> None:
 def _draw_bars(
     axes: Axes, heights: _Floats, bounds: _Floats, cut: float | None, label_first: str
 ) -> None:
+    import numpy as np
+
     margin = (bounds[-1] - bounds[0]) * 0.02
     left, right = bounds[0] - margin, bounds[-1] + margin
     inside, partly = _candidate_bins(bounds, cut, label_first)
@@ -190,6 +199,8 @@ def _candidate_bins(
     bounds: _Floats, cut: float | None, label_first: str
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Bins wholly on the candidates' side of the cut, and the bin that the cut is in."""
+    import numpy as np
+
     lower, upper = bounds[:-1], bounds[1:].copy()
     if cut is None:
         return np.zeros(lower.size, np.bool_), np.zeros(lower.size, np.bool_)

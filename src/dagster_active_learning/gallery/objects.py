@@ -1,4 +1,4 @@
-"""Objects in an image: their boxes, and where there is room their class and score."""
+"""The objects in an image: their boxes, and where there is room their class and score."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dagster_active_learning.gallery.thumbnails import Corners, Thumbnail
 from dagster_active_learning.gallery.tiles import Box, Tile
 
 MAX_OBJECTS = 100
-"""So many are drawn in an image; more would hide it."""
+"""The most that are drawn in an image: more would hide it."""
 
 # Told apart by people who do not see all colors (Okabe and Ito), and easy to see on photos.
 OBJECT_COLORS = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0))
@@ -21,7 +21,7 @@ OBJECT_INK = (255, 255, 255)
 _LINE_WIDTH = 2
 _TAG_HEIGHT = 13
 _TAG_PADDING = 3
-# So much wider than its box a text may be: more would look as if it were another's.
+# A text may be this much wider than its box: more would look as if it were another's.
 _TAG_BEYOND = 14
 _COUNT_COLOR = (28, 33, 40)
 
@@ -36,26 +36,27 @@ def draw_objects(
     """Draw the boxes of a tile, large ones first, so that small ones in them are seen.
 
     Args:
-        draw: What the tile is drawn on.
-        tile: Whose boxes.
-        thumbnail: Its picture.
-        place: Left, top, width and height of the picture in it.
+        draw: The ground of the tile.
+        tile: The image with its boxes.
+        thumbnail: The image's picture.
+        place: Left, top, width and height of the picture in the tile.
         class_colors: The color of each class.
     """
-    found: list[tuple[Box, Corners]] = []
+    objects: list[tuple[Box, Corners]] = []
     for box in tile.boxes[:MAX_OBJECTS]:
         corners = thumbnail.corners(box.bbox, tile.bbox_unit)
         if corners is not None:
-            found.append((box, _in_tile(corners, place)))
-    for box, corners in sorted(found, key=lambda one: -_area(one[1])):
+            objects.append((box, _in_tile(corners, place)))
+    for box, corners in sorted(objects, key=lambda drawn: -_area(drawn[1])):
         draw.rectangle(corners, outline=class_colors[box.label], width=_LINE_WIDTH)
     tags: list[Corners] = []
     left, top, width, height = place
-    if len(tile.boxes) > MAX_OBJECTS:
-        count = f"{MAX_OBJECTS} of {len(tile.boxes):,} objects"
-        bottom = (left, top + height, left + width, top + height)
+    object_count = max(tile.object_count, len(tile.boxes))
+    if object_count > MAX_OBJECTS:
+        count = f"{MAX_OBJECTS} of {object_count:,} objects"
+        bottom = (left, top + height - 1, left + width, top + height - 1)
         _draw_tag(draw, count, bottom, place, _COUNT_COLOR, tags)
-    for box, corners in found:
+    for box, corners in objects:
         color = class_colors[box.label]
         score = None if box.score is None else f"{box.score:.2f}"
         text = " ".join(part for part in (box.label, score) if part is not None)
@@ -72,7 +73,7 @@ def _draw_tag(
     color: Color,
     tags: list[Corners],
 ) -> bool:
-    """Text above a box, below it or, if it is large, in it: if there it hides no text before it."""
+    """Write above a box, below it or, if it is large, in it, where that hides no earlier text."""
     font = load_font(9)
     text = literal(text)
     width = font.getlength(text) + 2 * _TAG_PADDING

@@ -1,4 +1,4 @@
-"""PNG with few colors: a fraction of the bytes of one with all of them."""
+"""PNG with few colors: a fraction of the bytes that all colors take."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SAMPLED_PIXELS = 8_000
 
 
 def main_colors(pictures: Sequence[Image.Image], count: int) -> list[Color]:
-    """At most ``count`` colors that RGB pictures are drawn well with, one as well as another."""
-    found: Any = [picture.getcolors(count) for picture in pictures]
-    if None not in found:
-        exact = dict.fromkeys(color for colors in found for _, color in colors)
+    """At most ``count`` colors that draw all of some RGB pictures well."""
+    colors_of: Any = [picture.getcolors(count) for picture in pictures]
+    if None not in colors_of:
+        exact = dict.fromkeys(color for colors in colors_of for _, color in colors)
         if len(exact) <= count:
             return list(exact)
     # Of all pixels of 24 photos Pillow finds no better colors, in 100 to 200 ms instead of 5.
@@ -31,9 +31,9 @@ def main_colors(pictures: Sequence[Image.Image], count: int) -> list[Color]:
 
 
 def frequent_colors(picture: Image.Image, count: int) -> list[Color]:
-    """The ``count`` colors that most of a drawing has; those at the edges of letters are rare."""
-    found: Any = picture.getcolors(picture.width * picture.height)
-    return [color for _, color in sorted(found, reverse=True)[:count]]
+    """The ``count`` most frequent colors of a drawing; those at the edges of letters are rare."""
+    colors: Any = picture.getcolors(picture.width * picture.height)
+    return [color for _, color in sorted(colors, reverse=True)[:count]]
 
 
 def encode_png(picture: Image.Image, colors: Sequence[Color]) -> bytes:

@@ -1,4 +1,4 @@
-"""A sheet of tiles, drawn: where things are on it, and what they look like."""
+"""The drawing of a sheet of tiles: the places of things on it, and their looks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from dagster_active_learning.gallery.objects import OBJECT_COLORS, OBJECT_INK, draw_objects
+from dagster_active_learning.gallery.objects import (
+    MAX_OBJECTS,
+    OBJECT_COLORS,
+    OBJECT_INK,
+    draw_objects,
+)
 from dagster_active_learning.gallery.png import Color, encode_png, main_colors
 from dagster_active_learning.gallery.text import load_font, number_text, shorten, wrap
 from dagster_active_learning.gallery.thumbnails import Thumbnail
@@ -44,7 +49,7 @@ _SHADES = 4
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are on a sheet with so many tiles in a row."""
+    """The places of things on a sheet with ``columns`` tiles per row."""
 
     columns: int
 
@@ -60,7 +65,7 @@ class Layout:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether there is too little room to write class and id beside something else."""
+        """True where class and id need a line each."""
         return self.columns > _WIDE_COLUMNS
 
     @property
@@ -77,7 +82,7 @@ class Layout:
         )
 
     def sheet_size(self, count: int) -> tuple[int, int]:
-        """Width and height of a sheet with so many tiles; it is two wide at the least."""
+        """Width and height of a sheet of ``count`` tiles, with room for two at least."""
         in_row = min(max(count, 2), self.columns)
         rows = math.ceil(count / self.columns)
         return (
@@ -92,11 +97,11 @@ def draw_sheet(
     """Draw tiles as a PNG.
 
     Args:
-        tiles: All tiles there are.
-        pictures: Of the first of them, the picture or the reason why there is none. The other
-            tiles are left out, and a line below says so.
-        layout: Where things are.
-        colors: How many colors all pictures have together.
+        tiles: All tiles.
+        pictures: For each of the first tiles, its picture or the reason why there is none. The
+            other tiles are left out, and a line below says so.
+        layout: The places of things.
+        colors: The number of colors that all pictures have together.
     """
     shown = tiles[: len(pictures)]
     class_colors = _class_colors(shown)
@@ -140,13 +145,13 @@ def _note(shown: int, count: int) -> str:
 
 
 def _class_colors(tiles: Sequence[Tile]) -> dict[str | None, Color]:
-    """Each class has its color on the whole sheet; with many classes some share one."""
-    labels = dict.fromkeys(box.label for tile in tiles for box in tile.boxes)
+    """The color of each class on the whole sheet; with many classes some share a color."""
+    labels = dict.fromkeys(box.label for tile in tiles for box in tile.boxes[:MAX_OBJECTS])
     return {label: OBJECT_COLORS[place % len(OBJECT_COLORS)] for place, label in enumerate(labels)}
 
 
 def _fit(picture: Image.Image, stage: tuple[int, int]) -> Image.Image:
-    """As large as there is room for; what has few pixels keeps them sharp."""
+    """A picture as large as its room; one with few pixels keeps them sharp."""
     scale = min(stage[0] / picture.width, stage[1] / picture.height)
     # Reduced with a sharper filter, photos take up to a tenth more bytes.
     method = Image.Resampling.BILINEAR if scale < 1 else Image.Resampling.LANCZOS
@@ -169,7 +174,7 @@ def _draw_reason(draw: ImageDraw.ImageDraw, reason: str, stage: tuple[int, int])
 def _draw_caption(
     draw: ImageDraw.ImageDraw, tile: Tile, at: tuple[int, int], layout: Layout
 ) -> None:
-    """Rank and class, below score and id; in a narrow tile rank and score, class, id."""
+    """Write rank and class, below score and id; in a narrow tile rank and score, class, id."""
     left, top = at
     width = layout.tile_width - 2 * _PADDING
     right = left + width
@@ -202,7 +207,7 @@ def _draw_class(
 
 
 def _own_colors() -> list[Color]:
-    """What is drawn beside the pictures keeps its colors, however few the pictures have."""
+    """Colors of all that is no picture, which it keeps however few the pictures have."""
     shades = [_shade(ground, ink, step) for ground, ink in _INKS for step in range(_SHADES + 1)]
     return list(dict.fromkeys([_BORDER, *shades]))
 

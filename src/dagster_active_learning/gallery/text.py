@@ -1,4 +1,4 @@
-"""Text in a picture: as it is, on one line, and not wider than there is room for."""
+"""Text in a picture: as it is, on one line, and not wider than its room."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from PIL import ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -21,8 +20,10 @@ _LONGEST = 200
 def load_font(size: int, *, bold: bool = False) -> Font:
     """The font of the plots, which comes with matplotlib and has Latin, Greek, Cyrillic and more.
 
-    Where a distribution has taken it out, the one in Pillow, which has ASCII.
+    Where a distribution has taken it out, the font in Pillow, which has ASCII.
     """
+    import matplotlib
+
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     try:
         return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)
@@ -31,7 +32,7 @@ def load_font(size: int, *, bold: bool = False) -> Font:
 
 
 def literal(text: str) -> str:
-    r"""Text that shows what is in it: no line breaks, nothing invisible, nothing that turns it.
+    r"""Text that shows all that is in it: no line breaks, nothing invisible, nothing that turns it.
 
     Control characters, marks that stack up and characters the font does not have are written as
     in a Python string, ``\n`` or ``\u4eba``. Of long text the middle is left out.
@@ -52,9 +53,9 @@ def number_text(value: float) -> str:
 
 
 def shorten(text: str, font: Font, width: float, *, middle: bool = False) -> str:
-    """The text as ``literal`` gives it, with … for what does not fit.
+    """The text as ``literal`` gives it, with … for the part that does not fit.
 
-    Left out is the end or the middle: what tells file names apart is mostly near the end.
+    That is the end or the middle: file names mostly differ near the end.
     """
     text = literal(text)
     if font.getlength(text) <= width:
@@ -71,7 +72,7 @@ def shorten(text: str, font: Font, width: float, *, middle: bool = False) -> str
 
 
 def wrap(text: str, font: Font, width: float, lines: int) -> list[str]:
-    """The text as ``literal`` gives it, on so many lines at the most, shortened if need be."""
+    """The text as ``literal`` gives it, on at most ``lines`` lines, shortened if need be."""
     wrapped: list[str] = []
     words = literal(text).split()
     while words and len(wrapped) < lines - 1:

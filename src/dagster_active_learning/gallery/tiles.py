@@ -1,8 +1,8 @@
-"""What a contact sheet is told about an image."""
+"""The images of a contact sheet."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -23,24 +23,26 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """An image with what is written under it and drawn on it.
+    """An image with the words under it and the boxes on it.
 
     Attributes:
         rank: Place in the queue, from 1.
         image_id: The image's id.
-        uri: Where the image file is: a path (a relative one starts at the working directory), a
-            file:// URI, or a URI of any file system that fsspec knows.
+        uri: The place of the image file: a path (a relative one starts at the working directory),
+            a file:// URI, or a URI of any file system that fsspec knows. It may hold secrets.
         score: The image's score in the acquisition function's own unit.
         predicted_class: The class the model gives the image.
-        boxes: The objects in it.
-        bbox_unit: What boxes are measured in: pixels, or relative to the image's width and height;
-            both of the image as it is stored, before it is turned as its EXIF orientation says.
+        boxes: The objects in it; the first ``MAX_OBJECTS`` are drawn, the others need not be given.
+        object_count: The number of all its objects, where not all are given.
+        bbox_unit: The unit of boxes: pixels, or shares of the image's width and height. Both are
+            those of the image as it is stored, before it is turned as its EXIF orientation says.
     """
 
     rank: int
     image_id: str
-    uri: str | None
+    uri: str | None = field(repr=False)
     score: float | None = None
     predicted_class: str | None = None
     boxes: tuple[Box, ...] = ()
+    object_count: int = 0
     bbox_unit: Literal["pixel", "relative"] = "pixel"

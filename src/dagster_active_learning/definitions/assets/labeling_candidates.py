@@ -106,11 +106,11 @@ def _materialize(pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext
                 # Stored already, with or without pictures.
                 for function, report in reports[name].items():
                     done[specs.key(TABLE, function)][name] = report.without_pictures()
-        for name, of_set in reports.items():
-            # Of one set the functions have many images in common: each file is decoded once.
-            thumbnails = Thumbnails()
-            for function, report in of_set.items():
-                done[specs.key(TABLE, function)][name] = report.with_pictures(thumbnails)
+        # Functions and sets have many images in common: each file is decoded once.
+        with Thumbnails(pool.picture_roots) as thumbnails:
+            for name, of_set in reports.items():
+                for function, report in of_set.items():
+                    done[specs.key(TABLE, function)][name] = report.with_pictures(thumbnails)
     yield from materialized(context, done)
 
 

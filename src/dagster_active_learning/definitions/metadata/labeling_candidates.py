@@ -309,6 +309,7 @@ class CandidateMetadata:
             score=row["score"],
             predicted_class=row["predicted_class"],
             boxes=() if predictions is None else _boxes(predictions, stored.class_names),
+            object_count=0 if predictions is None else predictions["bbox"].count(),
             bbox_unit=bbox_unit,
         )
 
@@ -323,10 +324,11 @@ def _located(uri: str | None, manifest: Path | None) -> str | None:
 def _boxes(predictions: pl.DataFrame, class_names: Sequence[str]) -> tuple[Box, ...]:
     import polars as pl
 
-    from dagster_active_learning.gallery import Box
+    from dagster_active_learning.gallery import MAX_OBJECTS, Box
 
     class_probs = pl.col("class_probs")
-    objects = predictions.filter(pl.col("bbox").is_not_null()).select(
+    drawn = predictions.filter(pl.col("bbox").is_not_null()).head(MAX_OBJECTS)
+    objects = drawn.select(
         "bbox",
         "category",
         class_index=class_probs.list.arg_max(),
