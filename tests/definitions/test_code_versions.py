@@ -73,6 +73,7 @@ CASES = {
     "labeled images": ({"images": manifest(labeled=["1"])}, {IMAGES}),
     "a file of labeled images": ({"images": manifest(labeled="labeled.txt")}, {IMAGES}),
     "deps of the manifest": ({"images": manifest(deps=["export"])}, set()),
+    "image_roots": ({"image_roots": ["s3://bucket/images"]}, set()),
     # How it is scored and ranked.
     "task": ({"task": "segmentation"}, ALL_BUT_IMAGES),
     "inputs": ({"inputs": "logits"}, ALL_BUT_IMAGES),

@@ -24,7 +24,6 @@ from dagster_active_learning.definitions.partitions import check_partitions_def
 from dagster_active_learning.definitions.sensors import PredictionFileSensor, check_sensor
 from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
 from dagster_active_learning.errors import SettingError
-from dagster_active_learning.gallery.image_roots import ImageRoots
 from dagster_active_learning.rules import (
     Aggregation,
     ImagesWithoutPredictions,
@@ -42,6 +41,7 @@ from dagster_active_learning.rules import (
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from dagster_active_learning.gallery import ImageRoots
     from dagster_active_learning.store.pool_store import PoolStore
 
 RESOURCE = "duckdb"
@@ -146,7 +146,9 @@ class Pool:
         check_schedule(self.schedule, self.partitions_def)
         _check_group_name(self.group_name)
         # Checked where they are made, and used as they are then.
-        _ = self.manifest, self.rules, self.functions, self.candidate_files, self.picture_roots
+        _ = self.manifest, self.rules, self.functions, self.candidate_files
+        if self.image_roots:
+            _ = self.picture_roots
 
     @property
     def partitioned(self) -> bool:
@@ -195,6 +197,9 @@ class Pool:
     @cached_property
     def picture_roots(self) -> ImageRoots:
         """The places that image files are read from, to be shown."""
+        # Loads Pillow, which a pool without image_roots needs only for its pictures.
+        from dagster_active_learning.gallery import ImageRoots
+
         try:
             if self.manifest is None:
                 return ImageRoots(self.image_roots)
