@@ -16,6 +16,7 @@ from dagster_active_learning import (
 from dagster_active_learning.acquisition.schemas import image_score_schema
 from dagster_active_learning.explanation.phrase import candidate_reason
 from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.pool_store import quoted
 
 ROWS = [[0.25, 0.25, 0.5], [0.75, 0.125, 0.125], [0.0, 0.0, 1.0], [0.5, 0.5, 0.0]]
 IMPURITY = [0.625, 0.40625, 0.0, 0.5]
@@ -47,11 +48,13 @@ def test_a_polars_expression(toy_function):
         column.gini_impurity  # noqa: B018
 
 
-def test_a_duckdb_function(toy_function):
+@pytest.mark.parametrize("name", ["gini_impurity", "select", 'a "quoted" name', "Größe {0}"])
+def test_a_duckdb_function(toy_function, monkeypatch, name):
+    monkeypatch.setitem(ACQUISITION_FUNCTIONS, name, replace(toy_function, name=name))
     with duckdb.connect() as connection:
         register_functions(connection)
         connection.register("rows", PREDICTIONS)
-        query = f"SELECT {toy_function.name}(class_probs) FROM rows"
+        query = f"SELECT {quoted(name)}(class_probs) FROM rows"
         assert [score for (score,) in connection.execute(query).fetchall()] == IMPURITY
 
 

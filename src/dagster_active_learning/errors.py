@@ -1,4 +1,4 @@
-"""What this package raises when an input or the state of a pool is not what was expected."""
+"""Errors of this package: an input, a setting or the state of a pool is not what was expected."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ ImagesWithoutPredictions = Literal["last", "first", "exclude"]
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """How predictions are read, scored and ranked.
+    """Declarations of how predictions are read, scored and ranked.
 
     Attributes:
         task: ``"classification"``: a prediction is about a whole image. ``"detection"`` and
@@ -34,7 +34,7 @@ class Rules:
         in_manifest: Whether only images of the pool's manifest count.
 
     Raises:
-        SettingError: If one has a value that it cannot have.
+        SettingError: If a rule has a value that it cannot have.
     """
 
     task: Task = "classification"
@@ -60,7 +60,7 @@ class Rules:
 
     @property
     def objects(self) -> bool:
-        """Whether a prediction is one object in an image."""
+        """True if a prediction is one object in an image."""
         return self.task != "classification"
 
 

@@ -41,8 +41,8 @@ def batch_of(rules, n_predictions=60, *, ids=None, value_type=None):
         rows = random.dirichlet(np.full(4, 0.5), n_predictions)
     lists, scores = rows.tolist(), random.random(n_predictions).tolist()
     if rules.objects:
-        lists = [None if row % 3 == 1 else one for row, one in enumerate(lists)]
-        scores = [None if row % 3 == 2 else one for row, one in enumerate(scores)]
+        lists = [None if row % 3 == 1 else values for row, values in enumerate(lists)]
+        scores = [None if row % 3 == 2 else score for row, score in enumerate(scores)]
     ids = ids or [f"image{number}" for number in random.integers(0, 12, n_predictions)]
     schema = prediction_batch_schema(value_type or pa.float64())
     return pa.record_batch([pa.array(ids), lists, scores], schema=schema)
@@ -71,11 +71,11 @@ def reference_scores(batch, rules):
     return scores
 
 
-def assert_scores(found, batch, rules):
+def assert_scores(images, batch, rules):
     ids = batch.column("image_id").to_pylist()
     expected = reference_scores(batch, rules)
-    assert found.schema == image_score_schema()
-    for row in found.to_pylist():
+    assert images.schema == image_score_schema()
+    for row in images.to_pylist():
         members = [place for place, image_id in enumerate(ids) if image_id == row["image_id"]]
         assert row["prediction_count"] == len(members)
         for name in ROW_SCORES:
@@ -89,10 +89,10 @@ def assert_scores(found, batch, rules):
 @pytest.mark.parametrize("rules", [*CLASSIFICATION, *DETECTION], ids=str)
 def test_images_anywhere_in_a_batch(rules):
     batch = batch_of(rules)
-    found = score_batch(batch, rules)
-    assert_scores(found, batch, rules)
+    images = score_batch(batch, rules)
+    assert_scores(images, batch, rules)
     ids = batch.column("image_id").to_pylist()
-    assert found.column("image_id").to_pylist() == list(dict.fromkeys(ids))
+    assert images.column("image_id").to_pylist() == list(dict.fromkeys(ids))
 
 
 @pytest.mark.parametrize("rules", [*CLASSIFICATION, *DETECTION], ids=str)
@@ -102,8 +102,8 @@ def test_images_across_the_ends_of_batches_have_the_same_bits(rules, batch_rows)
     whole = batch_of(rules, ids=ids)
     parts = [whole.slice(start, batch_rows) for start in range(0, 60, batch_rows)]
     scored = (score_predictions(part, rules) for part in [whole[:0], *parts, whole[:0]])
-    found = pa.Table.from_batches(list(adjacent_images(scored, rules)))
-    assert found.combine_chunks().to_batches() == [score_batch(whole, rules)]
+    images = pa.Table.from_batches(list(adjacent_images(scored, rules)))
+    assert images.combine_chunks().to_batches() == [score_batch(whole, rules)]
 
 
 @pytest.mark.parametrize("rules", [*CLASSIFICATION, *DETECTION], ids=str)
@@ -123,8 +123,8 @@ def test_many_predictions_of_an_image_beyond_the_cache():
     rules = Rules()
     batch = batch_of(rules, 70_000, ids=["a", "b"] * 35_000, value_type=pa.float32())
     margins = prediction_scores(batch.column("class_probs").to_pylist())["margin"]
-    found = score_batch(batch, rules).column("margin").to_pylist()
-    assert found == pytest.approx([margins[::2].mean(), margins[1::2].mean()], abs=1e-6)
+    scores = score_batch(batch, rules).column("margin").to_pylist()
+    assert scores == pytest.approx([margins[::2].mean(), margins[1::2].mean()], abs=1e-6)
 
 
 INVALID = {

@@ -210,8 +210,8 @@ def test_a_row_is_judged_alike_beside_any_other():
     class_probs = np.tile(np.float32([0.1, 0.9]), (40, 1))
     alone = check_class_probs(class_probs, sum_tolerance=1e-8)
     class_probs[20] = [0.5, 0.6]
-    beside = check_class_probs(class_probs, sum_tolerance=1e-8)
-    assert same_bits(np.delete(beside, 20), np.delete(alone, 20))
+    among_others = check_class_probs(class_probs, sum_tolerance=1e-8)
+    assert same_bits(np.delete(among_others, 20), np.delete(alone, 20))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

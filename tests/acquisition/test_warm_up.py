@@ -14,7 +14,7 @@ from reference import ROW_SCORES, prediction_scores
 
 WARM_UP = "from dagster_active_learning import warm_up; warm_up()"
 
-# Everything that runs a kernel, and then how often one was found compiled and how often it was not.
+# Everything that runs a kernel, and then how often a kernel was there compiled and how often it was not.
 USE_ALL = """
 import numpy as np
 from dagster_active_learning import score_images
@@ -30,9 +30,9 @@ for dtype in (np.float32, np.float64):
         totals = np.zeros((200, 5))
         counts = np.zeros(200, np.int64)
         kernels.add_by_image(values, np.arange(1000) // 5, totals, counts, keep=keep)
-stats = [one.stats for one in vars(kernels).values() if hasattr(one, "stats")]
-print(sum(sum(one.cache_hits.values()) for one in stats))
-print(sum(sum(one.cache_misses.values()) for one in stats))
+stats = [kernel.stats for kernel in vars(kernels).values() if hasattr(kernel, "stats")]
+print(sum(sum(kernel.cache_hits.values()) for kernel in stats))
+print(sum(sum(kernel.cache_misses.values()) for kernel in stats))
 """
 
 # The scores of four rows, and where Numba keeps their kernel.
@@ -78,8 +78,8 @@ def check_scores(lines):
 @pytest.mark.slow
 def test_warm_up_leaves_nothing_to_compile(tmp_path):
     output(start(WARM_UP, NUMBA_CACHE_DIR=str(tmp_path)))
-    found, compiled = output(start(USE_ALL, NUMBA_CACHE_DIR=str(tmp_path)))
-    assert int(found) > 0
+    cached, compiled = output(start(USE_ALL, NUMBA_CACHE_DIR=str(tmp_path)))
+    assert int(cached) > 0
     assert int(compiled) == 0
 
 

@@ -23,7 +23,7 @@ def connection():
         yield connection
 
 
-def one(connection, query):
+def value_of(connection, query):
     ((value,),) = connection.execute(query).fetchall()
     return value
 
@@ -42,11 +42,11 @@ def fill(connection, kind):
 )
 def test_scores_are_those_of_numpy(connection, kind, tolerance):
     fill(connection, kind)
-    found = connection.sql(f"SELECT {ALL} FROM digits.predictions").pl()
+    scores = connection.sql(f"SELECT {ALL} FROM digits.predictions").pl()
     reference = prediction_scores(CLASS_PROBS)
-    assert found.schema == dict.fromkeys(FUNCTIONS, pl.Float64)
+    assert scores.schema == dict.fromkeys(FUNCTIONS, pl.Float64)
     for name in FUNCTIONS:
-        np.testing.assert_allclose(found[name], reference[name], rtol=0, atol=tolerance)
+        np.testing.assert_allclose(scores[name], reference[name], rtol=0, atol=tolerance)
 
 
 def test_the_bits_are_those_of_score_images(connection):
@@ -69,7 +69,7 @@ def test_the_bits_are_those_of_score_images(connection):
     ],
 )
 def test_literals_and_null(connection, expression, value):
-    assert one(connection, f"SELECT {expression}") == pytest.approx(value, abs=1e-15)
+    assert value_of(connection, f"SELECT {expression}") == pytest.approx(value, abs=1e-15)
 
 
 def test_rows_may_have_different_numbers_of_classes_and_nulls_among_them(connection):
@@ -77,9 +77,9 @@ def test_rows_may_have_different_numbers_of_classes_and_nulls_among_them(connect
     connection.execute("CREATE TABLE rows (class_probs DOUBLE[])")
     connection.executemany("INSERT INTO rows VALUES (?)", [[row] for row in rows[:4]])
     connection.execute("INSERT INTO rows SELECT r.class_probs FROM rows r, range(2999)")
-    found = connection.execute("SELECT class_probs, margin(class_probs) FROM rows").fetchall()
-    assert len(found) == len(rows)
-    for row, margin in found:
+    scores = connection.execute("SELECT class_probs, margin(class_probs) FROM rows").fetchall()
+    assert len(scores) == len(rows)
+    for row, margin in scores:
         if row is None:
             assert margin is None
         else:
@@ -99,7 +99,7 @@ def test_rows_may_have_different_numbers_of_classes_and_nulls_among_them(connect
 )
 def test_a_row_that_is_no_distribution_ends_the_query(connection, row, words):
     with pytest.raises(duckdb.InvalidInputException, match=words):
-        one(connection, f"SELECT entropy({row})")
+        value_of(connection, f"SELECT entropy({row})")
 
 
 def test_try_finds_the_rows_that_are_none(connection):
@@ -128,7 +128,7 @@ def test_duckdbs_own_aggregates_of_these_names_stay(connection, query):
         expected
     )
     distinct = "SELECT system.main.entropy(DISTINCT x) FROM (VALUES (1), (1), (2)) t(x)"
-    assert one(connection, distinct) == 1.0
+    assert value_of(connection, distinct) == 1.0
 
 
 def test_registering_again_on_cursors_and_on_other_connections(database):
@@ -136,16 +136,16 @@ def test_registering_again_on_cursors_and_on_other_connections(database):
     first = duckdb.connect(str(database))
     for _ in range(2):
         register_functions(first)
-        assert one(first, margin) == 0.5
+        assert value_of(first, margin) == 0.5
     cursor, second = first.cursor(), duckdb.connect(str(database))
     for other in (cursor, second):
         register_functions(other)
-        assert one(other, margin) == 0.5
+        assert value_of(other, margin) == 0.5
     # The connection that registered them goes; the other still has them.
     first.close()
     del first
     gc.collect()
-    assert one(second, margin) == 0.5
+    assert value_of(second, margin) == 0.5
     second.close()
 
 
@@ -157,13 +157,13 @@ def test_nothing_is_written_to_the_database(database):
         register_functions(connection)
         uncertain = "SELECT count(*) FROM digits.predictions WHERE entropy(class_probs) > 2"
         expected = int((prediction_scores(CLASS_PROBS.astype("f4"))["entropy"] > 2).sum())
-        assert one(connection, uncertain) == expected
+        assert value_of(connection, uncertain) == expected
     assert database.read_bytes() == before
     with (
         duckdb.connect(str(database), read_only=True) as connection,
         pytest.raises(duckdb.CatalogException, match="margin does not exist"),
     ):
-        one(connection, "SELECT margin([0.5, 0.5])")
+        value_of(connection, "SELECT margin([0.5, 0.5])")
 
 
 def test_a_rollback_does_not_lock_the_functions_out():
@@ -172,7 +172,7 @@ def test_a_rollback_does_not_lock_the_functions_out():
         register_functions(connection)
         connection.rollback()
         register_functions(connection)
-        assert one(connection, "SELECT margin([0.75, 0.25])") == 0.5
+        assert value_of(connection, "SELECT margin([0.75, 0.25])") == 0.5
 
 
 def test_from_many_threads_at_once(connection):

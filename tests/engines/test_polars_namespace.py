@@ -40,24 +40,28 @@ def test_scores_are_those_of_numpy(dtype, tolerance, engine, array):
     # Streamed, the rows come in several batches, in any order of the calls.
     lazy = frame(dtype, array=array).lazy().select(**expressions())
     assert lazy.collect_schema() == dict.fromkeys(FUNCTIONS, pl.Float64)
-    found = lazy.collect(engine=engine)
+    scores = lazy.collect(engine=engine)
     reference = prediction_scores(CLASS_PROBS)
     for name in FUNCTIONS:
-        np.testing.assert_allclose(found[name], reference[name], rtol=0, atol=tolerance)
+        np.testing.assert_allclose(scores[name], reference[name], rtol=0, atol=tolerance)
 
 
 def test_the_bits_are_those_of_score_images():
     data = frame(pl.Float32)
-    found = data.select(**expressions())
-    assert_frame_equal(found, score_images(data["class_probs"]).select(FUNCTIONS), check_exact=True)
+    scores = data.select(**expressions())
+    assert_frame_equal(
+        scores, score_images(data["class_probs"]).select(FUNCTIONS), check_exact=True
+    )
 
 
 def test_the_name_of_the_namespace():
     column = pl.col("class_probs")
-    found = frame(pl.Float64).select(
+    scores = frame(pl.Float64).select(
         column.acquisition.entropy().alias("entropy"), column.acquisition.margin().alias("margin")
     )
-    assert_frame_equal(found, frame(pl.Float64).select(**expressions()).select("entropy", "margin"))
+    assert_frame_equal(
+        scores, frame(pl.Float64).select(**expressions()).select("entropy", "margin")
+    )
 
 
 def test_means_over_the_predictions_of_an_image():
@@ -68,8 +72,8 @@ def test_means_over_the_predictions_of_an_image():
     grouped = data.group_by("image_id").agg(**means)
     over = data.select("image_id", **{k: mean.over("image_id") for k, mean in means.items()})
     assert grouped.height == len(reference)
-    for one in (grouped, over):
-        for row in one.iter_rows(named=True):
+    for table in (grouped, over):
+        for row in table.iter_rows(named=True):
             for name in FUNCTIONS:
                 assert row[name] == pytest.approx(reference[row["image_id"]][name], abs=1e-12)
 

@@ -34,10 +34,10 @@ def distributions(draw):
 def test_rows_of_different_lengths_and_nulls(rows, kind, tolerance):
     column = pa.array(rows, kind)
     for function in row_functions():
-        found = row_scores(column, function)
-        assert found.type == pa.float64()
-        assert len(found) == len(rows)
-        for row, score in zip(column.to_pylist(), found.to_pylist(), strict=True):
+        scores = row_scores(column, function)
+        assert scores.type == pa.float64()
+        assert len(scores) == len(rows)
+        for row, score in zip(column.to_pylist(), scores.to_pylist(), strict=True):
             if row is None:
                 assert score is None
             else:

@@ -1,4 +1,4 @@
-"""Reasons in words: what a person reads beside a candidate."""
+"""Reasons in words: what a person reads about a candidate."""
 
 import polars as pl
 import pytest
@@ -12,7 +12,7 @@ BINARY = Rules(task="detection", score_only="binary")
 CLASSES = ["cat", "dog", "cow"]
 
 
-def said(*rows):
+def predicted(*rows):
     """Predictions of (class_probs, score, category)."""
     schema = {
         "class_probs": pl.List(pl.Float32),
@@ -29,23 +29,23 @@ UNSURE, SURE = [0.25, 0.34, 0.41], [0.02, 0.9, 0.08]
 @pytest.mark.parametrize(
     ("function", "predictions", "rules", "words"),
     [
-        ("margin", said((UNSURE, None, None)), Rules(), "cow vs dog: 0.41 / 0.34"),
-        ("entropy", said((UNSURE, None, None)), Rules(), "cow vs dog vs cat: 0.41 / 0.34 / 0.25"),
-        ("variance", said((SURE, None, None)), Rules(), "dog vs cow vs cat: 0.90 / 0.08 / 0.02"),
-        ("least_confidence", said((UNSURE, None, None)), Rules(), "no class above 0.41 (cow)"),
-        ("margin", said((SURE, None, None), (UNSURE, None, None)), Rules(), "worst of 2 predictions: cow vs dog: 0.41 / 0.34"),
+        ("margin", predicted((UNSURE, None, None)), Rules(), "cow vs dog: 0.41 / 0.34"),
+        ("entropy", predicted((UNSURE, None, None)), Rules(), "cow vs dog vs cat: 0.41 / 0.34 / 0.25"),
+        ("variance", predicted((SURE, None, None)), Rules(), "dog vs cow vs cat: 0.90 / 0.08 / 0.02"),
+        ("least_confidence", predicted((UNSURE, None, None)), Rules(), "no class above 0.41 (cow)"),
+        ("margin", predicted((SURE, None, None), (UNSURE, None, None)), Rules(), "worst of 2 predictions: cow vs dog: 0.41 / 0.34"),
         ("margin", None, Rules(), "no predictions"),
-        ("entropy", said(([0.1, 0.55, 0.4], None, None)), Rules(inputs="independent"), "undecided: dog 0.55, cow 0.40"),
+        ("entropy", predicted(([0.1, 0.55, 0.4], None, None)), Rules(inputs="independent"), "undecided: dog 0.55, cow 0.40"),
         ("margin", None, OBJECTS, "no objects"),
         ("mean_object_score", None, OBJECTS, "no objects"),
-        ("mean_object_score", said((None, 0.31, "car")), OBJECTS, "only object: car 0.31"),
-        ("mean_object_score", said((None, 0.31, None)), OBJECTS, "only object: 0.31"),
-        ("mean_object_score", said((None, 0.8, "bus"), (None, 0.31, "car"), (SURE, None, None)), OBJECTS, "worst of 3 objects: car 0.31"),
-        ("mean_object_score", said((SURE, None, None), (UNSURE, None, None)), OBJECTS, "worst of 2 objects: cow 0.41"),
-        ("mean_object_score", said((UNSURE, 0.7, None), (SURE, 0.6, None)), OBJECTS, "worst of 2 objects: dog 0.60"),
-        ("margin", said((SURE, 0.2, None), (UNSURE, 0.9, None)), OBJECTS, "worst of 2 objects: cow vs dog: 0.41 / 0.34"),
-        ("margin", said((None, 0.9, "car"), (None, 0.55, "bus")), BINARY, "worst of 2 objects: bus vs not bus: 0.55 / 0.45"),
-        ("entropy", said((None, 0.55, None)), BINARY, "only object: object vs not object: 0.55 / 0.45"),
+        ("mean_object_score", predicted((None, 0.31, "car")), OBJECTS, "only object: car 0.31"),
+        ("mean_object_score", predicted((None, 0.31, None)), OBJECTS, "only object: 0.31"),
+        ("mean_object_score", predicted((None, 0.8, "bus"), (None, 0.31, "car"), (SURE, None, None)), OBJECTS, "worst of 3 objects: car 0.31"),
+        ("mean_object_score", predicted((SURE, None, None), (UNSURE, None, None)), OBJECTS, "worst of 2 objects: cow 0.41"),
+        ("mean_object_score", predicted((UNSURE, 0.7, None), (SURE, 0.6, None)), OBJECTS, "worst of 2 objects: dog 0.60"),
+        ("margin", predicted((SURE, 0.2, None), (UNSURE, 0.9, None)), OBJECTS, "worst of 2 objects: cow vs dog: 0.41 / 0.34"),
+        ("margin", predicted((None, 0.9, "car"), (None, 0.55, "bus")), BINARY, "worst of 2 objects: bus vs not bus: 0.55 / 0.45"),
+        ("entropy", predicted((None, 0.55, None)), BINARY, "only object: object vs not object: 0.55 / 0.45"),
     ],
 )  # fmt: skip
 def test_the_reason_is_about_what_the_function_found(function, predictions, rules, words):

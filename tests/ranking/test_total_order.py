@@ -78,11 +78,11 @@ def test_order_is_that_of_plain_python_whatever_the_batches(
 
 def test_another_seed_reorders_ties_and_nothing_else():
     frame = images([0.5] * 50 + [0.25] + [0.75])
-    one, other = (ranked(frame, LOWEST_FIRST, seed=seed) for seed in (1, 2))
-    assert one != other
-    assert sorted(one) == sorted(other)
-    assert one[0] == other[0] == "image50"
-    assert one[-1] == other[-1] == "image51"
+    first, second = (ranked(frame, LOWEST_FIRST, seed=seed) for seed in (1, 2))
+    assert first != second
+    assert sorted(first) == sorted(second)
+    assert first[0] == second[0] == "image50"
+    assert first[-1] == second[-1] == "image51"
 
 
 @pytest.mark.parametrize("function", [LOWEST_FIRST, HIGHEST_FIRST])

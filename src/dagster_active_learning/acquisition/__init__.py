@@ -1,1 +1,1 @@
-"""What is computed: arrays of one batch in, scores out. Knows neither DuckDB nor Dagster."""
+"""The computation: predictions of a batch in, scores out. It knows neither DuckDB nor Dagster."""

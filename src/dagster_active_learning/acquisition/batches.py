@@ -1,6 +1,6 @@
 """A batch of predictions and `Rules` in, image scores out: what every engine runs.
 
-Arrow in, Arrow out, by the names of `schemas`; it needs NumPy and Arrow beside the kernels, and no
+Arrow in, Arrow out, by the names of `schemas`; it needs the kernels, NumPy and Arrow, and no
 database. Predictions are scored and judged in one pass (`score_predictions`), and their scores then
 joined to scores of images, which stand alone (`single_images`), together in a stream of batches
 (`adjacent_images`) or anywhere in one batch (`score_batch`). The scores are the same bits for each
@@ -340,7 +340,7 @@ def _valid_scores(
     class_probs: npt.NDArray[Any],
     validity: npt.NDArray[np.uint8],
 ) -> _Scores:
-    """What a function that is no row of the kernel makes of the valid predictions."""
+    """Scores under a function that is no row of the kernel: of the valid predictions."""
     is_valid = validity == Validity.VALID
     valid = class_probs if is_valid.all() else class_probs[is_valid]
     computed = np.asarray(compute(valid), np.float64)

@@ -1,4 +1,4 @@
-"""The one table of acquisition functions: what each means, how it is computed, in which words.
+"""The one table of acquisition functions: the meaning, computation and words of each.
 
 Columns, statistics, expressions and texts are made from it wherever they are needed, so that a
 function is added here alone, also from outside. This module imports nothing heavy: asset
@@ -44,8 +44,8 @@ class AcquisitionFunction:
         title: The name a person reads.
         formula: The score of one prediction with class probabilities p(1) >= p(2) >= … over K
             classes that exclude each other. An image's score is the mean over its predictions, or
-            another aggregation where a pool declares one.
-        independent_formula: The same for independent class probabilities, where it is another one.
+            the aggregation that a pool declares.
+        independent_formula: The same for independent class probabilities, where it differs.
         description: The score of one prediction in a line: formula, unit, bounds and direction.
         column_comment: The comment on the column of image scores.
         unit: The unit of the score.
@@ -56,10 +56,10 @@ class AcquisitionFunction:
             whose predictions are objects in an image (detection, segmentation); a score that the
             detector gives an object is then its score. ``"committee"`` if only to predictions of
             an image that are votes, which nothing computes yet.
-        scores: How predictions are scored: the name of one of the fused kernel's ``KERNEL_ROWS``,
-            which all functions share one pass for, or a function of the class probabilities.
+        scores: The computation: the name of a row of the fused kernel (``KERNEL_ROWS``), whose one
+            pass all functions share, or a function of the class probabilities.
         phrase: The kind of words that say why an image is a candidate.
-        independent_phrase: The same for independent class probabilities, where it is another one.
+        independent_phrase: The same for independent class probabilities, where it differs.
 
     Example:
         >>> ACQUISITION_FUNCTIONS["doubt"] = AcquisitionFunction(
@@ -99,11 +99,11 @@ class AcquisitionFunction:
         return (inputs == "independent" and self.independent_phrase) or self.phrase
 
     def applies_to(self, rules: Rules) -> bool:
-        """Whether predictions of a task have a score."""
+        """Tell whether predictions of a task have a score."""
         return self.level == "image" or (self.level == "object" and rules.objects)
 
     def can_rank(self, rules: Rules, *, has_class_probs: bool) -> bool:
-        """Whether images can have a score, with class probabilities or without."""
+        """Tell whether images can have a score, with class probabilities or without."""
         return has_class_probs or self.level == "object" or rules.score_only == "binary"
 
     @overload
@@ -251,4 +251,8 @@ def row_functions() -> dict[str, AcquisitionFunction]:
     The mean object score is about the objects of an image, and has nothing to compute in a row: it
     is the detector's score, or the largest value.
     """
-    return {name: one for name, one in ACQUISITION_FUNCTIONS.items() if one.level == "image"}
+    return {
+        name: function
+        for name, function in ACQUISITION_FUNCTIONS.items()
+        if function.level == "image"
+    }

@@ -481,6 +481,6 @@ def _extreme_kernel(values, image_index, rows, ascending, sign, totals, counts):
             if _is_own(image, part, rows.shape[0], ascending):
                 counts[image] += 1
                 for value in range(n_values):
-                    one = values[value, row]
-                    if np.isnan(one) or sign * one > sign * totals[image, np.uint64(value)]:
-                        totals[image, np.uint64(value)] = one
+                    score = values[value, row]
+                    if np.isnan(score) or sign * score > sign * totals[image, np.uint64(value)]:
+                        totals[image, np.uint64(value)] = score

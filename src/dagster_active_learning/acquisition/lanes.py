@@ -2,8 +2,8 @@
 
 LLVM vectorises neither sums nor the two largest values of a row without reordering them, which
 would change the bits. So the kernels say it themselves: `Lanes` is a Numba type for an LLVM vector,
-and the functions here are what a kernel does with one. Every operation is rounded as IEEE says, so
-that the results are the same on any machine.
+and the functions here are what a kernel does with vectors. Every operation is rounded as IEEE says,
+so that the results are the same on any machine.
 
 Numba's cache notices changes of the file a kernel stands in, not of this one: after a change here
 delete it, the folder ``__pycache__`` or what ``NUMBA_CACHE_DIR`` names.
@@ -122,7 +122,7 @@ def _lanes_of(array: types.Array) -> Lanes:
 
 @_intrinsic
 def lanes_in(typing_context, array):
-    """How many of the array's numbers a vector has, known when the kernel is compiled."""
+    """The number of an array's elements in a vector, known when the kernel is compiled."""
 
     def emit(context, builder, sig, args):
         return context.get_constant(types.intp, _lanes_of(array).count)

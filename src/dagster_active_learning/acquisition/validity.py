@@ -12,7 +12,7 @@ PROBABILITY_TOLERANCE = 1e-3
 
 
 class Validity(IntEnum):
-    """Whether a prediction can be scored, else the first reason why not, in this order.
+    """Valid, or the first reason why a prediction cannot be scored, in this order.
 
     The kernels give the codes up to ``WRONG_SUM``. The others are about the number of class
     probabilities, which is the same for all rows of a kernel's matrix.

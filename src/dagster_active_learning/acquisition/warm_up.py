@@ -20,7 +20,7 @@ def warm_up() -> None:
     r"""Compile every kernel for float32 and float64, so that no later process has to.
 
     Numba keeps what it compiles in the folder that the environment variable ``NUMBA_CACHE_DIR``
-    names, else beside the package or in the user's cache. A later process finds it there if it
+    names, else next to the package or in the user's cache. A later process finds it there if it
     names the same folder, may write to it (Numba leaves aside a folder that it cannot write to)
     and runs on the same kind of processor. In a Dockerfile::
 

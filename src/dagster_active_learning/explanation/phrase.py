@@ -1,4 +1,4 @@
-"""Why an image is a candidate, in words a person understands at a glance."""
+"""Reasons why images are candidates, in words a person understands at a glance."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def candidate_reason(
     rules: Rules,
     has_quarantined: bool,
 ) -> str:
-    """Why an image has its score, such as ``3 vs 8: 0.41 / 0.39`` or ``worst of 4 objects: …``.
+    """Reason for an image's score, such as ``3 vs 8: 0.41 / 0.39`` or ``worst of 4 objects: …``.
 
     Of several predictions the reason is the most uncertain under the function.
 
@@ -80,8 +80,8 @@ def _binary_words(row: dict[str, Any]) -> str:
 
 
 def _undecided_classes(classes: _Classes) -> str:
-    # Each class is a question of its own, and undecided at one half.
-    nearest = sorted(classes, key=lambda one: abs(one[1] - 0.5))[:2]
+    # Each class is a question of its own, undecided at 0.5.
+    nearest = sorted(classes, key=lambda item: abs(item[1] - 0.5))[:2]
     return "undecided: " + ", ".join(f"{name} {value:.2f}" for name, value in nearest)
 
 
@@ -91,7 +91,7 @@ def _no_class_above(classes: _Classes) -> str:
 
 
 def _likeliest(classes: _Classes) -> _Classes:
-    return sorted(classes, key=lambda one: -one[1])
+    return sorted(classes, key=lambda item: -item[1])
 
 
 def _names_and_numbers(classes: _Classes) -> str:
