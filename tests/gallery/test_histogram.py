@@ -35,7 +35,8 @@ def heights(pixels, color) -> np.ndarray:
 
 def test_bars_are_as_high_as_the_counts_and_colored_by_the_side_of_the_cut():
     counts = np.array([50, 40, 30, 20, 10, 20, 30, 40, 45, 50])
-    pixels = draw(counts, cut=EDGES[6])
+    # Below the words at the cut: matplotlib before 3.11 draws their edges in a bar's color.
+    pixels = draw(counts, cut=EDGES[6])[60:]
     others, candidates = heights(pixels, OTHERS), heights(pixels, CANDIDATES)
     filled = np.nonzero(others + candidates > 20)[0]
     width = (filled.max() - filled.min() + 1) / 10

@@ -186,7 +186,7 @@ def test_what_stands_for_a_character_is_read_wherever_a_chunk_ends(tmp_path, mon
 @pytest.mark.parametrize(("text", "half"), HALVES)
 @pytest.mark.parametrize("end", ["", "x" * 20])
 def test_half_of_a_surrogate_pair_is_an_error(tmp_path, monkeypatch, size, text, half, end):
-    """Where it is not, ``a\ud800`` and ``a\ud801`` become one."""
+    r"""Where it is not, ``a\ud800`` and ``a\ud801`` become one."""
     monkeypatch.setattr(reader.ijson, "items", partial(reader.ijson.items, buf_size=size))
     path = write(tmp_path, f'["a{text}{end}"]'.encode())
     with pytest.raises(PredictionReadError) as error:
