@@ -81,7 +81,8 @@ class ImageRoots:
             folder = text.partition("?")[0].rpartition("/")[0]
         else:
             folder = text if os.path.isdir(text) else os.path.dirname(text) or os.curdir
-        return cls([folder, *more])
+        further = cls(more).roots  # An error counts from the first of these.
+        return cls([folder, *further])
 
     def place_of(self, uri: str) -> str:
         """The place of a uri's file: a path without links, or the address as it is.
