@@ -407,6 +407,31 @@ def test_paths_are_relative_to_the_yaml_file(load, sandbox):
     assert component.as_pool().manifest.path == defs / "pool" / "manifest.csv"
 
 
+TEXTS = [
+    "12e4567", "1234e10", "1_000", "007", "0x1f", "2024.10", "None", "True", "[a]", "['a']",
+    "('a','b')", "1.", "5e3", " x ", "\\n", "'quoted'", '"model"', "1j", "b'x'", "1_0.5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_of_the_environment_stays_as_it_is(load, monkeypatch, text):
+    """Dagster's own templates make numbers, lists and None of text that looks like Python."""
+    monkeypatch.setenv("TEXT", text)
+    component, _ = load("""
+    pool: signs
+    predictions: {path: "/{{ env.TEXT }}/{partition_key}", format: csv, model: "{{ env.TEXT }}"}
+    images: "/{{ env.TEXT }}.csv"
+    partitions_def: {type: static, partition_keys: ["{{ env.TEXT }}", "v-{{ env.TEXT }}"]}
+    group_name: g
+    export: {csv: "/out/{{ env.TEXT }}/{partition_key}.csv"}
+    """)
+    assert component.predictions.model == text
+    assert component.predictions.path == f"/{text}/{{partition_key}}"
+    assert str(component.as_pool().manifest.path) == f"/{text}.csv"
+    assert component.partitions_def.get_partition_keys() == [text, f"v-{text}"]
+    assert component.export == {"csv": f"/out/{text}/{{partition_key}}.csv"}
+
+
 @pytest.mark.parametrize(
     ("written", "model"),
     [

@@ -246,10 +246,12 @@ def resolve_text(context: dg.ResolutionContext, value: Any) -> Any:
     from jinja2 import StrictUndefined, UndefinedError
     from jinja2.nativetypes import NativeEnvironment
 
-    # Dagster's own way makes nothing of a name that it does not know, and so another path.
+    # Dagster's own way makes nothing of a name that it does not know, and so another path; and of a
+    # text that looks like Python, such as a commit 12e4567, it makes another value.
     template = NativeEnvironment(undefined=StrictUndefined).from_string(value)
     try:
-        resolved: Any = template.render(context.scope)
+        parts = list(template.root_render_func(template.new_context(dict(context.scope))))
+        resolved: Any = parts[0] if len(parts) == 1 else "".join(map(str, parts))
         text = str(resolved)
     except UndefinedError as error:
         raise ValueError(
@@ -315,6 +317,8 @@ def resolve_partitions_def(
     """The partitions that the YAML describes: those Dagster has in YAML, and dynamic ones."""
     if isinstance(model, DynamicPartitionsModel):
         return dg.DynamicPartitionsDefinition(name=resolve_text(context, model.name))
+    if isinstance(model, core_models.StaticPartitionsDefinitionModel):
+        return dg.StaticPartitionsDefinition(resolve_text(context, list(model.partition_keys)))
     if isinstance(model, str):
         raise ValueError(
             f"partitions_def is {model!r}, expected an object with the key type, for example "
