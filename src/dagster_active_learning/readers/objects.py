@@ -59,12 +59,12 @@ class EmptyImage:
     image_id: str
 
 
-Found = DetectedObject | EmptyImage | RejectedRow
+Finding = DetectedObject | EmptyImage | RejectedRow
 
 
 def objects_of_lines(
     path: Path, read_object: Callable[[int, bytes], DetectedObject | Reason]
-) -> Iterator[Found]:
+) -> Iterator[Finding]:
     """The objects of a text file about one image, whose id is the file's name without its suffix.
 
     Args:
@@ -84,7 +84,7 @@ def objects_of_lines(
 
 def object_part(
     source: str,
-    read: Callable[[], Iterable[Found]],
+    read: Callable[[], Iterable[Finding]],
     options: ObjectOptions,
     *,
     class_names: Sequence[str] | None,
@@ -205,7 +205,7 @@ def names_in_source(
     return names
 
 
-def _batch(items: Sequence[Found], transform: str | None) -> pa.RecordBatch:
+def _batch(items: Sequence[Finding], transform: str | None) -> pa.RecordBatch:
     objects = [item for item in items if isinstance(item, DetectedObject)]
     images = [item for item in items if isinstance(item, EmptyImage)]
     scores = np.array([math.nan if item.score is None else item.score for item in objects])

@@ -20,7 +20,7 @@ from dagster_active_learning.readers.json_stream import NoListError, UnreadableJ
 from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
-    Found,
+    Finding,
     as_box,
     as_number,
     object_part,
@@ -55,7 +55,7 @@ def open_file(path: Path, options: CocoOptions) -> PredictionPart:
     if instances is not None:
         _check_instances(instances)
 
-    def read() -> Iterator[Found]:
+    def read() -> Iterator[Finding]:
         has_own_tables = instances is None and rows is not None
         if instances is not None:
             tables = _read_tables(instances, required=True)
@@ -200,7 +200,7 @@ class _FaultError(Exception):
 
 def _read_row(
     row: Any, number: int, tables: CocoTables, class_names: Sequence[str] | None
-) -> tuple[Found, str | None]:
+) -> tuple[Finding, str | None]:
     """A detection, or why it is none, and the id it gives its image."""
     if not isinstance(row, dict):
         return RejectedRow(number, Reason.UNREADABLE_OBJECT, raw_text(row)), None

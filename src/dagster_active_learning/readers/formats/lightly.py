@@ -16,7 +16,7 @@ from dagster_active_learning.readers.json_stream import ShallowFile
 from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
-    Found,
+    Finding,
     as_box,
     as_number,
     names_in_source,
@@ -142,7 +142,7 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
 
 
-def _objects(path: Path, schema: Schema) -> Iterator[Found]:
+def _objects(path: Path, schema: Schema) -> Iterator[Finding]:
     document = _load(path)
     if not isinstance(document, dict) or not isinstance(document.get("predictions"), list):
         raise PredictionReadError(
@@ -166,7 +166,7 @@ def _name_fault(file_name: object) -> Reason:
     return Reason.IMAGE_ID_NOT_UTF8 if isinstance(file_name, str) else Reason.IMAGE_ID_NOT_TEXT
 
 
-def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> Found:
+def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> Finding:
     keys = prediction if isinstance(prediction, dict) else {}
     category_id = _as_integer(keys.get("category_id"))
     category = None if category_id is None else schema.categories.get(category_id)

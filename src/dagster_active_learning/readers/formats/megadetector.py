@@ -12,7 +12,7 @@ from dagster_active_learning.readers.json_stream import json_items, json_value
 from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
-    Found,
+    Finding,
     as_box,
     as_number,
     names_in_source,
@@ -57,7 +57,7 @@ def _read_categories(path: Path) -> Mapping[str, str]:
     return names
 
 
-def _objects(path: Path, categories: Mapping[str, str]) -> Iterator[Found]:
+def _objects(path: Path, categories: Mapping[str, str]) -> Iterator[Finding]:
     row_number = 0
     for image in json_items(path, "images", "images"):
         fault = _image_fault(image)
@@ -88,7 +88,7 @@ def _image_fault(image: Any) -> Reason | None:
     return None if isinstance(image.get("detections"), list) else Reason.UNREADABLE_OBJECT
 
 
-def _object(row_number: int, image_id: str, detection: Any, categories: Mapping[str, str]) -> Found:
+def _object(row_number: int, image_id: str, detection: Any, categories: Mapping[str, str]) -> Finding:
     keys = detection if isinstance(detection, dict) else {}
     category, conf = keys.get("category"), keys.get("conf")
     score, bbox = as_number(conf), as_box(keys.get("bbox"))

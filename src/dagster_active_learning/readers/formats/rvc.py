@@ -14,7 +14,7 @@ from dagster_active_learning.readers.json_stream import json_items, json_value
 from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
-    Found,
+    Finding,
     as_box_of_corners,
     names_in_source,
     object_part,
@@ -92,7 +92,7 @@ def _read_ids(path: Path) -> Sequence[str]:
 
 def _objects(
     path: Path, classes: Sequence[str], image_ids: Sequence[str] | None
-) -> Iterator[Found]:
+) -> Iterator[Finding]:
     row_number = position = 0
     for position, image in enumerate(json_items(path, "detections", "images"), start=1):
         if image_ids is None:
@@ -120,7 +120,7 @@ def _other_length(path: Path, images: str, ids: int) -> PredictionReadError:
     )
 
 
-def _object(row_number: int, image_id: str, detection: Any, classes: Sequence[str]) -> Found:
+def _object(row_number: int, image_id: str, detection: Any, classes: Sequence[str]) -> Finding:
     def rejected(reason: Reason) -> RejectedRow:
         return RejectedRow(row_number, reason, raw_text(detection), image_id)
 

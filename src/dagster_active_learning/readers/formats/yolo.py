@@ -26,7 +26,7 @@ from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.readers.objects import (
     Box,
     DetectedObject,
-    Found,
+    Finding,
     as_box,
     as_box_of_corners,
     object_part,
@@ -102,7 +102,7 @@ def _is_classification(line: bytes, class_names: Sequence[str] | None) -> bool:
     return named or any(as_float(field) is None for field in fields[1].split())
 
 
-def _classification(path: Path, class_names: Sequence[str]) -> Iterator[Found]:
+def _classification(path: Path, class_names: Sequence[str]) -> Iterator[Finding]:
     """The one prediction of a file, or the first line that makes it none."""
     probabilities: dict[str, float] = {}
     for row_number, line in numbered_lines(path):
