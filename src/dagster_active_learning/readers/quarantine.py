@@ -40,6 +40,7 @@ class Reason(StrEnum):
     BBOX_NOT_FOUR_NUMBERS = "the box is not four finite numbers"
     BBOX_NEGATIVE = "the width or height of the box is negative"
     UNREADABLE_OBJECT = "the object lacks a key or has a value of the wrong type"
+    NO_TRACK_ID = "the field behind the confidence is no whole number, as a track id is"
     UNKNOWN_IMAGE = "the image is not in the instances file"
     UNKNOWN_CATEGORY = "the category is not known"
     MODEL_FAILED = "the model failed on the image"

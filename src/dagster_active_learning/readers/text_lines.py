@@ -76,13 +76,18 @@ def raw_line(line: bytes) -> str:
     return line.decode("utf-8", errors="backslashreplace")
 
 
-def as_name(field: bytes) -> str | None:
-    """A field as the name of a class; None if it is not text."""
+def split_fields(line: bytes) -> list[bytes]:
+    """The fields of a line: between its commas if it has any, else between its blanks."""
+    return [field.strip() for field in line.split(b",")] if b"," in line else line.split()
+
+
+def as_text(field: bytes) -> str | None:
+    """A field as text, such as the name of a class; None if it is none."""
     try:
-        name = field.decode()
+        text = field.decode()
     except UnicodeDecodeError:
         return None
-    return None if "\0" in name else name
+    return None if "\0" in text else text
 
 
 def as_float(field: bytes) -> float | None:

@@ -17,18 +17,11 @@ from typing import Any
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.readers.json_stream import NoListError, UnreadableJsonError, json_items
-from dagster_active_learning.readers.objects import (
-    DetectedObject,
-    EmptyImage,
-    Finding,
-    as_box,
-    as_number,
-    object_part,
-    read_probabilities,
-)
+from dagster_active_learning.readers.objects import DetectedObject, EmptyImage, Finding, object_part
 from dagster_active_learning.readers.options import CocoOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
 from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.readers.values import as_box, as_number, read_probabilities
 from dagster_active_learning.text import raw_text
 
 _NAME_KEYS = {"images": "file_name", "categories": "name"}

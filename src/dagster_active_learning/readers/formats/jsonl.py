@@ -16,7 +16,6 @@ import pyarrow as pa
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.limits import SMALL_BATCH_ROWS
-from dagster_active_learning.readers.objects import as_number, four_numbers
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
 from dagster_active_learning.readers.stream import PredictionPart
@@ -28,6 +27,7 @@ from dagster_active_learning.readers.tables import (
     table_part,
 )
 from dagster_active_learning.readers.text_lines import bounded_lines
+from dagster_active_learning.readers.values import as_number, four_numbers
 from dagster_active_learning.text import is_utf8
 
 BLOCK_BYTES = 8 * 2**20

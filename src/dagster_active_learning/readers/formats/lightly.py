@@ -17,15 +17,13 @@ from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
     Finding,
-    as_box,
-    as_number,
     names_in_source,
     object_part,
-    read_probabilities,
 )
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
 from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.readers.values import as_box, as_number, read_probabilities
 from dagster_active_learning.text import is_utf8, raw_text
 
 SCHEMA_FILE = "schema.json"

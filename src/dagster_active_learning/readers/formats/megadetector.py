@@ -13,14 +13,13 @@ from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
     Finding,
-    as_box,
-    as_number,
     names_in_source,
     object_part,
 )
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
 from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.readers.values import as_box, as_number
 from dagster_active_learning.text import raw_text
 
 
@@ -88,7 +87,9 @@ def _image_fault(image: Any) -> Reason | None:
     return None if isinstance(image.get("detections"), list) else Reason.UNREADABLE_OBJECT
 
 
-def _object(row_number: int, image_id: str, detection: Any, categories: Mapping[str, str]) -> Finding:
+def _object(
+    row_number: int, image_id: str, detection: Any, categories: Mapping[str, str]
+) -> Finding:
     keys = detection if isinstance(detection, dict) else {}
     category, conf = keys.get("category"), keys.get("conf")
     score, bbox = as_number(conf), as_box(keys.get("bbox"))

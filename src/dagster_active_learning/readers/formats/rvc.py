@@ -15,15 +15,14 @@ from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
     Finding,
-    as_box_of_corners,
     names_in_source,
     object_part,
-    read_probabilities,
 )
 from dagster_active_learning.readers.options import RvcOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
 from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.text_lines import listed_ids
+from dagster_active_learning.readers.values import as_box, read_probabilities
 from dagster_active_learning.text import raw_text
 
 BACKGROUND = "background"
@@ -129,7 +128,7 @@ def _object(row_number: int, image_id: str, detection: Any, classes: Sequence[st
     label_probs = read_probabilities(detection.get("label_probs"), len(classes))
     if isinstance(label_probs, Reason):
         return rejected(label_probs)
-    bbox = as_box_of_corners(detection["bbox"])
+    bbox = as_box(detection["bbox"], "xyxy")
     if isinstance(bbox, Reason):
         return rejected(bbox)
     score = max(label_probs)
