@@ -55,6 +55,30 @@ def test_labeled_is_true_or_false_in_the_usual_words(tmp_path, text, labeled):
     assert rows.to_pylist()[0]["labeled"] is labeled
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+@pytest.mark.parametrize(
+    ("row", "labeled"),
+    [
+        ({"label": "cat"}, True),
+        ({"label": "cat", "labeled": None}, True),
+        ({"label": "cat", "labeled": False}, False),
+        ({"label": "cat", "labeled": True}, True),
+        ({"label": ""}, None),
+        ({"label": None, "labeled": True}, True),
+        ({"label": None}, None),
+    ],
+)
+def test_an_image_with_a_label_is_labeled_unless_its_row_says_otherwise(
+    tmp_path, suffix, row, labeled
+):
+    other = {"label": "dog", "labeled": True} if "labeled" in row else {"label": "dog"}
+    path = write_rows(
+        tmp_path / f"m.{suffix}", [{"image_id": "x", **row}, {"image_id": "y", **other}]
+    )
+    rows, _ = PoolImages(path).read()
+    assert [image["labeled"] for image in rows.to_pylist()] == [labeled, True]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

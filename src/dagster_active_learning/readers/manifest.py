@@ -47,8 +47,8 @@ def read_images(
     Args:
         path: A CSV file with a header, a Parquet file or a JSON Lines file with one row per image.
             It has a column image_id and may have uri, width, height, labeled (true or false, 1 or
-            0) and label; other columns are left out. Or a COCO instances file, or a folder of
-            images.
+            0) and label; other columns are left out. An image with a label is labeled unless its
+            row says otherwise. Or a COCO instances file, or a folder of images.
         format: A name in ``MANIFEST_FORMATS``, or ``"folder"``.
         image_id: The source of an image's id, where the format leaves a choice; see ``PoolImages``.
         labeled: Ids of images that have their label, or a UTF-8 text file with one id per line;
@@ -183,7 +183,10 @@ def _table_images(path: Path, format: str) -> pl.DataFrame:
         raise PredictionReadError(f"{path} holds no images: expected at least one row")
     images = pl.concat(frames)
     _check_ids(path, images["image_id"])
-    return images
+    has_label = pl.col("label").is_not_null() & (pl.col("label") != "")
+    # Where nothing says if an image is labeled, its label does.
+    labeled = pl.when(pl.col("labeled").is_null() & has_label).then(statement=True)
+    return images.with_columns(labeled.otherwise(pl.col("labeled")).alias("labeled"))
 
 
 def _read_jsonl(path: Path) -> Iterator[pl.DataFrame]:

@@ -67,7 +67,7 @@ BAD_LINES = [
     ("0 0.5 0.5 0.25 0.5 0.9 1e300", {}, Reason.NO_TRACK_ID),
     ("0 0.5 0.5 0.25 0.5 0.9 nan", {}, Reason.NO_TRACK_ID),
     ("0 0.5 0.5 0.25 0.5 0.9 a", {}, Reason.NO_TRACK_ID),
-    ("0 0,5 0,5 0,25 0,5 0,9", {}, Reason.SCORE_NOT_NUMBER),
+    ("0 0,5 0,5 0,25 0,5 0,9", {}, Reason.UNKNOWN_CATEGORY),
     ("0 0.5 0.5 0.2", {}, Reason.UNREADABLE_OBJECT),
     ("0", {}, Reason.UNREADABLE_OBJECT),
     ("0 0.5 0.5 0.25 0.5 high", {}, Reason.SCORE_NOT_NUMBER),
