@@ -103,22 +103,40 @@ def read_categories(
     return names, dict.fromkeys(_rows_where(unknown), Reason.UNKNOWN_CATEGORY)
 
 
-def read_boxes(columns: Sequence[pa.Array]) -> tuple[pa.Array, dict[int, str]]:
-    """Boxes from one list column, or from the four columns x, y, width and height.
+def read_boxes(
+    columns: Sequence[pa.Array], fields: Sequence[str], kind: str, *, required: bool
+) -> tuple[pa.Array, dict[int, str]]:
+    """Boxes from one column or from four columns of numbers.
 
-    A row may do without a box, but not with a broken one.
+    A row may do without a box unless it is ``required``, but not with a broken one.
+
+    Args:
+        columns: A column of lists or objects, or four columns.
+        fields: The fields of a column of objects; empty for any other.
+        kind: The meaning of the four numbers, as the option ``box`` names it.
+        required: Whether a row without a box is broken.
     """
-    if len(columns) == 1:
-        return _judged_boxes(*_from_box_column(columns[0]))
-    return _judged_boxes(*_from_box_columns(columns))
-
-
-def read_corners(columns: Sequence[pa.Array]) -> tuple[pa.Array, dict[int, str]]:
-    """Boxes from the four columns left, top, right and bottom; a row without one is broken."""
-    boxes, _ = _from_box_columns(columns)
+    if fields:
+        inner = [pc.struct_field(columns[0], name) for name in fields]
+        boxes, missing = _from_box_columns(inner)
+    elif len(columns) == 1:
+        boxes, missing = _from_box_column(columns[0])
+    else:
+        boxes, missing = _from_box_columns(columns)
+    if required:
+        missing[:] = False
     with np.errstate(over="ignore", invalid="ignore"):
-        boxes[:, 2:] -= boxes[:, :2]
-    return _judged_boxes(boxes, np.zeros(len(boxes), dtype=np.bool_))
+        if kind == "xyxy":
+            boxes[:, 2:] -= boxes[:, :2]
+        elif kind == "xcycwh":
+            boxes[:, :2] -= boxes[:, 2:] / 2
+    broken = ~missing & ~np.isfinite(boxes).all(axis=1)
+    negative = ~missing & ~broken & (boxes[:, 2:] < 0).any(axis=1)
+    reasons: dict[int, str] = {
+        **dict.fromkeys(np.flatnonzero(broken).tolist(), Reason.BBOX_NOT_FOUR_NUMBERS),
+        **dict.fromkeys(np.flatnonzero(negative).tolist(), Reason.BBOX_NEGATIVE),
+    }
+    return boxes_array(boxes, ~missing & ~broken & ~negative), reasons
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -131,18 +149,6 @@ def is_text(kind: pa.DataType) -> bool:
         or pa.types.is_large_binary(kind)
         or pa.types.is_binary_view(kind)
     )
-
-
-def _judged_boxes(
-    boxes: npt.NDArray[np.float64], missing: npt.NDArray[np.bool_]
-) -> tuple[pa.Array, dict[int, str]]:
-    broken = ~missing & ~np.isfinite(boxes).all(axis=1)
-    negative = ~missing & ~broken & (boxes[:, 2:] < 0).any(axis=1)
-    reasons: dict[int, str] = {
-        **dict.fromkeys(np.flatnonzero(broken).tolist(), Reason.BBOX_NOT_FOUR_NUMBERS),
-        **dict.fromkeys(np.flatnonzero(negative).tolist(), Reason.BBOX_NEGATIVE),
-    }
-    return boxes_array(boxes, ~missing & ~broken & ~negative), reasons
 
 
 def _from_box_column(
@@ -159,7 +165,7 @@ def _from_box_column(
     boxes = np.full((len(column), 4), np.nan)
     starts = np.cumsum(lengths) - lengths
     boxes[lengths == 4] = numbers[starts[lengths == 4, None] + np.arange(4)]
-    return boxes, column.is_null().to_numpy(zero_copy_only=False)
+    return boxes, np.array(column.is_null())
 
 
 def _from_box_columns(

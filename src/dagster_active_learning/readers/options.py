@@ -7,14 +7,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 BBOX_UNITS = ("pixel", "relative")
+BOXES = ("xywh", "xyxy", "xcycwh")
 SCORE_TRANSFORMS = ("sigmoid", "percent")
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableOptions:
+class Options:
+    """Base of the options; as text only those that differ from their defaults."""
+
+    def __repr__(self) -> str:
+        options = fields(self)  # pyright: ignore[reportArgumentType]
+        given = [
+            f"{option.name}={value!r}"
+            for option in options
+            if (value := getattr(self, option.name)) != option.default
+        ]
+        return ", ".join(given) or "no option"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TableOptions(Options):
     """Options of tables: Parquet, CSV, JSON Lines, data frames, DuckDB queries.
 
     Class probabilities are one list column, or one column per class. At most one of
@@ -34,8 +48,12 @@ class TableOptions:
         score_column: For objects in images: column with the detector's own score. With it the
             table may do without class probabilities.
         category_column: For objects: column with the name of the class the detector decided for.
-        bbox_column: For objects: list column of x, y, width and height.
-        bbox_columns: For objects: the four columns of x, y, width and height instead.
+        bbox_column: For objects: list column of four numbers, or a column of objects with four
+            fields by whose names they are known, such as xmin, ymin, xmax and ymax.
+        bbox_columns: For objects: the four columns of the box instead.
+        box: The meaning of the four numbers: ``"xywh"`` (top left corner, width and height),
+            ``"xyxy"`` (two corners) or ``"xcycwh"`` (center, width and height). Fields that are
+            named as corners or as a center need no such option.
         bbox_unit: The unit of boxes, ``"pixel"`` or ``"relative"`` to the image's size.
         score_transform: See ``ObjectOptions``.
 
@@ -55,6 +73,7 @@ class TableOptions:
     category_column: str | None = None
     bbox_column: str | None = None
     bbox_columns: Sequence[str] | None = None
+    box: str = "xywh"
     bbox_unit: str = "pixel"
     score_transform: str | None = None
 
@@ -72,6 +91,7 @@ class TableOptions:
             raise ValueError("bbox_column and bbox_columns exclude each other: give one of them")
         if self.bbox_columns is not None and len(self.bbox_columns) != 4:
             raise ValueError(f"bbox_columns must name 4 columns, got {self.bbox_columns!r}")
+        check_choice("box", self.box, BOXES)
         check_choice("bbox_unit", self.bbox_unit, BBOX_UNITS)
         check_choice("score_transform", self.score_transform, (None, *SCORE_TRANSFORMS))
         check_names("class_names", self.class_names)
@@ -97,13 +117,12 @@ class TableOptions:
 class FixedColumns(TableOptions):
     """Columns of a table of objects as its format names them, which no option changes.
 
-    Each row has a category and a box. The columns of the box are those of two corners: left, top,
-    right and bottom.
+    Each row has a category and a box.
     """
 
 
-@dataclass(frozen=True, kw_only=True)
-class NpyOptions:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class NpyOptions(Options):
     """Options of one matrix per file, ``(n_predictions, n_classes)``, with its ids next to it.
 
     Attributes:
@@ -124,8 +143,8 @@ class NpyOptions:
         check_names("class_names", self.class_names)
 
 
-@dataclass(frozen=True, kw_only=True)
-class NpzOptions:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class NpzOptions(Options):
     """Options of an archive of arrays.
 
     Attributes:
@@ -147,8 +166,8 @@ class NpzOptions:
         check_names("class_names", self.class_names)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ObjectOptions:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ObjectOptions(Options):
     """Options that every format of objects has.
 
     Attributes:
@@ -170,7 +189,7 @@ class ObjectOptions:
         check_choice("score_transform", self.score_transform, (None, *SCORE_TRANSFORMS))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CocoOptions(ObjectOptions):
     """Options of COCO results.
 
@@ -183,7 +202,7 @@ class CocoOptions(ObjectOptions):
     instances: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class YoloOptions(ObjectOptions):
     """Options of YOLO text files, one per image; ``class_names`` turns class numbers into names.
 
@@ -204,11 +223,11 @@ class YoloOptions(ObjectOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("confidence", self.confidence, ("last", "second"))
-        check_choice("box", self.box, ("xcycwh", "xywh", "xyxy"))
+        check_choice("box", self.box, BOXES)
         check_choice("bbox_unit", self.bbox_unit, BBOX_UNITS)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RvcOptions(ObjectOptions):
     """Options of RVC (PDQ) files, which name no images.
 

@@ -24,13 +24,13 @@ from dagster_active_learning.readers.columns import (
     read_categories,
     read_class_columns,
     read_class_lists,
-    read_corners,
     read_image_ids,
     read_scores,
 )
 from dagster_active_learning.readers.options import FixedColumns, TableOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow, with_rejected
 from dagster_active_learning.readers.stream import PredictionPart, prediction_batch
+from dagster_active_learning.readers.values import BoxFields, box_fields
 from dagster_active_learning.text import describe_names, is_utf8, raw_text
 
 MOST_COLUMNS = 50_000
@@ -54,7 +54,8 @@ class Layout:
     """The columns of a table by what they hold.
 
     ``class_columns`` is empty where the class probabilities are the list column ``class_probs``,
-    which is None where the source has none; ``bbox`` is one list column or four of numbers.
+    which is None where the source has none; ``bbox`` is one column or four of numbers, ``box`` the
+    meaning of the numbers; ``box_fields`` are the fields of one column of objects.
     ``categories`` are the names a category may have, or None where it may have any. ``is_fixed``
     says that the columns are ``FixedColumns``.
     """
@@ -69,6 +70,8 @@ class Layout:
     category: str | None
     categories: tuple[str, ...] | None
     bbox: tuple[str, ...]
+    box: str
+    box_fields: tuple[str, ...]
     score_transform: str | None
     is_fixed: bool
 
@@ -163,6 +166,7 @@ def find_columns(
         _value_type(source, schema.field(name), in_list=not class_columns) for name in probabilities
     ]
     _check_object_columns(source, schema, options)
+    box = _box_of(source, schema, options)
     names_in_file = list(class_columns.values()) or class_names_in_file
     if names_in_file and len(set(names_in_file)) != len(names_in_file):
         raise PredictionReadError(
@@ -192,6 +196,8 @@ def find_columns(
         category=options.category_column,
         categories=tuple(given) if given else None,
         bbox=tuple(bbox),
+        box=box.kind,
+        box_fields=box.names,
         score_transform=options.score_transform,
         is_fixed=isinstance(options, FixedColumns),
     )
@@ -261,8 +267,12 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
         )
         broken = wrong | broken
     if layout.bbox:
-        read = read_corners if layout.is_fixed else read_boxes
-        canonical["bbox"], wrong = read([columns.column(name) for name in layout.bbox])
+        canonical["bbox"], wrong = read_boxes(
+            [columns.column(name) for name in layout.bbox],
+            layout.box_fields,
+            layout.box,
+            required=layout.is_fixed,
+        )
         broken = wrong | broken
     for row, reason in broken.items():
         reasons.setdefault(row, reason)
@@ -374,7 +384,7 @@ def _check_object_columns(source: str, schema: pa.Schema, options: TableOptions)
         *[(name, _is_number, "numbers") for name in options.bbox_columns or ()],
     ]
     if options.bbox_columns is None:
-        checks.append((options.bbox_column, _is_list_of_numbers, "lists of four numbers"))
+        checks.append((options.bbox_column, _may_be_boxes, "lists of four numbers"))
     for name, fits, expected in checks:
         if name is None:
             continue
@@ -386,13 +396,34 @@ def _check_object_columns(source: str, schema: pa.Schema, options: TableOptions)
             )
 
 
+def _box_of(source: str, schema: pa.Schema, options: TableOptions) -> BoxFields:
+    """The fields of the box where one column holds objects, and the meaning of the numbers."""
+    if options.bbox_column is not None:
+        kind = schema.field(options.bbox_column).type
+        if pa.types.is_struct(kind):
+            names = [kind.field(position).name for position in range(kind.num_fields)]
+            fields = box_fields(names, options.box)
+            if fields is None or options.box not in ("xywh", fields.kind):
+                fault = (
+                    "expected four fields such as xmin, ymin, xmax and ymax"
+                    if fields is None
+                    else f"which are {fields.kind}, but the option box is {options.box!r}"
+                )
+                raise PredictionReadError(
+                    f"{source}: column {options.bbox_column!r} has the fields "
+                    f"{', '.join(names)}: {fault}"
+                )
+            return fields
+    return BoxFields((), options.box)
+
+
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
 
 
-def _is_list_of_numbers(kind: pa.DataType) -> bool:
+def _may_be_boxes(kind: pa.DataType) -> bool:
     if not _is_list(kind):
-        return False
+        return pa.types.is_struct(kind)
     value = kind.value_type
     return _is_number(value) or is_text(value) or pa.types.is_null(value)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.text import is_utf8
@@ -17,6 +18,29 @@ LARGEST_WHOLE_FLOAT = 2**53
 
 Box = tuple[float, float, float, float]
 """x, y (top left), width, height."""
+
+_BOX_FIELDS: Sequence[tuple[str | None, tuple[str, str, str, str]]] = (
+    ("xyxy", ("xmin", "ymin", "xmax", "ymax")),
+    ("xyxy", ("x_min", "y_min", "x_max", "y_max")),
+    ("xyxy", ("x1", "y1", "x2", "y2")),
+    ("xyxy", ("xtl", "ytl", "xbr", "ybr")),
+    ("xyxy", ("left", "top", "right", "bottom")),
+    ("xywh", ("left", "top", "width", "height")),
+    ("xywh", ("xmin", "ymin", "width", "height")),
+    ("xcycwh", ("xc", "yc", "w", "h")),
+    ("xcycwh", ("cx", "cy", "w", "h")),
+    ("xcycwh", ("x_center", "y_center", "width", "height")),
+    (None, ("x", "y", "width", "height")),
+    (None, ("x", "y", "w", "h")),
+)
+"""Names of the four fields of a box, and their meaning, None where the option ``box`` gives it."""
+
+
+class BoxFields(NamedTuple):
+    """The names of a box's four fields, and the meaning of their numbers, as ``box`` names it."""
+
+    names: tuple[str, ...]
+    kind: str
 
 
 def as_number(value: object) -> float | None:
@@ -57,6 +81,22 @@ def as_name(value: object) -> str | None:
     """The name of a class, or the number that stands for it, as text; None for anything else."""
     name = as_id(value)
     return None if isinstance(name, Reason) else name
+
+
+def box_fields(names: Sequence[str], kind: str) -> BoxFields | None:
+    """The fields of a box in an object with these names, in any case; None if there are no such.
+
+    Args:
+        names: All names of the object.
+        kind: The option ``box``, which decides where names leave a choice: x and y may be a corner
+            or, as Roboflow has it, a center.
+    """
+    by_lower_case = {name.lower(): name for name in names}
+    for known_kind, known in _BOX_FIELDS:
+        if by_lower_case.keys() >= set(known):
+            named = tuple(by_lower_case[name] for name in known)
+            return BoxFields(named, (known_kind or kind))
+    return None
 
 
 def four_numbers(values: object) -> Box | None:

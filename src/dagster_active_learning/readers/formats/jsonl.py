@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -51,9 +51,10 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     sha256 = content_sha256([path])
     try:
         with _open(path) as lines:
-            names = _keys(path, islice(bounded_lines(path, lines), LINES_SEARCHED_FOR_KEYS))
+            samples = _samples(path, islice(bounded_lines(path, lines), LINES_SEARCHED_FOR_KEYS))
     except (OSError, EOFError, zlib.error) as error:
         raise PredictionReadError(f"{path} is not a readable JSON Lines file: {error}") from error
+    names = list(samples)
     if not names:
         raise PredictionReadError(
             f"{path} holds no predictions: expected UTF-8 text with a JSON object on at least one "
@@ -64,7 +65,7 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
         names = list(dict.fromkeys([*names, options.class_probs_column]))
     keys = frozenset(names)
     kind = pa.float64() if options.one_column_per_class else pa.list_(pa.float64())
-    kinds = dict.fromkeys(names, kind) | _object_columns(options)
+    kinds = dict.fromkeys(names, kind) | _object_columns(options, samples)
     kinds[options.image_id_column] = pa.string()
 
     def has_late_class(row: dict[str, Any]) -> bool:
@@ -93,12 +94,18 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     )
 
 
-def _object_columns(options: TableOptions) -> dict[str, pa.DataType]:
+def _object_columns(options: TableOptions, samples: Mapping[str, Any]) -> dict[str, pa.DataType]:
     """The types of the columns of objects, which ``_wrong_type`` makes sure of."""
+    box = samples.get(options.bbox_column or "")
+    box_type = (
+        pa.struct(dict.fromkeys(box, pa.float64()))
+        if box and type(box) is dict
+        else pa.list_(pa.float64())
+    )
     return {
         **({options.score_column: pa.float64()} if options.score_column else {}),
         **({options.category_column: pa.string()} if options.category_column else {}),
-        **({options.bbox_column: pa.list_(pa.float64())} if options.bbox_column else {}),
+        **({options.bbox_column: box_type} if options.bbox_column else {}),
         **dict.fromkeys(options.bbox_columns or (), pa.float64()),
     }
 
@@ -107,13 +114,18 @@ def _open(path: Path) -> BinaryIO:
     return cast("BinaryIO", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
-def _keys(path: Path, lines: Iterable[bytes]) -> list[str]:
-    """The keys of the objects in some lines, but those that are not text that Arrow can hold."""
-    names: dict[str, None] = {}
+def _samples(path: Path, lines: Iterable[bytes]) -> dict[str, Any]:
+    """The keys of the objects in some lines, each with its first value that is not null.
+
+    Keys that are not text that Arrow can hold are left out.
+    """
+    samples: dict[str, Any] = {}
     for line in lines:
-        names |= dict.fromkeys(_parse(line) or ())
-        check_column_count(path, len(names))
-    return [name for name in names if is_utf8(name)]
+        for name, value in (_parse(line) or {}).items():
+            if samples.get(name) is None:
+                samples[name] = value
+        check_column_count(path, len(samples))
+    return {name: value for name, value in samples.items() if is_utf8(name)}
 
 
 def line_blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -179,6 +191,12 @@ def _column(rows: Sequence[dict[str, Any]], name: str, layout: Layout) -> pa.Arr
     if name == layout.score or (name in layout.bbox and len(layout.bbox) > 1):
         # Arrow refuses integers that a float64 cannot hold; as_number makes them infinite.
         return pa.array([as_number(value) for value in values], pa.float64())
+    if layout.box_fields and name in layout.bbox:
+        boxes = [
+            value and {field: as_number(value[field]) for field in layout.box_fields}
+            for value in values
+        ]
+        return pa.array(boxes, pa.struct(dict.fromkeys(layout.box_fields, pa.float64())))
     if name in layout.bbox:
         return pa.array([four_numbers(value) for value in values], pa.list_(pa.float64()))
     kind = pa.float64() if layout.class_columns else pa.list_(pa.float64())
@@ -221,8 +239,11 @@ def _wrong_box(row: dict[str, Any], layout: Layout) -> str | None:
     scored = [*layout.probabilities, *([] if layout.score is None else [layout.score])]
     if row.get(layout.image_id) is None or all(row.get(name) is None for name in scored):
         return None
-    fits = four_numbers(box[0] if len(box) == 1 else box) is not None
-    return None if fits else Reason.BBOX_NOT_FOUR_NUMBERS
+    numbers = box[0] if len(box) == 1 else box
+    if layout.box_fields:
+        named = numbers if type(numbers) is dict else {}
+        numbers = [named.get(field) for field in layout.box_fields]
+    return None if four_numbers(numbers) is not None else Reason.BBOX_NOT_FOUR_NUMBERS
 
 
 def _wrong_probabilities(  # noqa: PLR0911 - a table

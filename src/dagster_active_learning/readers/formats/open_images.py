@@ -31,6 +31,7 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
             score_column="Conf",
             category_column="LabelName",
             bbox_columns=("XMin", "YMin", "XMax", "YMax"),
+            box="xyxy",
             bbox_unit="relative",
             score_transform=options.score_transform,
         ),
