@@ -56,6 +56,13 @@ class TableModel(dg.Model):
     class_names: list[str] | None = Field(
         None, description="Class names in class order, where the source does not carry them."
     )
+    single_probability: bool | None = Field(
+        None,
+        description=(
+            "Tables, npy and npz: whether a row has one probability p, that of the second of two "
+            "classes, as a binary classifier gives it."
+        ),
+    )
     score_column: str | None = Field(
         None, description="Tables of objects: column with the detector's own score."
     )

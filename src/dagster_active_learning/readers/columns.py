@@ -73,6 +73,20 @@ def read_class_lists(column: pa.Array, value_type: pa.DataType) -> tuple[pa.Arra
     return pa.ListArray.from_arrays(pa.array(offsets), numbers), reasons
 
 
+def complete_pairs(class_probs: pa.ListArray) -> pa.ListArray:
+    """Each single probability p as the class probabilities [1 - p, p]; other lists as they are."""
+    lengths = pc.fill_null(pc.list_value_length(class_probs), 0).to_numpy(zero_copy_only=False)
+    numbers = class_probs.flatten().to_numpy(zero_copy_only=False)
+    is_single = np.repeat(lengths == 1, lengths)
+    pairs = np.repeat(numbers, np.where(is_single, 2, 1))
+    firsts = np.flatnonzero(np.repeat(is_single, np.where(is_single, 2, 1)))[::2]
+    # A probability above 1 is refused for what it is, not for the negative rest.
+    pairs[firsts] = np.clip(1 - pairs[firsts], 0, 1)
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(np.where(lengths == 1, 2, lengths), out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(pairs), mask=class_probs.is_null())
+
+
 def read_scores(column: pa.Array, transform: str | None) -> tuple[pa.Array, dict[int, str]]:
     """The detector's own scores as probabilities; their range is judged later."""
     numbers = _as_numbers(column, pa.float64())

@@ -17,6 +17,13 @@ SCORE_TRANSFORMS = ("sigmoid", "percent")
 class Options:
     """Base of the options; as text only those that differ from their defaults."""
 
+    single_probability: bool = False
+
+    @property
+    def is_binary(self) -> bool:
+        """True where a row has one probability, that of the second of two classes."""
+        return self.single_probability
+
     def __repr__(self) -> str:
         options = fields(self)  # pyright: ignore[reportArgumentType]
         given = [
@@ -31,7 +38,8 @@ class Options:
 class TableOptions(Options):
     """Options of tables: Parquet, CSV, JSON Lines, data frames, DuckDB queries.
 
-    Class probabilities are one list column, or one column per class. At most one of
+    Class probabilities are one list column, or one column per class; one class column alone has the
+    probability of its class, the other being "not" that class. At most one of
     ``class_columns``, ``class_column_prefix`` and ``class_column_pattern`` is given; with none of
     them ``class_probs_column`` is a list column.
 
@@ -45,6 +53,8 @@ class TableOptions(Options):
             class, in table order; the first group, where there is one, is the class name.
         class_names: Class names in class order, where the source does not carry them. An object
             of another class goes to quarantine.
+        single_probability: A row has one probability p, that of the second of two classes, as a
+            binary classifier gives it; its class probabilities are [1 - p, p].
         score_column: For objects in images: column with the detector's own score. With it the
             table may do without class probabilities.
         category_column: For objects: column with the name of the class the detector decided for.
@@ -69,6 +79,7 @@ class TableOptions(Options):
     class_column_prefix: str | None = None
     class_column_pattern: str | None = None
     class_names: Sequence[str] | None = None
+    single_probability: bool = False
     score_column: str | None = None
     category_column: str | None = None
     bbox_column: str | None = None
@@ -86,6 +97,7 @@ class TableOptions(Options):
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other: give one of them")
         check_names("class_columns", self.class_columns)
+        check_single(self.single_probability, self.class_names)
         check_names("bbox_columns", self.bbox_columns)
         if self.bbox_column is not None and self.bbox_columns is not None:
             raise ValueError("bbox_column and bbox_columns exclude each other: give one of them")
@@ -103,6 +115,11 @@ class TableOptions(Options):
                     f"class_column_pattern {self.class_column_pattern!r} is not a regular "
                     f"expression: {error}"
                 ) from error
+
+    @property
+    def is_binary(self) -> bool:
+        """True also where one class has a column."""
+        return self.single_probability or len(self.class_columns or ()) == 1
 
     @property
     def one_column_per_class(self) -> bool:
@@ -131,6 +148,8 @@ class NpyOptions(Options):
             A name ending in ``.npy`` is an array of text or integers, any other a UTF-8 text
             file with one id per line.
         class_names: Class names in class order.
+        single_probability: The shape is (n_predictions,) or (n_predictions, 1); a row has one
+            probability p, that of the second of two classes: [1 - p, p].
 
     Raises:
         ValueError: If ``class_names`` is empty or repeats a name.
@@ -138,9 +157,11 @@ class NpyOptions(Options):
 
     image_ids: str = "{stem}.ids.txt"
     class_names: Sequence[str] | None = None
+    single_probability: bool = False
 
     def __post_init__(self) -> None:
         check_names("class_names", self.class_names)
+        check_single(self.single_probability, self.class_names)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -152,6 +173,7 @@ class NpzOptions(Options):
         image_ids_array: Name of the array of ids in row order, text or integers.
         class_names_array: Name of the array of class names; it need not be there.
         class_names: Class names in class order, where the archive does not carry them.
+        single_probability: See ``NpyOptions``.
 
     Raises:
         ValueError: If ``class_names`` is empty or repeats a name.
@@ -161,9 +183,11 @@ class NpzOptions(Options):
     image_ids_array: str = "image_ids"
     class_names_array: str = "class_names"
     class_names: Sequence[str] | None = None
+    single_probability: bool = False
 
     def __post_init__(self) -> None:
         check_names("class_names", self.class_names)
+        check_single(self.single_probability, self.class_names)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -238,6 +262,17 @@ class RvcOptions(ObjectOptions):
     """
 
     image_ids: str | None = None
+
+
+def check_single(single_probability: bool, class_names: Sequence[str] | None) -> None:
+    """Raise ValueError unless a single probability is declared as true or false, of two classes."""
+    if not isinstance(single_probability, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"single_probability is {single_probability!r}, expected true or false")
+    if single_probability and class_names is not None and len(class_names) != 2:
+        raise ValueError(
+            f"single_probability is the probability of the second of two classes, but class_names "
+            f"has {len(class_names)}: {class_names!r}"
+        )
 
 
 def check_choice(option: str, value: object, choices: Sequence[object]) -> None:

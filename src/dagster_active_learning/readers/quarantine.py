@@ -26,7 +26,7 @@ class Reason(StrEnum):
     PROBABILITY_NULL = "a class probability is null"
     PROBABILITY_NOT_NUMBER = "a class probability is not a number"
     LATE_CLASS = "the row has a class that is not in the first 1,000 lines"
-    TOO_FEW_CLASSES = "class_probs has 1 class, expected at least 2"
+    TOO_FEW_CLASSES = "class_probs has 1 class, expected at least 2, or single_probability"
     OTHER_CLASS_COUNT = "class_probs has another number of classes than the prediction set"
     NAN = "a class probability is NaN"
     INFINITE = "a class probability is infinite"

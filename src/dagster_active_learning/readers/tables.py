@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.columns import (
+    complete_pairs,
     is_text,
     read_boxes,
     read_categories,
@@ -57,7 +58,7 @@ class Layout:
     which is None where the source has none; ``bbox`` is one column or four of numbers, ``box`` the
     meaning of the numbers; ``box_fields`` are the fields of one column of objects.
     ``categories`` are the names a category may have, or None where it may have any. ``is_fixed``
-    says that the columns are ``FixedColumns``.
+    says that the columns are ``FixedColumns``, ``is_binary`` that a row has a single probability.
     """
 
     image_id: str
@@ -74,6 +75,7 @@ class Layout:
     box_fields: tuple[str, ...]
     score_transform: str | None
     is_fixed: bool
+    is_binary: bool
 
     @property
     def probabilities(self) -> tuple[str, ...]:
@@ -130,9 +132,14 @@ def find_columns(
     columns = Counter(schema.names)
     check_column_count(source, len(schema))
     class_columns = find_class_columns(schema.names, options)
+    probs_column = options.class_probs_column
+    if options.single_probability and _is_single(schema, probs_column, options):
+        class_columns = {probs_column: probs_column}
     probs_column = None
-    if not options.one_column_per_class and (
-        options.score_column is None or options.class_probs_column in columns
+    if (
+        not class_columns
+        and not options.one_column_per_class
+        and (options.score_column is None or options.class_probs_column in columns)
     ):
         probs_column = options.class_probs_column
     probabilities = list(class_columns) if probs_column is None else [probs_column]
@@ -152,10 +159,12 @@ def find_columns(
             f"{source} has no column {missing[0]!r}: its columns are "
             f"{describe_names(schema.names)}; {advice}"
         )
-    if options.one_column_per_class and len(class_columns) < 2:
+    n_columns = len(class_columns)
+    if options.one_column_per_class and (n_columns != 1 if options.is_binary else n_columns < 2):
+        expected = "1 that has a single probability" if options.is_binary else "at least 2"
         raise PredictionReadError(
-            f"{source} has {len(class_columns)} class columns for {options!r}, expected at least "
-            f"2: its columns are {describe_names(schema.names)}"
+            f"{source} has {n_columns} class columns for {options!r}, expected {expected}: its "
+            f"columns are {describe_names(schema.names)}"
         )
     ambiguous = [name for name in needed if columns[name] > 1]
     if ambiguous:
@@ -168,6 +177,9 @@ def find_columns(
     _check_object_columns(source, schema, options)
     box = _box_of(source, schema, options)
     names_in_file = list(class_columns.values()) or class_names_in_file
+    if options.is_binary and class_columns:
+        (name,) = class_columns.values()
+        names_in_file = [f"not {name}", name]
     if names_in_file and len(set(names_in_file)) != len(names_in_file):
         raise PredictionReadError(
             f"{source} has the classes {describe_names(names_in_file)} by {options!r}: expected "
@@ -180,10 +192,10 @@ def find_columns(
             f"option class_names is {describe_names(given)}"
         )
     names = options.class_names or names_in_file
-    if names and class_columns and len(names) != len(class_columns):
+    if names and names_in_file and class_columns and len(names) != len(names_in_file):
         raise PredictionReadError(
-            f"{source} has {len(class_columns)} class columns, but class_names has {len(names)}: "
-            f"{describe_names(names)}"
+            f"{source} has {len(names_in_file)} classes in columns, but class_names has "
+            f"{len(names)}: {describe_names(names)}"
         )
     return Layout(
         image_id=options.image_id_column,
@@ -200,6 +212,7 @@ def find_columns(
         box_fields=box.names,
         score_transform=options.score_transform,
         is_fixed=isinstance(options, FixedColumns),
+        is_binary=options.is_binary,
     )
 
 
@@ -249,6 +262,8 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
         canonical["class_probs"], broken = read_class_lists(
             columns.column(layout.class_probs), layout.value_type
         )
+    if layout.is_binary and "class_probs" in canonical:
+        canonical["class_probs"] = complete_pairs(canonical["class_probs"])
     if layout.score is not None:
         canonical["score"], wrong = read_scores(
             columns.column(layout.score), layout.score_transform
@@ -339,6 +354,13 @@ def find_class_columns(names: Sequence[str], options: TableOptions) -> dict[str,
             for name, match in matches.items()
         }
     return {}
+
+
+def _is_single(schema: pa.Schema, column: str, options: TableOptions) -> bool:
+    """True for a column of numbers, not of lists, that has the single probabilities."""
+    if options.one_column_per_class or schema.names.count(column) != 1:
+        return False
+    return _is_number(schema.field(column).type)
 
 
 def _check_id_column(source: str, column: pa.Field) -> None:

@@ -65,6 +65,11 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
         names = list(dict.fromkeys([*names, options.class_probs_column]))
     keys = frozenset(names)
     kind = pa.float64() if options.one_column_per_class else pa.list_(pa.float64())
+    if (
+        options.single_probability
+        and as_number(samples.get(options.class_probs_column)) is not None
+    ):
+        kind = pa.float64()
     kinds = dict.fromkeys(names, kind) | _object_columns(options, samples)
     kinds[options.image_id_column] = pa.string()
 
