@@ -97,7 +97,7 @@ def test_an_image_with_a_label_is_labeled_unless_its_row_says_otherwise(
         ("m.jsonl", '{"image_id": {"a": 1}}', "image_id is of the type Struct"),
         ("m.jsonl", '{"image_id": true}', "image_id is of the type Boolean"),
         ("m.jsonl", '{"image_id": [1]}', "image_id is of the type List"),
-        ("m.jsonl", '{"image_id": 1.0}', "image_id is of the type Float64"),
+        ("m.jsonl", '{"image_id": 1.5}', "image_id is of the type Float64"),
         ("m.csv", "image_id,width\nx,1\n,2\n", "row 2: the image has no image_id"),
         ("m.csv", "image_id\nx\ny\nx\n", "row 3: image_id 'x' stands in row 1 already"),
         ("m.jsonl", "{", "not a readable jsonl manifest"),

@@ -405,7 +405,7 @@ def test_a_data_frame_holds_objects_as_files_do(category):
 WRONG_TYPES = [
     ({"score": pa.array([True])}, LIST, "column 'score' is of type bool, expected numbers"),
     ({"score": pa.array([[0.5]])}, LIST, "column 'score' is of type list<"),
-    ({"category": pa.array([0.5])}, LIST, "column 'category' is of type double, expected text or"),
+    ({"category": pa.array([True])}, LIST, "column 'category' is of type bool, expected text or"),
     ({"bbox": pa.array([0.5])}, LIST, "column 'bbox' is of type double, expected lists of four"),
     ({"bbox": pa.array([[{"x": 1}]])}, LIST, "column 'bbox' is of type list<"),
     ({"w": pa.array([{"x": 1}])}, FOUR, "column 'w' is of type struct<"),

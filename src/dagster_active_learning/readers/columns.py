@@ -22,6 +22,17 @@ import pyarrow.compute as pc
 from dagster_active_learning.readers.objects import transform_scores
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import boxes_array
+from dagster_active_learning.readers.values import LARGEST_WHOLE_FLOAT
+
+
+def may_be_ids(kind: pa.DataType) -> bool:
+    """True for the type of a column that may hold ids, or names of classes.
+
+    They are text, UUIDs or whole numbers, which many tools write as floats or decimals.
+    """
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    is_uuid = isinstance(kind, pa.UuidType)
+    return is_uuid or is_text(kind) or is_number(kind) or pa.types.is_null(kind)
 
 
 def read_image_ids(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
@@ -29,8 +40,11 @@ def read_image_ids(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     image_id = _as_text(column)
     reasons: dict[int, str] = {}
     for row in _rows_where(pc.fill_null(pc.equal(image_id, ""), fill_value=True)):
-        undecoded = not image_id[row].is_valid and column[row].is_valid
-        reasons[row] = Reason.IMAGE_ID_NOT_UTF8 if undecoded else Reason.IMAGE_ID_NULL
+        if image_id[row].is_valid or not column[row].is_valid:
+            reasons[row] = Reason.IMAGE_ID_NULL
+        else:
+            number = is_number(_without_dictionary(column).type)
+            reasons[row] = Reason.IMAGE_ID_NOT_TEXT if number else Reason.IMAGE_ID_NOT_UTF8
     return image_id, reasons
 
 
@@ -153,6 +167,11 @@ def read_boxes(
     return boxes_array(boxes, ~missing & ~broken & ~negative), reasons
 
 
+def is_number(kind: pa.DataType) -> bool:
+    """True for the type of a column of numbers."""
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
+
+
 def is_text(kind: pa.DataType) -> bool:
     """True for the type of a column that holds text, or bytes that may be text."""
     return (
@@ -193,8 +212,17 @@ def _from_box_columns(
 
 
 def _as_text(values: pa.Array) -> pa.Array:
-    """Values as text; bytes that are not UTF-8 become null."""
+    """Values as text; bytes that are not UTF-8 and numbers that are not whole become null."""
     values = _without_dictionary(values)
+    if isinstance(values.type, pa.UuidType):
+        return _uuid_text(values)
+    if pa.types.is_floating(values.type):
+        return _whole(values).cast(pa.string())
+    if pa.types.is_decimal(values.type):
+        rounded = pc.round(values)
+        whole = pc.if_else(pc.equal(rounded, values), rounded, pa.scalar(None, values.type))
+        # As text, a whole number of a decimal column may still have a fraction of zeros.
+        return pc.replace_substring_regex(whole.cast(pa.string()), r"\.0+$", "")
     if pa.types.is_string_view(values.type):
         values = values.cast(pa.string())
     # What says that it is text need not be: only as bytes is it looked at.
@@ -207,6 +235,27 @@ def _as_text(values: pa.Array) -> pa.Array:
     except (pa.ArrowInvalid, UnicodeDecodeError):
         # One value that is not UTF-8 must not cost the others: decode them one by one.
         return pa.array([_decode(value) for value in values.to_pylist()], pa.string())
+
+
+def _whole(values: pa.Array) -> pa.Array:
+    """Floats as integers, null where they are not whole or too large to be what was written."""
+    numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    with np.errstate(invalid="ignore"):
+        is_whole = (numbers == np.floor(numbers)) & (np.abs(numbers) <= LARGEST_WHOLE_FLOAT)
+    return pa.array(np.where(is_whole, numbers, 0).astype(np.int64), mask=~is_whole)
+
+
+def _uuid_text(values: pa.Array) -> pa.Array:
+    """UUIDs as the 36 characters that everybody writes."""
+    storage = values.storage
+    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
+    stored = np.frombuffer(storage.buffers()[1], np.uint8)
+    octets = stored[storage.offset * 16 : (storage.offset + len(storage)) * 16].reshape(-1, 16)
+    text = digits[np.stack([octets >> 4, octets & 15], axis=-1)].reshape(-1, 32)
+    text = np.ascontiguousarray(np.insert(text, [8, 12, 16, 20], ord("-"), axis=1))
+    offsets = np.arange(len(text) + 1, dtype=np.int32) * 36
+    whole = pa.StringArray.from_buffers(len(text), pa.py_buffer(offsets), pa.py_buffer(text))
+    return pc.if_else(storage.is_valid(), whole, pa.scalar(None, pa.string()))
 
 
 def _decode(value: bytes | None) -> str | None:

@@ -20,7 +20,9 @@ import pyarrow.compute as pc
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.columns import (
     complete_pairs,
+    is_number,
     is_text,
+    may_be_ids,
     read_boxes,
     read_categories,
     read_class_columns,
@@ -360,12 +362,11 @@ def _is_single(schema: pa.Schema, column: str, options: TableOptions) -> bool:
     """True for a column of numbers, not of lists, that has the single probabilities."""
     if options.one_column_per_class or schema.names.count(column) != 1:
         return False
-    return _is_number(schema.field(column).type)
+    return is_number(schema.field(column).type)
 
 
 def _check_id_column(source: str, column: pa.Field) -> None:
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+    if not may_be_ids(column.type):
         raise PredictionReadError(
             f"{source}: column {column.name!r} is of type {column.type}, expected image ids: text "
             "or integers"
@@ -401,9 +402,9 @@ def _value_type(source: str, column: pa.Field, *, in_list: bool) -> pa.DataType:
 def _check_object_columns(source: str, schema: pa.Schema, options: TableOptions) -> None:
     """Raise PredictionReadError if the type of a column of objects cannot hold what it should."""
     checks: list[tuple[str | None, Callable[[pa.DataType], bool], str]] = [
-        (options.score_column, _is_number, "numbers"),
-        (options.category_column, pa.types.is_integer, "text or integers"),
-        *[(name, _is_number, "numbers") for name in options.bbox_columns or ()],
+        (options.score_column, is_number, "numbers"),
+        (options.category_column, may_be_ids, "text or integers"),
+        *[(name, is_number, "numbers") for name in options.bbox_columns or ()],
     ]
     if options.bbox_columns is None:
         checks.append((options.bbox_column, _may_be_boxes, "lists of four numbers"))
@@ -439,15 +440,11 @@ def _box_of(source: str, schema: pa.Schema, options: TableOptions) -> BoxFields:
     return BoxFields((), options.box)
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
-
-
 def _may_be_boxes(kind: pa.DataType) -> bool:
     if not _is_list(kind):
         return pa.types.is_struct(kind)
     value = kind.value_type
-    return _is_number(value) or is_text(value) or pa.types.is_null(value)
+    return is_number(value) or is_text(value) or pa.types.is_null(value)
 
 
 def _is_list(kind: pa.DataType) -> bool:

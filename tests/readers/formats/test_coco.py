@@ -146,7 +146,7 @@ BAD_ROWS = [
     (ROW | {"image_id": [7]}, Reason.IMAGE_ID_NOT_TEXT, None),
     (ROW | {"image_id": 70}, Reason.UNKNOWN_IMAGE, "70"),
     (without(ROW, "category_id"), Reason.UNREADABLE_OBJECT, "a.jpg"),
-    (ROW | {"category_id": 0.0}, Reason.UNREADABLE_OBJECT, "a.jpg"),
+    (ROW | {"category_id": 0.5}, Reason.UNREADABLE_OBJECT, "a.jpg"),
     (ROW | {"category_id": 1}, Reason.UNKNOWN_CATEGORY, "a.jpg"),
     (without(ROW, "score"), Reason.SCORE_NULL, "a.jpg"),
     (ROW | {"score": None}, Reason.SCORE_NULL, "a.jpg"),

@@ -21,7 +21,13 @@ from dagster_active_learning.readers.objects import DetectedObject, EmptyImage, 
 from dagster_active_learning.readers.options import CocoOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
 from dagster_active_learning.readers.stream import PredictionPart
-from dagster_active_learning.readers.values import as_box, as_number, read_probabilities
+from dagster_active_learning.readers.values import (
+    as_box,
+    as_id,
+    as_name,
+    as_number,
+    read_probabilities,
+)
 from dagster_active_learning.text import raw_text
 
 _NAME_KEYS = {"images": "file_name", "categories": "name"}
@@ -151,7 +157,7 @@ def table_entries(path: Path, table: str) -> Iterator[tuple[str, str, Mapping[st
         if isinstance(entry, _Entry):
             if entry.repeated_key is not None:
                 raise PredictionReadError(f"{where} has the key {entry.repeated_key!r} twice")
-            number, name = _as_id(entry.get("id")), entry.get(name_key)
+            number, name = as_name(entry.get("id")), entry.get(name_key)
         if number is None or not isinstance(name, str) or not name:
             text = json.dumps(entry, ensure_ascii=False)[:200]
             raise PredictionReadError(
@@ -197,10 +203,11 @@ def _read_row(
     """A detection, or why it is none, and the id it gives its image."""
     if not isinstance(row, dict):
         return RejectedRow(number, Reason.UNREADABLE_OBJECT, raw_text(row)), None
-    image = image_id = _as_id(row.get("image_id"))
+    image = image_id = as_name(row.get("image_id"))
     try:
         if image is None:
-            raise _FaultError(_why_no_id(row))
+            fault = as_id(row.get("image_id"))
+            raise _FaultError(Reason(fault) if "image_id" in row else Reason.UNREADABLE_OBJECT)
         if tables.images is not None:
             image_id = tables.images.get(image)
             if image_id is None:
@@ -211,16 +218,10 @@ def _read_row(
         return RejectedRow(number, fault.reason, raw_text(row), image_id or image), image
 
 
-def _why_no_id(row: dict[str, Any]) -> Reason:
-    if "image_id" not in row:
-        return Reason.UNREADABLE_OBJECT
-    return Reason.IMAGE_ID_NULL if row["image_id"] in (None, "") else Reason.IMAGE_ID_NOT_TEXT
-
-
 def _category(
     row: dict[str, Any], categories: dict[str, str] | None, class_names: Sequence[str] | None
 ) -> str:
-    number = _as_id(row.get("category_id"))
+    number = as_name(row.get("category_id"))
     if number is None:
         raise _FaultError(Reason.UNREADABLE_OBJECT)
     name = number if categories is None else categories.get(number)
@@ -265,10 +266,3 @@ def _is_mask(segmentation: Any) -> bool:
     if isinstance(segmentation, dict):
         return "counts" in segmentation and "size" in segmentation
     return isinstance(segmentation, list)
-
-
-def _as_id(value: object) -> str | None:
-    """An id as text: it is a number in one tool's files and text in another's."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        return None
-    return str(value) or None

@@ -27,7 +27,7 @@ from dagster_active_learning.readers.tables import (
     table_part,
 )
 from dagster_active_learning.readers.text_lines import bounded_lines
-from dagster_active_learning.readers.values import as_number, four_numbers
+from dagster_active_learning.readers.values import as_id, as_name, as_number, four_numbers
 from dagster_active_learning.text import is_utf8
 
 BLOCK_BYTES = 8 * 2**20
@@ -173,7 +173,7 @@ def _table_batch(
             reason = Reason.LATE_CLASS
         if row is None or reason is not None:
             text = line.decode("utf-8", errors="backslashreplace").rstrip("\r\n")
-            image_id = None if row is None else _image_id(row.get(layout.image_id))
+            image_id = None if row is None else as_name(row.get(layout.image_id))
             rejected.append(
                 RejectedRow(row_number, reason or Reason.UNREADABLE_LINE, text, image_id)
             )
@@ -192,7 +192,7 @@ def _table_batch(
 def _column(rows: Sequence[dict[str, Any]], name: str, layout: Layout) -> pa.Array:
     values = [row.get(name) for row in rows]
     if name in (layout.image_id, layout.category):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
+        return pa.array([as_name(value) for value in values], pa.string())
     if name == layout.score or (name in layout.bbox and len(layout.bbox) > 1):
         # Arrow refuses integers that a float64 cannot hold; as_number makes them infinite.
         return pa.array([as_number(value) for value in values], pa.float64())
@@ -210,17 +210,10 @@ def _column(rows: Sequence[dict[str, Any]], name: str, layout: Layout) -> pa.Arr
 
 def _wrong_type(row: dict[str, Any], layout: Layout) -> str | None:
     """The reason why a row's values do not fit the columns, or None; nulls are judged later."""
-    image_id = row.get(layout.image_id)
-    if image_id is not None and image_id != "" and _image_id(image_id) is None:
-        return Reason.IMAGE_ID_NOT_UTF8 if type(image_id) is str else Reason.IMAGE_ID_NOT_TEXT
+    image_id = as_id(row.get(layout.image_id))
+    if isinstance(image_id, Reason) and image_id != Reason.IMAGE_ID_NULL:
+        return image_id
     return _wrong_score(row, layout) or _wrong_probabilities(row, layout) or _wrong_box(row, layout)
-
-
-def _image_id(value: object) -> str | None:
-    """The id as text, or None if it is none."""
-    if type(value) is int:
-        return str(value)
-    return value if type(value) is str and value and is_utf8(value) else None
 
 
 def _wrong_score(row: dict[str, Any], layout: Layout) -> str | None:
@@ -229,10 +222,9 @@ def _wrong_score(row: dict[str, Any], layout: Layout) -> str | None:
     if score is not None and as_number(score) is None:
         return Reason.SCORE_NOT_NUMBER
     category = None if layout.category is None else row.get(layout.category)
-    if category is None or type(category) is int:
+    if category is None or category == "":
         return None
-    known = type(category) is str and is_utf8(category)
-    return None if known else Reason.UNKNOWN_CATEGORY
+    return Reason.UNKNOWN_CATEGORY if as_name(category) is None else None
 
 
 def _wrong_box(row: dict[str, Any], layout: Layout) -> str | None:

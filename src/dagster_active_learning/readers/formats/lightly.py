@@ -23,7 +23,7 @@ from dagster_active_learning.readers.objects import (
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
 from dagster_active_learning.readers.stream import PredictionPart
-from dagster_active_learning.readers.values import as_box, as_number, read_probabilities
+from dagster_active_learning.readers.values import as_box, as_number, as_whole, read_probabilities
 from dagster_active_learning.text import is_utf8, raw_text
 
 SCHEMA_FILE = "schema.json"
@@ -105,7 +105,7 @@ def _read_schema(path: Path, _modified: int, _size: int) -> Schema:
         )
     categories: dict[int, str] = {}
     for position, category in enumerate(listed):
-        number = _as_integer(category.get("id")) if isinstance(category, dict) else None
+        number = as_whole(category.get("id")) if isinstance(category, dict) else None
         name = category.get("name") if isinstance(category, dict) else None
         if number is None or not isinstance(name, str) or not is_utf8(name):
             raise PredictionReadError(
@@ -166,7 +166,7 @@ def _name_fault(file_name: object) -> Reason:
 
 def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> Finding:
     keys = prediction if isinstance(prediction, dict) else {}
-    category_id = _as_integer(keys.get("category_id"))
+    category_id = as_whole(keys.get("category_id"))
     category = None if category_id is None else schema.categories.get(category_id)
     listed = keys.get("probabilities")
     class_probs = None if listed is None else read_probabilities(listed, len(schema.categories))
@@ -200,7 +200,3 @@ def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> 
             segmentation=None if segmentation is None else json.dumps(segmentation),
         )
     return RejectedRow(row_number, reason, raw_text(prediction), image_id)
-
-
-def _as_integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

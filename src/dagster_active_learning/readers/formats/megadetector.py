@@ -19,7 +19,7 @@ from dagster_active_learning.readers.objects import (
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
 from dagster_active_learning.readers.stream import PredictionPart
-from dagster_active_learning.readers.values import as_box, as_number
+from dagster_active_learning.readers.values import as_box, as_id, as_name, as_number
 from dagster_active_learning.text import raw_text
 
 
@@ -63,7 +63,7 @@ def _objects(path: Path, categories: Mapping[str, str]) -> Iterator[Finding]:
         if fault is not None:
             row_number += 1
             file = image.get("file") if isinstance(image, dict) else None
-            image_id = file if isinstance(file, str) and file else None
+            image_id = as_name(file) if isinstance(file, str) else None
             yield RejectedRow(row_number, fault, raw_text(image), image_id)
             continue
         if not image["detections"]:
@@ -78,10 +78,11 @@ def _image_fault(image: Any) -> Reason | None:
     if not isinstance(image, dict):
         return Reason.UNREADABLE_OBJECT
     file = image.get("file")
-    if file is None or file == "":
-        return Reason.IMAGE_ID_NULL
     if not isinstance(file, str):
-        return Reason.IMAGE_ID_NOT_TEXT
+        return Reason.IMAGE_ID_NULL if file is None else Reason.IMAGE_ID_NOT_TEXT
+    fault = as_id(file)
+    if isinstance(fault, Reason):
+        return fault
     if image.get("failure") is not None:
         return Reason.MODEL_FAILED
     return None if isinstance(image.get("detections"), list) else Reason.UNREADABLE_OBJECT
