@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import open_binary
 from dagster_active_learning.files.image_folder import find_image_files
 from dagster_active_learning.limits import BATCH_BYTES
 from dagster_active_learning.readers.columns import read_image_ids
@@ -188,7 +189,7 @@ def _table_images(path: Path, format: str) -> pl.DataFrame:
 
 
 def _read_jsonl(path: Path) -> Iterator[pl.DataFrame]:
-    with path.open("rb") as opened:
+    with open_binary(path) as opened:
         for lines in line_blocks(bounded_lines(path, opened)):
             if lines:
                 yield pl.read_ndjson(b"".join(lines), infer_schema_length=None)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import stem
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow, with_rejected
 from dagster_active_learning.readers.stream import PredictionPart, prediction_batch
@@ -86,14 +87,14 @@ def objects_of_lines(
     row_number = 0
     for row_number, line in numbered_lines(path):
         result = read_object(row_number, line)
-        if row_number == 1 and isinstance(result, Reason) and path.stem in NO_IMAGES:
+        if row_number == 1 and isinstance(result, Reason) and stem(path) in NO_IMAGES:
             return
         if isinstance(result, Reason):
-            yield RejectedRow(row_number, result, raw_line(line), path.stem)
+            yield RejectedRow(row_number, result, raw_line(line), stem(path))
         else:
             yield result
-    if row_number == 0 and path.stem not in NO_IMAGES:
-        yield EmptyImage(path.stem)
+    if row_number == 0 and stem(path) not in NO_IMAGES:
+        yield EmptyImage(stem(path))
 
 
 def object_part(

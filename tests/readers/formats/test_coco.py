@@ -132,6 +132,16 @@ def test_a_category_must_be_one_of_the_classes_where_they_are_given(
     assert [row["reason"] == Reason.UNKNOWN_CATEGORY for row in objects] == unknown
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [{"keypoints": [1, 2, 2] * 17}, {"rbox": [50, 50, 20, 10, 0.3]}, {"poly": [0, 0, 1, 1]}],
+)
+def test_the_score_of_a_shape_that_is_not_kept_is_read(tmp_path, shape):
+    (row,) = rows_of(write(tmp_path / "r.json", [without(ROW, "bbox") | shape]))
+    assert (row["score"], row["bbox"], row["segmentation"]) == (ROW["score"], None, None)
+    assert row["reason"] is None
+
+
 # Rows that are no detection: the row, the reason, the image_id kept.
 BAD_ROWS = [
     (1, Reason.UNREADABLE_OBJECT, None),
@@ -203,6 +213,7 @@ BROKEN_FILES = {
     "something after the array": (ROWS_TEXT + b"[]", "after 5 detections: parse error: trailing garbage"),
     "nothing but brackets": (b"[" * 100_000, "nests lists and objects more than 200 deep"),
     "an object without annotations": (json.dumps(TABLES).encode(), "has no list 'annotations': expected a JSON object with 'annotations'"),
+    "a wrapper": (json.dumps({"predictions": [ROW], "info": "x: y"}).encode(), "; its keys are ['predictions', 'info']"),
     "annotations that are no array": (b'{"annotations": {}}', "'annotations' is no array"),
     "annotations twice": (b'{"annotations": [], "annotations": []}', "has the key 'annotations' twice"),
     "images that are no array": (b'{"images": 1, "annotations": []}', "'images' is no array"),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import open_binary
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.readers.json_stream import NoListError, UnreadableJsonError, json_items
 from dagster_active_learning.readers.objects import DetectedObject, EmptyImage, Finding, object_part
@@ -32,6 +33,10 @@ from dagster_active_learning.text import raw_text
 
 _NAME_KEYS = {"images": "file_name", "categories": "name"}
 """The key, in each table, whose value an id stands for."""
+
+
+_OTHER_SHAPES = frozenset({"keypoints", "poly", "rbox"})
+"""Keys of shapes that are not kept; a detection that has one needs neither box nor mask."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def first_character(path: Path) -> bytes:
         PredictionReadError: If it begins with anything else, or cannot be read.
     """
     try:
-        with path.open("rb") as opened:
+        with open_binary(path) as opened:
             beginning = opened.read(4096)
     except OSError as error:
         raise PredictionReadError(f"{path} is not a readable COCO file: {error}") from error
@@ -242,7 +247,7 @@ def _detection(row: dict[str, Any], number: int, image_id: str, category: str) -
         bbox = as_box(bbox)
         if isinstance(bbox, Reason):
             raise _FaultError(bbox)
-    elif segmentation is None:
+    elif segmentation is None and not row.keys() & _OTHER_SHAPES:
         raise _FaultError(Reason.UNREADABLE_OBJECT)
     if segmentation is not None and not _is_mask(segmentation):
         raise _FaultError(Reason.UNREADABLE_OBJECT)

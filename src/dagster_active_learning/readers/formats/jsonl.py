@@ -1,19 +1,18 @@
-"""Predictions in JSON Lines files, plain or ``.gz``, read some lines at a time."""
+"""Predictions in JSON Lines files, read some lines at a time."""
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import open_binary
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.limits import SMALL_BATCH_ROWS
 from dagster_active_learning.readers.options import TableOptions
@@ -50,9 +49,9 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     """
     sha256 = content_sha256([path])
     try:
-        with _open(path) as lines:
+        with open_binary(path) as lines:
             samples = _samples(path, islice(bounded_lines(path, lines), LINES_SEARCHED_FOR_KEYS))
-    except (OSError, EOFError, zlib.error) as error:
+    except OSError as error:
         raise PredictionReadError(f"{path} is not a readable JSON Lines file: {error}") from error
     names = list(samples)
     if not names:
@@ -81,11 +80,11 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     def read(layout: Layout) -> Iterator[TableBatch]:
         rows_before = 0
         try:
-            with _open(path) as lines:
+            with open_binary(path) as lines:
                 for rows in line_blocks(bounded_lines(path, lines)):
                     yield _table_batch(rows, rows_before + 1, layout, has_late_class)
                     rows_before += len(rows)
-        except (OSError, EOFError, zlib.error) as error:
+        except OSError as error:
             raise PredictionReadError(
                 f"{path} cannot be read after row {rows_before}: {error}"
             ) from error
@@ -113,10 +112,6 @@ def _object_columns(options: TableOptions, samples: Mapping[str, Any]) -> dict[s
         **({options.bbox_column: box_type} if options.bbox_column else {}),
         **dict.fromkeys(options.bbox_columns or (), pa.float64()),
     }
-
-
-def _open(path: Path) -> BinaryIO:
-    return cast("BinaryIO", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def _samples(path: Path, lines: Iterable[bytes]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dagster_active_learning.files.compression import stem
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.readers.objects import DetectedObject, object_part, objects_of_lines
 from dagster_active_learning.readers.options import ObjectOptions
@@ -38,7 +39,7 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
     return object_part(
         str(path),
         lambda: objects_of_lines(
-            path, lambda number, line: _object(path.stem, number, line, options.class_names)
+            path, lambda number, line: _object(stem(path), number, line, options.class_names)
         ),
         options,
         class_names=options.class_names,

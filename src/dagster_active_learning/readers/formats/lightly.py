@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import open_binary
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.readers.json_stream import ShallowFile
 from dagster_active_learning.readers.objects import (
@@ -125,7 +126,7 @@ def _read_schema(path: Path, _modified: int, _size: int) -> Schema:
 def _load(path: Path) -> Any:
     """One small JSON file."""
     try:
-        with path.open("rb") as file:
+        with open_binary(path) as file:
             # The whole file is one element.
             shallow = ShallowFile(path, file, element_depth=0)
             text = b"".join(iter(lambda: shallow.read(PIECE_BYTES), b""))

@@ -28,7 +28,9 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
 
     The scores of ``classifications`` are not read: they come from another model, which sees the
     crop, and are no class probabilities of the detector. An image the detector failed on is a
-    row with ``Reason.MODEL_FAILED``, never an image without objects.
+    row with ``Reason.MODEL_FAILED``, never an image without objects. A detection whose conf is
+    negative was suppressed, as an object that stands in the same place in many images: it is no
+    object, and no row. Where ``score_transform`` takes logits, conf may be negative.
 
     Raises:
         PredictionReadError: If the file is no readable JSON or has no ``detection_categories``.
@@ -38,7 +40,7 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
     names = names_in_source(path, list(dict.fromkeys(categories.values())), options.class_names)
     return object_part(
         str(path),
-        lambda: _objects(path, categories),
+        lambda: _objects(path, categories, has_suppressed=options.score_transform != "sigmoid"),
         options,
         class_names=names,
         bbox_unit="relative",
@@ -56,7 +58,9 @@ def _read_categories(path: Path) -> Mapping[str, str]:
     return names
 
 
-def _objects(path: Path, categories: Mapping[str, str]) -> Iterator[Finding]:
+def _objects(
+    path: Path, categories: Mapping[str, str], *, has_suppressed: bool
+) -> Iterator[Finding]:
     row_number = 0
     for image in json_items(path, "images", "images"):
         fault = _image_fault(image)
@@ -66,11 +70,21 @@ def _objects(path: Path, categories: Mapping[str, str]) -> Iterator[Finding]:
             image_id = as_name(file) if isinstance(file, str) else None
             yield RejectedRow(row_number, fault, raw_text(image), image_id)
             continue
-        if not image["detections"]:
+        suppressed = [
+            has_suppressed and _is_suppressed(detection) for detection in image["detections"]
+        ]
+        if all(suppressed):
             yield EmptyImage(image["file"])
-        for detection in image["detections"]:
+        for detection, is_suppressed in zip(image["detections"], suppressed, strict=True):
             row_number += 1
-            yield _object(row_number, image["file"], detection, categories)
+            if not is_suppressed:
+                yield _object(row_number, image["file"], detection, categories)
+
+
+def _is_suppressed(detection: Any) -> bool:
+    """True for a detection that the elimination of repeated ones has marked."""
+    conf = as_number(detection.get("conf")) if isinstance(detection, dict) else None
+    return conf is not None and conf < 0
 
 
 def _image_fault(image: Any) -> Reason | None:

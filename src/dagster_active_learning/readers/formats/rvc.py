@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import stem
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.readers.json_stream import json_items, json_value
 from dagster_active_learning.readers.objects import (
@@ -42,7 +43,7 @@ def open_file(path: Path, options: RvcOptions) -> PredictionPart:
     """
     ids_path = None
     if options.image_ids is not None:
-        ids_path = path.parent / options.image_ids.replace("{stem}", path.stem)
+        ids_path = path.parent / options.image_ids.replace("{stem}", stem(path))
         if not os.path.isfile(ids_path):
             raise PredictionReadError(
                 f"{path} has no list of image ids beside it: expected {ids_path} with one id per "
@@ -95,7 +96,7 @@ def _objects(
     row_number = position = 0
     for position, image in enumerate(json_items(path, "detections", "images"), start=1):
         if image_ids is None:
-            image_id = f"{path.stem}/{position - 1}"
+            image_id = f"{stem(path)}/{position - 1}"
         elif position <= len(image_ids):
             image_id = image_ids[position - 1]
         else:

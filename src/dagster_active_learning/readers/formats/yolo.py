@@ -25,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import stem
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.readers.objects import (
     DetectedObject,
@@ -86,7 +87,7 @@ def open_file(path: Path, options: YoloOptions) -> PredictionPart:
     part = object_part(
         str(path),
         lambda: objects_of_lines(
-            path, lambda number, line: _object(path.stem, number, line, options)
+            path, lambda number, line: _object(stem(path), number, line, options)
         ),
         options,
         class_names=options.class_names,
@@ -121,13 +122,13 @@ def _classification(path: Path, class_names: Sequence[str]) -> Iterator[Finding]
         else:
             probabilities[name] = probability
             continue
-        yield RejectedRow(row_number, reason, raw_line(line), path.stem)
+        yield RejectedRow(row_number, reason, raw_line(line), stem(path))
         return
     # Two decimals per class can exceed 1 together: the sum then shows it, nothing is rescaled.
     other = max(0.0, 1 - sum(probabilities.values()))
     yield DetectedObject(
         row_number=1,
-        image_id=path.stem,
+        image_id=stem(path),
         class_probs=[*(probabilities.get(name, 0.0) for name in class_names), other],
     )
 
