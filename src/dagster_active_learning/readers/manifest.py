@@ -12,14 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.files.compression import open_binary
 from dagster_active_learning.files.image_folder import find_image_files
 from dagster_active_learning.limits import BATCH_BYTES
 from dagster_active_learning.readers.columns import read_image_ids
 from dagster_active_learning.readers.formats import csv, parquet
-from dagster_active_learning.readers.formats.jsonl import line_blocks
+from dagster_active_learning.readers.formats.jsonl import line_blocks, object_lines
 from dagster_active_learning.readers.formats.parquet import FOOTER_ERRORS
-from dagster_active_learning.readers.text_lines import bounded_lines, listed_ids
+from dagster_active_learning.readers.text_lines import listed_ids
 from dagster_active_learning.readers.values import as_whole
 from dagster_active_learning.text import describe_names
 
@@ -189,10 +188,9 @@ def _table_images(path: Path, format: str) -> pl.DataFrame:
 
 
 def _read_jsonl(path: Path) -> Iterator[pl.DataFrame]:
-    with open_binary(path) as opened:
-        for lines in line_blocks(bounded_lines(path, opened)):
-            if lines:
-                yield pl.read_ndjson(b"".join(lines), infer_schema_length=None)
+    for lines in line_blocks(object_lines(path)):
+        if lines:
+            yield pl.read_ndjson(b"".join(lines), infer_schema_length=None)
 
 
 def _read_parquet(path: Path) -> Iterator[pl.DataFrame]:

@@ -1,8 +1,10 @@
-"""Predictions in JSON Lines files, read some lines at a time."""
+"""Predictions in JSON Lines files, or in arrays of flat objects, read some at a time."""
 
 from __future__ import annotations
 
+import codecs
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,6 +17,7 @@ from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.compression import open_binary
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.limits import SMALL_BATCH_ROWS
+from dagster_active_learning.readers.json_stream import json_items
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
 from dagster_active_learning.readers.stream import PredictionPart
@@ -25,7 +28,7 @@ from dagster_active_learning.readers.tables import (
     find_class_columns,
     table_part,
 )
-from dagster_active_learning.readers.text_lines import bounded_lines
+from dagster_active_learning.readers.text_lines import as_float, bounded_lines
 from dagster_active_learning.readers.values import as_id, as_name, as_number, four_numbers
 from dagster_active_learning.text import is_utf8
 
@@ -36,9 +39,15 @@ bytes."""
 
 LINES_SEARCHED_FOR_KEYS = 1_000
 
+BEGINNING_BYTES = 4_096
+ARRAY_OF_OBJECTS = re.compile(rb"\s*\[\s*(\{|\]\s*$|$)")
+
 
 def open_file(path: Path, options: TableOptions) -> PredictionPart:
     """Open one JSON Lines file: one object per line, its keys being the columns of a table.
+
+    A file that is one JSON array of objects, as pandas and many tools write it, is read as if each
+    object stood on a line. A column whose first value is text has its numbers as text, as in CSV.
 
     Rows are the lines that are not blank, counted from 1. The keys of the first
     ``LINES_SEARCHED_FOR_KEYS`` lines decide which columns there are; a key that a later line
@@ -49,8 +58,7 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     """
     sha256 = content_sha256([path])
     try:
-        with open_binary(path) as lines:
-            samples = _samples(path, islice(bounded_lines(path, lines), LINES_SEARCHED_FOR_KEYS))
+        samples = _samples(path, islice(object_lines(path), LINES_SEARCHED_FOR_KEYS))
     except OSError as error:
         raise PredictionReadError(f"{path} is not a readable JSON Lines file: {error}") from error
     names = list(samples)
@@ -72,6 +80,17 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     kinds = dict.fromkeys(names, kind) | _object_columns(options, samples)
     kinds[options.image_id_column] = pa.string()
 
+    columns_of_numbers = {options.score_column, *(options.bbox_columns or ())}
+    columns_of_numbers |= find_class_columns(names, options).keys()
+    as_text = {name for name in columns_of_numbers if name and type(samples.get(name)) is str}
+
+    def parse(line: bytes) -> dict[str, Any] | None:
+        row = _parse(line)
+        for name in as_text if row else ():
+            if type(row.get(name)) is str:
+                row[name] = _number_in(row[name])
+        return row
+
     def has_late_class(row: dict[str, Any]) -> bool:
         if options.class_columns is not None or row.keys() <= keys:
             return False
@@ -80,10 +99,9 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     def read(layout: Layout) -> Iterator[TableBatch]:
         rows_before = 0
         try:
-            with open_binary(path) as lines:
-                for rows in line_blocks(bounded_lines(path, lines)):
-                    yield _table_batch(rows, rows_before + 1, layout, has_late_class)
-                    rows_before += len(rows)
+            for lines in line_blocks(object_lines(path)):
+                yield _table_batch(lines, rows_before + 1, layout, parse, has_late_class)
+                rows_before += len(lines)
         except OSError as error:
             raise PredictionReadError(
                 f"{path} cannot be read after row {rows_before}: {error}"
@@ -128,6 +146,31 @@ def _samples(path: Path, lines: Iterable[bytes]) -> dict[str, Any]:
     return {name: value for name, value in samples.items() if is_utf8(name)}
 
 
+def object_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a JSON Lines file, or the elements of a JSON array as such lines.
+
+    Raises:
+        OSError: If the file cannot be read.
+        PredictionReadError: If a line is too long, or the array is not complete.
+    """
+    with open_binary(path) as lines:
+        beginning = lines.read(BEGINNING_BYTES).removeprefix(codecs.BOM_UTF8)
+    if ARRAY_OF_OBJECTS.match(beginning):
+        for element in json_items(path, None, "rows"):
+            yield json.dumps(element).encode() + b"\n"
+        return
+    with open_binary(path) as lines:
+        yield from bounded_lines(path, lines)
+
+
+def _number_in(text: str) -> object:
+    """The number that a text holds, None for no text; the text itself if it holds none."""
+    if not text.strip():
+        return None
+    number = as_float(text.encode(errors="replace"))
+    return text if number is None else number
+
+
 def line_blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
     """The lines that are not blank, some at a time."""
     block: list[bytes] = []
@@ -156,13 +199,14 @@ def _table_batch(
     lines: Sequence[bytes],
     first_row: int,
     layout: Layout,
+    parse: Callable[[bytes], dict[str, Any] | None],
     has_late_class: Callable[[dict[str, Any]], bool],
 ) -> TableBatch:
     rows: list[dict[str, Any]] = []
     row_numbers: list[int] = []
     rejected: list[RejectedRow] = []
     for row_number, line in enumerate(lines, start=first_row):
-        row = _parse(line)
+        row = parse(line)
         reason = Reason.UNREADABLE_LINE if row is None else _wrong_type(row, layout)
         if row is not None and reason is None and has_late_class(row):
             reason = Reason.LATE_CLASS
