@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.compression import open_binary
+from dagster_active_learning.readers.odd_numbers import OddNumbers, restored
 from dagster_active_learning.text import describe_names
 
 DEEPEST_NESTING = 200
@@ -101,7 +102,7 @@ class ShallowFile:
             and without escaped characters: ``{"info": {}, "images": []}``; ``[]`` for a list.
     """
 
-    def __init__(self, path: Path, file: BinaryIO, element_depth: int = 2) -> None:
+    def __init__(self, path: Path, file: BinaryIO | OddNumbers, element_depth: int = 2) -> None:
         self.path = path
         self.file = file
         self.bytes_read = 0
@@ -173,7 +174,10 @@ class _PairedFile(ShallowFile):
     That stands for no character. The parser makes a question mark of it: two ids become one.
     """
 
-    _cut = b""
+    def __init__(self, path: Path, file: OddNumbers, element_depth: int) -> None:
+        super().__init__(path, file, element_depth)
+        self.numbers = file
+        self._cut = b""
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes of the file, once what they stand for is known."""
@@ -191,23 +195,23 @@ class _PairedFile(ShallowFile):
 
 
 @contextmanager
-def _opened(path: Path, element_depth: int = 2) -> Generator[ShallowFile]:
+def _opened(path: Path, element_depth: int = 2) -> Generator[_PairedFile]:
     try:
         with open_binary(path) as opened:
-            yield _PairedFile(path, opened, element_depth)
+            yield _PairedFile(path, OddNumbers(opened), element_depth)
     except OSError as error:
         raise PredictionReadError(f"{path} cannot be read: {error}") from error
 
 
 def _values(
-    file: ShallowFile, prefix: str, where: str, map_type: type[dict[str, Any]] | None = None
+    file: _PairedFile, prefix: str, where: str, map_type: type[dict[str, Any]] | None = None
 ) -> Iterator[Any]:
     """The values at a prefix; messages say ``where`` a file broke, ``{}`` being the values read."""
     read = 0
     try:
         for value in ijson.items(file, prefix, map_type=map_type, use_float=True):
             read += 1
-            yield value
+            yield restored(value) if file.numbers.found else value
     except (ijson.JSONError, UnicodeDecodeError) as error:
         raise UnreadableJsonError(
             f"{file.path} is not readable UTF-8 JSON {where.format(read)}: {_first_line(error)}, "

@@ -206,9 +206,6 @@ BROKEN_FILES = {
     "cut in a row": (ROWS_TEXT[:-20], "after 4 detections: parse error: premature EOF"),
     "cut between rows": (ROWS_TEXT[:-1], "after 5 detections: parse error"),
     "cut object": (json.dumps({"annotations": [ROW] * 5}).encode()[:-20], "after 4 detections: parse error"),
-    "NaN": (ROWS_TEXT.replace(b"}]", b'}, {"score": NaN}]'), "after 5 detections: lexical error"),
-    "Infinity": (b'[{"score": Infinity}]', "after 0 detections: lexical error"),
-    "a number beyond float64": (b'[{"score": 1e999}]', "after 0 detections: parse error: numeric (floating point) overflow"),
     "half a surrogate pair": (b'[{"image_id": "\\udc00"}]', "after 0 detections: 'utf-8' codec can't decode"),
     "something after the array": (ROWS_TEXT + b"[]", "after 5 detections: parse error: trailing garbage"),
     "nothing but brackets": (b"[" * 100_000, "nests lists and objects more than 200 deep"),
@@ -322,7 +319,7 @@ def test_ground_truth_has_no_scores_and_says_so(real_predictions):
 
 def test_metrics_of_a_model_are_no_results(real_predictions):
     path = real_predictions / "mask_rcnn_rle" / "test_results.json"
-    with pytest.raises(PredictionReadError, match=r"test_results\.json is not readable .* invalid"):
+    with pytest.raises(PredictionReadError, match=r"test_results\.json has no list 'annotations'"):
         rows_of(path)
 
 

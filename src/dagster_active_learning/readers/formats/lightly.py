@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.compression import open_binary
@@ -130,15 +130,11 @@ def _load(path: Path) -> Any:
             # The whole file is one element.
             shallow = ShallowFile(path, file, element_depth=0)
             text = b"".join(iter(lambda: shallow.read(PIECE_BYTES), b""))
-            return json.loads(text.decode("utf-8"), parse_constant=_refuse)
+            return json.loads(text.decode("utf-8"))
     except (OSError, ValueError) as error:
         raise PredictionReadError(
             f"{path} is not readable UTF-8 JSON: {error}; expected a file that is complete"
         ) from error
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
 
 
 def _objects(path: Path, schema: Schema) -> Iterator[Finding]:
