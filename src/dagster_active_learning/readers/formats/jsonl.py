@@ -86,9 +86,10 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
 
     def parse(line: bytes) -> dict[str, Any] | None:
         row = _parse(line)
-        for name in as_text if row else ():
-            if type(row.get(name)) is str:
-                row[name] = _number_in(row[name])
+        if row is not None:
+            for name in as_text:
+                if type(row.get(name)) is str:
+                    row[name] = _number_in(row[name])
         return row
 
     def has_late_class(row: dict[str, Any]) -> bool:
