@@ -55,6 +55,30 @@ def test_labeled_is_true_or_false_in_the_usual_words(tmp_path, text, labeled):
     assert rows.to_pylist()[0]["labeled"] is labeled
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+@pytest.mark.parametrize(
+    ("row", "labeled"),
+    [
+        ({"label": "cat"}, True),
+        ({"label": "cat", "labeled": None}, True),
+        ({"label": "cat", "labeled": False}, False),
+        ({"label": "cat", "labeled": True}, True),
+        ({"label": ""}, None),
+        ({"label": None, "labeled": True}, True),
+        ({"label": None}, None),
+    ],
+)
+def test_an_image_with_a_label_is_labeled_unless_its_row_says_otherwise(
+    tmp_path, suffix, row, labeled
+):
+    other = {"label": "dog", "labeled": True} if "labeled" in row else {"label": "dog"}
+    path = write_rows(
+        tmp_path / f"m.{suffix}", [{"image_id": "x", **row}, {"image_id": "y", **other}]
+    )
+    rows, _ = PoolImages(path).read()
+    assert [image["labeled"] for image in rows.to_pylist()] == [labeled, True]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -73,7 +97,7 @@ def test_labeled_is_true_or_false_in_the_usual_words(tmp_path, text, labeled):
         ("m.jsonl", '{"image_id": {"a": 1}}', "image_id is of the type Struct"),
         ("m.jsonl", '{"image_id": true}', "image_id is of the type Boolean"),
         ("m.jsonl", '{"image_id": [1]}', "image_id is of the type List"),
-        ("m.jsonl", '{"image_id": 1.0}', "image_id is of the type Float64"),
+        ("m.jsonl", '{"image_id": 1.5}', "image_id is of the type Float64"),
         ("m.csv", "image_id,width\nx,1\n,2\n", "row 2: the image has no image_id"),
         ("m.csv", "image_id\nx\ny\nx\n", "row 3: image_id 'x' stands in row 1 already"),
         ("m.jsonl", "{", "not a readable jsonl manifest"),

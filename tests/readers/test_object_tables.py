@@ -126,6 +126,75 @@ def test_a_row_without_any_side_of_a_box_has_no_box(tmp_path, format):
     assert {row["reason"] for row in found} == {None}
 
 
+# The option box, and the fields of the same box: x 10, y 20, 30 wide, 40 high.
+BOXES = [
+    ("xywh", {"x": 10, "y": 20, "width": 30, "height": 40}),
+    ("xywh", {"x": 10, "y": 20, "w": 30, "h": 40}),
+    ("xywh", {"Width": 30, "Height": 40, "Left": 10, "Top": 20}),
+    ("xywh", {"xmin": 10, "ymin": 20, "xmax": 40, "ymax": 60}),
+    ("xyxy", {"xmin": 10, "ymin": 20, "xmax": 40, "ymax": 60, "zmax": 7}),
+    ("xyxy", {"x1": 10, "x2": 40, "y1": 20, "y2": 60}),
+    ("xywh", {"left": 10, "top": 20, "right": 40, "bottom": 60}),
+    ("xcycwh", {"x": 25, "y": 40, "width": 30, "height": 40}),
+    ("xywh", {"xc": 25, "yc": 40, "w": 30, "h": 40}),
+]
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+@pytest.mark.parametrize(("box", "fields"), BOXES)
+def test_a_box_may_be_an_object_with_named_fields(tmp_path, format, box, fields):
+    rows = objects(bbox=None)
+    for row in (rows[0], rows[2]):
+        row["bbox"] = fields
+    found = rows_of(write(tmp_path, format, rows), format, box=box, **LIST)
+    assert [row["bbox"] for row in found] == [[10, 20, 30, 40], None, [10, 20, 30, 40]]
+    assert {row["reason"] for row in found} == {None}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("columns", [LIST, FOUR])
+@pytest.mark.parametrize(
+    ("box", "numbers"),
+    [("xywh", [10, 20, 30, 40]), ("xyxy", [10, 20, 40, 60]), ("xcycwh", [25, 40, 30, 40])],
+)
+def test_four_numbers_are_a_box_as_declared(tmp_path, format, columns, box, numbers):
+    rows = objects()
+    for row in rows:
+        row |= {"bbox": list(map(float, numbers)), **dict(zip("xywh", numbers, strict=True))}
+    found = rows_of(write(tmp_path, format, rows), format, box=box, **columns)
+    assert [row["bbox"] for row in found] == [[10, 20, 30, 40]] * 3
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"xmin": 10.0, "ymin": None, "xmax": 40.0, "ymax": 60.0}, Reason.BBOX_NOT_FOUR_NUMBERS),
+        ({"xmin": 40.0, "ymin": 20.0, "xmax": 10.0, "ymax": 60.0}, Reason.BBOX_NEGATIVE),
+    ],
+)
+def test_an_object_that_is_no_box_costs_its_row(tmp_path, format, fields, reason):
+    good = {"xmin": 10.0, "ymin": 20.0, "xmax": 40.0, "ymax": 60.0}
+    rows = [{"image_id": "a", "score": 0.5, "bbox": box} for box in (good, fields, good)]
+    found = rows_of(write(tmp_path, format, rows), format, score_column="score", bbox_column="bbox")
+    assert [row["reason"] for row in found] == [None, reason, None]
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+@pytest.mark.parametrize(
+    ("fields", "box", "words"),
+    [
+        ({"a": 1, "b": 2}, "xywh", "the fields a, b: expected four fields such as xmin"),
+        ({"x1": 1, "y1": 2, "x2": 3, "y2": 4}, "xcycwh", "which are xyxy, but the option box is"),
+    ],
+)
+def test_fields_that_are_no_box_are_an_error_that_names_them(tmp_path, format, fields, box, words):
+    rows = [{"image_id": "a", "score": 0.5, "category": "c", "bbox": fields}]
+    path = write(tmp_path, format, rows)
+    with pytest.raises(PredictionReadError, match=words):
+        rows_of(path, format, box=box, **LIST)
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_class_probabilities_may_be_missing_beside_a_score(tmp_path, format):
     rows = [
@@ -336,7 +405,7 @@ def test_a_data_frame_holds_objects_as_files_do(category):
 WRONG_TYPES = [
     ({"score": pa.array([True])}, LIST, "column 'score' is of type bool, expected numbers"),
     ({"score": pa.array([[0.5]])}, LIST, "column 'score' is of type list<"),
-    ({"category": pa.array([0.5])}, LIST, "column 'category' is of type double, expected text or"),
+    ({"category": pa.array([True])}, LIST, "column 'category' is of type bool, expected text or"),
     ({"bbox": pa.array([0.5])}, LIST, "column 'bbox' is of type double, expected lists of four"),
     ({"bbox": pa.array([[{"x": 1}]])}, LIST, "column 'bbox' is of type list<"),
     ({"w": pa.array([{"x": 1}])}, FOUR, "column 'w' is of type struct<"),

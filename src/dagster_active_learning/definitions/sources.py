@@ -21,7 +21,7 @@ from dagster_active_learning.files.find import find_files
 from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.readers import read_predictions, reader_options
 from dagster_active_learning.readers.formats import FORMATS
-from dagster_active_learning.readers.options import TableOptions, check_choice
+from dagster_active_learning.readers.options import Options, TableOptions, check_choice
 
 if TYPE_CHECKING:
     import duckdb
@@ -138,6 +138,7 @@ class PredictionFiles(PredictionSource):
                 f"inputs is {inputs!r}, but what class probabilities of the format "
                 f"{self.format!r} leave over to 1 is one class more: expected 'probabilities'",
             )
+        _check_single(self._checked, inputs)
 
     def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
         """Fetch and open the files; the value is for other sources."""
@@ -196,6 +197,10 @@ class PredictionAsset(PredictionSource):
                 "without empty parts, such as 'ml/predictions'"
             )
         self._options = _table_options(options)
+
+    def check_inputs(self, inputs: Inputs) -> None:
+        """A single probability is a probability."""
+        _check_single(self._options, inputs)
 
     def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
         """Open the asset's value, which is that of the partition."""
@@ -268,6 +273,10 @@ class PredictionQuery(PredictionSource):
     @property
     def _binds_partition_key(self) -> bool:
         return re.search(r"\$partition_key\b", self.query) is not None
+
+    def check_inputs(self, inputs: Inputs) -> None:
+        """A single probability is a probability."""
+        _check_single(self._options, inputs)
 
     def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
         """Run the query once there is a connection."""
@@ -397,6 +406,15 @@ class PoolImages:
         if isinstance(self.labeled, tuple):
             hashes.append(hashlib.sha256("\n".join(sorted(set(self.labeled))).encode()).hexdigest())
         return images, combined_sha256(hashes)
+
+
+def _check_single(options: Options, inputs: Inputs) -> None:
+    """Raise ValueError if what is left over to 1 of a single number is no probability."""
+    if options.is_binary and inputs != "probabilities":
+        raise ValueError(
+            f"inputs is {inputs!r}, but a single probability p is read as [1 - p, p]: expected "
+            "'probabilities'"
+        )
 
 
 def _local_path(setting: str, path: str | PathLike[str]) -> Path:

@@ -78,6 +78,13 @@ class TableModel(dg.Model):
     class_names: list[str] | None = Field(
         None, description="Class names in class order, where the source does not carry them."
     )
+    single_probability: bool | None = Field(
+        None,
+        description=(
+            "Tables, npy and npz: whether a row has one probability p, that of the second of two "
+            "classes, as a binary classifier gives it."
+        ),
+    )
     score_column: str | None = Field(
         None, description="Tables of objects: column with the detector's own score."
     )
@@ -85,10 +92,17 @@ class TableModel(dg.Model):
         None, description="Tables of objects: column with the class the detector decided for."
     )
     bbox_column: str | None = Field(
-        None, description="Tables of objects: list column of x, y, width and height."
+        None, description="Tables of objects: column of boxes, lists or objects of four."
     )
     bbox_columns: list[str] | None = Field(
-        None, description="Tables of objects: the four columns of x, y, width and height instead."
+        None, description="Tables of objects: the four columns of a box instead."
+    )
+    box: Literal["xywh", "xyxy", "xcycwh"] | None = Field(
+        None,
+        description=(
+            "Tables of objects and yolo: the meaning of a box's four numbers, by default xywh (top "
+            "left corner) in tables and xcycwh (center) in yolo."
+        ),
     )
     bbox_unit: Literal["pixel", "relative"] | None = Field(
         None, description="Tables of objects and yolo: what boxes are measured in."
@@ -140,9 +154,6 @@ class PredictionFilesModel(TableModel):
     )
     confidence: Literal["last", "second"] | None = Field(
         None, description="yolo: where the confidence stands in a line."
-    )
-    box: Literal["xcycwh", "xywh", "xyxy"] | None = Field(
-        None, description="yolo: what a line's four numbers are."
     )
 
 

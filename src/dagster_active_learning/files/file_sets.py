@@ -20,6 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import glob_translate
 
 from dagster_active_learning.files.addresses import is_address
+from dagster_active_learning.files.compression import stem
 from dagster_active_learning.files.find import files_of, matching
 from dagster_active_learning.files.versions import Version
 
@@ -213,7 +214,7 @@ def _version_of(path: str, filesystem: AbstractFileSystem | None = None) -> dict
 
 def _companion(filesystem: AbstractFileSystem, path: str, companion: str) -> dict[str, Version]:
     file = PurePosixPath(path)
-    name = companion.replace("{stem}", file.stem)
+    name = companion.replace("{stem}", stem(file))
     return _version_of(posixpath.join(str(file.parent), name), filesystem)
 
 

@@ -22,6 +22,17 @@ import pyarrow.compute as pc
 from dagster_active_learning.readers.objects import transform_scores
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import boxes_array
+from dagster_active_learning.readers.values import LARGEST_WHOLE_FLOAT
+
+
+def may_be_ids(kind: pa.DataType) -> bool:
+    """True for the type of a column that may hold ids, or names of classes.
+
+    They are text, UUIDs or whole numbers, which many tools write as floats or decimals.
+    """
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    is_uuid = isinstance(kind, pa.UuidType)
+    return is_uuid or is_text(kind) or is_number(kind) or pa.types.is_null(kind)
 
 
 def read_image_ids(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
@@ -29,8 +40,11 @@ def read_image_ids(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     image_id = _as_text(column)
     reasons: dict[int, str] = {}
     for row in _rows_where(pc.fill_null(pc.equal(image_id, ""), fill_value=True)):
-        undecoded = not image_id[row].is_valid and column[row].is_valid
-        reasons[row] = Reason.IMAGE_ID_NOT_UTF8 if undecoded else Reason.IMAGE_ID_NULL
+        if image_id[row].is_valid or not column[row].is_valid:
+            reasons[row] = Reason.IMAGE_ID_NULL
+        else:
+            number = is_number(_without_dictionary(column).type)
+            reasons[row] = Reason.IMAGE_ID_NOT_TEXT if number else Reason.IMAGE_ID_NOT_UTF8
     return image_id, reasons
 
 
@@ -73,6 +87,20 @@ def read_class_lists(column: pa.Array, value_type: pa.DataType) -> tuple[pa.Arra
     return pa.ListArray.from_arrays(pa.array(offsets), numbers), reasons
 
 
+def complete_pairs(class_probs: pa.ListArray) -> pa.ListArray:
+    """Each single probability p as the class probabilities [1 - p, p]; other lists as they are."""
+    lengths = pc.fill_null(pc.list_value_length(class_probs), 0).to_numpy(zero_copy_only=False)
+    numbers = class_probs.flatten().to_numpy(zero_copy_only=False)
+    is_single = np.repeat(lengths == 1, lengths)
+    pairs = np.repeat(numbers, np.where(is_single, 2, 1))
+    firsts = np.flatnonzero(np.repeat(is_single, np.where(is_single, 2, 1)))[::2]
+    # A probability above 1 is refused for what it is, not for the negative rest.
+    pairs[firsts] = np.clip(1 - pairs[firsts], 0, 1)
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(np.where(lengths == 1, 2, lengths), out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(pairs), mask=class_probs.is_null())
+
+
 def read_scores(column: pa.Array, transform: str | None) -> tuple[pa.Array, dict[int, str]]:
     """The detector's own scores as probabilities; their range is judged later."""
     numbers = _as_numbers(column, pa.float64())
@@ -103,22 +131,45 @@ def read_categories(
     return names, dict.fromkeys(_rows_where(unknown), Reason.UNKNOWN_CATEGORY)
 
 
-def read_boxes(columns: Sequence[pa.Array]) -> tuple[pa.Array, dict[int, str]]:
-    """Boxes from one list column, or from the four columns x, y, width and height.
+def read_boxes(
+    columns: Sequence[pa.Array], fields: Sequence[str], kind: str, *, required: bool
+) -> tuple[pa.Array, dict[int, str]]:
+    """Boxes from one column or from four columns of numbers.
 
-    A row may do without a box, but not with a broken one.
+    A row may do without a box unless it is ``required``, but not with a broken one.
+
+    Args:
+        columns: A column of lists or objects, or four columns.
+        fields: The fields of a column of objects; empty for any other.
+        kind: The meaning of the four numbers, as the option ``box`` names it.
+        required: Whether a row without a box is broken.
     """
-    if len(columns) == 1:
-        return _judged_boxes(*_from_box_column(columns[0]))
-    return _judged_boxes(*_from_box_columns(columns))
-
-
-def read_corners(columns: Sequence[pa.Array]) -> tuple[pa.Array, dict[int, str]]:
-    """Boxes from the four columns left, top, right and bottom; a row without one is broken."""
-    boxes, _ = _from_box_columns(columns)
+    if fields:
+        inner = [pc.struct_field(columns[0], name) for name in fields]
+        boxes, missing = _from_box_columns(inner)
+    elif len(columns) == 1:
+        boxes, missing = _from_box_column(columns[0])
+    else:
+        boxes, missing = _from_box_columns(columns)
+    if required:
+        missing[:] = False
     with np.errstate(over="ignore", invalid="ignore"):
-        boxes[:, 2:] -= boxes[:, :2]
-    return _judged_boxes(boxes, np.zeros(len(boxes), dtype=np.bool_))
+        if kind == "xyxy":
+            boxes[:, 2:] -= boxes[:, :2]
+        elif kind == "xcycwh":
+            boxes[:, :2] -= boxes[:, 2:] / 2
+    broken = ~missing & ~np.isfinite(boxes).all(axis=1)
+    negative = ~missing & ~broken & (boxes[:, 2:] < 0).any(axis=1)
+    reasons: dict[int, str] = {
+        **dict.fromkeys(np.flatnonzero(broken).tolist(), Reason.BBOX_NOT_FOUR_NUMBERS),
+        **dict.fromkeys(np.flatnonzero(negative).tolist(), Reason.BBOX_NEGATIVE),
+    }
+    return boxes_array(boxes, ~missing & ~broken & ~negative), reasons
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """True for the type of a column of numbers."""
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -131,18 +182,6 @@ def is_text(kind: pa.DataType) -> bool:
         or pa.types.is_large_binary(kind)
         or pa.types.is_binary_view(kind)
     )
-
-
-def _judged_boxes(
-    boxes: npt.NDArray[np.float64], missing: npt.NDArray[np.bool_]
-) -> tuple[pa.Array, dict[int, str]]:
-    broken = ~missing & ~np.isfinite(boxes).all(axis=1)
-    negative = ~missing & ~broken & (boxes[:, 2:] < 0).any(axis=1)
-    reasons: dict[int, str] = {
-        **dict.fromkeys(np.flatnonzero(broken).tolist(), Reason.BBOX_NOT_FOUR_NUMBERS),
-        **dict.fromkeys(np.flatnonzero(negative).tolist(), Reason.BBOX_NEGATIVE),
-    }
-    return boxes_array(boxes, ~missing & ~broken & ~negative), reasons
 
 
 def _from_box_column(
@@ -159,7 +198,7 @@ def _from_box_column(
     boxes = np.full((len(column), 4), np.nan)
     starts = np.cumsum(lengths) - lengths
     boxes[lengths == 4] = numbers[starts[lengths == 4, None] + np.arange(4)]
-    return boxes, column.is_null().to_numpy(zero_copy_only=False)
+    return boxes, np.array(column.is_null())
 
 
 def _from_box_columns(
@@ -173,8 +212,17 @@ def _from_box_columns(
 
 
 def _as_text(values: pa.Array) -> pa.Array:
-    """Values as text; bytes that are not UTF-8 become null."""
+    """Values as text; bytes that are not UTF-8 and numbers that are not whole become null."""
     values = _without_dictionary(values)
+    if isinstance(values.type, pa.UuidType):
+        return _uuid_text(values)
+    if pa.types.is_floating(values.type):
+        return _whole(values).cast(pa.string())
+    if pa.types.is_decimal(values.type):
+        rounded = pc.round(values)
+        whole = pc.if_else(pc.equal(rounded, values), rounded, pa.scalar(None, values.type))
+        # As text, a whole number of a decimal column may still have a fraction of zeros.
+        return pc.replace_substring_regex(whole.cast(pa.string()), r"\.0+$", "")
     if pa.types.is_string_view(values.type):
         values = values.cast(pa.string())
     # What says that it is text need not be: only as bytes is it looked at.
@@ -187,6 +235,27 @@ def _as_text(values: pa.Array) -> pa.Array:
     except (pa.ArrowInvalid, UnicodeDecodeError):
         # One value that is not UTF-8 must not cost the others: decode them one by one.
         return pa.array([_decode(value) for value in values.to_pylist()], pa.string())
+
+
+def _whole(values: pa.Array) -> pa.Array:
+    """Floats as integers, null where they are not whole or too large to be what was written."""
+    numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    with np.errstate(invalid="ignore"):
+        is_whole = (numbers == np.floor(numbers)) & (np.abs(numbers) <= LARGEST_WHOLE_FLOAT)
+    return pa.array(np.where(is_whole, numbers, 0).astype(np.int64), mask=~is_whole)
+
+
+def _uuid_text(values: pa.Array) -> pa.Array:
+    """UUIDs as the 36 characters that everybody writes."""
+    storage = values.storage
+    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
+    stored = np.frombuffer(storage.buffers()[1], np.uint8)
+    octets = stored[storage.offset * 16 : (storage.offset + len(storage)) * 16].reshape(-1, 16)
+    text = digits[np.stack([octets >> 4, octets & 15], axis=-1)].reshape(-1, 32)
+    text = np.ascontiguousarray(np.insert(text, [8, 12, 16, 20], ord("-"), axis=1))
+    offsets = np.arange(len(text) + 1, dtype=np.int32) * 36
+    whole = pa.StringArray.from_buffers(len(text), pa.py_buffer(offsets), pa.py_buffer(text))
+    return pc.if_else(storage.is_valid(), whole, pa.scalar(None, pa.string()))
 
 
 def _decode(value: bytes | None) -> str | None:

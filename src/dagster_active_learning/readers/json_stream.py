@@ -15,6 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import open_binary
+from dagster_active_learning.readers.odd_numbers import OddNumbers, restored
+from dagster_active_learning.text import describe_names
 
 DEEPEST_NESTING = 200
 """ijson keeps the path of every open bracket: 100,000 of them in a row would take 25 GB."""
@@ -33,6 +36,8 @@ CHARACTER_ESCAPE = re.compile(
 )
 LONGEST_ESCAPE = len(rb"\ud83e\udd8a")
 HALF_PAIR = re.compile(rb"u[dD][89a-fA-F]..", re.DOTALL)
+
+OUTLINE_KEY = re.compile(rb'"([^"]*)"\s*:')
 
 NO_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
 
@@ -97,7 +102,7 @@ class ShallowFile:
             and without escaped characters: ``{"info": {}, "images": []}``; ``[]`` for a list.
     """
 
-    def __init__(self, path: Path, file: BinaryIO, element_depth: int = 2) -> None:
+    def __init__(self, path: Path, file: BinaryIO | OddNumbers, element_depth: int = 2) -> None:
         self.path = path
         self.file = file
         self.bytes_read = 0
@@ -107,12 +112,16 @@ class ShallowFile:
         self._depth = 0
         self._quotes = 0
         self._escape = b""
-        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
-            file.seek(0)
+        # A packed file cannot go back.
+        self._beginning = file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes of the file, once their brackets have been counted."""
-        chunk = self.file.read(size)
+        if self._beginning and size >= 0:
+            chunk, self._beginning = self._beginning[:size], self._beginning[size:]
+        else:
+            chunk = self._beginning + self.file.read(size)
+            self._beginning = b""
         self.bytes_read += len(chunk)
         text = ESCAPED_BYTE.sub(b"", self._escape + chunk)
         self._escape = b"\\" if text.endswith(b"\\") else b""
@@ -165,7 +174,10 @@ class _PairedFile(ShallowFile):
     That stands for no character. The parser makes a question mark of it: two ids become one.
     """
 
-    _cut = b""
+    def __init__(self, path: Path, file: OddNumbers, element_depth: int) -> None:
+        super().__init__(path, file, element_depth)
+        self.numbers = file
+        self._cut = b""
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes of the file, once what they stand for is known."""
@@ -183,27 +195,28 @@ class _PairedFile(ShallowFile):
 
 
 @contextmanager
-def _opened(path: Path, element_depth: int = 2) -> Generator[ShallowFile]:
+def _opened(path: Path, element_depth: int = 2) -> Generator[_PairedFile]:
     try:
-        with path.open("rb") as opened:
-            yield _PairedFile(path, opened, element_depth)
+        with open_binary(path) as opened:
+            yield _PairedFile(path, OddNumbers(opened), element_depth)
     except OSError as error:
         raise PredictionReadError(f"{path} cannot be read: {error}") from error
 
 
 def _values(
-    file: ShallowFile, prefix: str, where: str, map_type: type[dict[str, Any]] | None = None
+    file: _PairedFile, prefix: str, where: str, map_type: type[dict[str, Any]] | None = None
 ) -> Iterator[Any]:
     """The values at a prefix; messages say ``where`` a file broke, ``{}`` being the values read."""
     read = 0
     try:
         for value in ijson.items(file, prefix, map_type=map_type, use_float=True):
             read += 1
-            yield value
+            yield restored(value) if file.numbers.found else value
     except (ijson.JSONError, UnicodeDecodeError) as error:
         raise UnreadableJsonError(
             f"{file.path} is not readable UTF-8 JSON {where.format(read)}: {_first_line(error)}, "
-            f"within the first {file.bytes_read:,} bytes; expected a file that is complete"
+            f"within the first {file.bytes_read:,} bytes"
+            + ("; expected a file that is complete" if "premature EOF" in str(error) else "")
         ) from error
 
 
@@ -230,8 +243,11 @@ def _check_list(file: ShallowFile, key: str) -> None:
         raise PredictionReadError(
             f"{file.path} has no list {key!r}: {key!r} is no array; {expected}"
         )
-    fault = "is a JSON array" if isinstance(values, list) else f"has no list {key!r}"
-    raise NoListError(f"{file.path} {fault}: {expected}")
+    if isinstance(values, list):
+        raise NoListError(f"{file.path} is a JSON array: {expected}")
+    keys = [raw.decode(errors="replace") for raw in OUTLINE_KEY.findall(file.outline)]
+    listed = f"; its keys are {describe_names(keys)}" if keys else ""
+    raise NoListError(f"{file.path} has no list {key!r}: {expected}{listed}")
 
 
 def _first_line(error: Exception) -> str:

@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.image_folder import find_image_files
 from dagster_active_learning.limits import BATCH_BYTES
+from dagster_active_learning.readers.columns import read_image_ids
 from dagster_active_learning.readers.formats import csv, parquet
-from dagster_active_learning.readers.formats.jsonl import line_blocks
+from dagster_active_learning.readers.formats.jsonl import line_blocks, object_lines
 from dagster_active_learning.readers.formats.parquet import FOOTER_ERRORS
-from dagster_active_learning.readers.text_lines import bounded_lines, listed_ids
+from dagster_active_learning.readers.text_lines import listed_ids
+from dagster_active_learning.readers.values import as_whole
 from dagster_active_learning.text import describe_names
 
 _COLUMNS: Mapping[str, pl.DataType] = MappingProxyType(
@@ -31,8 +33,8 @@ _COLUMNS: Mapping[str, pl.DataType] = MappingProxyType(
     }
 )
 
-_TRUE = ("true", "1")
-_FALSE = ("false", "0")
+_TRUE = ("true", "1", "1.0")
+_FALSE = ("false", "0", "0.0")
 
 
 def read_images(
@@ -47,8 +49,8 @@ def read_images(
     Args:
         path: A CSV file with a header, a Parquet file or a JSON Lines file with one row per image.
             It has a column image_id and may have uri, width, height, labeled (true or false, 1 or
-            0) and label; other columns are left out. Or a COCO instances file, or a folder of
-            images.
+            0) and label; other columns are left out. An image with a label is labeled unless its
+            row says otherwise. Or a COCO instances file, or a folder of images.
         format: A name in ``MANIFEST_FORMATS``, or ``"folder"``.
         image_id: The source of an image's id, where the format leaves a choice; see ``PoolImages``.
         labeled: Ids of images that have their label, or a UTF-8 text file with one id per line;
@@ -104,13 +106,9 @@ def _coco_images(path: Path, image_id: str) -> pl.DataFrame:
 
 
 def _pixels(where: str, side: str, value: object) -> int | None:
-    if value is None:
-        return None
-    whole = isinstance(value, float) and value.is_integer()
-    if (whole or isinstance(value, int)) and not isinstance(value, bool):
-        pixels = int(value)  # pyright: ignore[reportArgumentType]
-        if 0 <= pixels < 2**31:
-            return pixels
+    pixels = as_whole(value)
+    if value is None or (pixels is not None and 0 <= pixels < 2**31):
+        return pixels
     raise PredictionReadError(f"{where}: {side} is {value!r}, expected a number of pixels")
 
 
@@ -183,14 +181,16 @@ def _table_images(path: Path, format: str) -> pl.DataFrame:
         raise PredictionReadError(f"{path} holds no images: expected at least one row")
     images = pl.concat(frames)
     _check_ids(path, images["image_id"])
-    return images
+    has_label = pl.col("label").is_not_null() & (pl.col("label") != "")
+    # Where nothing says if an image is labeled, its label does.
+    labeled = pl.when(pl.col("labeled").is_null() & has_label).then(statement=True)
+    return images.with_columns(labeled.otherwise(pl.col("labeled")).alias("labeled"))
 
 
 def _read_jsonl(path: Path) -> Iterator[pl.DataFrame]:
-    with path.open("rb") as opened:
-        for lines in line_blocks(bounded_lines(path, opened)):
-            if lines:
-                yield pl.read_ndjson(b"".join(lines), infer_schema_length=None)
+    for lines in line_blocks(object_lines(path)):
+        if lines:
+            yield pl.read_ndjson(b"".join(lines), infer_schema_length=None)
 
 
 def _read_parquet(path: Path) -> Iterator[pl.DataFrame]:
@@ -204,7 +204,11 @@ def _read_parquet(path: Path) -> Iterator[pl.DataFrame]:
         # Text is not looked at before: polars would take for UTF-8 what is not.
         batch.validate(full=True)
         # Without metadata, which need not be UTF-8 either.
-        yield pl.DataFrame(pa.table(batch.columns, names=batch.schema.names))
+        columns = [
+            read_image_ids(column)[0] if isinstance(column.type, pa.UuidType) else column
+            for column in batch.columns
+        ]
+        yield pl.DataFrame(pa.table(columns, names=batch.schema.names))
 
 
 def _read_csv(path: Path) -> Iterator[pl.DataFrame]:
@@ -246,11 +250,9 @@ def _typed_frame(path: Path, frame: pl.DataFrame, rows_before: int) -> pl.DataFr
 def _typed(path: Path, column: pl.Series, kind: pl.DataType, rows_before: int) -> pl.Series:
     text_types = (pl.String(), pl.Categorical(), pl.Null())
     is_text = isinstance(column.dtype, pl.Enum) or column.dtype in text_types
-    if column.name in ("image_id", "uri") and not (is_text or column.dtype.is_integer()):
-        raise PredictionReadError(
-            f"{path}: the column {column.name} is of the type {column.dtype}, row "
-            f"{rows_before + 1} is {column[0]!r}; expected text or whole numbers"
-        )
+    is_id = column.name in ("image_id", "uri")
+    if is_id and not is_text:
+        return _number_ids(path, column, rows_before)
     if kind == pl.Boolean() and column.dtype != pl.Boolean():
         text = column.cast(pl.String).str.strip_chars().str.to_lowercase()
         typed = (
@@ -277,6 +279,21 @@ def _typed(path: Path, column: pl.Series, kind: pl.DataType, rows_before: int) -
     return typed
 
 
+def _number_ids(path: Path, column: pl.Series, rows_before: int) -> pl.Series:
+    """Ids that are whole numbers as text, null where there is none."""
+    may_be_ids = column.dtype.is_numeric()
+    ids = pl.Series(
+        column.name, read_image_ids(column.to_arrow())[0] if may_be_ids else [], pl.String
+    )
+    wrong = (ids.is_null() & column.is_not_null()).arg_true() if may_be_ids else [0]
+    if len(wrong):
+        raise PredictionReadError(
+            f"{path}: the column {column.name} is of the type {column.dtype}, row "
+            f"{rows_before + wrong[0] + 1} is {column[wrong[0]]!r}; expected text or whole numbers"
+        )
+    return ids
+
+
 def _cast(column: pl.Series, kind: pl.DataType) -> pl.Series:
     """The values as another type, null where they are none of it."""
     try:
@@ -285,6 +302,10 @@ def _cast(column: pl.Series, kind: pl.DataType) -> pl.Series:
         return pl.Series(column.name, [None] * len(column), kind)
     if kind != pl.Int32():
         return typed
+    if column.dtype == pl.String():
+        # Text such as 640.0 is a whole number, too.
+        column = column.str.strip_chars().cast(pl.Float64, strict=False)
+        typed = column.cast(kind, strict=False)
     # Not 3.7 pixels, nor minus three.
     wrong = typed < 0
     if column.dtype.is_numeric():

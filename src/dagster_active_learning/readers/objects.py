@@ -17,16 +17,28 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import stem
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow, with_rejected
 from dagster_active_learning.readers.stream import PredictionPart, prediction_batch
 from dagster_active_learning.readers.text_lines import numbered_lines, raw_line
+from dagster_active_learning.readers.values import Box
 from dagster_active_learning.text import describe_names
 
 OBJECTS_PER_BATCH = 8_192
 
-Box = tuple[float, float, float, float]
-"""x, y (top left), width, height."""
+NO_IMAGES = frozenset(
+    {
+        "classes",
+        "labels",
+        "notes",
+        "predefined_classes",
+        "README",
+        "README.dataset",
+        "README.roboflow",
+    }
+)
+"""Names, without suffix, of text files that tools put into a folder of label files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,32 +71,35 @@ class EmptyImage:
     image_id: str
 
 
-Found = DetectedObject | EmptyImage | RejectedRow
+Finding = DetectedObject | EmptyImage | RejectedRow
 
 
 def objects_of_lines(
     path: Path, read_object: Callable[[int, bytes], DetectedObject | Reason]
-) -> Iterator[Found]:
+) -> Iterator[Finding]:
     """The objects of a text file about one image, whose id is the file's name without its suffix.
 
     Args:
-        path: The file. One without lines says that no object was found.
+        path: The file. One without lines says that no object was found, unless its name is in
+            ``NO_IMAGES``; such a file is about no image unless its first line is an object.
         read_object: Makes an object, or the reason why there is none, of a row number and a line.
     """
     row_number = 0
     for row_number, line in numbered_lines(path):
         result = read_object(row_number, line)
+        if row_number == 1 and isinstance(result, Reason) and stem(path) in NO_IMAGES:
+            return
         if isinstance(result, Reason):
-            yield RejectedRow(row_number, result, raw_line(line), path.stem)
+            yield RejectedRow(row_number, result, raw_line(line), stem(path))
         else:
             yield result
-    if row_number == 0:
-        yield EmptyImage(path.stem)
+    if row_number == 0 and stem(path) not in NO_IMAGES:
+        yield EmptyImage(stem(path))
 
 
 def object_part(
     source: str,
-    read: Callable[[], Iterable[Found]],
+    read: Callable[[], Iterable[Finding]],
     options: ObjectOptions,
     *,
     class_names: Sequence[str] | None,
@@ -132,59 +147,6 @@ def transform_scores(
     return scores
 
 
-def as_number(value: object) -> float | None:
-    """A JSON number as float; None for anything else, true and false included."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def four_numbers(values: object) -> tuple[float, float, float, float] | None:
-    """Four finite JSON numbers; None for anything else."""
-    if not isinstance(values, (list, tuple)) or len(values) != 4:
-        return None
-    a, b, c, d = (as_number(value) for value in values)
-    if a is None or b is None or c is None or d is None:
-        return None
-    return (a, b, c, d) if math.isfinite(a + b + c + d) else None
-
-
-def as_box(values: object) -> Box | Reason:
-    """x, y, width and height, JSON numbers, as a box, or why they are none."""
-    box = four_numbers(values)
-    if box is None:
-        return Reason.BBOX_NOT_FOUR_NUMBERS
-    return Reason.BBOX_NEGATIVE if min(box[2:]) < 0 else box
-
-
-def as_box_of_corners(values: object) -> Box | Reason:
-    """Left, top, right and bottom, JSON numbers, as a box, or why they are none."""
-    corners = four_numbers(values)
-    if corners is None:
-        return Reason.BBOX_NOT_FOUR_NUMBERS
-    left, top, right, bottom = corners
-    return as_box((left, top, right - left, bottom - top))
-
-
-def read_probabilities(values: object, n_classes: int | None = None) -> list[float] | Reason:
-    """A JSON list of one number per class, or why it is none; any number of them by default."""
-    if values is None:
-        return Reason.CLASS_PROBS_NULL
-    if not isinstance(values, list):
-        return Reason.CLASS_PROBS_NOT_LIST
-    if not values:
-        return Reason.CLASS_PROBS_EMPTY
-    if any(value is None for value in values):
-        return Reason.PROBABILITY_NULL
-    numbers = [number for value in values if (number := as_number(value)) is not None]
-    if len(numbers) != len(values):
-        return Reason.PROBABILITY_NOT_NUMBER
-    return numbers if n_classes in (None, len(numbers)) else Reason.OTHER_CLASS_COUNT
-
-
 def names_in_source(
     source: Path, names: Sequence[str], class_names: Sequence[str] | None
 ) -> Sequence[str]:
@@ -205,7 +167,7 @@ def names_in_source(
     return names
 
 
-def _batch(items: Sequence[Found], transform: str | None) -> pa.RecordBatch:
+def _batch(items: Sequence[Finding], transform: str | None) -> pa.RecordBatch:
     objects = [item for item in items if isinstance(item, DetectedObject)]
     images = [item for item in items if isinstance(item, EmptyImage)]
     scores = np.array([math.nan if item.score is None else item.score for item in objects])

@@ -7,17 +7,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 BBOX_UNITS = ("pixel", "relative")
+BOXES = ("xywh", "xyxy", "xcycwh")
 SCORE_TRANSFORMS = ("sigmoid", "percent")
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableOptions:
+class Options:
+    """Base of the options; as text only those that differ from their defaults."""
+
+    single_probability: bool = False
+
+    @property
+    def is_binary(self) -> bool:
+        """True where a row has one probability, that of the second of two classes."""
+        return self.single_probability
+
+    def __repr__(self) -> str:
+        options = fields(self)  # pyright: ignore[reportArgumentType]
+        given = [
+            f"{option.name}={value!r}"
+            for option in options
+            if (value := getattr(self, option.name)) != option.default
+        ]
+        return ", ".join(given) or "no option"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TableOptions(Options):
     """Options of tables: Parquet, CSV, JSON Lines, data frames, DuckDB queries.
 
-    Class probabilities are one list column, or one column per class. At most one of
+    Class probabilities are one list column, or one column per class; one class column alone has the
+    probability of its class, the other being "not" that class. At most one of
     ``class_columns``, ``class_column_prefix`` and ``class_column_pattern`` is given; with none of
     them ``class_probs_column`` is a list column.
 
@@ -31,11 +53,17 @@ class TableOptions:
             class, in table order; the first group, where there is one, is the class name.
         class_names: Class names in class order, where the source does not carry them. An object
             of another class goes to quarantine.
+        single_probability: A row has one probability p, that of the second of two classes, as a
+            binary classifier gives it; its class probabilities are [1 - p, p].
         score_column: For objects in images: column with the detector's own score. With it the
             table may do without class probabilities.
         category_column: For objects: column with the name of the class the detector decided for.
-        bbox_column: For objects: list column of x, y, width and height.
-        bbox_columns: For objects: the four columns of x, y, width and height instead.
+        bbox_column: For objects: list column of four numbers, or a column of objects with four
+            fields by whose names they are known, such as xmin, ymin, xmax and ymax.
+        bbox_columns: For objects: the four columns of the box instead.
+        box: The meaning of the four numbers: ``"xywh"`` (top left corner, width and height),
+            ``"xyxy"`` (two corners) or ``"xcycwh"`` (center, width and height). Fields that are
+            named as corners or as a center need no such option.
         bbox_unit: The unit of boxes, ``"pixel"`` or ``"relative"`` to the image's size.
         score_transform: See ``ObjectOptions``.
 
@@ -51,10 +79,12 @@ class TableOptions:
     class_column_prefix: str | None = None
     class_column_pattern: str | None = None
     class_names: Sequence[str] | None = None
+    single_probability: bool = False
     score_column: str | None = None
     category_column: str | None = None
     bbox_column: str | None = None
     bbox_columns: Sequence[str] | None = None
+    box: str = "xywh"
     bbox_unit: str = "pixel"
     score_transform: str | None = None
 
@@ -67,11 +97,13 @@ class TableOptions:
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other: give one of them")
         check_names("class_columns", self.class_columns)
+        check_single(self.single_probability, self.class_names)
         check_names("bbox_columns", self.bbox_columns)
         if self.bbox_column is not None and self.bbox_columns is not None:
             raise ValueError("bbox_column and bbox_columns exclude each other: give one of them")
         if self.bbox_columns is not None and len(self.bbox_columns) != 4:
             raise ValueError(f"bbox_columns must name 4 columns, got {self.bbox_columns!r}")
+        check_choice("box", self.box, BOXES)
         check_choice("bbox_unit", self.bbox_unit, BBOX_UNITS)
         check_choice("score_transform", self.score_transform, (None, *SCORE_TRANSFORMS))
         check_names("class_names", self.class_names)
@@ -83,6 +115,11 @@ class TableOptions:
                     f"class_column_pattern {self.class_column_pattern!r} is not a regular "
                     f"expression: {error}"
                 ) from error
+
+    @property
+    def is_binary(self) -> bool:
+        """True also where one class has a column."""
+        return self.single_probability or len(self.class_columns or ()) == 1
 
     @property
     def one_column_per_class(self) -> bool:
@@ -97,13 +134,12 @@ class TableOptions:
 class FixedColumns(TableOptions):
     """Columns of a table of objects as its format names them, which no option changes.
 
-    Each row has a category and a box. The columns of the box are those of two corners: left, top,
-    right and bottom.
+    Each row has a category and a box.
     """
 
 
-@dataclass(frozen=True, kw_only=True)
-class NpyOptions:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class NpyOptions(Options):
     """Options of one matrix per file, ``(n_predictions, n_classes)``, with its ids next to it.
 
     Attributes:
@@ -112,6 +148,8 @@ class NpyOptions:
             A name ending in ``.npy`` is an array of text or integers, any other a UTF-8 text
             file with one id per line.
         class_names: Class names in class order.
+        single_probability: The shape is (n_predictions,) or (n_predictions, 1); a row has one
+            probability p, that of the second of two classes: [1 - p, p].
 
     Raises:
         ValueError: If ``class_names`` is empty or repeats a name.
@@ -119,13 +157,15 @@ class NpyOptions:
 
     image_ids: str = "{stem}.ids.txt"
     class_names: Sequence[str] | None = None
+    single_probability: bool = False
 
     def __post_init__(self) -> None:
         check_names("class_names", self.class_names)
+        check_single(self.single_probability, self.class_names)
 
 
-@dataclass(frozen=True, kw_only=True)
-class NpzOptions:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class NpzOptions(Options):
     """Options of an archive of arrays.
 
     Attributes:
@@ -133,6 +173,7 @@ class NpzOptions:
         image_ids_array: Name of the array of ids in row order, text or integers.
         class_names_array: Name of the array of class names; it need not be there.
         class_names: Class names in class order, where the archive does not carry them.
+        single_probability: See ``NpyOptions``.
 
     Raises:
         ValueError: If ``class_names`` is empty or repeats a name.
@@ -142,13 +183,15 @@ class NpzOptions:
     image_ids_array: str = "image_ids"
     class_names_array: str = "class_names"
     class_names: Sequence[str] | None = None
+    single_probability: bool = False
 
     def __post_init__(self) -> None:
         check_names("class_names", self.class_names)
+        check_single(self.single_probability, self.class_names)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ObjectOptions:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ObjectOptions(Options):
     """Options that every format of objects has.
 
     Attributes:
@@ -170,7 +213,7 @@ class ObjectOptions:
         check_choice("score_transform", self.score_transform, (None, *SCORE_TRANSFORMS))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CocoOptions(ObjectOptions):
     """Options of COCO results.
 
@@ -183,7 +226,7 @@ class CocoOptions(ObjectOptions):
     instances: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class YoloOptions(ObjectOptions):
     """Options of YOLO text files, one per image; ``class_names`` turns class numbers into names.
 
@@ -204,11 +247,11 @@ class YoloOptions(ObjectOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("confidence", self.confidence, ("last", "second"))
-        check_choice("box", self.box, ("xcycwh", "xywh", "xyxy"))
+        check_choice("box", self.box, BOXES)
         check_choice("bbox_unit", self.bbox_unit, BBOX_UNITS)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RvcOptions(ObjectOptions):
     """Options of RVC (PDQ) files, which name no images.
 
@@ -219,6 +262,17 @@ class RvcOptions(ObjectOptions):
     """
 
     image_ids: str | None = None
+
+
+def check_single(single_probability: bool, class_names: Sequence[str] | None) -> None:
+    """Raise ValueError unless a single probability is declared as true or false, of two classes."""
+    if not isinstance(single_probability, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"single_probability is {single_probability!r}, expected true or false")
+    if single_probability and class_names is not None and len(class_names) != 2:
+        raise ValueError(
+            f"single_probability is the probability of the second of two classes, but class_names "
+            f"has {len(class_names)}: {class_names!r}"
+        )
 
 
 def check_choice(option: str, value: object, choices: Sequence[object]) -> None:

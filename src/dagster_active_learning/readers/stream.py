@@ -4,15 +4,19 @@ A row that cannot be read as a prediction is not left out: it comes in its place
 and, as ``raw``, what was there, so that whoever stores the rows can keep it in quarantine.
 """
 
+# The functions of pyarrow.compute are made when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.versions import combined_sha256
@@ -172,21 +176,11 @@ def open_stream(
     """Join the parts of a source into one stream.
 
     Raises:
-        PredictionReadError: If two parts disagree about the class names.
+        PredictionReadError: If two parts have different classes.
     """
     telling = [part for part in parts if not part.empty] or parts
     first = telling[0]
-    for part in telling[1:]:
-        for names, first_names in (
-            (part.class_names, first.class_names),
-            (part.names_in_file, first.names_in_file),
-        ):
-            if names != first_names:
-                raise PredictionReadError(
-                    f"{part.source} has the classes {describe_names(names)}, but {first.source} "
-                    f"has {describe_names(first_names)}: the files of one prediction set must have "
-                    "the same classes in the same order"
-                )
+    parts = [part if part.empty else _in_order_of(first, part) for part in parts]
     wide = any(part.value_type == pa.float64() for part in parts)
     return PredictionStream(
         name=name,
@@ -197,6 +191,55 @@ def open_stream(
         batch_rows=batch_rows,
         images_named=images_named,
     )
+
+
+def _in_order_of(first: PredictionPart, part: PredictionPart) -> PredictionPart:
+    """A part with its class probabilities in the order of the first part's classes.
+
+    Raises:
+        PredictionReadError: If it has other classes.
+    """
+    if (part.class_names, part.names_in_file) == (first.class_names, first.names_in_file):
+        return part
+    names, first_names = part.class_names, first.class_names
+    if names == first_names:
+        # Names given by hand, for columns of other names or in another order.
+        names, first_names = part.names_in_file, first.names_in_file
+        is_order = False
+    else:
+        is_order = part.names_in_file in (None, names) and first.names_in_file in (
+            None,
+            first_names,
+        )
+    if not is_order or names is None or first_names is None or sorted(names) != sorted(first_names):
+        raise PredictionReadError(
+            f"{part.source} has the classes {describe_names(names)}, but {first.source} has "
+            f"{describe_names(first_names)}: the files of one prediction set must have the same "
+            "classes, and in the same order where class_names names them"
+        )
+    order = np.array([names.index(name) for name in first_names])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in part.batches():
+            position = batch.schema.get_field_index("class_probs")
+            class_probs = _reordered(batch.column(position), order)
+            yield batch.set_column(position, batch.schema.names[position], class_probs)
+
+    return replace(
+        part, batches=batches, class_names=first.class_names, names_in_file=first.names_in_file
+    )
+
+
+def _reordered(lists: pa.ListArray, order: npt.NDArray[np.int64]) -> pa.ListArray:
+    """Lists with as many elements as ``order``, put into this order; others as they are."""
+    lengths = np.array(pc.fill_null(pc.list_value_length(lists), 0))
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    positions = np.arange(offsets[-1])
+    starts = offsets[:-1][lengths == len(order), None]
+    positions[starts + np.arange(len(order))] = starts + order
+    values = lists.flatten().take(pa.array(positions))
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=lists.is_null())
 
 
 def prediction_batch(rows: int, **columns: pa.Array) -> pa.RecordBatch:

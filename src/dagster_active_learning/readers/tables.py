@@ -19,18 +19,21 @@ import pyarrow.compute as pc
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.columns import (
+    complete_pairs,
+    is_number,
     is_text,
+    may_be_ids,
     read_boxes,
     read_categories,
     read_class_columns,
     read_class_lists,
-    read_corners,
     read_image_ids,
     read_scores,
 )
 from dagster_active_learning.readers.options import FixedColumns, TableOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow, with_rejected
 from dagster_active_learning.readers.stream import PredictionPart, prediction_batch
+from dagster_active_learning.readers.values import BoxFields, box_fields
 from dagster_active_learning.text import describe_names, is_utf8, raw_text
 
 MOST_COLUMNS = 50_000
@@ -54,9 +57,10 @@ class Layout:
     """The columns of a table by what they hold.
 
     ``class_columns`` is empty where the class probabilities are the list column ``class_probs``,
-    which is None where the source has none; ``bbox`` is one list column or four of numbers.
+    which is None where the source has none; ``bbox`` is one column or four of numbers, ``box`` the
+    meaning of the numbers; ``box_fields`` are the fields of one column of objects.
     ``categories`` are the names a category may have, or None where it may have any. ``is_fixed``
-    says that the columns are ``FixedColumns``.
+    says that the columns are ``FixedColumns``, ``is_binary`` that a row has a single probability.
     """
 
     image_id: str
@@ -69,8 +73,11 @@ class Layout:
     category: str | None
     categories: tuple[str, ...] | None
     bbox: tuple[str, ...]
+    box: str
+    box_fields: tuple[str, ...]
     score_transform: str | None
     is_fixed: bool
+    is_binary: bool
 
     @property
     def probabilities(self) -> tuple[str, ...]:
@@ -127,9 +134,14 @@ def find_columns(
     columns = Counter(schema.names)
     check_column_count(source, len(schema))
     class_columns = find_class_columns(schema.names, options)
+    probs_column = options.class_probs_column
+    if options.single_probability and _is_single(schema, probs_column, options):
+        class_columns = {probs_column: probs_column}
     probs_column = None
-    if not options.one_column_per_class and (
-        options.score_column is None or options.class_probs_column in columns
+    if (
+        not class_columns
+        and not options.one_column_per_class
+        and (options.score_column is None or options.class_probs_column in columns)
     ):
         probs_column = options.class_probs_column
     probabilities = list(class_columns) if probs_column is None else [probs_column]
@@ -149,10 +161,12 @@ def find_columns(
             f"{source} has no column {missing[0]!r}: its columns are "
             f"{describe_names(schema.names)}; {advice}"
         )
-    if options.one_column_per_class and len(class_columns) < 2:
+    n_columns = len(class_columns)
+    if options.one_column_per_class and (n_columns != 1 if options.is_binary else n_columns < 2):
+        expected = "1 that has a single probability" if options.is_binary else "at least 2"
         raise PredictionReadError(
-            f"{source} has {len(class_columns)} class columns for {options!r}, expected at least "
-            f"2: its columns are {describe_names(schema.names)}"
+            f"{source} has {n_columns} class columns for {options!r}, expected {expected}: its "
+            f"columns are {describe_names(schema.names)}"
         )
     ambiguous = [name for name in needed if columns[name] > 1]
     if ambiguous:
@@ -163,7 +177,11 @@ def find_columns(
         _value_type(source, schema.field(name), in_list=not class_columns) for name in probabilities
     ]
     _check_object_columns(source, schema, options)
+    box = _box_of(source, schema, options)
     names_in_file = list(class_columns.values()) or class_names_in_file
+    if options.is_binary and class_columns:
+        (name,) = class_columns.values()
+        names_in_file = [f"not {name}", name]
     if names_in_file and len(set(names_in_file)) != len(names_in_file):
         raise PredictionReadError(
             f"{source} has the classes {describe_names(names_in_file)} by {options!r}: expected "
@@ -176,10 +194,10 @@ def find_columns(
             f"option class_names is {describe_names(given)}"
         )
     names = options.class_names or names_in_file
-    if names and class_columns and len(names) != len(class_columns):
+    if names and names_in_file and class_columns and len(names) != len(names_in_file):
         raise PredictionReadError(
-            f"{source} has {len(class_columns)} class columns, but class_names has {len(names)}: "
-            f"{describe_names(names)}"
+            f"{source} has {len(names_in_file)} classes in columns, but class_names has "
+            f"{len(names)}: {describe_names(names)}"
         )
     return Layout(
         image_id=options.image_id_column,
@@ -192,8 +210,11 @@ def find_columns(
         category=options.category_column,
         categories=tuple(given) if given else None,
         bbox=tuple(bbox),
+        box=box.kind,
+        box_fields=box.names,
         score_transform=options.score_transform,
         is_fixed=isinstance(options, FixedColumns),
+        is_binary=options.is_binary,
     )
 
 
@@ -243,6 +264,8 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
         canonical["class_probs"], broken = read_class_lists(
             columns.column(layout.class_probs), layout.value_type
         )
+    if layout.is_binary and "class_probs" in canonical:
+        canonical["class_probs"] = complete_pairs(canonical["class_probs"])
     if layout.score is not None:
         canonical["score"], wrong = read_scores(
             columns.column(layout.score), layout.score_transform
@@ -261,8 +284,12 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
         )
         broken = wrong | broken
     if layout.bbox:
-        read = read_corners if layout.is_fixed else read_boxes
-        canonical["bbox"], wrong = read([columns.column(name) for name in layout.bbox])
+        canonical["bbox"], wrong = read_boxes(
+            [columns.column(name) for name in layout.bbox],
+            layout.box_fields,
+            layout.box,
+            required=layout.is_fixed,
+        )
         broken = wrong | broken
     for row, reason in broken.items():
         reasons.setdefault(row, reason)
@@ -331,9 +358,15 @@ def find_class_columns(names: Sequence[str], options: TableOptions) -> dict[str,
     return {}
 
 
+def _is_single(schema: pa.Schema, column: str, options: TableOptions) -> bool:
+    """True for a column of numbers, not of lists, that has the single probabilities."""
+    if options.one_column_per_class or schema.names.count(column) != 1:
+        return False
+    return is_number(schema.field(column).type)
+
+
 def _check_id_column(source: str, column: pa.Field) -> None:
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+    if not may_be_ids(column.type):
         raise PredictionReadError(
             f"{source}: column {column.name!r} is of type {column.type}, expected image ids: text "
             "or integers"
@@ -369,12 +402,12 @@ def _value_type(source: str, column: pa.Field, *, in_list: bool) -> pa.DataType:
 def _check_object_columns(source: str, schema: pa.Schema, options: TableOptions) -> None:
     """Raise PredictionReadError if the type of a column of objects cannot hold what it should."""
     checks: list[tuple[str | None, Callable[[pa.DataType], bool], str]] = [
-        (options.score_column, _is_number, "numbers"),
-        (options.category_column, pa.types.is_integer, "text or integers"),
-        *[(name, _is_number, "numbers") for name in options.bbox_columns or ()],
+        (options.score_column, is_number, "numbers"),
+        (options.category_column, may_be_ids, "text or integers"),
+        *[(name, is_number, "numbers") for name in options.bbox_columns or ()],
     ]
     if options.bbox_columns is None:
-        checks.append((options.bbox_column, _is_list_of_numbers, "lists of four numbers"))
+        checks.append((options.bbox_column, _may_be_boxes, "lists of four numbers"))
     for name, fits, expected in checks:
         if name is None:
             continue
@@ -386,15 +419,32 @@ def _check_object_columns(source: str, schema: pa.Schema, options: TableOptions)
             )
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
+def _box_of(source: str, schema: pa.Schema, options: TableOptions) -> BoxFields:
+    """The fields of the box where one column holds objects, and the meaning of the numbers."""
+    if options.bbox_column is not None:
+        kind = schema.field(options.bbox_column).type
+        if pa.types.is_struct(kind):
+            names = [kind.field(position).name for position in range(kind.num_fields)]
+            fields = box_fields(names, options.box)
+            if fields is None or options.box not in ("xywh", fields.kind):
+                fault = (
+                    "expected four fields such as xmin, ymin, xmax and ymax"
+                    if fields is None
+                    else f"which are {fields.kind}, but the option box is {options.box!r}"
+                )
+                raise PredictionReadError(
+                    f"{source}: column {options.bbox_column!r} has the fields "
+                    f"{', '.join(names)}: {fault}"
+                )
+            return fields
+    return BoxFields((), options.box)
 
 
-def _is_list_of_numbers(kind: pa.DataType) -> bool:
+def _may_be_boxes(kind: pa.DataType) -> bool:
     if not _is_list(kind):
-        return False
+        return pa.types.is_struct(kind)
     value = kind.value_type
-    return _is_number(value) or is_text(value) or pa.types.is_null(value)
+    return is_number(value) or is_text(value) or pa.types.is_null(value)
 
 
 def _is_list(kind: pa.DataType) -> bool:

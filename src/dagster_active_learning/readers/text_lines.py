@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import open_binary
 from dagster_active_learning.readers.quarantine import Reason
 
 LINE_BYTES = 8 * 2**20
@@ -43,7 +44,7 @@ def listed_ids(path: Path) -> Iterator[str]:
             than ``LINE_BYTES``.
     """
     try:
-        with path.open("rb") as opened:
+        with open_binary(path) as opened:
             for number, line in enumerate(bounded_lines(path, opened)):
                 text = line.removeprefix(codecs.BOM_UTF8) if number == 0 else line
                 yield text.decode().removesuffix("\n").removesuffix("\r")
@@ -59,7 +60,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """
     row_number = 0
     try:
-        with path.open("rb") as opened:
+        with open_binary(path) as opened:
             for before, line in enumerate(bounded_lines(path, opened)):
                 text = line if before else line.removeprefix(codecs.BOM_UTF8)
                 if stripped := text.strip():
@@ -76,13 +77,18 @@ def raw_line(line: bytes) -> str:
     return line.decode("utf-8", errors="backslashreplace")
 
 
-def as_name(field: bytes) -> str | None:
-    """A field as the name of a class; None if it is not text."""
+def split_fields(line: bytes) -> list[bytes]:
+    """The fields of a line: between its commas if it has any, else between its blanks."""
+    return [field.strip() for field in line.split(b",")] if b"," in line else line.split()
+
+
+def as_text(field: bytes) -> str | None:
+    """A field as text, such as the name of a class; None if it is none."""
     try:
-        name = field.decode()
+        text = field.decode()
     except UnicodeDecodeError:
         return None
-    return None if "\0" in name else name
+    return None if "\0" in text else text
 
 
 def as_float(field: bytes) -> float | None:

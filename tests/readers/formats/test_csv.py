@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from dagster_active_learning import read_predictions
+from dagster_active_learning import PoolImages, read_predictions
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.formats import csv as reader
 from dagster_active_learning.readers.options import TableOptions
@@ -243,3 +243,49 @@ def test_a_compressed_file_that_is_cut_leaves_nothing_in_memory(tmp_path):
         assert tracemalloc.get_traced_memory()[0] < reader.BLOCK_BYTES
     finally:
         tracemalloc.stop()
+
+
+# The text of a file, and the class probabilities of its rows.
+DIALECTS = {
+    "semicolons and decimal commas": ("image_id;p_cat;p_dog\na;0,875;0,125\n", [[0.875, 0.125]]),
+    "semicolons and decimal points": ("image_id;p_cat;p_dog\na;.875;1.25e-1\n", [[0.875, 0.125]]),
+    "tabs": ("image_id\tp_cat\tp_dog\na\t0.875\t0.125\n", [[0.875, 0.125]]),
+    "bars": ("image_id|p_cat|p_dog\na|0.875|0.125\n", [[0.875, 0.125]]),
+    "a semicolon in a quoted name": ('"p;x","image_id",p_cat,p_dog\n1,a,0.875,0.125\n', [[0.875, 0.125]]),
+    "quoted numbers": ('image_id;p_cat;p_dog\na;"0,875";" 0,125 "\n', [[0.875, 0.125]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DIALECTS)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_header_shows_what_separates_the_fields(tmp_path, case, end):
+    text, expected = DIALECTS[case]
+    path = write(tmp_path, text.replace("\n", end))
+    stream = read_predictions(path, format="csv", class_column_prefix="p_")
+    rows = [row for batch in stream for row in batch.to_pylist()]
+    assert [(row["image_id"], row["reason"]) for row in rows] == [("a", None)]
+    assert [row["class_probs"] for row in rows] == expected
+
+
+def test_rows_with_other_delimiters_are_rejected_with_their_ids(tmp_path):
+    text = "image_id;p_cat;p_dog\na;0,9;0,1\nb;0,9\nc;0,9;0,1\nd;1,000;x\n"
+    stream = read_predictions(write(tmp_path, text), format="csv", class_column_prefix="p_")
+    rows = [row for batch in stream for row in batch.to_pylist()]
+    assert [(row["image_id"], row["reason"]) for row in rows] == [
+        ("a", None),
+        ("b", Reason.WRONG_FIELD_COUNT),
+        ("c", None),
+        ("d", Reason.PROBABILITY_NOT_NUMBER),
+    ]
+
+
+def test_blanks_around_the_names_of_columns_are_named(tmp_path):
+    path = write(tmp_path, "image_id, p_cat, p_dog\na, 0.9, 0.1\n")
+    with pytest.raises(PredictionReadError, match="the column ' p_cat' has blanks around its name"):
+        read_predictions(path, format="csv", class_column_prefix="p_")
+
+
+def test_a_manifest_may_have_semicolons(tmp_path):
+    path = write(tmp_path, "image_id;width\na;640\nb;480\n", "m.csv")
+    rows, _ = PoolImages(path).read()
+    assert rows["width"].to_pylist() == [640, 480]

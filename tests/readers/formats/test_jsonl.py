@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dagster_active_learning import read_predictions
+from dagster_active_learning import PoolImages, read_predictions
+from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.formats.jsonl import LINES_SEARCHED_FOR_KEYS
 from dagster_active_learning.readers.quarantine import Reason
 
@@ -71,3 +72,70 @@ def test_many_short_lines_are_many_batches(tmp_path):
     assert max(map(len, batches)) <= 8_192
     numbers = [number for batch in batches for number in batch["row_number"].to_pylist()]
     assert numbers == list(range(1, 50_002))
+
+
+OBJECTS = [
+    {"image_id": "a", "p_x": 0.25, "p_y": 0.75},
+    {"image_id": 7, "p_x": 1.0, "p_y": 0},
+    {"image_id": "c", "p_x": None, "p_y": 0.5},
+    {"image_id": "d", "p_x": "x", "p_y": 0.5},
+]
+
+
+@pytest.mark.parametrize("indent", [None, 4])
+@pytest.mark.parametrize("name", ["p.json", "p.jsonl"])
+def test_an_array_of_objects_is_read_as_if_each_stood_on_a_line(tmp_path, indent, name):
+    (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, OBJECTS)))
+    (tmp_path / name).write_text(json.dumps(OBJECTS, indent=indent))
+    lines, array = (
+        [
+            (row["image_id"], row["row_number"], row["class_probs"], row["reason"])
+            for batch in read_predictions(path, format="jsonl", class_column_prefix="p_")
+            for row in batch.to_pylist()
+        ]
+        for path in (tmp_path / "lines.jsonl", tmp_path / name)
+    )
+    assert repr(array) == repr(lines)
+    assert array[:2] == [("a", 1, [0.25, 0.75], None), ("7", 2, [1.0, 0.0], None)]
+    reasons = [row[3] for row in array[2:]]
+    assert reasons == [Reason.PROBABILITY_NULL, Reason.PROBABILITY_NOT_NUMBER]
+
+
+def test_an_array_that_is_cut_is_an_error_that_names_the_file(tmp_path):
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(OBJECTS * 9)[:-20])
+    with pytest.raises(PredictionReadError, match=r"p.json is not readable .* after 35 rows"):
+        list(read_predictions(path, format="jsonl", class_column_prefix="p_"))
+
+
+def test_numbers_may_stand_as_text_where_the_first_value_does(tmp_path):
+    rows = [
+        {"image": "a", "confidence": "0.5", "x": "1", "y": "2", "w": "3", "h": "4"},
+        {"image": "b", "confidence": 0.25, "x": 1, "y": "2.5", "w": "3", "h": "4"},
+        {"image": "c", "confidence": "", "x": "1", "y": "2", "w": "3", "h": "4"},
+        {"image": "d", "confidence": "high", "x": "1", "y": "2", "w": "3", "h": "4"},
+        {"image": "e", "confidence": "0.5", "x": "1", "y": "left", "w": "3", "h": "4"},
+    ]
+    (tmp_path / "p.json").write_text(json.dumps(rows))
+    options = {"image_id_column": "image", "score_column": "confidence", "bbox_columns": [*"xywh"]}
+    stream = read_predictions(tmp_path / "p.json", format="jsonl", **options)
+    found = [row for batch in stream for row in batch.to_pylist()]
+    assert [(row["score"], row["bbox"]) for row in found[:2]] == [
+        (0.5, [1, 2, 3, 4]),
+        (0.25, [1, 2.5, 3, 4]),
+    ]
+    assert [row["reason"] for row in found] == [
+        None,
+        None,
+        Reason.SCORE_NULL,
+        Reason.SCORE_NOT_NUMBER,
+        Reason.BBOX_NOT_FOUR_NUMBERS,
+    ]
+
+
+def test_a_manifest_may_be_an_array_of_objects(tmp_path):
+    rows = [{"image_id": "a", "label": "cat"}, {"image_id": 7}]
+    (tmp_path / "m.json").write_text(json.dumps(rows, indent=1))
+    images, _ = PoolImages(tmp_path / "m.json", format="jsonl").read()
+    assert images.to_pylist()[0] | {"labeled": True, "label": "cat"} == images.to_pylist()[0]
+    assert images["image_id"].to_pylist() == ["a", "7"]

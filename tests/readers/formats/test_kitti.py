@@ -29,6 +29,7 @@ def rows_of(path: Path, **options) -> list[dict]:
     ("text", "options", "category", "score", "bbox"),
     [
         (line(), {}, "Car", 0.9, [100, 50, 40, 20]),
+        (line().replace(" ", ","), {}, "Car", 0.9, [100, 50, 40, 20]),
         (line("DontCare", score="0"), {}, "DontCare", 0.0, [100, 50, 40, 20]),
         (line(box="-5.5 -1 12 1e3"), {}, "Car", 0.9, [-5.5, -1, 17.5, 1001]),
         (line(score="97.85"), {}, "Car", 97.85, [100, 50, 40, 20]),

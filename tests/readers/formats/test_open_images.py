@@ -54,7 +54,7 @@ def test_a_box_may_be_outside_the_image(tmp_path):
 
 
 def test_an_error_about_a_column_names_those_of_the_format_and_no_option(tmp_path):
-    path = write(tmp_path, f"{HEADER}\n{GOOD}\n".replace("Conf", "Score"))
+    path = write(tmp_path, f"{HEADER}\n{GOOD}\n".replace("Conf", "Certainty"))
     with pytest.raises(PredictionReadError) as error:
         rows_of(path)
     assert str(error.value).endswith(
@@ -65,6 +65,13 @@ def test_an_error_about_a_column_names_those_of_the_format_and_no_option(tmp_pat
 def test_a_compressed_file_is_read_as_its_suffix_says(tmp_path):
     text = gzip.compress(f"{HEADER}\n{GOOD}\n".encode())
     assert [row["bbox"] for row in rows_of(write(tmp_path, text, "p.csv.gz"))] == [BBOX]
+
+
+@pytest.mark.parametrize("name", ["Conf", "Confidence", "Score"])
+def test_the_score_has_the_name_that_one_of_the_tools_gives_it(tmp_path, name):
+    text = f"{HEADER}\n{GOOD}\n".replace("Conf", name)
+    (row,) = rows_of(write(tmp_path, text))
+    assert (row["score"], row["bbox"], row["reason"]) == (0.5, BBOX, None)
 
 
 BAD_ROWS = [
@@ -131,7 +138,8 @@ def test_columns_that_are_not_read_may_hold_anything(tmp_path, monkeypatch):
 BROKEN_FILES = {
     "empty": ("", "not a readable UTF-8 CSV"),
     "no header": (f"{GOOD}\n{GOOD}\n", "no column 'ImageID'"),
-    "another name for the score": (f"{HEADER}\n{GOOD}\n".replace("Conf", "Score"), "no column 'Conf'"),
+    "another name for the score": (f"{HEADER}\n{GOOD}\n".replace("Conf", "Certainty"), "no column 'Conf'"),
+    "two scores": (f"{HEADER},Score\n{GOOD},0.5\n", "'Conf' and 'Score': expected one of them"),
     "a name in another case": (f"{HEADER}\n{GOOD}\n".replace("XMin", "xmin"), "no column 'XMin'"),
     "a column twice": (f"{HEADER},Conf\n{GOOD},1\n", "more than one column 'Conf'"),
     "a quote that is not closed": (f"{HEADER},Note\n{GOOD},x\n{GOOD},\"late\n" + f"{GOOD},x\n" * 9, "a quote opened in row 2 is not closed"),

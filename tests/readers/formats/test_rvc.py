@@ -168,7 +168,6 @@ BROKEN_FILES = {
     "cut in the middle, classes last": (
         lambda f: changed(write(f, SEQUENCE, last=True), lambda b: b[: len(b) // 2]), "while 'classes' was looked for",
     ),
-    "NaN": (lambda f: write(f, [[detection(label_probs=[float("nan"), 0, 0])]]), "invalid char"),
     "UTF-16": (lambda f: changed(write(f, SEQUENCE), lambda b: b.decode().encode("utf-16")), "lexical error"),
     "a list": (lambda f: changed(write(f, []), lambda _: b"[[1]]"), "'classes' null"),
     "without detections": (lambda f: write(f, ...), "no list 'detections'"),

@@ -28,6 +28,12 @@ GOOD_LINES = [
     ("1 0.5 0.5 0.25 0.5 0.9", {}, ("1", 0.9, [0.375, 0.25, 0.25, 0.5], None)),
     ("1 0.5 0.5 0.25 0.5 0.9", {"class_names": NAMES}, ("dog", 0.9, [0.375, 0.25, 0.25, 0.5], None)),
     ("1 0.5 0.5 0.25 0.5 0.9 17", {}, ("1", 0.9, [0.375, 0.25, 0.25, 0.5], None)),
+    ("1 0.5 0.5 0.25 0.5 0.9 17.0", {}, ("1", 0.9, [0.375, 0.25, 0.25, 0.5], None)),
+    ("1,0.5,0.5,0.25,0.5,0.9", {}, ("1", 0.9, [0.375, 0.25, 0.25, 0.5], None)),
+    ("1, 0.5, 0.5, 0.25, 0.5, 0.9, 17", {}, ("1", 0.9, [0.375, 0.25, 0.25, 0.5], None)),
+    ("dog 0.5 0.5 0.25 0.5 0.9", {"class_names": NAMES}, ("dog", 0.9, [0.375, 0.25, 0.25, 0.5], None)),
+    ("polar bear, 0.9, 10, 20, 30, 60", {"confidence": "second", "box": "xyxy", "bbox_unit": "pixel", "class_names": NAMES}, ("polar bear", 0.9, [10, 20, 20, 40], None)),
+    ("1 0.5 0.5 0.25 0.5 0.9", {"class_names": ["1", "0"]}, ("0", 0.9, [0.375, 0.25, 0.25, 0.5], None)),
     ("1.0\t5e-1 .5  0.25 0.5 0.9\r", {}, ("1", 0.9, [0.375, 0.25, 0.25, 0.5], None)),
     ("\ufeff1 0.5 0.5 0.25 0.5 0.9", {}, ("1", 0.9, [0.375, 0.25, 0.25, 0.5], None)),
     ("2 0.9 10 20 30 40", {"confidence": "second", "box": "xywh", "bbox_unit": "pixel"}, ("2", 0.9, [10, 20, 30, 40], None)),
@@ -57,6 +63,11 @@ BAD_LINES = [
     ("0 0.5 0.5 0.25 0.5", {"confidence": "second"}, Reason.SCORE_NULL),
     ("0 0 0 1 0 1 1 0 1", {}, Reason.SCORE_NULL),
     ("0 0 0 1 0 1 1", {"confidence": "second"}, Reason.SCORE_NULL),
+    ("0 0.5 0.5 0.25 0.5 0.0148887 0.881846", {}, Reason.NO_TRACK_ID),
+    ("0 0.5 0.5 0.25 0.5 0.9 1e300", {}, Reason.NO_TRACK_ID),
+    ("0 0.5 0.5 0.25 0.5 0.9 nan", {}, Reason.NO_TRACK_ID),
+    ("0 0.5 0.5 0.25 0.5 0.9 a", {}, Reason.NO_TRACK_ID),
+    ("0 0,5 0,5 0,25 0,5 0,9", {}, Reason.UNKNOWN_CATEGORY),
     ("0 0.5 0.5 0.2", {}, Reason.UNREADABLE_OBJECT),
     ("0", {}, Reason.UNREADABLE_OBJECT),
     ("0 0.5 0.5 0.25 0.5 high", {}, Reason.SCORE_NOT_NUMBER),
@@ -81,6 +92,7 @@ BAD_LINES = [
     ("0.5 0.5 0.5 0.25 0.5 0.9", {}, Reason.UNKNOWN_CATEGORY),
     ("nan 0.5 0.5 0.25 0.5 0.9", {}, Reason.UNKNOWN_CATEGORY),
     ("cat 0.5 0.5 0.25 0.5 0.9", {}, Reason.UNKNOWN_CATEGORY),
+    ("wolf 0.5 0.5 0.25 0.5 0.9", {"class_names": NAMES}, Reason.UNKNOWN_CATEGORY),
 ]
 
 
@@ -167,6 +179,26 @@ def test_an_empty_file_is_an_image_without_objects_and_fits_to_any_other(
     assert [row["row_number"] for row in rows if row["image_id"] == empty] == [None]
     assert {row["row_number"] for row in rows if row["image_id"] != empty} == {1}
     assert {row["reason"] for row in rows} == {None}
+
+
+@pytest.mark.parametrize("name", ["classes", "notes", "README.roboflow", "predefined_classes"])
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("", 0),
+        ("cat\ndog\npolar bear\n", 0),
+        ("Exported with love: 0.5 0.5", 0),
+        ("0 0.5 0.5 0.25 0.5 0.9", 1),
+        ("0 0.5 0.5 0.25 0.5 0.9\nbroken", 2),
+    ],
+)
+def test_a_text_file_beside_the_labels_is_an_image_only_if_it_has_labels(
+    tmp_path, name, text, rows
+):
+    files = {"a": "0 0.5 0.5 0.25 0.5 0.9", "b": "", name: text}
+    found = rows_of(labels(tmp_path, files), class_names=NAMES)
+    assert [row["image_id"] for row in found if row["image_id"] != name] == ["a", "b"]
+    assert len(found) - 2 == rows
 
 
 @pytest.mark.parametrize("line", ["0 0.5 0.5 0.25 0.5 0.9", "0.5 cat", ""])

@@ -15,24 +15,28 @@ from pathlib import Path
 from typing import Any
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import open_binary
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.readers.json_stream import NoListError, UnreadableJsonError, json_items
-from dagster_active_learning.readers.objects import (
-    DetectedObject,
-    EmptyImage,
-    Found,
-    as_box,
-    as_number,
-    object_part,
-    read_probabilities,
-)
+from dagster_active_learning.readers.objects import DetectedObject, EmptyImage, Finding, object_part
 from dagster_active_learning.readers.options import CocoOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
 from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.readers.values import (
+    as_box,
+    as_id,
+    as_name,
+    as_number,
+    read_probabilities,
+)
 from dagster_active_learning.text import raw_text
 
 _NAME_KEYS = {"images": "file_name", "categories": "name"}
 """The key, in each table, whose value an id stands for."""
+
+
+_OTHER_SHAPES = frozenset({"keypoints", "poly", "rbox"})
+"""Keys of shapes that are not kept; a detection that has one needs neither box nor mask."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def open_file(path: Path, options: CocoOptions) -> PredictionPart:
     if instances is not None:
         _check_instances(instances)
 
-    def read() -> Iterator[Found]:
+    def read() -> Iterator[Finding]:
         has_own_tables = instances is None and rows is not None
         if instances is not None:
             tables = _read_tables(instances, required=True)
@@ -87,7 +91,7 @@ def first_character(path: Path) -> bytes:
         PredictionReadError: If it begins with anything else, or cannot be read.
     """
     try:
-        with path.open("rb") as opened:
+        with open_binary(path) as opened:
             beginning = opened.read(4096)
     except OSError as error:
         raise PredictionReadError(f"{path} is not a readable COCO file: {error}") from error
@@ -158,7 +162,7 @@ def table_entries(path: Path, table: str) -> Iterator[tuple[str, str, Mapping[st
         if isinstance(entry, _Entry):
             if entry.repeated_key is not None:
                 raise PredictionReadError(f"{where} has the key {entry.repeated_key!r} twice")
-            number, name = _as_id(entry.get("id")), entry.get(name_key)
+            number, name = as_name(entry.get("id")), entry.get(name_key)
         if number is None or not isinstance(name, str) or not name:
             text = json.dumps(entry, ensure_ascii=False)[:200]
             raise PredictionReadError(
@@ -200,14 +204,15 @@ class _FaultError(Exception):
 
 def _read_row(
     row: Any, number: int, tables: CocoTables, class_names: Sequence[str] | None
-) -> tuple[Found, str | None]:
+) -> tuple[Finding, str | None]:
     """A detection, or why it is none, and the id it gives its image."""
     if not isinstance(row, dict):
         return RejectedRow(number, Reason.UNREADABLE_OBJECT, raw_text(row)), None
-    image = image_id = _as_id(row.get("image_id"))
+    image = image_id = as_name(row.get("image_id"))
     try:
         if image is None:
-            raise _FaultError(_why_no_id(row))
+            fault = as_id(row.get("image_id"))
+            raise _FaultError(Reason(fault) if "image_id" in row else Reason.UNREADABLE_OBJECT)
         if tables.images is not None:
             image_id = tables.images.get(image)
             if image_id is None:
@@ -218,16 +223,10 @@ def _read_row(
         return RejectedRow(number, fault.reason, raw_text(row), image_id or image), image
 
 
-def _why_no_id(row: dict[str, Any]) -> Reason:
-    if "image_id" not in row:
-        return Reason.UNREADABLE_OBJECT
-    return Reason.IMAGE_ID_NULL if row["image_id"] in (None, "") else Reason.IMAGE_ID_NOT_TEXT
-
-
 def _category(
     row: dict[str, Any], categories: dict[str, str] | None, class_names: Sequence[str] | None
 ) -> str:
-    number = _as_id(row.get("category_id"))
+    number = as_name(row.get("category_id"))
     if number is None:
         raise _FaultError(Reason.UNREADABLE_OBJECT)
     name = number if categories is None else categories.get(number)
@@ -248,7 +247,7 @@ def _detection(row: dict[str, Any], number: int, image_id: str, category: str) -
         bbox = as_box(bbox)
         if isinstance(bbox, Reason):
             raise _FaultError(bbox)
-    elif segmentation is None:
+    elif segmentation is None and not row.keys() & _OTHER_SHAPES:
         raise _FaultError(Reason.UNREADABLE_OBJECT)
     if segmentation is not None and not _is_mask(segmentation):
         raise _FaultError(Reason.UNREADABLE_OBJECT)
@@ -272,10 +271,3 @@ def _is_mask(segmentation: Any) -> bool:
     if isinstance(segmentation, dict):
         return "counts" in segmentation and "size" in segmentation
     return isinstance(segmentation, list)
-
-
-def _as_id(value: object) -> str | None:
-    """An id as text: it is a number in one tool's files and text in another's."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        return None
-    return str(value) or None

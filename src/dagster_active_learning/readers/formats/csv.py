@@ -6,10 +6,14 @@ row then has the wrong number of fields and is rejected, with the rows it took a
 has the right number by chance, and nothing tells it from a field with line breaks in it.
 """
 
+# The functions of pyarrow.compute are made when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import csv
 import io
+import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +23,7 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc
+from pyarrow import compute
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.versions import content_sha256
@@ -36,6 +41,17 @@ from dagster_active_learning.readers.tables import (
 BLOCK_BYTES = 8 * 2**20
 """Text parsed at a time; a row longer than this is an error."""
 
+HEADER_BYTES = 2**16
+"""Text in which a delimiter is looked for."""
+
+DELIMITERS = (",", ";", "\t", "|")
+"""What may separate fields: the first of them that the header has outside quotes."""
+
+DECIMAL_COMMA = rb"^\s*([+-]?\d*),(\d+)\s*$"
+"""A number as spreadsheets write it in most of Europe, where the comma separates no fields."""
+
+QUOTED = re.compile('"[^"]*"')
+
 NO_END_OF_ROW = "straddling object"
 NO_HEADER = "Empty CSV file"
 """The parser's words for a row that goes on for more than a block, and for no header that ends."""
@@ -44,7 +60,9 @@ NO_HEADER = "Empty CSV file"
 def open_file(path: Path, options: TableOptions) -> PredictionPart:
     """Open one CSV file with a header row.
 
-    Rows are counted from 1, without the header and blank lines.
+    Rows are counted from 1, without the header and blank lines. Fields are separated by the first
+    of ``DELIMITERS`` that the header has; where that is a semicolon, numbers may have decimal
+    commas.
 
     Raises:
         PredictionReadError: If it is empty, is not CSV or lacks a column. While its rows are read:
@@ -52,18 +70,55 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     """
     sha256 = content_sha256([path])
     names = column_names(path)
+    delimiter = find_delimiter(path)
 
     def read(layout: Layout) -> Iterator[TableBatch]:
-        rejected = _RejectedRows(names.index(layout.image_id))
+        rejected = _RejectedRows(names.index(layout.image_id), delimiter)
         first_row = 1
-        for batch in _parse(path, names, layout.columns, pa.binary(), rejected.add):
+        for rows in _parse(path, names, layout.columns, pa.binary(), rejected.add):
+            batch = _with_points(rows, layout) if delimiter == ";" else rows
             for piece in rejected.put_between(batch, first_row):
                 yield piece
                 first_row += len(piece.columns) + len(piece.rejected)
 
     # Text stays text here: a value that is no number must cost its row, not the file.
     schema = pa.schema([(name, pa.binary()) for name in names])
-    return table_part(str(path), schema, options, read, sha256=sha256)
+    try:
+        return table_part(str(path), schema, options, read, sha256=sha256)
+    except PredictionReadError as error:
+        blanks = [name for name in names if name != name.strip()]
+        if not blanks:
+            raise
+        raise PredictionReadError(
+            f"{error}; the column {blanks[0]!r} has blanks around its name: write the header "
+            "without them"
+        ) from error
+
+
+def _with_points(batch: pa.RecordBatch, layout: Layout) -> pa.RecordBatch:
+    """Numbers with decimal points in place of commas, in the columns that hold numbers."""
+    for position, name in enumerate(batch.schema.names):
+        if name not in (layout.image_id, layout.category):
+            numbers = batch.column(position).cast(pa.large_binary())
+            numbers = compute.replace_substring_regex(numbers, DECIMAL_COMMA, rb"\1.\2")
+            batch = batch.set_column(position, name, numbers.cast(pa.binary()))
+    return batch
+
+
+def find_delimiter(path: Path) -> str:
+    """The character between the fields of a CSV file, as its header shows it.
+
+    Raises:
+        PredictionReadError: If the file cannot be read.
+    """
+    try:
+        with pa.input_stream(path) as file:
+            block = file.read_buffer(HEADER_BYTES).to_pybytes()
+    except OSError as error:
+        raise PredictionReadError(f"{path} is not a readable UTF-8 CSV file: {error}") from error
+    header = block.decode("utf-8-sig", errors="replace").lstrip("\r\n")
+    outside = QUOTED.sub("", header).partition("\n")[0]
+    return next((mark for mark in DELIMITERS if mark in outside), ",")
 
 
 def column_names(path: Path) -> list[str]:
@@ -78,7 +133,9 @@ def column_names(path: Path) -> list[str]:
             _first_row(path),
             read_options=pc.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
             parse_options=pc.ParseOptions(
-                newlines_in_values=True, invalid_row_handler=lambda _: "skip"
+                delimiter=find_delimiter(path),
+                newlines_in_values=True,
+                invalid_row_handler=lambda _: "skip",
             ),
         ) as opened:
             return opened.schema.names
@@ -157,7 +214,8 @@ def _parse(
     text. So it gets one row more, which has a field too many: if the parser does not reject
     this row, an open quote has taken it.
     """
-    end_row = uuid4().hex + "," * len(header)
+    delimiter = find_delimiter(path)
+    end_row = uuid4().hex + delimiter * len(header)
     rows = 0
     closed = False
 
@@ -180,7 +238,9 @@ def _parse(
                 read_options=pc.ReadOptions(
                     use_threads=False, block_size=BLOCK_BYTES, column_names=header
                 ),
-                parse_options=pc.ParseOptions(newlines_in_values=True, invalid_row_handler=judge),
+                parse_options=pc.ParseOptions(
+                    delimiter=delimiter, newlines_in_values=True, invalid_row_handler=judge
+                ),
                 convert_options=pc.ConvertOptions(
                     # What is not asked for is not parsed: its values need no common type.
                     include_columns=columns,
@@ -248,8 +308,9 @@ class _RejectedRows:
     The two blocks that the parser may be ahead hold up to eight million: bytes, not objects.
     """
 
-    def __init__(self, id_position: int) -> None:
+    def __init__(self, id_position: int, delimiter: str) -> None:
         self._id_position = id_position
+        self._delimiter = delimiter
         self._numbers = array("q")
         self._lengths = array("i")
         self._texts = bytearray()
@@ -286,7 +347,7 @@ class _RejectedRows:
         start = 0
         for number, length in zip(self._numbers[:count], self._lengths[:count], strict=True):
             text = self._texts[start : start + length].decode()
-            rejected.append(_rejected(number, text, self._id_position))
+            rejected.append(_rejected(number, text, self._id_position, self._delimiter))
             start += length
         del self._numbers[:count], self._lengths[:count], self._texts[:start]
         return rejected
@@ -297,9 +358,9 @@ def _numbered(batch: pa.RecordBatch, rejected: Sequence[RejectedRow], first_row:
     return TableBatch(batch, np.setdiff1d(rows, [row.row_number for row in rejected]), rejected)
 
 
-def _rejected(row_number: int, text: str, id_position: int) -> RejectedRow:
+def _rejected(row_number: int, text: str, id_position: int, delimiter: str) -> RejectedRow:
     try:
-        fields = next(csv.reader([text]), [])
+        fields = next(csv.reader([text], delimiter=delimiter), [])
     except csv.Error:  # a field is too long to be an id
         fields = []
     image_id = fields[id_position] if id_position < len(fields) else None

@@ -10,22 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dagster_active_learning.files.compression import stem
 from dagster_active_learning.files.versions import content_sha256
-from dagster_active_learning.readers.objects import (
-    DetectedObject,
-    as_box_of_corners,
-    object_part,
-    objects_of_lines,
-)
+from dagster_active_learning.readers.objects import DetectedObject, object_part, objects_of_lines
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.text_lines import (
     as_finite,
     as_float,
-    as_name,
     as_score,
+    as_text,
+    split_fields,
 )
+from dagster_active_learning.readers.values import as_box
 
 COLUMNS = 16
 BOX = slice(4, 8)
@@ -41,7 +39,7 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
     return object_part(
         str(path),
         lambda: objects_of_lines(
-            path, lambda number, line: _object(path.stem, number, line, options.class_names)
+            path, lambda number, line: _object(stem(path), number, line, options.class_names)
         ),
         options,
         class_names=options.class_names,
@@ -54,12 +52,12 @@ def _object(  # noqa: PLR0911 - a table
     image_id: str, row_number: int, line: bytes, class_names: Sequence[str] | None
 ) -> DetectedObject | Reason:
     """The object of a line, or why there is none."""
-    fields = line.split()
+    fields = split_fields(line)
     if len(fields) == COLUMNS - 1:
         return Reason.SCORE_NULL
     if len(fields) != COLUMNS:
         return Reason.UNREADABLE_OBJECT
-    category = as_name(fields[0])
+    category = as_text(fields[0])
     if category is None or (class_names is not None and category not in class_names):
         return Reason.UNKNOWN_CATEGORY
     score = as_score(fields[-1])
@@ -71,7 +69,7 @@ def _object(  # noqa: PLR0911 - a table
     # A type with a blank in it moves all columns by one: text then stands where a number belongs.
     if any(as_float(field) is None for field in fields[1:-1]):
         return Reason.UNREADABLE_OBJECT
-    bbox = as_box_of_corners(corners)
+    bbox = as_box(corners, "xyxy")
     if isinstance(bbox, Reason):
         return bbox
     return DetectedObject(

@@ -8,24 +8,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import open_binary
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.readers.json_stream import ShallowFile
 from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
-    Found,
-    as_box,
-    as_number,
+    Finding,
     names_in_source,
     object_part,
-    read_probabilities,
 )
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
 from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.readers.values import as_box, as_number, as_whole, read_probabilities
 from dagster_active_learning.text import is_utf8, raw_text
 
 SCHEMA_FILE = "schema.json"
@@ -107,7 +106,7 @@ def _read_schema(path: Path, _modified: int, _size: int) -> Schema:
         )
     categories: dict[int, str] = {}
     for position, category in enumerate(listed):
-        number = _as_integer(category.get("id")) if isinstance(category, dict) else None
+        number = as_whole(category.get("id")) if isinstance(category, dict) else None
         name = category.get("name") if isinstance(category, dict) else None
         if number is None or not isinstance(name, str) or not is_utf8(name):
             raise PredictionReadError(
@@ -127,22 +126,18 @@ def _read_schema(path: Path, _modified: int, _size: int) -> Schema:
 def _load(path: Path) -> Any:
     """One small JSON file."""
     try:
-        with path.open("rb") as file:
+        with open_binary(path) as file:
             # The whole file is one element.
             shallow = ShallowFile(path, file, element_depth=0)
             text = b"".join(iter(lambda: shallow.read(PIECE_BYTES), b""))
-            return json.loads(text.decode("utf-8"), parse_constant=_refuse)
+            return json.loads(text.decode("utf-8"))
     except (OSError, ValueError) as error:
         raise PredictionReadError(
             f"{path} is not readable UTF-8 JSON: {error}; expected a file that is complete"
         ) from error
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
-
-
-def _objects(path: Path, schema: Schema) -> Iterator[Found]:
+def _objects(path: Path, schema: Schema) -> Iterator[Finding]:
     document = _load(path)
     if not isinstance(document, dict) or not isinstance(document.get("predictions"), list):
         raise PredictionReadError(
@@ -166,9 +161,9 @@ def _name_fault(file_name: object) -> Reason:
     return Reason.IMAGE_ID_NOT_UTF8 if isinstance(file_name, str) else Reason.IMAGE_ID_NOT_TEXT
 
 
-def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> Found:
+def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> Finding:
     keys = prediction if isinstance(prediction, dict) else {}
-    category_id = _as_integer(keys.get("category_id"))
+    category_id = as_whole(keys.get("category_id"))
     category = None if category_id is None else schema.categories.get(category_id)
     listed = keys.get("probabilities")
     class_probs = None if listed is None else read_probabilities(listed, len(schema.categories))
@@ -202,7 +197,3 @@ def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> 
             segmentation=None if segmentation is None else json.dumps(segmentation),
         )
     return RejectedRow(row_number, reason, raw_text(prediction), image_id)
-
-
-def _as_integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -12,15 +12,14 @@ from dagster_active_learning.readers.json_stream import json_items, json_value
 from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
-    Found,
-    as_box,
-    as_number,
+    Finding,
     names_in_source,
     object_part,
 )
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
 from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.readers.values import as_box, as_id, as_name, as_number
 from dagster_active_learning.text import raw_text
 
 
@@ -29,7 +28,9 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
 
     The scores of ``classifications`` are not read: they come from another model, which sees the
     crop, and are no class probabilities of the detector. An image the detector failed on is a
-    row with ``Reason.MODEL_FAILED``, never an image without objects.
+    row with ``Reason.MODEL_FAILED``, never an image without objects. A detection whose conf is
+    negative was suppressed, as an object that stands in the same place in many images: it is no
+    object, and no row. Where ``score_transform`` takes logits, conf may be negative.
 
     Raises:
         PredictionReadError: If the file is no readable JSON or has no ``detection_categories``.
@@ -39,7 +40,7 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
     names = names_in_source(path, list(dict.fromkeys(categories.values())), options.class_names)
     return object_part(
         str(path),
-        lambda: _objects(path, categories),
+        lambda: _objects(path, categories, has_suppressed=options.score_transform != "sigmoid"),
         options,
         class_names=names,
         bbox_unit="relative",
@@ -57,21 +58,33 @@ def _read_categories(path: Path) -> Mapping[str, str]:
     return names
 
 
-def _objects(path: Path, categories: Mapping[str, str]) -> Iterator[Found]:
+def _objects(
+    path: Path, categories: Mapping[str, str], *, has_suppressed: bool
+) -> Iterator[Finding]:
     row_number = 0
     for image in json_items(path, "images", "images"):
         fault = _image_fault(image)
         if fault is not None:
             row_number += 1
             file = image.get("file") if isinstance(image, dict) else None
-            image_id = file if isinstance(file, str) and file else None
+            image_id = as_name(file) if isinstance(file, str) else None
             yield RejectedRow(row_number, fault, raw_text(image), image_id)
             continue
-        if not image["detections"]:
+        suppressed = [
+            has_suppressed and _is_suppressed(detection) for detection in image["detections"]
+        ]
+        if all(suppressed):
             yield EmptyImage(image["file"])
-        for detection in image["detections"]:
+        for detection, is_suppressed in zip(image["detections"], suppressed, strict=True):
             row_number += 1
-            yield _object(row_number, image["file"], detection, categories)
+            if not is_suppressed:
+                yield _object(row_number, image["file"], detection, categories)
+
+
+def _is_suppressed(detection: Any) -> bool:
+    """True for a detection that the elimination of repeated ones has marked."""
+    conf = as_number(detection.get("conf")) if isinstance(detection, dict) else None
+    return conf is not None and conf < 0
 
 
 def _image_fault(image: Any) -> Reason | None:
@@ -79,16 +92,19 @@ def _image_fault(image: Any) -> Reason | None:
     if not isinstance(image, dict):
         return Reason.UNREADABLE_OBJECT
     file = image.get("file")
-    if file is None or file == "":
-        return Reason.IMAGE_ID_NULL
     if not isinstance(file, str):
-        return Reason.IMAGE_ID_NOT_TEXT
+        return Reason.IMAGE_ID_NULL if file is None else Reason.IMAGE_ID_NOT_TEXT
+    fault = as_id(file)
+    if isinstance(fault, Reason):
+        return fault
     if image.get("failure") is not None:
         return Reason.MODEL_FAILED
     return None if isinstance(image.get("detections"), list) else Reason.UNREADABLE_OBJECT
 
 
-def _object(row_number: int, image_id: str, detection: Any, categories: Mapping[str, str]) -> Found:
+def _object(
+    row_number: int, image_id: str, detection: Any, categories: Mapping[str, str]
+) -> Finding:
     keys = detection if isinstance(detection, dict) else {}
     category, conf = keys.get("category"), keys.get("conf")
     score, bbox = as_number(conf), as_box(keys.get("bbox"))

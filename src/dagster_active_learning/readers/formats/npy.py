@@ -21,7 +21,7 @@ import pyarrow as pa
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.versions import changed_file, content_sha256
 from dagster_active_learning.limits import rows_for
-from dagster_active_learning.readers.options import NpyOptions
+from dagster_active_learning.readers.options import NpyOptions, NpzOptions
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import PredictionPart, prediction_batch
 from dagster_active_learning.readers.text_lines import listed_ids
@@ -128,30 +128,34 @@ def open_file(path: Path, options: NpyOptions) -> PredictionPart:
         )
     sha256 = content_sha256([path, ids_path])
     matrix = open_array(str(path), partial(path.open, "rb"))
+    _check_matrix(matrix, options)
     ids = _read_ids(ids_path, matrix)
-    return matrix_part(str(path), matrix, ids, options.class_names, sha256)
+    return matrix_part(str(path), matrix, ids, options, options.class_names, sha256)
 
 
 def matrix_part(
     source: str,
     matrix: StoredArray,
     image_ids: ImageIds,
+    options: NpyOptions | NpzOptions,
     class_names: Sequence[str] | None,
     sha256: Callable[[], str],
 ) -> PredictionPart:
     """A matrix with its ids as a part of a stream.
 
+    ``class_names`` are those of the options, or else of the source.
+
     Raises:
         PredictionReadError: If the matrix is not a matrix of numbers with one row per id.
     """
-    _check_matrix(matrix)
+    _check_matrix(matrix, options)
     if len(image_ids) != len(matrix):
         raise _other_length(matrix, len(image_ids))
     kept = matrix.header.dtype
     wide = kept.kind != "f" or kept.itemsize == 8
     value_type = pa.float64() if wide else pa.float32()
     dtype = np.dtype(np.float64 if wide else np.float32)
-    n_classes = matrix.header.shape[1]
+    n_classes = 2 if options.is_binary else matrix.header.shape[1]
     id_bytes = image_ids.header.dtype.itemsize if isinstance(image_ids, StoredArray) else 0
     batch_rows = rows_for(n_classes * dtype.itemsize + id_bytes)
 
@@ -160,6 +164,9 @@ def matrix_part(
         id_blocks = _id_blocks(image_ids, batch_rows)
         for stored, ids in zip(matrix.blocks(batch_rows), id_blocks, strict=True):
             block = np.ascontiguousarray(stored, dtype=dtype)
+            if options.is_binary:
+                single = block.reshape(-1)
+                block = np.column_stack([np.clip(1 - single, 0, 1), single])
             offsets = np.arange(len(block) + 1, dtype=np.int32) * n_classes
             missing = [not image_id for image_id in ids] if n_classes else [True] * len(ids)
             reason = Reason.IMAGE_ID_NULL if n_classes else Reason.CLASS_PROBS_EMPTY
@@ -192,13 +199,20 @@ def matrix_part(
     )
 
 
-def _check_matrix(matrix: StoredArray) -> None:
+def _check_matrix(matrix: StoredArray, options: NpyOptions | NpzOptions) -> None:
     shape, dtype = matrix.header.shape, matrix.header.dtype
-    if len(shape) != 2 or dtype.kind not in "fiu" or dtype.itemsize > 8:
+    fits = shape[1:] in ((), (1,)) if options.is_binary else True
+    is_matrix = len(shape) == 2 or (options.is_binary and len(shape) == 1)
+    if not is_matrix or not fits or dtype.kind not in "fiu" or dtype.itemsize > 8:
+        expected = (
+            "single probabilities of shape (n_predictions,) or (n_predictions, 1)"
+            if options.is_binary
+            else "class probabilities of shape (n_predictions, n_classes)"
+        )
         raise PredictionReadError(
             f"{matrix.source} holds an array of shape {shape} and type {dtype}, expected "
-            "class probabilities of shape (n_predictions, n_classes) and type float16, float32 or "
-            "float64"
+            f"{expected} and type float16, float32 or float64"
+            + ("; single_probability=True takes shape (n_predictions,)" if len(shape) == 1 else "")
         )
 
 
@@ -282,7 +296,6 @@ def _id_blocks(ids: ImageIds, rows: int) -> Iterator[Sequence[str | None]]:
 
 
 def _read_ids(path: Path, matrix: StoredArray) -> ImageIds:
-    _check_matrix(matrix)
     if path.suffix == ".npy":
         return check_ids(open_array(str(path), partial(path.open, "rb")))
     lines = listed_ids(path)

@@ -55,7 +55,7 @@ def open_file(path: Path, options: NpzOptions) -> PredictionPart:
     if class_names is None and options.class_names_array in _names(path):
         class_names = _class_names(path, options.class_names_array)
     matrix = _extract(path, options.class_probs_array)
-    return matrix_part(str(path), matrix, image_ids, class_names, sha256)
+    return matrix_part(str(path), matrix, image_ids, options, class_names, sha256)
 
 
 def _inside(path: Path, array: str) -> str:

@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import stem
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.readers.json_stream import json_items, json_value
 from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
-    Found,
-    as_box_of_corners,
+    Finding,
     names_in_source,
     object_part,
-    read_probabilities,
 )
 from dagster_active_learning.readers.options import RvcOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
 from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.text_lines import listed_ids
+from dagster_active_learning.readers.values import as_box, read_probabilities
 from dagster_active_learning.text import raw_text
 
 BACKGROUND = "background"
@@ -43,7 +43,7 @@ def open_file(path: Path, options: RvcOptions) -> PredictionPart:
     """
     ids_path = None
     if options.image_ids is not None:
-        ids_path = path.parent / options.image_ids.replace("{stem}", path.stem)
+        ids_path = path.parent / options.image_ids.replace("{stem}", stem(path))
         if not os.path.isfile(ids_path):
             raise PredictionReadError(
                 f"{path} has no list of image ids beside it: expected {ids_path} with one id per "
@@ -92,11 +92,11 @@ def _read_ids(path: Path) -> Sequence[str]:
 
 def _objects(
     path: Path, classes: Sequence[str], image_ids: Sequence[str] | None
-) -> Iterator[Found]:
+) -> Iterator[Finding]:
     row_number = position = 0
     for position, image in enumerate(json_items(path, "detections", "images"), start=1):
         if image_ids is None:
-            image_id = f"{path.stem}/{position - 1}"
+            image_id = f"{stem(path)}/{position - 1}"
         elif position <= len(image_ids):
             image_id = image_ids[position - 1]
         else:
@@ -120,7 +120,7 @@ def _other_length(path: Path, images: str, ids: int) -> PredictionReadError:
     )
 
 
-def _object(row_number: int, image_id: str, detection: Any, classes: Sequence[str]) -> Found:
+def _object(row_number: int, image_id: str, detection: Any, classes: Sequence[str]) -> Finding:
     def rejected(reason: Reason) -> RejectedRow:
         return RejectedRow(row_number, reason, raw_text(detection), image_id)
 
@@ -129,7 +129,7 @@ def _object(row_number: int, image_id: str, detection: Any, classes: Sequence[st
     label_probs = read_probabilities(detection.get("label_probs"), len(classes))
     if isinstance(label_probs, Reason):
         return rejected(label_probs)
-    bbox = as_box_of_corners(detection["bbox"])
+    bbox = as_box(detection["bbox"], "xyxy")
     if isinstance(bbox, Reason):
         return rejected(bbox)
     score = max(label_probs)

@@ -5,13 +5,16 @@ The number of fields, class number first, tells what a line of an object holds:
 ======================  ==========================================================================
 5                       a box without confidence: no prediction
 6                       a box and its confidence
-7                       a box, its confidence and a track id, which is not kept
+7                       a box, its confidence and a track id, which is not kept; a field that is no
+                        whole number is no track id, and the line goes to quarantine
 8, 10, 12, …            a polygon of 3 or more points and its confidence
 9, 11, 13, …            a polygon without confidence: no prediction
 ======================  ==========================================================================
 
 With ``confidence="second"`` there are no track ids, and 7 is a polygon without confidence. The
-format cannot tell a track id from a confidence where a line has the one without the other.
+format cannot tell a track id from a confidence where a line has the one without the other. Fields
+are separated by blanks or by commas. Where ``class_names`` are given, a line may begin with one of
+them in place of its number.
 """
 
 from __future__ import annotations
@@ -22,13 +25,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import stem
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.readers.objects import (
-    Box,
     DetectedObject,
-    Found,
-    as_box,
-    as_box_of_corners,
+    Finding,
     object_part,
     objects_of_lines,
 )
@@ -38,11 +39,13 @@ from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.text_lines import (
     as_finite,
     as_float,
-    as_name,
     as_score,
+    as_text,
     numbered_lines,
     raw_line,
+    split_fields,
 )
+from dagster_active_learning.readers.values import as_box, as_whole, bounds
 
 OTHER = "other"
 """The class that holds what the classes left out of a classification file have together."""
@@ -55,6 +58,7 @@ def open_file(path: Path, options: YoloOptions) -> PredictionPart:
     classes of the option ``class_names`` and one more, ``"other"``, for the rest up to 1, because
     only the likeliest classes are written. In any other file each line is an object. Rows are the
     lines that are not blank, counted from 1. A file without lines says that no object was found.
+    ``classes.txt`` and its like, which tools put beside the labels, are about no image.
 
     Probabilities have two decimals. Where they are those of few classes, their sum may be 1.01 or
     1.02 (of 3 classes in one file of 8): such a prediction goes to quarantine, for nothing is
@@ -83,7 +87,7 @@ def open_file(path: Path, options: YoloOptions) -> PredictionPart:
     part = object_part(
         str(path),
         lambda: objects_of_lines(
-            path, lambda number, line: _object(path.stem, number, line, options)
+            path, lambda number, line: _object(stem(path), number, line, options)
         ),
         options,
         class_names=options.class_names,
@@ -98,17 +102,17 @@ def _is_classification(line: bytes, class_names: Sequence[str] | None) -> bool:
     if len(fields) < 2 or b"." not in fields[0] or as_float(fields[0]) is None:
         return False
     # The classes of a model may be called 0, 1, 2, …
-    named = class_names is not None and as_name(fields[1]) in class_names
+    named = class_names is not None and as_text(fields[1]) in class_names
     return named or any(as_float(field) is None for field in fields[1].split())
 
 
-def _classification(path: Path, class_names: Sequence[str]) -> Iterator[Found]:
+def _classification(path: Path, class_names: Sequence[str]) -> Iterator[Finding]:
     """The one prediction of a file, or the first line that makes it none."""
     probabilities: dict[str, float] = {}
     for row_number, line in numbered_lines(path):
         number, *rest = line.split(maxsplit=1)
         probability = as_float(number)
-        name = as_name(rest[0]) if rest else None
+        name = as_text(rest[0]) if rest else None
         if not rest or name in probabilities:
             reason = Reason.UNREADABLE_OBJECT
         elif probability is None:
@@ -118,13 +122,13 @@ def _classification(path: Path, class_names: Sequence[str]) -> Iterator[Found]:
         else:
             probabilities[name] = probability
             continue
-        yield RejectedRow(row_number, reason, raw_line(line), path.stem)
+        yield RejectedRow(row_number, reason, raw_line(line), stem(path))
         return
     # Two decimals per class can exceed 1 together: the sum then shows it, nothing is rescaled.
     other = max(0.0, 1 - sum(probabilities.values()))
     yield DetectedObject(
         row_number=1,
-        image_id=path.stem,
+        image_id=stem(path),
         class_probs=[*(probabilities.get(name, 0.0) for name in class_names), other],
     )
 
@@ -133,14 +137,16 @@ def _object(  # noqa: PLR0911 - a table
     image_id: str, row_number: int, line: bytes, options: YoloOptions
 ) -> DetectedObject | Reason:
     """The object of a line, or why there is none."""
-    number, *fields = line.split()
+    label, *fields = split_fields(line)
     if len(fields) == 6 and options.confidence == "last":
-        del fields[5]  # the track id
+        track_id = as_float(fields.pop())
+        if track_id is None or as_whole(track_id) is None:
+            return Reason.NO_TRACK_ID
     if len(fields) < 4:
         return Reason.UNREADABLE_OBJECT
     if len(fields) % 2 == 0:
         return Reason.SCORE_NULL
-    category = _category(number, options.class_names)
+    category = _category(label, options.class_names)
     if category is None:
         return Reason.UNKNOWN_CATEGORY
     score = as_score(fields.pop(0 if options.confidence == "second" else -1))
@@ -150,7 +156,7 @@ def _object(  # noqa: PLR0911 - a table
     is_box = len(fields) == 4
     if coordinates is None:
         return Reason.BBOX_NOT_FOUR_NUMBERS if is_box else Reason.UNREADABLE_OBJECT
-    bbox = _box(coordinates, options.box) if is_box else as_box_of_corners(_bounds(coordinates))
+    bbox = as_box(coordinates, options.box) if is_box else as_box(bounds(coordinates), "xyxy")
     if isinstance(bbox, Reason):
         return bbox
     return DetectedObject(
@@ -164,25 +170,17 @@ def _object(  # noqa: PLR0911 - a table
 
 
 def _category(field: bytes, class_names: Sequence[str] | None) -> str | None:
-    """The name of a class number; None if it is none. NumPy writes 0 as ``0.0`` among floats."""
-    number = as_float(field)
-    if number is None or not number.is_integer() or number < 0:
+    """The name of a class, from its number or, where ``class_names`` has it, from itself.
+
+    NumPy writes the number 0 as ``0.0`` among floats.
+    """
+    value = as_float(field)
+    if value is None:
+        name = as_text(field)
+        return name if class_names is not None and name in class_names else None
+    number = as_whole(value)
+    if number is None or number < 0:
         return None
     if class_names is None:
-        return str(int(number))
-    return class_names[int(number)] if number < len(class_names) else None
-
-
-def _box(numbers: Sequence[float], kind: str) -> Box | Reason:
-    if kind == "xyxy":
-        return as_box_of_corners(numbers)
-    x, y, width, height = numbers
-    if kind == "xcycwh":
-        x, y = x - width / 2, y - height / 2
-    return as_box((x, y, width, height))
-
-
-def _bounds(polygon: Sequence[float]) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of a polygon."""
-    xs, ys = polygon[::2], polygon[1::2]
-    return min(xs), min(ys), max(xs), max(ys)
+        return str(number)
+    return class_names[number] if number < len(class_names) else None
