@@ -58,6 +58,7 @@ class PictureProcess:
 
     def __init__(self, roots: ImageRoots, size: tuple[int, int]) -> None:
         self._connection, theirs = Pipe()
+        modules = os.pathsep.join(filter(None, map(str, sys.path)))
         with theirs:
             # A new interpreter, not a copy of this one: threads and their locks do not survive a
             # copy, and multiprocessing would run a script without a main guard again.
@@ -66,7 +67,7 @@ class PictureProcess:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**os.environ, "PYTHONPATH": modules},
             )
         self.is_ended = False
         self._is_ready = False
@@ -171,8 +172,9 @@ def _answer(connection: Connection, uri: str, roots: ImageRoots, size: tuple[int
 def _limit_memory() -> None:
     import resource
 
-    # Data, not addresses, of which libraries reserve many that they never use. macOS takes the
-    # limit and does not hold it: what headers show is the bound there.
+    # Data, not addresses, of which libraries reserve many that they never use. macOS does not hold
+    # this limit and may refuse it: what headers show is the bound there.
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     limit = MEMORY_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_BYTES, most)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
