@@ -9,7 +9,13 @@ import polars as pl
 import pytest
 from dagster_duckdb import DuckDBResource
 
-from dagster_active_learning import PredictionFiles, active_learning_definitions, load_candidates
+from dagster_active_learning import (
+    PoolImages,
+    PredictionFiles,
+    active_learning_definitions,
+    load_candidates,
+)
+from dagster_active_learning.errors import PoolStateError
 
 ASSET = dg.AssetKey(["pool", "exported_candidates"])
 
@@ -167,3 +173,45 @@ def test_with_partitions_the_path_names_them():
             partitions_def=dg.StaticPartitionsDefinition(["a"]),
             export="c.csv",
         )
+
+
+@pytest.mark.parametrize(
+    ("predictions", "images", "export"),
+    [
+        (("in/p.csv", "csv"), None, "in/p.csv"),
+        (("in/p.csv", "csv"), None, "out/../in/p.csv"),
+        (("in/*.csv", "csv"), None, "in/candidates.csv"),
+        (("in/**/*.csv", "csv"), None, "in/a/b/candidates.csv"),
+        (("in/p?.csv", "csv"), None, {"parquet": "in/p1.csv"}),
+        (("linked/*.csv", "csv"), None, "in/candidates.csv"),
+        (("in", "yolo"), None, {"csv": "in/candidates.txt"}),
+        (("p.parquet", "parquet"), "m.csv", "m.csv"),
+        (("p.parquet", "parquet"), PoolImages("m.csv", labeled="l.csv"), "l.csv"),
+    ],
+)  # fmt: skip
+def test_what_is_read_is_no_file_to_write_to(predictions, images, export, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "linked").symlink_to("in")
+    task = "detection" if "yolo" in predictions else "classification"
+    with pytest.raises(ValueError, match="export is the file .*, which is what .* reads"):
+        pool(PredictionFiles(*predictions), images=images, export=export, task=task)
+
+
+def test_a_partition_is_no_file_to_write_to():
+    partitions = {"partitions_def": dg.StaticPartitionsDefinition(["a"])}
+    files = PredictionFiles("in/{partition_key}.csv", "csv")
+    with pytest.raises(ValueError, match="which is what predictions reads"):
+        pool(files, export="in/{partition_key}.csv", **partitions)
+    with pytest.raises(ValueError, match="which is what predictions reads"):
+        pool(files, export="in/candidates_{partition_key}.csv", **partitions)
+    assert pool(files, export="out/{partition_key}.csv", **partitions).assets
+    assert pool(files, export="in/{partition_key}/c.csv", **partitions).assets
+
+
+def test_the_database_is_no_file_to_write_to(tmp_path, write_predictions):
+    database = tmp_path / "database.csv"
+    definitions = pool(PredictionFiles(write_predictions([[0.5, 0.5]]), "parquet"), export=database)
+    with pytest.raises(PoolStateError, match=r"database\.csv, which is the database itself"):
+        materialized(definitions, database)
+    assert load_candidates(database, pool="pool").height == 4

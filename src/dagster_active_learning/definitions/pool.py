@@ -147,8 +147,21 @@ class Pool:
         _check_group_name(self.group_name)
         # Checked where they are made, and used as they are then.
         _ = self.manifest, self.rules, self.functions, self.candidate_files
+        self._check_export()
         if self.image_roots:
             _ = self.picture_roots
+
+    def _check_export(self) -> None:
+        """Raise SettingError if a file of candidates would take the place of what is read."""
+        for path in self.candidate_files.paths.values() if self.candidate_files else ():
+            of_predictions = self.predictions.reads(path)
+            if of_predictions or (self.manifest is not None and self.manifest.reads(path)):
+                read = "predictions" if of_predictions else "images"
+                raise SettingError(
+                    "export",
+                    f"export is the file {path!r}, which is what {read} reads, or would be: write "
+                    "the candidates to another folder or under another name",
+                )
 
     @property
     def partitioned(self) -> bool:

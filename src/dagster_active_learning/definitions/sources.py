@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import re
 from abc import ABC, abstractmethod
@@ -17,7 +18,7 @@ from dagster_active_learning.definitions.code_versions import changed
 from dagster_active_learning.definitions.partitions import PLACEHOLDER, check_path, partition_path
 from dagster_active_learning.errors import PredictionReadError, SettingError
 from dagster_active_learning.files.addresses import is_address
-from dagster_active_learning.files.find import find_files
+from dagster_active_learning.files.find import find_files, is_meant
 from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.readers import read_predictions, reader_options
 from dagster_active_learning.readers.formats import FORMATS
@@ -86,6 +87,10 @@ class PredictionSource(ABC):
     def settings(self) -> dict[str, Any]:
         """The settings that the predictions depend on, but those with their default, by name."""
         return {} if self.model is None else {"model": self.model}
+
+    def reads(self, file: str) -> bool:  # noqa: ARG002 - most read no files
+        """True if a local file would be one of the source's own."""
+        return False
 
     def origins(self, class_names: Sequence[str]) -> Mapping[str, Sequence[str]]:  # noqa: ARG002
         """The columns of ``upstream`` that each column of the predictions is made of, if known."""
@@ -167,6 +172,17 @@ class PredictionFiles(PredictionSource):
             companion=getattr(self._checked, "image_ids", None),
             schema_file=FORMATS[self.format].schema_file,
             local_file=getattr(self._checked, "instances", None),
+        )
+
+    def reads(self, file: str) -> bool:
+        """True if the path stands for the file, of any partition, or it is the instances file."""
+        path, files_in_folder = (
+            self.path.replace(PLACEHOLDER, "*"),
+            FORMATS[self.format].files_in_folder,
+        )
+        instances = getattr(self._checked, "instances", None)
+        return (not is_address(path) and is_meant(file, path, files_in_folder)) or (
+            instances is not None and is_meant(file, glob.escape(instances))
         )
 
     def settings(self) -> dict[str, Any]:
@@ -378,6 +394,11 @@ class PoolImages:
         """The version of the images that the manifest's content gives, other ids included."""
         image_id = self.settings().get("image_id")
         return sha256 if image_id is None else combined_sha256([sha256, image_id])
+
+    def reads(self, file: str) -> bool:
+        """True if a local file would be the manifest or the list of labeled images."""
+        listed = [self.labeled] if isinstance(self.labeled, Path) else []
+        return any(is_meant(file, glob.escape(str(path))) for path in [self.path, *listed])
 
     @property
     def _default_id(self) -> str | None:

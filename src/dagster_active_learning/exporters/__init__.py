@@ -16,6 +16,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dagster_active_learning.errors import PoolStateError
+
 if TYPE_CHECKING:
     from dagster_active_learning.store.pool_store import PoolStore
 
@@ -93,7 +95,7 @@ def export_candidates(
 
     Raises:
         ValueError: If the exporter or an acquisition function is unknown or the limit is below 1.
-        PoolStateError: If the prediction set is not in the database.
+        PoolStateError: If the prediction set is not in the database, or the file is the database.
     """
     from dagster_active_learning.exporters.candidates import Candidates
     from dagster_active_learning.store import prediction_sets
@@ -103,6 +105,11 @@ def export_candidates(
     module = import_module(EXPORTERS[exporter].module)
     stored = prediction_sets.prediction_set(store, prediction_set)
     target = Path(path)
+    if store.is_database_file(target):
+        raise PoolStateError(
+            f"the candidates cannot be written to {target}, which is the database itself: export "
+            "them to another file"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     # Of its own name, whatever else is written here now, and short: `path` may be as long as a
     # file system allows.

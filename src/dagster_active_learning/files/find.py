@@ -70,6 +70,26 @@ def find_files(path: str | PathLike[str], files_in_folder: str | None = None) ->
     return files
 
 
+def is_meant(file: str, path: str, files_in_folder: str | None = None) -> bool:
+    """True if a local path or a glob stands for a file, which need not be there.
+
+    Args:
+        file: The file.
+        path: A file or a glob; also folders where ``files_in_folder`` is given.
+        files_in_folder: The glob of the files that a folder stands for.
+    """
+    patterns = [path] if files_in_folder is None else [path, f"{path}/{files_in_folder}"]
+    return any(
+        _shows(_real_parts(pattern), _real_parts(file)) or _real_parts(file) == _real_parts(pattern)
+        for pattern in patterns
+    )
+
+
+def _real_parts(path: str) -> list[str]:
+    """The parts of a path whose folders are followed to where they lead, as far as they exist."""
+    return os.path.realpath(path).split(os.sep)
+
+
 def matching(
     path: str, filesystem: AbstractFileSystem | None = None, *, strict: bool = False
 ) -> Iterator[Entry]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -116,6 +118,13 @@ class PoolStore:
             return False
         columns = {*self.rows(EXPLAINED_COLUMNS, pool=self.pool)}
         return newest_columns() <= columns or self.rows(IS_READ_ONLY)[0][0]
+
+    def is_database_file(self, path: Path) -> bool:
+        """True if a path leads to the file that the pool is in, or to its write-ahead log."""
+        query = "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
+        ((file,),) = self.rows(query)
+        own = [] if file is None else [Path(file), Path(f"{file}.wal")]
+        return os.path.realpath(path) in [os.path.realpath(name) for name in own]
 
     @contextmanager
     def transaction(self) -> Generator[None]:
