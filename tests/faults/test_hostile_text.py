@@ -120,7 +120,7 @@ def test_a_text_goes_through_the_whole_flow_as_it_is(database, tmp_path, name, t
         assert repr(text) in explain_candidate(connection, text, pool="pool")
         for kind in ("csv", "parquet"):
             target = tmp_path / f"out.{kind}"
-            export_candidates(store, target, format=kind, prediction_set="set")
+            export_candidates(store, target, exporter=kind, prediction_set="set")
             read = {"csv": pyarrow.csv.read_csv, "parquet": pq.read_table}[kind]
             arguments = (
                 {"parse_options": pyarrow.csv.ParseOptions(newlines_in_values=True)}
