@@ -66,11 +66,13 @@ class Daemon:
         cursor_id = json.loads(self.cursor)["id"]
         return StoredMemory(self.instance.daemon_cursor_storage, owner, cursor_id).load()
 
-    def run(self, partition_key):
+    def run(self, partition_key, **options):
         """What the daemon starts for a request: the sensor's own job."""
         (sensor,) = self.definitions.sensors
         job = self.repository.get_job(sensor.job_name)
-        return job.execute_in_process(instance=self.instance, partition_key=partition_key)
+        return job.execute_in_process(
+            instance=self.instance, partition_key=partition_key, **options
+        )
 
 
 @pytest.fixture
@@ -360,6 +362,32 @@ def test_a_strange_name_is_a_partition(watch, tmp_path, name):
     (tmp_path / f"{name}.csv").write_text(content())
     assert daemon.ticks() == [[], [name]]
     assert daemon.run(name).success
+
+
+@pytest.mark.parametrize("partitions_def", [PARTITIONS, None])
+def test_a_link_out_of_the_folder_is_not_read_until_it_is_a_file(
+    watch, tmp_path, warnings, partitions_def, instance
+):
+    inside = tmp_path / "in"
+    inside.mkdir()
+    (tmp_path / "secret.csv").write_text(content())
+    (inside / "may.csv").symlink_to("../secret.csv")
+    name = "{partition_key}" if partitions_def else "*"
+    daemon = watch(f"{inside}/{name}.csv", partitions_def=partitions_def)
+    assert daemon.ticks(4) == [[], [], [], []]
+    (warning,) = warnings
+    assert f"{inside}/may.csv leads out of {inside} through a link, and is not read" in warning
+    key = "may" if partitions_def else None
+    if partitions_def:
+        instance.add_dynamic_partitions("models", ["may"])
+    failed = daemon.run(key, raise_on_error=False)
+    assert not failed.success, "also not when somebody starts a run by hand"
+    (event,) = failed.filter_events(lambda event: event.is_step_failure)
+    assert "leads out of" in str(event.step_failure_data.error.cause)
+    (inside / "may.csv").unlink()
+    (inside / "may.csv").write_text(content())
+    assert daemon.ticks(3) == [[], [key], []]
+    assert daemon.run(key).success
 
 
 def test_a_file_that_cannot_be_read_does_not_stop_the_others(

@@ -231,7 +231,7 @@ class _Tick:
             if len(look.requests) == RUNS_PER_TICK:
                 look.is_complete = False
                 break
-            if refusal := self._refusal(name):
+            if refusal := self._refusal(name, files):
                 self._log.warning(refusal)
                 look.done.add(name)
                 continue
@@ -254,17 +254,16 @@ class _Tick:
                 look.done.add(name)
         return look
 
-    def _refusal(self, name: str) -> str | None:
+    def _refusal(self, name: str, files: FileSet) -> str | None:
         """The reason why a file set is not read, None if it is."""
-        if self._partitions_def is None:
-            return None
-        try:
-            name.encode()
-            partition_path(self._source.path, name)
-            dg.StaticPartitionsDefinition([name])
-        except (UnicodeEncodeError, PredictionReadError, dg.DagsterError) as error:
-            return f"no partition key, not read: {name!r}: {error}"
-        return None
+        if self._partitions_def is not None:
+            try:
+                name.encode()
+                partition_path(self._source.path, name)
+                dg.StaticPartitionsDefinition([name])
+            except (UnicodeEncodeError, PredictionReadError, dg.DagsterError) as error:
+                return f"no partition key, not read: {name!r}: {error}"
+        return files.link_fault
 
     def _is_partition(self, name: str) -> bool:
         """True if the pool has the partition, or will have it with this tick."""

@@ -7,7 +7,7 @@ and, as ``raw``, what was there, so that whoever stores the rows can keep it in 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.links import content_withheld
 from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.limits import BATCH_BYTES, DEFAULT_BATCH_ROWS, SMALL_BATCH_ROWS
 from dagster_active_learning.text import describe_names
@@ -197,6 +198,16 @@ def open_stream(
         batch_rows=batch_rows,
         images_named=images_named,
     )
+
+
+def with_content_withheld(part: PredictionPart, files: Sequence[str]) -> PredictionPart:
+    """The part, with errors that say nothing of the content of links; see ``content_withheld``."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with content_withheld(files):
+            yield from part.batches()
+
+    return replace(part, batches=batches)
 
 
 def prediction_batch(rows: int, **columns: pa.Array) -> pa.RecordBatch:
