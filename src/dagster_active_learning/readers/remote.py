@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import shutil
 import tempfile
 import weakref
 from dataclasses import replace
@@ -17,6 +16,7 @@ from dagster_active_learning.files.file_sets import (
     path_on_filesystem,
 )
 from dagster_active_learning.files.links import content_withheld, named_folder
+from dagster_active_learning.files.temporary import TemporaryFolder
 from dagster_active_learning.readers import read_predictions, reader_options
 from dagster_active_learning.readers.formats import FORMATS, Format
 from dagster_active_learning.readers.stream import PredictionStream, with_content_withheld
@@ -35,26 +35,26 @@ def read_remote_predictions(
             it is not what the format says.
         ImportError: If fsspec needs a further package for the address.
     """
-    folder = Path(tempfile.mkdtemp(prefix="dagster_active_learning_"))
+    copies = TemporaryFolder(tempfile.gettempdir(), "dagster_active_learning_")
     try:
         # The ids of npy and rvc, which stand next to the file.
         companion = getattr(reader_options(format, options), "image_ids", None)
-        addresses = _fetch(path, folder, FORMATS[format], companion, within)
-        copies = Path(glob.escape(str(folder)), path_on_filesystem(path).lstrip("/"))
+        addresses = _fetch(path, copies.path, FORMATS[format], companion, within)
+        local = Path(glob.escape(str(copies.path)), path_on_filesystem(path).lstrip("/"))
         # The copy of a local link is a file, and a link none the less.
         is_file = within is None and named_folder(path_on_filesystem(path)) is None
-        links = [local for local in map(_local_path, addresses.values()) if local and is_file]
+        links = [link for link in map(_local_path, addresses.values()) if link and is_file]
         with content_withheld(links):
-            stream = read_predictions(copies, format=format, **options)
+            stream = read_predictions(local, format=format, **options)
     except BaseException:
-        shutil.rmtree(folder)
+        copies.remove()
         raise
     parts = tuple(
         with_content_withheld(replace(part, source=addresses[part.source]), links)
         for part in stream.parts
     )
     stream = replace(stream, name=path, parts=parts)
-    weakref.finalize(stream, shutil.rmtree, folder)
+    weakref.finalize(stream, copies.remove)
     return stream
 
 
