@@ -64,3 +64,13 @@ def test_rows_in_quarantine_are_not_rows_that_are_not_there(rules):
     margin = ACQUISITION_FUNCTIONS["margin"]
     reason = candidate_reason(margin, None, class_names=[], rules=rules, has_quarantined=True)
     assert reason == "all its rows are in quarantine"
+
+
+def test_a_reason_says_of_how_many_objects_it_knows():
+    margin = ACQUISITION_FUNCTIONS["margin"]
+    frame = pl.DataFrame(
+        {"class_probs": [[0.9, 0.1], [0.6, 0.4]], "prediction_count": [200_000, 200_000]}
+    ).with_columns(score=pl.lit(None, pl.Float64), category=pl.lit(None, pl.String))
+    options = {"class_names": ["a", "b"], "rules": Rules(task="detection")}
+    reason = candidate_reason(margin, frame, has_quarantined=False, **options)
+    assert reason == "worst of the first 2 of 200,000 objects: a vs b: 0.60 / 0.40"

@@ -3,9 +3,10 @@
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 
 from dagster_active_learning.store.predictions import predictions_by_class, predictions_of_first
-from pools import column
+from pools import column, in_memory, ingest, rank, score
 
 
 def test_predictions_are_counted_by_their_most_probable_class_or_their_category(filled):
@@ -28,3 +29,14 @@ def test_what_is_said_about_the_first_candidates(filled):
             filled, f"SELECT class_probs FROM predictions WHERE image_id = '{image_id}'"
         )
         assert frame["class_probs"].to_list() == expected
+
+
+def test_of_an_image_with_many_predictions_only_the_first_are_fetched(store):
+    table = pa.table({"image_id": ["a"] * 50 + ["b"] * 2, "class_probs": [[0.5, 0.5]] * 52})
+    ingest(store, in_memory(table))
+    score(store)
+    rank(store, "margin")
+    frames = predictions_of_first(store, "set", ["margin"], 2, per_image=3)
+    assert {name: frame.height for name, frame in frames.items()} == {"a": 3, "b": 2}
+    counts = {name: set(frame["prediction_count"]) for name, frame in frames.items()}
+    assert counts == {"a": {50}, "b": {2}}

@@ -29,7 +29,8 @@ def candidate_reason(
     Args:
         function: The acquisition function.
         predictions: What the model said about the image: class_probs, score and category of each
-            prediction; None if it said nothing.
+            prediction, or of the first of them where prediction_count says that there are more;
+            None if it said nothing.
         class_names: The classes, in the order of the class probabilities.
         rules: How predictions are scored.
         has_quarantined: Whether the image has rows in quarantine.
@@ -46,9 +47,12 @@ def candidate_reason(
         words = _PHRASES[phrase](list(zip(class_names, row["class_probs"], strict=True)))
     else:
         words = _binary_words(row)
+    count = predictions["prediction_count"][0] if "prediction_count" in predictions.columns else 0
     if predictions.height > 1:
         of_what = "objects" if rules.objects else "predictions"
-        return f"worst of {predictions.height:,} {of_what}: {words}"
+        all_of_them = f" of {count:,}" if count > predictions.height else ""
+        first = "the first " if all_of_them else ""
+        return f"worst of {first}{predictions.height:,}{all_of_them} {of_what}: {words}"
     return f"only object: {words}" if rules.objects else words
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -134,22 +133,42 @@ WITH candidates AS (
     SELECT image_id FROM labeling_candidates WHERE prediction_set = $prediction_set
         AND list_contains($acquisition_functions, acquisition_function) AND rank <= $first
 )
-SELECT p.image_id, p.class_probs, p.score, p.category, p.bbox
-FROM predictions p SEMI JOIN candidates USING (image_id)
-WHERE p.prediction_set = $prediction_set ORDER BY p.image_id, p.prediction_index
+),
+-- Without the class probabilities, which are long: an image may have a hundred thousand objects.
+places AS (
+    SELECT p.prediction_index, row_number() OVER (of_image ORDER BY p.prediction_index) AS place,
+        count(*) OVER of_image AS prediction_count
+    FROM predictions p SEMI JOIN candidates USING (image_id)
+    WHERE p.prediction_set = $prediction_set WINDOW of_image AS (PARTITION BY p.image_id)
+)
+SELECT p.image_id, p.class_probs, p.score, p.category, p.bbox, places.prediction_count
+FROM predictions p JOIN places USING (prediction_index)
+WHERE p.prediction_set = $prediction_set AND places.place <= $per_image
+ORDER BY p.image_id, p.prediction_index
 """
 
 
 def predictions_of_first(
-    store: PoolStore, prediction_set: str, functions: Sequence[str], first: int
+    store: PoolStore,
+    prediction_set: str,
+    functions: Sequence[str],
+    first: int,
+    *,
+    per_image: int = 1_000,
 ) -> Mapping[str, pl.DataFrame]:
     """Predictions about the first candidates of some functions, by the image's id.
 
-    The columns are class_probs, score, category and bbox, one row per prediction in their order;
-    images without predictions are left out.
+    The columns are class_probs, score, category, bbox and prediction_count, which is the number of
+    all predictions of the image; one row per prediction in their order, ``per_image`` at the most.
+    Images without predictions are left out.
     """
-    values: dict[str, Any] = {"acquisition_functions": list(functions), "first": first}
-    rows = store.relation(PREDICTIONS_OF_FIRST, prediction_set=prediction_set, **values).pl()
+    rows = store.relation(
+        PREDICTIONS_OF_FIRST,
+        prediction_set=prediction_set,
+        acquisition_functions=list(functions),
+        first=first,
+        per_image=per_image,
+    ).pl()
     by_image = rows.partition_by("image_id", as_dict=True, include_key=False)
     return {image_id: frame for (image_id,), frame in by_image.items()}
 

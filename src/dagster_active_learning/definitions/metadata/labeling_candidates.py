@@ -309,7 +309,7 @@ class CandidateMetadata:
             score=row["score"],
             predicted_class=row["predicted_class"],
             boxes=() if predictions is None else _boxes(predictions, stored.class_names),
-            object_count=0 if predictions is None else predictions["bbox"].count(),
+            object_count=0 if predictions is None else _object_count(predictions),
             bbox_unit=bbox_unit,
         )
 
@@ -319,6 +319,12 @@ def _located(uri: str | None, manifest: Path | None) -> str | None:
     if not uri or manifest is None or _ABSOLUTE.match(uri):
         return uri
     return str(manifest.parent / uri)
+
+
+def _object_count(predictions: pl.DataFrame) -> int:
+    """The number of an image's boxes; of all its predictions where not all of them are here."""
+    count = predictions["prediction_count"][0]
+    return count if count > predictions.height else predictions["bbox"].count()
 
 
 def _boxes(predictions: pl.DataFrame, class_names: Sequence[str]) -> tuple[Box, ...]:
