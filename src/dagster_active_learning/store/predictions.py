@@ -132,7 +132,6 @@ PREDICTIONS_OF_FIRST = """
 WITH candidates AS (
     SELECT image_id FROM labeling_candidates WHERE prediction_set = $prediction_set
         AND list_contains($acquisition_functions, acquisition_function) AND rank <= $first
-)
 ),
 -- Without the class probabilities, which are long: an image may have a hundred thousand objects.
 places AS (
