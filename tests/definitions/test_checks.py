@@ -367,7 +367,7 @@ def objects(more="", limit="", **settings):
         bbox_column="bbox", bbox_unit="pixel",
     )  # fmt: skip
     return active_learning_definitions(
-        pool="pool", task="detection", predictions=source, **settings
+        **{"pool": "pool", "task": "detection", "predictions": source, **settings}
     )
 
 
@@ -601,6 +601,57 @@ def test_candidates_whose_scores_are_gone(run, check, sound):
     assert number(found["margin.candidates_are_fresh"], "outdated") == 5
     assert found["margin.candidates_are_fresh"].severity == ERROR
     assert number(found["every_image_scored"], "wrongly_scored") == 12
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "wrong"),
+    # Scores that are declared to be probabilities give all scores.
+    [("aggregation", "min", 0), ("score_only", "binary", 3), ("inputs", "independent", 0)],
+)
+def test_scores_of_rules_that_the_settings_have_no_longer(run, check, query, rule, value, wrong):
+    run(objects())
+    changed = objects(**{"task": "detection", rule: value})
+    found = check(changed)["every_image_scored"]
+    assert (found.passed, found.severity) == (False, ERROR)
+    assert (number(found, "wrongly_scored"), number(found, "other_scores")) == (wrong, 1)
+    assert f"and the pool has {rule} {value!r}" in found.description
+
+    before = query("FROM pool.labeling_candidates")
+    ranking = dg.AssetSelection.assets(["pool", "labeling_candidates", "mean_object_score"])
+    with pytest.raises(PoolStateError, match=f"has {rule} {value!r}: materialize pool/image_score"):
+        run(changed, ranking)
+    assert query("FROM pool.labeling_candidates") == before
+    assert failed(evaluations(run(changed))) == set()
+
+
+def test_a_manifest_that_the_settings_have_no_longer(run, check, object_manifest, query):
+    object_manifest.write_text("image_id,labeled\na,true\nb,false\nnothing,false\n")
+    run(objects(images=object_manifest, max_quarantined_share=1))
+    ranked = "SELECT image_id FROM pool.labeling_candidates WHERE acquisition_function = 'mean_object_score' ORDER BY 1"
+    assert query(ranked) == [("b",), ("nothing",)]
+    result = run(objects())
+    assert query(ranked) == [("a",), ("b",), ("c",)]
+    assert failed(evaluations(result)) == set()
+    assert failed(check(objects())) == set()
+    for event in result.get_asset_materialization_events():
+        assert "labeled_share" not in event.materialization.metadata
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_was_set_back_makes_no_ranking_old_or_fresh(run, check, sound, query, hours):
+    run(sound)
+    for table, column in (("prediction_sets", "ingested_at"), ("rankings", "ranked_at")):
+        sign = 1 if table == "rankings" else -1
+        query(f"UPDATE pool.{table} SET {column} = {column} + INTERVAL ({sign * hours}) HOUR")
+    assert failed(check(sound)) == set()
+    read = [dg.AssetKey(["pool", name]) for name in ("predictions", "image_scores")]
+    run(sound, dg.AssetSelection.assets(*read))
+    query(
+        f"UPDATE pool.prediction_sets SET ingested_at = ingested_at + INTERVAL ({3 * hours}) HOUR"
+    )
+    found = check(sound)
+    assert failed(found) == {"margin.candidates_are_fresh", "entropy.candidates_are_fresh"}
+    assert number(found["margin.candidates_are_fresh"], "older_rankings") == 1
 
 
 # Bounds

@@ -148,6 +148,114 @@ def test_each_partition_has_its_file(database, write_predictions, tmp_path):
         ].unique().to_list() == [key]
 
 
+def months(folder, **settings):
+    return pool(
+        PredictionFiles(f"{folder}/{{partition_key}}.parquet", "parquet"),
+        partitions_def=dg.StaticPartitionsDefinition(["may", "june"]),
+        acquisition_functions=["margin", "entropy"],
+        images=folder / "m.csv",
+        export={"spreadsheet": f"{folder}/{{partition_key}}.csv"},
+        **settings,
+    )
+
+
+def run(definitions, database, instance, *assets, partition_key=None, raise_on_error=True):
+    """The result of materializing some assets with their checks; all without them."""
+    return dg.materialize(
+        [*definitions.assets, *definitions.asset_checks],
+        instance=instance,
+        resources={"duckdb": DuckDBResource(database=str(database))},
+        selection=[dg.AssetKey(["pool", *asset.split("/")]) for asset in assets] or None,
+        partition_key=partition_key,
+        raise_on_error=raise_on_error,
+    )
+
+
+def exported(result):
+    """The metadata of the export, and whether its check passed with which numbers."""
+    (event,) = [
+        event.materialization.metadata
+        for event in result.get_asset_materialization_events()
+        if event.asset_key == ASSET
+    ]
+    (check,) = [one for one in result.get_asset_check_evaluations() if one.asset_key == ASSET]
+    return event, check
+
+
+def test_images_that_are_labeled_by_now_are_counted_and_not_written(
+    database, write_predictions, tmp_path
+):
+    for key in ("may", "june"):
+        write_predictions([[0.5, 0.5], [0.75, 0.25], [1, 0]], name=f"{key}.parquet")
+    images = [f"image{number}" for number in range(3)]
+    (tmp_path / "m.csv").write_text("\n".join(["image_id", *images]))
+    with dg.DagsterInstance.ephemeral() as instance:
+        run(months(tmp_path), database, instance, "images")
+        metadata, check = exported(
+            run(
+                months(tmp_path), database, instance, "predictions", "image_scores",
+                "labeling_candidates/margin", "labeling_candidates/entropy", "exported_candidates",
+                partition_key="may",
+            )
+        )  # fmt: skip
+        assert (metadata["left_out"].value, metadata["dagster/partition_row_count"].value) == (0, 6)
+        assert (check.passed, check.check_name) == (True, "every_candidate_exported")
+        (tmp_path / "m.csv").write_text("image_id,labeled\nimage0,true\nimage2,false")
+        run(months(tmp_path), database, instance, "images")
+        result = run(
+            months(tmp_path), database, instance, "exported_candidates", partition_key="may"
+        )
+    metadata, check = exported(result)
+    assert (metadata["left_out"].value, metadata["dagster/partition_row_count"].value) == (4, 2)
+    assert pl.read_csv(tmp_path / "may.csv")["image_id"].to_list() == ["image2"] * 2
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert (check.metadata["left_out"].value, check.metadata["outdated_rankings"].value) == (4, 0)
+    first = check.metadata["examples"].records[0].data
+    assert (first["image_id"], first["prediction_set"], first["left_the_manifest"]) == (
+        "image0", "may", False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "again", [["predictions"], ["predictions", "image_scores"], ["image_scores"]]
+)
+def test_a_ranking_of_what_is_stored_no_longer_stops_the_export(
+    database, write_predictions, tmp_path, again
+):
+    files = PredictionFiles(write_predictions([[0.5, 0.5], [0.9, 0.1]]), "parquet")
+    definitions = pool(files, export=tmp_path / "candidates.csv", acquisition_functions=["margin"])
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = run(definitions, database, instance)
+        assert exported(first)[1].passed
+        before = (tmp_path / "candidates.csv").read_bytes()
+        run(definitions, database, instance, *again)
+        result = run(definitions, database, instance, "exported_candidates", raise_on_error=False)
+        assert not result.success
+        (failure,) = [
+            event
+            for event in result.all_events
+            if event.is_step_failure and event.step_failure_data.error
+        ]
+        assert "PoolStateError" in str(
+            failure.step_failure_data.error.cause or failure.step_failure_data.error
+        )
+        assert "pool/labeling_candidates/margin first" in str(failure.step_failure_data.error)
+        assert (tmp_path / "candidates.csv").read_bytes() == before
+        alone = dg.materialize(
+            [*definitions.assets, *definitions.asset_checks], instance=instance,
+            resources={"duckdb": DuckDBResource(database=str(database))},
+            selection=dg.AssetSelection.checks(dg.AssetCheckKey(ASSET, "every_candidate_exported")),
+        )  # fmt: skip
+        (check,) = alone.get_asset_check_evaluations()
+        assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+        assert check.metadata["outdated_rankings"].value == 1
+        steps = [
+            *(["image_scores"] if again == ["predictions"] else []),
+            "labeling_candidates/margin",
+        ]
+        run(definitions, database, instance, *steps, "exported_candidates")
+
+
 @pytest.mark.parametrize(
     ("export", "words"),
     [

@@ -23,8 +23,14 @@ from dagster_active_learning.exporters import (
 )
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.images import replace_images
-from dagster_active_learning.store.labeling_candidates import candidate_rows
+from dagster_active_learning.store.labeling_candidates import (
+    candidate_predictions,
+    candidate_rows,
+    done_candidates,
+)
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.prediction_sets import prediction_set
+from pools import ingest, rank, score
 from ranked_pools import HOSTILE_IDS, manifest, ranked, ranked_files, write_files
 
 
@@ -89,7 +95,7 @@ def test_one_function_and_the_first_ranks(filled, tmp_path, exporter):
     count = export_candidates(
         filled, path, exporter=exporter, prediction_set="set", functions=["margin"], limit=3
     )
-    read = pl.read_csv if exporter == "csv" else pl.read_parquet
+    read = pl.read_parquet if exporter == "parquet" else pl.read_csv
     assert count == 3
     assert read(path).select("rank", "image_id").rows() == list(enumerate(HOSTILE_IDS[:3], 1))
     none = export_candidates(
@@ -97,6 +103,141 @@ def test_one_function_and_the_first_ranks(filled, tmp_path, exporter):
     )
     assert none == 0
     assert read(path).columns == candidate_rows(filled, "set").schema.names
+
+
+def relabel(store, image_ids, labeled=()):
+    replace_images(store, manifest(image_ids, dict.fromkeys(labeled, "cat")))
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_images_that_are_labeled_or_gone_by_now_are_left_out(filled, tmp_path, exporter):
+    """The others keep their ranks and their bytes; the pool's own list has all of them."""
+    labeled, gone = HOSTILE_IDS[3], HOSTILE_IDS[5]
+    path = tmp_path / "candidates"
+    before = export_candidates(filled, path, exporter=exporter, prediction_set="set")
+    read = pl.read_parquet if exporter == "parquet" else pl.read_csv
+    expected = read(path).filter(~pl.col("rank").is_in([4, 6]))
+    relabel(filled, [one for one in [*HOSTILE_IDS, "nothing"] if one != gone], [labeled])
+    count = export_candidates(filled, path, exporter=exporter, prediction_set="set")
+    assert count == before - 2 * 4
+    assert read(path).equals(expected)
+    assert candidate_rows(filled, "set").read_all().num_rows == before
+    done = done_candidates(filled, ["set"], ["margin", "entropy"])
+    assert done.count == 4
+    of_margin = [row for row in done.examples if row["acquisition_function"] == "margin"]
+    assert [(row["image_id"], row["rank"], row["label"], row["left_the_manifest"]) for row in of_margin] == [
+        (labeled, 4, "cat", False), (gone, 6, None, True),
+    ]  # fmt: skip
+    relabel(filled, [*HOSTILE_IDS, "nothing"])
+    assert export_candidates(filled, path, exporter=exporter, prediction_set="set") == before
+    assert done_candidates(filled, ["set"], ["margin"]).count == 0
+
+
+def test_predictions_of_images_that_are_labeled_by_now_are_left_out_too(filled, tmp_path):
+    relabel(filled, [*HOSTILE_IDS, "nothing"], [HOSTILE_IDS[0]])
+    of_set = (filled, prediction_set(filled, "set"), ["margin"])
+    for still_to_label, expected in ((False, [*HOSTILE_IDS, "nothing"]), (True, [*HOSTILE_IDS[1:], "nothing"])):  # fmt: skip
+        found = candidate_predictions(*of_set, still_to_label=still_to_label).read_all()
+        assert found.column("image_id").to_pylist() == expected
+
+
+def test_labels_of_a_manifest_that_was_not_ranked_with_count_for_nothing(store, tmp_path):
+    ranked_files(store, write_files(tmp_path / "files", [("a", [0.5, 0.5]), ("b", [1.0, 0.0])]))
+    relabel(store, ["a"], ["a"])
+    path = tmp_path / "candidates.csv"
+    assert export_candidates(store, path, exporter="csv", prediction_set="set") == 8
+    assert done_candidates(store, ["set"], ["margin"]).count == 0
+    assert pl.read_csv(path)["uri"].to_list() == [None] * 8
+
+
+@pytest.mark.parametrize(
+    ("again", "words"),
+    [
+        (["ingest"], "made of predictions that run run read and scores that run run made; predictions that run run read and no scores of them are stored: materialize pool/image_scores, pool/labeling_candidates/margin first"),
+        (["ingest", "score"], "materialize pool/labeling_candidates/margin first"),
+        (["score"], "materialize pool/labeling_candidates/margin first"),
+    ],
+)  # fmt: skip
+def test_a_ranking_of_other_predictions_or_scores_is_not_written(filled, tmp_path, again, words):
+    path = tmp_path / "candidates.csv"
+    of_margin = {"exporter": "csv", "prediction_set": "set", "functions": ["margin"]}
+    export_candidates(filled, path, **of_margin)
+    before = path.read_bytes()
+    stream = read_predictions(tmp_path / "files" / "*.parquet", format="parquet")
+    steps = {
+        "ingest": lambda: ingest(filled, stream, in_manifest=True),
+        "score": lambda: score(filled, in_manifest=True),
+    }
+    for step in again:
+        steps[step]()
+    with pytest.raises(PoolStateError, match=f"the ranking by margin of .*{words}"):
+        export_candidates(filled, path, **of_margin)
+    with pytest.raises(
+        PoolStateError,
+        match="ranking by entropy .*/entropy, pool/labeling_candidates/least_confidence, ",
+    ):
+        export_candidates(filled, path, exporter="csv", prediction_set="set")
+    assert path.read_bytes() == before
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        "candidates.csv",
+        "files",
+        "test.duckdb",
+        "test.duckdb.wal",
+    ]
+    score(filled, in_manifest=True)
+    rank(filled, "margin", in_manifest=True)
+    export_candidates(filled, path, **of_margin)
+    assert path.read_bytes() == before
+
+
+FORMULAS = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\tx",
+    "\rx",
+    "\n=1",
+    "\uff1d1",
+    "\uff0b1",
+    "\uff0d1",
+    "\uff20x",
+    "'quoted",
+    "''",
+]
+PLAIN = ["a=1", " =1", "1", "", "ü", '"=1"', "a,=1", "a\n=1", "\\=1", "0-1"]
+
+
+def test_a_spreadsheet_takes_no_text_for_a_formula(store, tmp_path):
+    texts = [*FORMULAS, *PLAIN[:3], *PLAIN[4:]]
+    images = manifest(texts).set_column(1, "uri", pa.array(texts[::-1]))
+    replace_images(store, images)
+    rows = [(one, [0.5 + n / 99, 0.5 - n / 99]) for n, one in enumerate(texts)]
+    ranked_files(store, write_files(tmp_path / "files", rows), in_manifest=True)
+    csv_path, path = tmp_path / "candidates.csv", tmp_path / "spreadsheet.csv"
+    for exporter, target in (("csv", csv_path), ("spreadsheet", path)):
+        assert export_candidates(store, target, exporter=exporter, prediction_set="set") == 4 * len(texts)  # fmt: skip
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+
+    def read(path):
+        with path.open(newline="", encoding="utf-8-sig") as opened:
+            return list(csv.reader(opened))
+
+    plain, escaped = read(csv_path), read(path)
+    assert plain[0] == escaped[0]
+    numbers = {plain[0].index(name) for name in ("rank", "score", "uncertainty", "prediction_count", "width", "height")}  # fmt: skip
+    for row, expected in zip(escaped[1:], plain[1:], strict=True):
+        for index, (text, value) in enumerate(zip(row, expected, strict=True)):
+            assert index in numbers or text[:1] not in {*"=+-@\uff1d\uff0b\uff0d\uff20\t\r\n"}
+            assert text == (f"'{value}" if value in FORMULAS else value)
+    assert {row[3] for row in plain[1:]} == set(texts)
+
+
+def test_a_spreadsheet_is_asked_for_by_name(monkeypatch):
+    assert exporter_of_path("c.csv") == "csv"
+    assert EXPORTERS["spreadsheet"].suffix is None
+    with pytest.raises(ValueError, match=r"expected the suffix .csv or .parquet$"):
+        exporter_of_path("c.xlsx")
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)

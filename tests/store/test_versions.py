@@ -16,7 +16,7 @@ from dagster_active_learning.store.prediction_sets import (
     prediction_set,
     prediction_set_names,
 )
-from dagster_active_learning.store.rankings import outdated_rankings
+from dagster_active_learning.store.rankings import check_rankings, outdated_rankings
 from pools import column, in_memory, ingest, rank, rows, score
 from store.earlier_layouts import LAYOUTS, statements
 
@@ -128,6 +128,9 @@ def test_its_candidates_are_not_said_to_be_of_the_predictions_that_are_there(mig
         (image_id, 0.5, "rank run", None, None, None, None, False) for image_id in "ab"
     ]
     assert outdated_rankings(migrated, ["set"], ["margin", "entropy"]).count == 2
+    words = "ranking by entropy .* made by an earlier version, which did not keep what of; .*materialize pool/image_scores, pool/lab"
+    with pytest.raises(PoolStateError, match=words):
+        check_rankings(migrated, "set", ["entropy", "margin"])
     text = explain_candidate(migrated.connection, "b", pool="pool", acquisition_function="margin")
     assert "ranked by an earlier version, which did not keep what the rank was made of" in text
     assert "formula" not in text

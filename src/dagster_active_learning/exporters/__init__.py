@@ -15,6 +15,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.files.temporary import temporary_folder
 
@@ -30,16 +31,18 @@ class Exporter:
         module: Name of the module. Its function ``write_candidates(candidates, path)`` takes
             ``Candidates``, writes a new file and returns the number of candidates written. It is
             imported when the first such file is written.
-        suffix: The suffix of its files, in lower case. Several exporters may have the same.
+        suffix: The suffix of its files, in lower case. Several exporters may have the same. None
+            where only the exporter's name says that a file is to be its own.
     """
 
     module: str
-    suffix: str
+    suffix: str | None = None
 
 
 EXPORTERS: dict[str, Exporter] = {
     "csv": Exporter(f"{__name__}.csv", ".csv"),
     "parquet": Exporter(f"{__name__}.parquet", ".parquet"),
+    "spreadsheet": Exporter(f"{__name__}.spreadsheet"),
 }
 """The exporters by name. An exporter of your own is one more entry."""
 
@@ -59,7 +62,7 @@ def exporter_of_path(path: str | PathLike[str]) -> str:
             f"{fspath(path)!r} may be a file of several exporters, expected the name of one of "
             f"them: {', '.join(names)}"
         )
-    suffixes = dict.fromkeys(exporter.suffix for exporter in EXPORTERS.values())
+    suffixes = dict.fromkeys(each.suffix for each in EXPORTERS.values() if each.suffix)
     raise ValueError(
         f"{fspath(path)!r} is a file of no exporter, expected the suffix {' or '.join(suffixes)}"
     )
@@ -78,8 +81,8 @@ def export_candidates(
 
     The file is there as a whole or not at all: it is written beside ``path`` under another name,
     which it then takes over, in place of an older one. Folders on the way are made. Memory holds
-    one batch of candidates or of their predictions. Every text is stored as it is, also one that a
-    spreadsheet would take for a formula.
+    one batch of candidates or of their predictions. Images that have their label by now, or have
+    left the manifest, are left out; ``done_candidates`` counts them.
 
     Args:
         store: The pool.
@@ -95,15 +98,20 @@ def export_candidates(
 
     Raises:
         ValueError: If the exporter or an acquisition function is unknown or the limit is below 1.
-        PoolStateError: If the prediction set is not in the database, or the file is the database.
+        PoolStateError: If the prediction set is not in the database, a ranking of it is of other
+            predictions or scores than are stored, or the file is the database.
     """
     from dagster_active_learning.exporters.candidates import Candidates
     from dagster_active_learning.store import prediction_sets
+    from dagster_active_learning.store.rankings import check_rankings
 
     if exporter not in EXPORTERS:
         raise ValueError(f"unknown exporter {exporter!r}: expected one of {', '.join(EXPORTERS)}")
     module = import_module(EXPORTERS[exporter].module)
     stored = prediction_sets.prediction_set(store, prediction_set)
+    check_rankings(
+        store, prediction_set, [*ACQUISITION_FUNCTIONS] if functions is None else functions
+    )
     target = Path(path)
     if store.is_database_file(target):
         raise PoolStateError(

@@ -15,6 +15,9 @@ from dagster_active_learning.store.prediction_sets import PredictionSet
 class Candidates:
     """The candidates of a prediction set, and what the model predicted about them.
 
+    Images that have their label by now, or have left the manifest, are not among them: there may be
+    gaps between the ranks.
+
     Each call starts a new reading, and several may go on at the same time. All are closed when the
     export is at its end.
 
@@ -52,7 +55,9 @@ class Candidates:
         """One row per candidate, with the columns of ``load_candidates``."""
         name = self.prediction_set.prediction_set
         return self._closing.enter_context(
-            candidate_rows(self._store, name, self._functions, limit=self._limit)
+            candidate_rows(
+                self._store, name, self._functions, limit=self._limit, still_to_label=True
+            )
         )
 
     def predictions(self) -> pa.RecordBatchReader:
@@ -65,6 +70,10 @@ class Candidates:
         """
         return self._closing.enter_context(
             candidate_predictions(
-                self._store, self.prediction_set, self._functions, limit=self._limit
+                self._store,
+                self.prediction_set,
+                self._functions,
+                limit=self._limit,
+                still_to_label=True,
             )
         )

@@ -1,4 +1,7 @@
-"""Candidates as a CSV file: UTF-8, a header, texts in quotes, null as nothing between commas."""
+"""Candidates as a CSV file: UTF-8, a header, texts in quotes, null as nothing between commas.
+
+Every text is written as it is, also one that a spreadsheet would take for a formula.
+"""
 
 from __future__ import annotations
 

@@ -77,17 +77,19 @@ def check_rankings(store: PoolStore, prediction_set: str, functions: Sequence[st
         return
     first = outdated[0]
     names = [ranking["acquisition_function"] for ranking in outdated]
-    runs = [
-        f"predictions of run {ranking_of} and scores of run {scores_of}"
-        for ranking_of, scores_of in (
-            (first["of_predictions_read_by_run"], first["of_scores_made_by_run"]),
-            (first["predictions_read_by_run"], first["scores_made_by_run"]),
-        )
-    ]
+    made = (
+        "was made by an earlier version, which did not keep what of"
+        if first["of_predictions_read_by_run"] is None
+        else f"was made of predictions that run {first['of_predictions_read_by_run']} read and "
+        f"scores that run {first['of_scores_made_by_run']} made"
+    )
     assets = [f"{store.pool}/labeling_candidates/{name}" for name in names]
+    scores = f"scores that run {first['scores_made_by_run']} made"
     if first["scores_made_by_run"] is None:
+        scores = "no scores of them"
         assets.insert(0, f"{store.pool}/image_scores")
     raise PoolStateError(
         f"the ranking by {names[0]} of prediction set {prediction_set!r} of pool {store.pool!r} "
-        f"was made of {runs[0]}, and {runs[1]} are stored: materialize {', '.join(assets)} first"
+        f"{made}; predictions that run {first['predictions_read_by_run']} read and {scores} are "
+        f"stored: materialize {', '.join(assets)} first"
     )

@@ -54,7 +54,7 @@ def every_image_scored(run: CheckRun) -> dg.AssetCheckResult:
         {
             "rows": scored_image_count(run.store, run.names),
             "wrongly_scored": wrong.count,
-            "scored_under_other_rules": len(other),
+            "other_scores": len(other),
         },
         wrong.examples or other,
     )

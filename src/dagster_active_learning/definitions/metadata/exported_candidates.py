@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from dagster_active_learning.definitions.exports import WrittenFile
 
 
-def file_metadata(files: Sequence[WrittenFile]) -> Metadata:
-    """The place and content of each file."""
+def file_metadata(files: Sequence[WrittenFile], left_out: int) -> Metadata:
+    """The place and content of each file, and the number of candidates that are in none."""
     return {
         "dagster/row_count": files[0].rows,
+        "left_out": left_out,
         "files": rows_table([asdict(file) for file in files]),
         **{file.format: dg.MetadataValue.path(file.path) for file in files},
     }
