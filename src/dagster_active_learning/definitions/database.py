@@ -19,6 +19,7 @@ import dagster as dg
 import duckdb
 
 from dagster_active_learning.errors import DatabaseUnavailableError, PoolStateError
+from dagster_active_learning.files.addresses import redacted, shown_address
 from dagster_active_learning.files.temporary import remove_leftovers, temporary_folder
 from dagster_active_learning.store.opening import connect
 from dagster_active_learning.store.pool_store import PoolStore, release_results
@@ -131,14 +132,14 @@ def _wait(
         now = time.monotonic()
         if now - start >= timeout:
             raise DatabaseUnavailableError(
-                f"the database {path} is still open in {holder} after {timeout:g} seconds: close "
-                "it there, or give the pool a higher lock_timeout_seconds"
+                f"the database {shown_address(path)} is still open in {holder} after {timeout:g} "
+                "seconds: close it there, or give the pool a higher lock_timeout_seconds"
             )
         if now >= next_report:
             next_report = now + SECONDS_BETWEEN_REPORTS
             report(
-                f"waiting for the database {path}, which is open in {holder}, for up to "
-                f"{timeout - (now - start):,.0f} seconds (lock_timeout_seconds)"
+                f"waiting for the database {shown_address(path)}, which is open in {holder}, for "
+                f"up to {timeout - (now - start):,.0f} seconds (lock_timeout_seconds)"
             )
         pause = random.uniform(*SECONDS_BETWEEN_TRIES)  # noqa: S311 - jitter
         time.sleep(min(pause, start + timeout - now))
@@ -186,6 +187,8 @@ def _explained(path: str, pool: str) -> Generator[None]:
         yield
     except (duckdb.Error, OSError) as error:
         message = str(error)
+        if shown_address(path) != path:
+            raise DatabaseUnavailableError(redacted(message, path)) from None
         # Not about another file, which a query may read.
         about_database = isinstance(error, duckdb.Error) and Path(path).name in message
         if about_database and "database does not exist" in message:

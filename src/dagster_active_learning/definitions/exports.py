@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from dagster_active_learning.definitions.partitions import check_path, literal_path
 from dagster_active_learning.errors import SettingError
 from dagster_active_learning.exporters import EXPORTERS, export_candidates, exporter_of_path
-from dagster_active_learning.files.addresses import is_address
+from dagster_active_learning.files.addresses import is_address, shown_address
 
 if TYPE_CHECKING:
     from dagster_active_learning.store.pool_store import PoolStore
@@ -58,8 +58,8 @@ class CandidateFiles:
             if is_address(path):
                 raise SettingError(
                     "export",
-                    f"export is the address {path!r}, expected a local path: let an asset that "
-                    "depends on exported_candidates copy the file to where it is wanted",
+                    f"export is the address {shown_address(path)!r}, expected a local path: let an "
+                    "asset that depends on exported_candidates copy the file to where it is wanted",
                 )
             check_path("export", path, partitioned=partitioned, of="export has")
 
@@ -86,24 +86,27 @@ class CandidateFiles:
 def _paths_by_exporter(export: Export) -> dict[str, str]:
     if isinstance(export, Mapping):
         unknown = [name for name in export if name not in EXPORTERS]
+        shown = {name: shown_address(fspath(path)) for name, path in export.items()}
         if unknown or not export:
             raise SettingError(
                 "export",
-                f"export is {dict(export)!r}, expected paths by the names of exporters: "
+                f"export is {shown!r}, expected paths by the names of exporters: "
                 f"{', '.join(EXPORTERS)}",
             )
         return {name: fspath(path) for name, path in export.items()}
     listed = [export] if isinstance(export, (str, PathLike)) else export
     paths = [fspath(path) for path in listed]
+    shown_paths = [shown_address(path) for path in paths]
     try:
         exporters = [exporter_of_path(path) for path in paths]
     except ValueError as error:
         raise SettingError(
-            "export", f"export is {paths!r}, expected one file per format: {error}"
+            "export", f"export is {shown_paths!r}, expected one file per format: {error}"
         ) from error
     if not exporters or len(set(exporters)) != len(exporters):
         raise SettingError(
-            "export", f"export is {paths!r}, expected one file per format: {', '.join(EXPORTERS)}"
+            "export",
+            f"export is {shown_paths!r}, expected one file per format: {', '.join(EXPORTERS)}",
         )
     return dict(zip(exporters, paths, strict=True))
 

@@ -16,7 +16,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from dagster_active_learning.definitions.metadata.tables import Metadata
 from dagster_active_learning.errors import PredictionReadError, SettingError
-from dagster_active_learning.files.addresses import is_address
+from dagster_active_learning.files.addresses import is_address, shown_address
 from dagster_active_learning.text import shown
 
 PREDICTION_SET = "default"
@@ -69,24 +69,25 @@ def check_path(setting: str, path: str, *, partitioned: bool, of: str) -> None:
     The path of a pool with partitions has ``{partition_key}``, and no other braces; that of a pool
     without partitions has no ``{partition_key}``.
     """
+    shown_path = shown_address(path)
     if not partitioned:
         if PLACEHOLDER in path:
             raise SettingError(
                 setting,
-                f"{of} the path {path!r}, but the pool has no partitions: set "
+                f"{of} the path {shown_path!r}, but the pool has no partitions: set "
                 f"partitions_def, or leave {PLACEHOLDER} out",
             )
         return
     if PLACEHOLDER not in path:
         raise SettingError(
             setting,
-            f"{of} the path {path!r}, which is the same for every partition: put "
+            f"{of} the path {shown_path!r}, which is the same for every partition: put "
             f"{PLACEHOLDER} where the partition key stands in the names of the files",
         )
     rest = path.replace(PLACEHOLDER, "")
     if "{" in rest or "}" in rest:
         raise SettingError(
-            setting, f"{of} the path {path!r}: expected no braces but those of {PLACEHOLDER}"
+            setting, f"{of} the path {shown_path!r}: expected no braces but those of {PLACEHOLDER}"
         )
 
 
@@ -115,8 +116,9 @@ def literal_path(path: str, partition_key: str) -> str:
     parts = partition_key.split("/")
     if any(part in ("", ".", "..") for part in parts) or set(partition_key) & {"\\", "\0"}:
         raise PredictionReadError(
-            f"the partition key {partition_key!r} cannot stand in the path {path}: expected names "
-            "of files or folders but '.' and '..', separated by '/', without backslashes and NUL"
+            f"the partition key {partition_key!r} cannot stand in the path {shown_address(path)}: "
+            "expected names of files or folders but '.' and '..', separated by '/', without "
+            "backslashes and NUL"
         )
     literal = path.replace(PLACEHOLDER, partition_key)
     encoded = literal.encode(errors="surrogatepass")

@@ -13,6 +13,7 @@ import dagster as dg
 from dagster_active_learning.definitions.partitions import PREDICTION_SET, partition_path
 from dagster_active_learning.definitions.sources import PredictionFiles, PredictionSource
 from dagster_active_learning.errors import PredictionReadError, SettingError
+from dagster_active_learning.files.addresses import shown_address
 
 if TYPE_CHECKING:
     from dagster_active_learning.definitions.cursor import Memory
@@ -38,7 +39,12 @@ class PredictionFileSensor:
     pool with dynamic partitions the partition key is added. One run per prediction set materializes
     predictions, scores, candidates and their export, and the same content of a prediction set never
     starts two in a row. What a file that is gone has left in the database stays. Where a filesystem
-    says nothing of a file but its size, as some web servers do, the file is read at each look.
+    says nothing of a file but its size, as some web servers do, the file is read at each look. A
+    link that leads out of the folder is not read, and a warning names it.
+
+    The sensor's memory is in the instance's key-value storage; who takes its cursor away lets it
+    begin anew. An instance without such a storage, as Dagster+'s, looks at 1,000 prediction sets at
+    a time where there are more.
 
     Attributes:
         minimum_interval_seconds: Seconds between two looks at the files, at the least.
@@ -113,7 +119,7 @@ def prediction_file_sensor(
         target=dg.AssetSelection.assets(*targets),
         minimum_interval_seconds=settings.minimum_interval_seconds,
         default_status=settings.default_status,
-        description=f"Starts a run for each new content of {source.path}.",
+        description=f"Starts a run for each new content of {shown_address(source.path)}.",
     )
     def prediction_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         if manifest and not context.instance.get_latest_materialization_event(manifest):
@@ -211,7 +217,7 @@ class _Tick:
     def _skip_reason(self, memory: Memory, outside: Sequence[str]) -> dg.SkipReason:
         """The reason why no run starts; ``outside`` are prediction sets without a partition."""
         if not memory.done and not memory.waiting:
-            return dg.SkipReason(f"no file matches {self._source.path}")
+            return dg.SkipReason(f"no file matches {shown_address(self._source.path)}")
         skipped = (
             f"{len(memory.done):,} prediction sets are as they were, "
             f"{len(memory.waiting) - len(outside):,} are new or changed and have to be the same at "

@@ -6,7 +6,8 @@ import glob
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -16,8 +17,9 @@ import dagster as dg
 
 from dagster_active_learning.definitions.code_versions import changed
 from dagster_active_learning.definitions.partitions import PLACEHOLDER, check_path, partition_path
+from dagster_active_learning.definitions.queries import secrets_withheld, shown_query
 from dagster_active_learning.errors import PredictionReadError, SettingError
-from dagster_active_learning.files.addresses import is_address
+from dagster_active_learning.files.addresses import is_address, shown_address
 from dagster_active_learning.files.find import find_files, is_meant
 from dagster_active_learning.files.links import content_withheld, named_folder
 from dagster_active_learning.files.versions import combined_sha256
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.assets.definition.asset_dep import CoercibleToAssetDep
 
     from dagster_active_learning.files.file_sets import FileSet
-    from dagster_active_learning.readers.stream import PredictionStream
+    from dagster_active_learning.readers.stream import PredictionPart, PredictionStream
     from dagster_active_learning.rules import Inputs
 
 MANIFEST_FORMATS = {
@@ -106,7 +108,9 @@ class PredictionFiles(PredictionSource):
             also the folder of the files. In a pool with partitions ``{partition_key}`` stands in it
             for the partition key, as in ``"predictions/{partition_key}.parquet"``. An address such
             as ``"s3://bucket/may.parquet"`` is fetched by fsspec into a temporary folder; who may
-            read it is for fsspec's own configuration or the environment to say.
+            read it is for fsspec's own configuration or the environment to say. What is stored and
+            shown of it has no user, password and query. A link that leads out of the folder, which
+            is the part before the first wildcard or ``{partition_key}``, is not read.
         format: One of ``FORMATS``, for example ``"parquet"``, ``"csv"`` or ``"coco"``.
         model: The model that made the predictions, for lineage.
         deps: Assets that write the files.
@@ -261,6 +265,8 @@ class PredictionQuery(PredictionSource):
         query: A query, or ``"FROM schema.table"`` for a table or view. The order of its rows is
             the order of the predictions: give an ``ORDER BY`` where an image has several. In a pool
             with partitions ``$partition_key`` is bound to the partition key.
+            What is stored and shown of a query that may hold a secret has ``…`` for its texts; a
+            persistent secret of DuckDB keeps them out of it.
         model: The model that made the predictions, for lineage.
         deps: Assets that write what the query reads.
         options: Which columns hold what; see ``TableOptions``.
@@ -286,8 +292,8 @@ class PredictionQuery(PredictionSource):
         if self._binds_partition_key and not partitioned:
             raise SettingError(
                 "predictions",
-                f"predictions have the query {self.query!r}, but the pool has no partitions: set "
-                "partitions_def, or leave $partition_key out",
+                f"predictions have the query {shown_query(self.query)!r}, but the pool has no "
+                "partitions: set partitions_def, or leave $partition_key out",
             )
 
     @property
@@ -312,11 +318,19 @@ class PredictionQuery(PredictionSource):
 
         from dagster_active_learning.readers.arrow import read_table
 
-        try:
-            relation = connection.cursor().sql(self.query, params=dict(values))
-            return read_table(relation, name=f"query {self.query}", options=self._options)
-        except (duckdb.Error, OSError) as error:
-            raise PredictionReadError(f"the query {self.query!r} fails: {error}") from error
+        shown = shown_query(self.query)
+        with secrets_withheld(self.query):
+            try:
+                relation = connection.cursor().sql(self.query, params=dict(values))
+                stream = read_table(relation, name=f"query {shown}", options=self._options)
+            except (duckdb.Error, OSError) as error:
+                raise PredictionReadError(f"the query {shown!r} fails: {error}") from error
+        (part,) = stream.parts
+        return replace(stream, parts=(replace(part, batches=partial(self._batches, part)),))
+
+    def _batches(self, part: PredictionPart) -> Iterator[pa.RecordBatch]:
+        with secrets_withheld(self.query):
+            yield from part.batches()
 
     def settings(self) -> dict[str, Any]:
         """The query and the options."""
@@ -448,8 +462,8 @@ def _check_single(options: Options, inputs: Inputs) -> None:
 def _local_path(setting: str, path: str | PathLike[str]) -> Path:
     if is_address(str(path)):
         raise ValueError(
-            f"{setting} is the address {str(path)!r}, expected a local path: let an asset fetch "
-            "the file, and name the asset in deps"
+            f"{setting} is the address {shown_address(str(path))!r}, expected a local path: let an "
+            "asset fetch the file, and name the asset in deps"
         )
     return Path(path)
 

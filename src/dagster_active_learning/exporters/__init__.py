@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.files.addresses import shown_address
 from dagster_active_learning.files.temporary import temporary_folder
 
 if TYPE_CHECKING:
@@ -53,18 +54,19 @@ def exporter_of_path(path: str | PathLike[str]) -> str:
     Raises:
         ValueError: If no exporter has the suffix, or several have it.
     """
+    shown = shown_address(fspath(path))
     suffix = Path(path).suffix.lower()
     names = [name for name, exporter in EXPORTERS.items() if exporter.suffix == suffix]
     if len(names) == 1:
         return names[0]
     if names:
         raise ValueError(
-            f"{fspath(path)!r} may be a file of several exporters, expected the name of one of "
+            f"{shown!r} may be a file of several exporters, expected the name of one of "
             f"them: {', '.join(names)}"
         )
     suffixes = dict.fromkeys(each.suffix for each in EXPORTERS.values() if each.suffix)
     raise ValueError(
-        f"{fspath(path)!r} is a file of no exporter, expected the suffix {' or '.join(suffixes)}"
+        f"{shown!r} is a file of no exporter, expected the suffix {' or '.join(suffixes)}"
     )
 
 

@@ -19,7 +19,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import glob_translate
 
-from dagster_active_learning.files.addresses import is_address
+from dagster_active_learning.files.addresses import is_address, shown_address, without_secrets
 from dagster_active_learning.files.compression import stem
 from dagster_active_learning.files.find import files_of, matching
 from dagster_active_learning.files.links import Folder, named_folder
@@ -42,12 +42,14 @@ class FileSet:
         local_versions: The version of a local file that is read with them, wherever they are.
         link_fault: The fault of a link among them that leads out of the folder that the path names:
             none of the files is to be read then.
+        path: The path or address that stands for them; errors repeat none of its secrets.
     """
 
     filesystem: AbstractFileSystem
     versions: Mapping[str, Version]
     local_versions: Mapping[str, Version] = field(default_factory=dict[str, Version])
     link_fault: str | None = None
+    path: str = ""
 
     def version(self, deadline: float = float("inf")) -> str:
         """16 hexadecimal digits that change with any file.
@@ -64,9 +66,9 @@ class FileSet:
             content = mark or self._sha256_of(path, deadline)
             if content is None:
                 raise TimeoutError(
-                    f"{self.filesystem.unstrip_protocol(path)} is too large to be watched: its "
-                    "filesystem does not say when it was written, and to read it at each look "
-                    "takes too long; use a schedule, or another filesystem"
+                    f"{self._address(path)} is too large to be watched: its filesystem does not "
+                    "say when it was written, and to read it at each look takes too long; use a "
+                    "schedule, or another filesystem"
                 )
             marks[path] = f"{size} {content}"
         return _hash_of(marks)[:16]
@@ -91,7 +93,7 @@ class FileSet:
         filesystem = self.filesystem if path in self.versions else LocalFileSystem()
         hashed = hashlib.sha256()
         opened: Any  # fsspec says that it may give text, which it does not for "rb".
-        with filesystem.open(path, "rb") as opened:
+        with without_secrets(self.path), filesystem.open(path, "rb") as opened:
             while chunk := opened.read(CHUNK_BYTES):
                 hashed.update(chunk)
                 if time.monotonic() > deadline:
@@ -112,18 +114,29 @@ class FileSet:
             raise ValueError(self.link_fault)
         addresses: dict[str, str] = {}
         for path in self.versions:
-            address = self.filesystem.unstrip_protocol(path)
-            parts = _without_protocol(path).strip("/").split("/")
+            address = self._address(path)
+            # On websites a path is the whole address: that of a copy has no secret, and is short.
+            parts = _without_protocol(shown_address(path)).strip("/").split("/")
             if any(part in ("", ".", "..") for part in parts):
                 raise ValueError(
                     f"{address} cannot be copied to a local folder: expected a name without empty "
                     "parts, '.' and '..'"
                 )
             copy = folder.joinpath(*parts)
+            if str(copy) in addresses:
+                raise ValueError(
+                    f"{address} stands for two files, which differ in the query of their addresses "
+                    "only: expected a path of their own for each"
+                )
             copy.parent.mkdir(parents=True, exist_ok=True)
-            self.filesystem.get_file(path, str(copy))
+            with without_secrets(self.path):
+                self.filesystem.get_file(path, str(copy))
             addresses[str(copy)] = address
         return addresses
+
+    def _address(self, path: str) -> str:
+        """The address of a file as it is shown."""
+        return shown_address(self.filesystem.unstrip_protocol(path))
 
 
 def _hash_of(marks: Mapping[str, str]) -> str:
@@ -133,12 +146,11 @@ def _hash_of(marks: Mapping[str, str]) -> str:
 
 
 def path_on_filesystem(path: str) -> str:
-    """A path or address as its filesystem knows it, without the protocol."""
-    return _without_protocol(url_to_fs(path)[1])
+    """A path or address as its filesystem knows it, without the protocol and secrets."""
+    return _without_protocol(shown_address(url_to_fs(path)[1]))
 
 
 def _without_protocol(path: str) -> str:
-    # Only on websites a path is the whole address.
     return re.sub("^https?://", "", path)
 
 
@@ -171,28 +183,29 @@ def find_file_sets(
         OSError: If the filesystem does not answer.
         ImportError: If fsspec needs a further package for the address.
     """
-    filesystem, pattern = _filesystem(path.replace(placeholder, "*") if placeholder else path)
-    name_of = _name_in_path(path, placeholder) if placeholder else lambda _: ""
-    nearest_schema = _nearest(filesystem, schema_file) if schema_file else lambda _: {}
-    folder = _folder_of_links(filesystem, pattern, within, is_glob=placeholder is not None)
     sets: dict[str, dict[str, Version]] = {}
     link_faults: dict[str, str | None] = {}
-    for entry in matching(pattern, filesystem):
-        name = name_of(entry.path)
-        if name is None:
-            continue
-        for file in files_of(entry, files_in_folder, filesystem):
-            if file.kind == "folder":
+    with without_secrets(path):
+        filesystem, pattern = _filesystem(path.replace(placeholder, "*") if placeholder else path)
+        name_of = _name_in_path(path, placeholder) if placeholder else lambda _: ""
+        nearest_schema = _nearest(filesystem, schema_file) if schema_file else lambda _: {}
+        folder = _folder_of_links(filesystem, pattern, within, is_glob=placeholder is not None)
+        for entry in matching(pattern, filesystem):
+            name = name_of(entry.path)
+            if name is None:
                 continue
-            companions = nearest_schema(_folder(filesystem, file.path))
-            if companion is not None:
-                companions = {**_companion(filesystem, file.path, companion), **companions}
-            sets.setdefault(name, {}).update({file.path: file.version, **companions})
-            if folder is not None and not link_faults.get(name):
-                link_faults[name] = folder.link_fault([file.path], companions)
+            for file in files_of(entry, files_in_folder, filesystem):
+                if file.kind == "folder":
+                    continue
+                companions = nearest_schema(_folder(filesystem, file.path))
+                if companion is not None:
+                    companions = {**_companion(filesystem, file.path, companion), **companions}
+                sets.setdefault(name, {}).update({file.path: file.version, **companions})
+                if folder is not None and not link_faults.get(name):
+                    link_faults[name] = folder.link_fault([file.path], companions)
     local_versions = _version_of(local_file) if local_file else {}
     return {
-        name: FileSet(filesystem, versions, local_versions, link_faults.get(name))
+        name: FileSet(filesystem, versions, local_versions, link_faults.get(name), path)
         for name, versions in sets.items()
         if any(posixpath.basename(path) != schema_file for path in versions)
     }

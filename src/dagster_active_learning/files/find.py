@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.addresses import shown_address
 from dagster_active_learning.files.links import Folder
 from dagster_active_learning.files.versions import Version, listed_version
 
@@ -49,6 +50,7 @@ def find_files(
         PredictionReadError: If there is none, one is a folder, a pipe or a device, a link leads out
             of the folder, or a folder in which the glob looks for files cannot be read.
     """
+    shown = shown_address(str(path))
     try:
         entries = [
             file
@@ -56,12 +58,12 @@ def find_files(
             for file in files_of(entry, files_in_folder, strict=True)
         ]
     except (OSError, ValueError) as error:  # ValueError: NUL in a path
-        raise PredictionReadError(f"{path} cannot be read: {error}") from error
+        raise PredictionReadError(f"{shown} cannot be read: {error}") from error
     if not entries:
         is_folder = files_in_folder is not None and os.path.isdir(path)
         fault = f"holds no {files_in_folder} files" if is_folder else "does not exist"
         raise PredictionReadError(
-            f"{path} {fault}: expected a file, or a glob that matches at least one"
+            f"{shown} {fault}: expected a file, or a glob that matches at least one"
         )
     # pathlib writes "./may.csv" and "may.csv" alike; with ``**`` twice, a glob gives a file twice.
     kinds = {Path(entry.path): entry.kind for entry in entries}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.addresses import shown_address
 from dagster_active_learning.files.file_sets import (
     FileSet,
     find_file_sets,
@@ -28,7 +29,8 @@ def read_remote_predictions(
     """Open prediction files at an address such as ``"s3://bucket/predictions/*.parquet"``.
 
     The files are copied to a temporary folder, which goes when the stream is no longer used. The
-    stream names the addresses as its sources; arguments are those of ``read_predictions``.
+    stream names the addresses as its sources, without their secrets; arguments are those of
+    ``read_predictions``.
 
     Raises:
         PredictionReadError: If there is no such file, it cannot be fetched or changes meanwhile, or
@@ -53,7 +55,7 @@ def read_remote_predictions(
         with_content_withheld(replace(part, source=addresses[part.source]), links)
         for part in stream.parts
     )
-    stream = replace(stream, name=path, parts=parts)
+    stream = replace(stream, name=shown_address(path), parts=parts)
     weakref.finalize(stream, copies.remove)
     return stream
 
@@ -72,19 +74,20 @@ def _fetch(
             within=within,
         ).get("")
 
+    shown = shown_address(path)
     try:
         files = find()
         addresses = files.download(folder) if files else {}
         changed = find() != files
     except (OSError, ValueError) as error:
-        raise PredictionReadError(f"{path} cannot be fetched: {error}") from error
+        raise PredictionReadError(f"{shown} cannot be fetched: {error}") from error
     if not addresses:
         raise PredictionReadError(
-            f"{path} does not exist: expected a file, or a glob that matches at least one"
+            f"{shown} does not exist: expected a file, or a glob that matches at least one"
         )
     if changed:
         raise PredictionReadError(
-            f"{path} changed while it was fetched: expected files that are complete; write them "
+            f"{shown} changed while it was fetched: expected files that are complete; write them "
             "under another name and rename them when they are"
         )
     return addresses
