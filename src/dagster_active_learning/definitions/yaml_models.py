@@ -56,7 +56,9 @@ class TableModel(dg.Model):
     )
     class_probs_column: str | None = Field(
         None,
-        description="Tables: list column with the class probabilities, by default class_probs.",
+        description=(
+            "Tables: column with the class probabilities, a list or by name; by default class_probs."
+        ),
     )
     class_columns: list[str] | None = Field(
         None, description="Tables: the columns that hold one class each, in class order."
@@ -86,7 +88,11 @@ class TableModel(dg.Model):
         ),
     )
     score_column: str | None = Field(
-        None, description="Tables of objects: column with the detector's own score."
+        None,
+        description=(
+            "Tables of objects: column with the detector's own score; of lists where the table has "
+            "one row per image."
+        ),
     )
     category_column: str | None = Field(
         None, description="Tables of objects: column with the class the detector decided for."

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,9 +21,9 @@ from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.limits import rows_for
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.stream import PredictionStream, open_stream
+from dagster_active_learning.readers.table_batch import TableBatch
 from dagster_active_learning.readers.tables import (
     Layout,
-    TableBatch,
     class_names_in_metadata,
     table_part,
 )
@@ -53,21 +54,35 @@ def read_table(table: object, *, name: str, options: TableOptions) -> Prediction
             "or pandas data frame, an Arrow table or another object with an Arrow stream"
         )
     reader = pa.RecordBatchReader.from_stream(table)
+    # Batches that were read before the others, for the names in them.
+    first: list[pa.RecordBatch] = []
+    rows_read = 0
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal rows_read
+        try:
+            for batch in reader:
+                rows_read += len(batch)
+                yield batch
+        except (pa.ArrowException, OSError) as error:
+            raise PredictionReadError(
+                f"{name} cannot be read after row {rows_read}: {error}"
+            ) from error
+
+    def first_values(column: str) -> Iterator[pa.Array]:
+        for batch in batches():
+            first.append(batch)
+            yield batch.column(column)
 
     def read(layout: Layout) -> Iterator[TableBatch]:
         first_row = 1
-        try:
-            for whole in reader:
-                columns = whole.select(layout.columns)
-                batch_rows = rows_for(columns.nbytes // max(1, len(columns)))
-                for start in range(0, len(columns), batch_rows):
-                    batch = columns.slice(start, batch_rows)
-                    yield TableBatch(batch, np.arange(first_row, first_row + len(batch)))
-                    first_row += len(batch)
-        except (pa.ArrowException, OSError) as error:
-            raise PredictionReadError(
-                f"{name} cannot be read after row {first_row - 1}: {error}"
-            ) from error
+        for whole in chain(iter(lambda: first.pop(0) if first else None, None), batches()):
+            columns = whole.select(layout.columns)
+            batch_rows = rows_for(columns.nbytes // max(1, len(columns)))
+            for start in range(0, len(columns), batch_rows):
+                batch = columns.slice(start, batch_rows)
+                yield TableBatch(batch, np.arange(first_row, first_row + len(batch)))
+                first_row += len(batch)
 
     content = _ContentHash()
     part = table_part(
@@ -77,6 +92,7 @@ def read_table(table: object, *, name: str, options: TableOptions) -> Prediction
         read,
         sha256=content.hexdigest,
         class_names_in_file=class_names_in_metadata(name, reader.schema),
+        first_values=first_values,
     )
 
     def hashed_batches() -> Iterator[pa.RecordBatch]:

@@ -37,7 +37,7 @@ def may_be_ids(kind: pa.DataType) -> bool:
 
 def read_image_ids(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     """Ids as text, and the reasons of the rows that have none; empty text counts as null."""
-    image_id = _as_text(column)
+    image_id = as_text(column)
     reasons: dict[int, str] = {}
     for row in _rows_where(pc.fill_null(pc.equal(image_id, ""), fill_value=True)):
         if image_id[row].is_valid or not column[row].is_valid:
@@ -55,10 +55,10 @@ def read_class_columns(
     reasons: dict[int, str] = {}
     matrix = np.empty((len(columns[0]), len(columns)), dtype=value_type.to_pandas_dtype())
     for position, source in enumerate(columns):
-        numbers = _as_numbers(source, value_type)
+        numbers = as_numbers(source, value_type)
         if numbers.null_count:
             for row in _rows_where(numbers.is_null()):
-                reasons.setdefault(row, _null_reason(source[row]))
+                reasons.setdefault(row, number_fault(source[row]))
         matrix[:, position] = numbers.to_numpy(zero_copy_only=False)
     offsets = np.arange(len(matrix) + 1, dtype=np.int32) * matrix.shape[1]
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(matrix.ravel())), reasons
@@ -76,14 +76,14 @@ def read_class_lists(column: pa.Array, value_type: pa.DataType) -> tuple[pa.Arra
     for row in np.flatnonzero(lengths == 0).tolist():
         reasons[row] = Reason.CLASS_PROBS_EMPTY if column[row].is_valid else Reason.CLASS_PROBS_NULL
     values = pc.list_flatten(column)
-    numbers = _as_numbers(values, value_type)
+    numbers = as_numbers(values, value_type)
     offsets = np.zeros(len(column) + 1, dtype=np.int32)
     np.cumsum(lengths, out=offsets[1:])
     if numbers.null_count:
         positions = _rows_where(numbers.is_null())
         rows_of = np.searchsorted(offsets, positions, side="right") - 1
         for row, position in zip(rows_of.tolist(), positions, strict=True):
-            reasons.setdefault(row, _null_reason(values[position]))
+            reasons.setdefault(row, number_fault(values[position]))
     return pa.ListArray.from_arrays(pa.array(offsets), numbers), reasons
 
 
@@ -103,7 +103,7 @@ def complete_pairs(class_probs: pa.ListArray) -> pa.ListArray:
 
 def read_scores(column: pa.Array, transform: str | None) -> tuple[pa.Array, dict[int, str]]:
     """The detector's own scores as probabilities; their range is judged later."""
-    numbers = _as_numbers(column, pa.float64())
+    numbers = as_numbers(column, pa.float64())
     missing = numbers.is_null().to_numpy(zero_copy_only=False)
     reasons: dict[int, str] = {
         row: Reason.SCORE_NOT_NUMBER if column[row].is_valid else Reason.SCORE_NULL
@@ -123,7 +123,7 @@ def read_categories(
 
     A row may do without one unless it is ``required``, but not with one that is not UTF-8.
     """
-    names = _as_text(column)
+    names = as_text(column)
     unknown = names.is_null() if required else pc.and_(names.is_null(), column.is_valid())
     if known is not None:
         others = pc.invert(pc.is_in(names, pa.array(known, pa.string())))
@@ -184,6 +184,34 @@ def is_text(kind: pa.DataType) -> bool:
     )
 
 
+def is_list(kind: pa.DataType) -> bool:
+    """True for the type of a column of lists."""
+    return (
+        pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+        or pa.types.is_list_view(kind)
+        or pa.types.is_large_list_view(kind)
+    )
+
+
+def without_views(column: pa.Array) -> pa.Array:
+    """The column with its text as Arrow can take rows of it: polars has text as views."""
+    kind = _type_without_views(column.type)
+    return column if kind == column.type else column.cast(kind)
+
+
+def _type_without_views(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_struct(kind):
+        inner = [kind.field(position) for position in range(kind.num_fields)]
+        return pa.struct([(field.name, _type_without_views(field.type)) for field in inner])
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_type_without_views(kind.value_type))
+    return kind
+
+
 def _from_box_column(
     column: pa.Array,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
@@ -194,7 +222,7 @@ def _from_box_column(
     if pa.types.is_null(column.type):
         column = column.cast(pa.list_(pa.float64()))
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    numbers = _as_numbers(pc.list_flatten(column), pa.float64()).to_numpy(zero_copy_only=False)
+    numbers = as_numbers(pc.list_flatten(column), pa.float64()).to_numpy(zero_copy_only=False)
     boxes = np.full((len(column), 4), np.nan)
     starts = np.cumsum(lengths) - lengths
     boxes[lengths == 4] = numbers[starts[lengths == 4, None] + np.arange(4)]
@@ -205,13 +233,13 @@ def _from_box_columns(
     columns: Sequence[pa.Array],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Boxes ``(n, 4)``, NaN where there is no number, and which rows are null in all columns."""
-    numbers = [_as_numbers(column, pa.float64()) for column in columns]
+    numbers = [as_numbers(column, pa.float64()) for column in columns]
     boxes = np.column_stack([column.to_numpy(zero_copy_only=False) for column in numbers])
     missing = [column.is_null().to_numpy(zero_copy_only=False) for column in columns]
     return boxes, np.all(missing, axis=0)
 
 
-def _as_text(values: pa.Array) -> pa.Array:
+def as_text(values: pa.Array) -> pa.Array:
     """Values as text; bytes that are not UTF-8 and numbers that are not whole become null."""
     values = _without_dictionary(values)
     if isinstance(values.type, pa.UuidType):
@@ -265,18 +293,18 @@ def _decode(value: bytes | None) -> str | None:
         return None
 
 
-def _as_numbers(values: pa.Array, value_type: pa.DataType) -> pa.Array:
+def as_numbers(values: pa.Array, value_type: pa.DataType) -> pa.Array:
     """Numbers in the wanted precision; text that is no number becomes null."""
     values = _without_dictionary(values)
     if is_text(values.type):
-        text: Any = pl.from_arrow(_as_text(values))
+        text: Any = pl.from_arrow(as_text(values))
         return text.str.strip_chars().cast(pl.Float64, strict=False).to_arrow()
     return values.cast(value_type, safe=False)
 
 
 def _split_text(column: pa.Array) -> pa.Array:
     """Text such as ``[0.1, 0.9]`` or ``0.1 0.9``, as NumPy and pandas write lists into CSV."""
-    text: Any = pl.from_arrow(_as_text(column))
+    text: Any = pl.from_arrow(as_text(column))
     inner = text.str.strip_chars(" \t\r\n[]()").str.replace_all(r"[\s,;]+", " ")
     parts = pl.DataFrame({"inner": inner}).select(
         pl.when(pl.col("inner") == "")
@@ -300,5 +328,6 @@ def _rows_where(condition: pa.Array) -> list[int]:
     return np.flatnonzero(condition.to_numpy(zero_copy_only=False)).tolist()
 
 
-def _null_reason(value: pa.Scalar) -> str:
+def number_fault(value: pa.Scalar) -> str:
+    """The reason why a class probability that ``as_numbers`` makes null is none."""
     return Reason.PROBABILITY_NOT_NUMBER if value.is_valid else Reason.PROBABILITY_NULL

@@ -41,11 +41,21 @@ class TableOptions(Options):
     Class probabilities are one list column, or one column per class; one class column alone has the
     probability of its class, the other being "not" that class. At most one of
     ``class_columns``, ``class_column_prefix`` and ``class_column_pattern`` is given; with none of
-    them ``class_probs_column`` is a list column.
+    them ``class_probs_column`` is a list column. Or it has the names of the classes beside the
+    numbers, in any order: a struct, a mapping, an Arrow map, or a list of objects with a label and
+    a score. Each row must have the same names; those that most of the first rows have, unless
+    ``class_names`` says which. They stand in the order of a struct's fields, or else of the
+    alphabet.
+
+    A table of objects has one row per object, or one row per image. There ``score_column``, or
+    without it ``class_probs_column``, has lists of one element per object, and so have the columns
+    of classes and boxes. An empty list says that the image was seen and no object found. Rows are
+    then counted by objects. CSV has no lists of lists, and so no such rows.
 
     Attributes:
         image_id_column: Column with the image's id (text or integers).
-        class_probs_column: List column with the K class probabilities of a prediction.
+        class_probs_column: Column with the K class probabilities of a prediction, a list or by
+            name.
         class_columns: Names of the columns that hold one class each, in class order.
         class_column_prefix: Every column whose name starts with this is a class, in table order;
             the rest of the column's name is the class name.
@@ -262,6 +272,31 @@ class RvcOptions(ObjectOptions):
     """
 
     image_ids: str | None = None
+
+
+def find_class_columns(names: Sequence[str], options: TableOptions) -> dict[str, str]:
+    """Class columns with the class name each one stands for, in class order."""
+    if options.class_columns is not None:
+        return {name: name for name in options.class_columns}
+    taken = {
+        options.image_id_column,
+        options.score_column,
+        options.category_column,
+        options.bbox_column,
+        *(options.bbox_columns or ()),
+    }
+    others = [name for name in names if name not in taken]
+    if options.class_column_prefix is not None:
+        prefix = options.class_column_prefix
+        return {name: name.removeprefix(prefix) for name in others if name.startswith(prefix)}
+    if options.class_column_pattern is not None:
+        pattern = re.compile(options.class_column_pattern)
+        matches = {name: match for name in others if (match := pattern.fullmatch(name))}
+        return {
+            name: (match.group(1) or name) if pattern.groups else name
+            for name, match in matches.items()
+        }
+    return {}
 
 
 def check_single(single_probability: bool, class_names: Sequence[str] | None) -> None:

@@ -266,6 +266,16 @@ def prediction_batch(rows: int, **columns: pa.Array) -> pa.RecordBatch:
     )
 
 
+def with_empty_images(batch: pa.RecordBatch, image_ids: Sequence[str]) -> pa.RecordBatch:
+    """The rows of a batch, and behind them the images in which no object was found."""
+    if not image_ids:
+        return batch
+    rows = len(image_ids)
+    class_probs = pa.nulls(rows, batch.column("class_probs").type)
+    images = prediction_batch(rows, image_id=pa.array(image_ids), class_probs=class_probs)
+    return pa.Table.from_batches([batch, images]).combine_chunks().to_batches()[0]
+
+
 def boxes_array(boxes: npt.NDArray[np.float64], given: npt.NDArray[np.bool_]) -> pa.ListArray:
     """Boxes ``(n, 4)`` as a list column, null in the rows that are not ``given``."""
     offsets = np.zeros(len(given) + 1, dtype=np.int32)

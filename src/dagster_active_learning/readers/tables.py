@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers.columns import (
     complete_pairs,
+    is_list,
     is_number,
     is_text,
     may_be_ids,
@@ -29,12 +29,36 @@ from dagster_active_learning.readers.columns import (
     read_class_lists,
     read_image_ids,
     read_scores,
+    without_views,
 )
-from dagster_active_learning.readers.options import FixedColumns, TableOptions
-from dagster_active_learning.readers.quarantine import Reason, RejectedRow, with_rejected
-from dagster_active_learning.readers.stream import PredictionPart, prediction_batch
+from dagster_active_learning.readers.image_rows import (
+    columns_of_objects,
+    elements,
+    has_row_per_image,
+    objects_of_images,
+    schema_of_objects,
+)
+from dagster_active_learning.readers.named_probabilities import (
+    has_names,
+    names_of_fields,
+    names_of_rows,
+    number_types,
+    read_named_probabilities,
+)
+from dagster_active_learning.readers.options import (
+    FixedColumns,
+    TableOptions,
+    find_class_columns,
+)
+from dagster_active_learning.readers.quarantine import Reason, with_rejected
+from dagster_active_learning.readers.stream import (
+    PredictionPart,
+    prediction_batch,
+    with_empty_images,
+)
+from dagster_active_learning.readers.table_batch import TableBatch, raw_values
 from dagster_active_learning.readers.values import BoxFields, box_fields
-from dagster_active_learning.text import describe_names, is_utf8, raw_text
+from dagster_active_learning.text import describe_names, is_utf8
 
 MOST_COLUMNS = 50_000
 """More columns are no table of predictions: each takes some kB in a parser, and their time."""
@@ -44,23 +68,17 @@ CLASS_NAMES_KEY = b"class_names"
 
 
 @dataclass(frozen=True)
-class TableBatch:
-    """Rows of a table, with their positions (from 1) and the rows that have no columns."""
-
-    columns: pa.RecordBatch
-    row_numbers: npt.NDArray[np.int64]
-    rejected: Sequence[RejectedRow] = field(default=())
-
-
-@dataclass(frozen=True)
 class Layout:
     """The columns of a table by what they hold.
 
-    ``class_columns`` is empty where the class probabilities are the list column ``class_probs``,
-    which is None where the source has none; ``bbox`` is one column or four of numbers, ``box`` the
-    meaning of the numbers; ``box_fields`` are the fields of one column of objects.
-    ``categories`` are the names a category may have, or None where it may have any. ``is_fixed``
-    says that the columns are ``FixedColumns``, ``is_binary`` that a row has a single probability.
+    ``class_columns`` is empty where the class probabilities are the column ``class_probs``, which
+    is None where the source has none; it has lists, or the names of the classes beside the numbers,
+    which are ``named`` then and stand in no order that counts. ``bbox`` is one column or four of
+    numbers, ``box`` the meaning of the numbers; ``box_fields`` are the fields of one column of
+    objects. ``categories`` are the names a category may have, or None where it may have any.
+    ``is_fixed`` says that the columns are ``FixedColumns``, ``is_binary`` that a row has a single
+    probability, ``is_row_per_image`` that all columns but the image's id have lists, of one element
+    per object.
     """
 
     image_id: str
@@ -68,6 +86,7 @@ class Layout:
     class_columns: tuple[str, ...]
     class_names: tuple[str, ...] | None
     names_in_file: tuple[str, ...] | None
+    named: tuple[str, ...] | None
     value_type: pa.DataType
     score: str | None
     category: str | None
@@ -78,6 +97,7 @@ class Layout:
     score_transform: str | None
     is_fixed: bool
     is_binary: bool
+    is_row_per_image: bool
 
     @property
     def probabilities(self) -> tuple[str, ...]:
@@ -100,16 +120,33 @@ def table_part(
     read: Callable[[Layout], Iterator[TableBatch]],
     sha256: Callable[[], str],
     class_names_in_file: Sequence[str] | None = None,
+    first_values: Callable[[str], Iterable[pa.Array]] = lambda _: (),
 ) -> PredictionPart:
     """A table as a part of a stream.
+
+    Args:
+        source: The table's name in errors.
+        schema: Its columns.
+        options: Which columns hold what.
+        read: Starts reading the columns of a layout.
+        sha256: Gives the hash of the content once the table has been read.
+        class_names_in_file: Names of the classes beside the table, as in its metadata.
+        first_values: Gives the values of a column from the first on, in pieces, where its type
+            leaves it to them to name the classes.
 
     Raises:
         PredictionReadError: If the table lacks a column, or a column cannot hold what it should.
     """
-    layout = find_columns(source, schema, options, class_names_in_file)
+    layout = find_columns(source, schema, options, class_names_in_file, first_values)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for table_batch in read(layout):
+        first_row = 1
+        scored = [*layout.probabilities, *filter(None, [layout.score])]
+        for batch in read(layout):
+            table_batch = batch
+            if layout.is_row_per_image:
+                table_batch = objects_of_images(batch.columns, layout.image_id, scored, first_row)
+                first_row += len(table_batch.columns) + len(table_batch.rejected)
             yield to_predictions(table_batch, layout)
 
     return PredictionPart(
@@ -120,6 +157,7 @@ def table_part(
         batches=batches,
         sha256=sha256,
         bbox_unit=options.bbox_unit if layout.bbox else None,
+        empty=layout.named == (),
     )
 
 
@@ -128,12 +166,17 @@ def find_columns(
     schema: pa.Schema,
     options: TableOptions,
     class_names_in_file: Sequence[str] | None = None,
+    first_values: Callable[[str], Iterable[pa.Array]] = lambda _: (),
 ) -> Layout:
-    """Match the options with the table's columns."""
+    """Match the options with the table's columns; see ``table_part``."""
     # pyarrow makes the list of names anew each time it is asked for.
     columns = Counter(schema.names)
     check_column_count(source, len(schema))
     class_columns = find_class_columns(schema.names, options)
+    is_row_per_image = has_row_per_image(schema, options)
+    if is_row_per_image:
+        scored, others = columns_of_objects(schema.names, options)
+        schema = schema_of_objects(source, schema, [*scored, *others])
     probs_column = options.class_probs_column
     if options.single_probability and _is_single(schema, probs_column, options):
         class_columns = {probs_column: probs_column}
@@ -178,6 +221,15 @@ def find_columns(
     ]
     _check_object_columns(source, schema, options)
     box = _box_of(source, schema, options)
+    named = None
+    if probs_column is not None and has_names(schema.field(probs_column).type):
+        named = _named(
+            source,
+            schema.field(probs_column),
+            options.class_names or class_names_in_file,
+            lambda name: map(elements if is_row_per_image else without_views, first_values(name)),
+        )
+        class_names_in_file = named
     names_in_file = list(class_columns.values()) or class_names_in_file
     if options.is_binary and class_columns:
         (name,) = class_columns.values()
@@ -205,6 +257,7 @@ def find_columns(
         class_columns=tuple(class_columns),
         class_names=tuple(names) if names else None,
         names_in_file=tuple(names_in_file) if names_in_file else None,
+        named=None if named is None else tuple(named),
         value_type=pa.float64() if pa.float64() in value_types else pa.float32(),
         score=options.score_column,
         category=options.category_column,
@@ -215,6 +268,7 @@ def find_columns(
         score_transform=options.score_transform,
         is_fixed=isinstance(options, FixedColumns),
         is_binary=options.is_binary,
+        is_row_per_image=is_row_per_image,
     )
 
 
@@ -251,7 +305,10 @@ def class_names_in_metadata(source: str, schema: pa.Schema) -> list[str] | None:
 
 
 def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
-    """Rows of a table as canonical columns, the rejected ones in their places."""
+    """Rows of a table as canonical columns, the rejected ones in their places.
+
+    Images in which no object was found come behind them.
+    """
     columns = batch.columns
     canonical: dict[str, pa.Array] = {}
     canonical["image_id"], reasons = read_image_ids(columns.column(layout.image_id))
@@ -259,6 +316,10 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
     if layout.class_columns:
         canonical["class_probs"], broken = read_class_columns(
             [columns.column(name) for name in layout.class_columns], layout.value_type
+        )
+    elif layout.class_probs is not None and layout.named is not None:
+        canonical["class_probs"], broken = read_named_probabilities(
+            without_views(columns.column(layout.class_probs)), layout.named, layout.value_type
         )
     elif layout.class_probs is not None:
         canonical["class_probs"], broken = read_class_lists(
@@ -293,25 +354,20 @@ def to_predictions(batch: TableBatch, layout: Layout) -> pa.RecordBatch:
         broken = wrong | broken
     for row, reason in broken.items():
         reasons.setdefault(row, reason)
-    if not reasons and not batch.rejected:
-        return prediction_batch(len(columns), **canonical, row_number=pa.array(batch.row_numbers))
-
-    # Value by value: Arrow takes no rows from the text columns of polars, which are views.
-    raw = {
-        row: {name: _shown(columns.column(name)[row]) for name in layout.columns}
-        for row in sorted(reasons)
-    }
-    whole = prediction_batch(
+    reason = raw = None
+    if reasons:
+        shown = columns.select(layout.columns)
+        texts = [raw_values(shown, row) if row in reasons else None for row in range(len(columns))]
+        reason = pa.array([reasons.get(row) for row in range(len(columns))], pa.string())
+        raw = pa.array(texts, pa.string())
+    rows = prediction_batch(
         len(columns),
         **canonical,
         row_number=pa.array(batch.row_numbers),
-        reason=pa.array([reasons.get(row) for row in range(len(columns))], pa.string()),
-        raw=pa.array(
-            [raw_text(raw[row]) if row in raw else None for row in range(len(columns))],
-            pa.string(),
-        ),
+        reason=reason,
+        raw=raw,
     )
-    return with_rejected(whole, batch.rejected)
+    return with_empty_images(with_rejected(rows, batch.rejected), batch.empty_images)
 
 
 def _without_class_probs(columns: pa.RecordBatch, layout: Layout) -> npt.NDArray[np.bool_]:
@@ -320,42 +376,6 @@ def _without_class_probs(columns: pa.RecordBatch, layout: Layout) -> npt.NDArray
     for name in layout.probabilities:
         without &= columns.column(name).is_null().to_numpy(zero_copy_only=False)
     return without
-
-
-def _shown(value: pa.Scalar) -> Any:
-    r"""A value for the quarantine table: text where it is bytes, as ``\xff`` what is not UTF-8."""
-    try:
-        shown = value.as_py()
-    except UnicodeDecodeError:
-        if not is_text(value.type):
-            return f"{value.type} with text that is not UTF-8"
-        shown = value.as_buffer().to_pybytes()
-    return shown.decode("utf-8", errors="backslashreplace") if isinstance(shown, bytes) else shown
-
-
-def find_class_columns(names: Sequence[str], options: TableOptions) -> dict[str, str]:
-    """Class columns with the class name each one stands for, in class order."""
-    if options.class_columns is not None:
-        return {name: name for name in options.class_columns}
-    taken = {
-        options.image_id_column,
-        options.score_column,
-        options.category_column,
-        options.bbox_column,
-        *(options.bbox_columns or ()),
-    }
-    others = [name for name in names if name not in taken]
-    if options.class_column_prefix is not None:
-        prefix = options.class_column_prefix
-        return {name: name.removeprefix(prefix) for name in others if name.startswith(prefix)}
-    if options.class_column_pattern is not None:
-        pattern = re.compile(options.class_column_pattern)
-        matches = {name: match for name in others if (match := pattern.fullmatch(name))}
-        return {
-            name: (match.group(1) or name) if pattern.groups else name
-            for name, match in matches.items()
-        }
-    return {}
 
 
 def _is_single(schema: pa.Schema, column: str, options: TableOptions) -> bool:
@@ -380,23 +400,45 @@ def _value_type(source: str, column: pa.Field, *, in_list: bool) -> pa.DataType:
         kind = kind.value_type
     if is_text(kind) or pa.types.is_null(kind):
         return pa.float64()
-    if _is_list(kind) == in_list:
-        number = kind.value_type if in_list else kind
-        if pa.types.is_float16(number) or pa.types.is_float32(number):
-            return pa.float32()
-        if (
-            pa.types.is_float64(number)
-            or pa.types.is_integer(number)
-            or pa.types.is_decimal(number)
-            or pa.types.is_null(number)
-            or is_text(number)
-        ):
-            return pa.float64()
+    if in_list and has_names(kind):
+        numbers = number_types(kind)
+    else:
+        numbers = [kind.value_type if in_list else kind] if is_list(kind) == in_list else []
+    if numbers and all(map(_is_narrow, numbers)):
+        return pa.float32()
+    if numbers and all(is_number(n) or pa.types.is_null(n) or is_text(n) for n in numbers):
+        return pa.float64()
     expected = "a list of class probabilities" if in_list else "one class probability per row"
     raise PredictionReadError(
         f"{source}: column {column.name!r} is of type {column.type}, expected {expected}; "
         "class_probs_column names a list column, the class_column options columns of one class"
     )
+
+
+def _is_narrow(number: pa.DataType) -> bool:
+    return pa.types.is_float16(number) or pa.types.is_float32(number)
+
+
+def _named(
+    source: str,
+    column: pa.Field,
+    declared: Sequence[str] | None,
+    first_values: Callable[[str], Iterable[pa.Array]],
+) -> list[str]:
+    """The names by which class probabilities are found, in class order; none if nothing gives them.
+
+    Raises:
+        PredictionReadError: If the fields of a struct are not the declared names.
+    """
+    fields = names_of_fields(column.type)
+    if fields is None:
+        return list(declared or names_of_rows(first_values(column.name)) or ())
+    if declared and sorted(declared) != sorted(fields):
+        raise PredictionReadError(
+            f"{source} has the classes {describe_names(fields)} in column {column.name!r}, but "
+            f"class_names is {describe_names(declared)}"
+        )
+    return list(declared or fields)
 
 
 def _check_object_columns(source: str, schema: pa.Schema, options: TableOptions) -> None:
@@ -441,17 +483,7 @@ def _box_of(source: str, schema: pa.Schema, options: TableOptions) -> BoxFields:
 
 
 def _may_be_boxes(kind: pa.DataType) -> bool:
-    if not _is_list(kind):
+    if not is_list(kind):
         return pa.types.is_struct(kind)
     value = kind.value_type
     return is_number(value) or is_text(value) or pa.types.is_null(value)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-        or pa.types.is_fixed_size_list(kind)
-        or pa.types.is_list_view(kind)
-        or pa.types.is_large_list_view(kind)
-    )

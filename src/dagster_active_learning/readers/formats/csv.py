@@ -31,9 +31,9 @@ from dagster_active_learning.limits import SMALL_BATCH_ROWS
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
 from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.readers.table_batch import TableBatch
 from dagster_active_learning.readers.tables import (
     Layout,
-    TableBatch,
     check_column_count,
     table_part,
 )

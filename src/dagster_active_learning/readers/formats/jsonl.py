@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,20 +19,30 @@ from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.compression import open_binary
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.limits import SMALL_BATCH_ROWS
+from dagster_active_learning.readers.image_rows import (
+    columns_of_objects,
+    objects_of_row,
+    sample_has_row_per_image,
+)
 from dagster_active_learning.readers.json_stream import json_items
-from dagster_active_learning.readers.options import TableOptions
+from dagster_active_learning.readers.named_probabilities import (
+    frequent_names,
+    in_class_order,
+    named_numbers,
+)
+from dagster_active_learning.readers.objects import EmptyImage
+from dagster_active_learning.readers.options import TableOptions, find_class_columns
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
 from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.tables import (
     Layout,
     TableBatch,
     check_column_count,
-    find_class_columns,
     table_part,
 )
 from dagster_active_learning.readers.text_lines import as_float, bounded_lines
 from dagster_active_learning.readers.values import as_id, as_name, as_number, four_numbers
-from dagster_active_learning.text import is_utf8
+from dagster_active_learning.text import is_utf8, raw_text
 
 BLOCK_BYTES = 8 * 2**20
 BLOCK_ROWS = SMALL_BATCH_ROWS
@@ -58,19 +70,14 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     """
     sha256 = content_sha256([path])
     try:
-        samples = _samples(path, islice(object_lines(path), LINES_SEARCHED_FOR_KEYS))
+        lines = _lines_of(path, options)
     except OSError as error:
         raise PredictionReadError(f"{path} is not a readable JSON Lines file: {error}") from error
+    samples = lines.samples
     names = list(samples)
-    if not names:
-        raise PredictionReadError(
-            f"{path} holds no predictions: expected UTF-8 text with a JSON object on at least one "
-            "line"
-        )
     if options.score_column is not None and not options.one_column_per_class:
         # Where every object has a score, only some may have class probabilities, and late ones.
         names = list(dict.fromkeys([*names, options.class_probs_column]))
-    keys = frozenset(names)
     kind = pa.float64() if options.one_column_per_class else pa.list_(pa.float64())
     if (
         options.single_probability
@@ -80,33 +87,14 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     kinds = dict.fromkeys(names, kind) | _object_columns(options, samples)
     kinds[options.image_id_column] = pa.string()
 
-    columns_of_numbers = {options.score_column, *(options.bbox_columns or ())}
-    columns_of_numbers |= find_class_columns(names, options).keys()
-    as_text = {name for name in columns_of_numbers if name and type(samples.get(name)) is str}
-
-    def parse(line: bytes) -> dict[str, Any] | None:
-        row = _parse(line)
-        if row is not None:
-            for name in as_text:
-                if type(row.get(name)) is str:
-                    row[name] = _number_in(row[name])
-        return row
-
-    def has_late_class(row: dict[str, Any]) -> bool:
-        if options.class_columns is not None or row.keys() <= keys:
-            return False
-        return bool(find_class_columns(list(row.keys() - keys), options))
-
     def read(layout: Layout) -> Iterator[TableBatch]:
-        rows_before = 0
+        rows = 0
         try:
-            for lines in line_blocks(object_lines(path)):
-                yield _table_batch(lines, rows_before + 1, layout, parse, has_late_class)
-                rows_before += len(lines)
+            for items in _item_blocks(object_lines(path), lines, layout):
+                yield _table_batch(items, layout)
+                rows += sum(not isinstance(item, EmptyImage) for item in items)
         except OSError as error:
-            raise PredictionReadError(
-                f"{path} cannot be read after row {rows_before}: {error}"
-            ) from error
+            raise PredictionReadError(f"{path} cannot be read after row {rows}: {error}") from error
 
     return table_part(
         str(path),
@@ -114,7 +102,114 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
         options,
         read,
         sha256=sha256,
+        class_names_in_file=lines.class_names,
     )
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row with its number, and the values of one object or image by column."""
+
+    row_number: int
+    values: dict[str, Any]
+
+
+_Item = _Row | RejectedRow | EmptyImage
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """The meaning of a file's lines, as the first of them show it.
+
+    Attributes:
+        samples: The keys, each with the first value that is not null or empty, of one object.
+        options: Which keys hold what.
+        lists: The keys that hold one element per object where a line is about an image; else none.
+        scored: Those of them with scores or class probabilities.
+        class_names: The names of the classes where class probabilities have them; else None.
+    """
+
+    samples: Mapping[str, Any]
+    options: TableOptions
+    lists: tuple[str, ...] = ()
+    scored: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
+
+    def objects(self, row: dict[str, Any]) -> list[dict[str, Any]] | Reason:
+        """The row itself, or its objects where it is about an image, or why there are none."""
+        return objects_of_row(row, self.lists, self.scored) if self.lists else [row]
+
+    @cached_property
+    def texts(self) -> frozenset[str]:
+        """The keys of numbers whose first value is text: their numbers are text, as in CSV."""
+        numbers = {self.options.score_column, *(self.options.bbox_columns or ())}
+        numbers |= find_class_columns(list(self.samples), self.options).keys()
+        return frozenset(name for name in numbers if name and type(self.samples.get(name)) is str)
+
+    def fault(self, row: dict[str, Any], layout: Layout) -> str | None:
+        """Make a row's values those of ``layout``, or tell why they are not."""
+        for name in self.texts:
+            if type(row.get(name)) is str:
+                row[name] = _number_in(row[name])
+        if self.class_names is not None:
+            name = self.options.class_probs_column
+            values = in_class_order(row.get(name), self.class_names)
+            if isinstance(values, Reason):
+                return _wrong_id(row, layout) or values
+            row[name] = values
+        fault = _wrong_type(row, layout)
+        return Reason.LATE_CLASS if fault is None and self._has_late_class(row) else fault
+
+    def _has_late_class(self, row: dict[str, Any]) -> bool:
+        if self.options.class_columns is not None or row.keys() <= self.samples.keys():
+            return False
+        late = list(row.keys() - self.samples.keys())
+        return bool(find_class_columns(late, self.options))
+
+
+def _lines_of(path: Path, options: TableOptions) -> _Lines:
+    """The meaning of the lines of a file.
+
+    Raises:
+        OSError: If it cannot be read.
+        PredictionReadError: If the first lines hold no object, or more keys than there may be.
+    """
+    lines = _Lines(_samples(path, _first_rows(path)), options)
+    if not lines.samples:
+        raise PredictionReadError(
+            f"{path} holds no predictions: expected UTF-8 text with a JSON object on at least one "
+            "line"
+        )
+
+    def first_objects() -> Iterator[dict[str, Any]]:
+        for row in _first_rows(path):
+            objects = lines.objects(row)
+            yield from () if isinstance(objects, Reason) else objects
+
+    if sample_has_row_per_image(lines.samples, options):
+        scored, others = columns_of_objects(list(lines.samples), options)
+        lines = replace(lines, lists=(*scored, *others), scored=tuple(scored))
+        lines = replace(
+            lines, samples=dict.fromkeys(lines.samples) | _samples(path, first_objects())
+        )
+    listed = lines.samples.get(options.class_probs_column)
+    if not options.one_column_per_class and _may_have_names(listed):
+        numbers = (named_numbers(row.get(options.class_probs_column)) for row in first_objects())
+        names = options.class_names or frequent_names([list(row or ()) for row in numbers])
+        lines = replace(lines, class_names=tuple(names or ()))
+    return lines
+
+
+def _first_rows(path: Path) -> Iterator[dict[str, Any]]:
+    for line in islice(object_lines(path), LINES_SEARCHED_FOR_KEYS):
+        row = _parse(line)
+        if row is not None:
+            yield row
+
+
+def _may_have_names(value: object) -> bool:
+    """True for a mapping, and for a list of objects."""
+    return type(value) is dict or (type(value) is list and type(next(iter(value), None)) is dict)
 
 
 def _object_columns(options: TableOptions, samples: Mapping[str, Any]) -> dict[str, pa.DataType]:
@@ -133,15 +228,15 @@ def _object_columns(options: TableOptions, samples: Mapping[str, Any]) -> dict[s
     }
 
 
-def _samples(path: Path, lines: Iterable[bytes]) -> dict[str, Any]:
-    """The keys of the objects in some lines, each with its first value that is not null.
+def _samples(path: Path, rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The keys of some rows, each with its first value that is not null or an empty list.
 
     Keys that are not text that Arrow can hold are left out.
     """
     samples: dict[str, Any] = {}
-    for line in lines:
-        for name, value in (_parse(line) or {}).items():
-            if samples.get(name) is None:
+    for row in rows:
+        for name, value in row.items():
+            if samples.get(name) in (None, [], {}):
                 samples[name] = value
         check_column_count(path, len(samples))
     return {name: value for name, value in samples.items() if is_utf8(name)}
@@ -196,36 +291,56 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def _table_batch(
-    lines: Sequence[bytes],
-    first_row: int,
-    layout: Layout,
-    parse: Callable[[bytes], dict[str, Any] | None],
-    has_late_class: Callable[[dict[str, Any]], bool],
-) -> TableBatch:
-    rows: list[dict[str, Any]] = []
-    row_numbers: list[int] = []
-    rejected: list[RejectedRow] = []
-    for row_number, line in enumerate(lines, start=first_row):
-        row = parse(line)
-        reason = Reason.UNREADABLE_LINE if row is None else _wrong_type(row, layout)
-        if row is not None and reason is None and has_late_class(row):
-            reason = Reason.LATE_CLASS
-        if row is None or reason is not None:
-            text = line.decode("utf-8", errors="backslashreplace").rstrip("\r\n")
-            image_id = None if row is None else as_name(row.get(layout.image_id))
-            rejected.append(
-                RejectedRow(row_number, reason or Reason.UNREADABLE_LINE, text, image_id)
-            )
-        else:
-            rows.append(row)
-            row_numbers.append(row_number)
+def _item_blocks(lines: Iterable[bytes], meaning: _Lines, layout: Layout) -> Iterator[list[_Item]]:
+    """The rows of some lines, numbered from 1, some at a time."""
+    row_number = 1
+    for block in line_blocks(lines):
+        items: list[_Item] = []
+        for line in block:
+            for item in _items(line, row_number, meaning, layout):
+                row_number += not isinstance(item, EmptyImage)
+                items.append(item)
+                # An image may have more objects than there are lines in a block.
+                if len(items) >= BLOCK_ROWS:
+                    yield items
+                    items = []
+        yield items
 
-    columns = [_column(rows, name, layout) for name in layout.columns]
+
+def _items(line: bytes, row_number: int, meaning: _Lines, layout: Layout) -> Iterator[_Item]:
+    """The rows of a line; ``row_number`` is that of the first."""
+    row = _parse(line)
+    objects = Reason.UNREADABLE_LINE if row is None else meaning.objects(row)
+    image_id = None if row is None else as_name(row.get(layout.image_id))
+    if row is not None and meaning.lists:
+        objects = _wrong_id(row, layout, required=True) or objects
+    if isinstance(objects, str):
+        yield RejectedRow(row_number, objects, _text(line), image_id)
+        return
+    if not objects and image_id is not None:
+        yield EmptyImage(image_id)
+    for number, values in enumerate(objects, start=row_number):
+        raw = raw_text(values) if meaning.lists else None
+        fault = meaning.fault(values, layout)
+        if fault is None:
+            yield _Row(number, values)
+        else:
+            yield RejectedRow(number, fault, raw or _text(line), image_id)
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", errors="backslashreplace").rstrip("\r\n")
+
+
+def _table_batch(items: Sequence[_Item], layout: Layout) -> TableBatch:
+    rows = [item for item in items if isinstance(item, _Row)]
+    values = [row.values for row in rows]
+    columns = [_column(values, name, layout) for name in layout.columns]
     return TableBatch(
         pa.RecordBatch.from_arrays(columns, names=layout.columns),
-        np.array(row_numbers, dtype=np.int64),
-        rejected,
+        np.array([row.row_number for row in rows], dtype=np.int64),
+        [item for item in items if isinstance(item, RejectedRow)],
+        [item.image_id for item in items if isinstance(item, EmptyImage)],
     )
 
 
@@ -250,10 +365,20 @@ def _column(rows: Sequence[dict[str, Any]], name: str, layout: Layout) -> pa.Arr
 
 def _wrong_type(row: dict[str, Any], layout: Layout) -> str | None:
     """The reason why a row's values do not fit the columns, or None; nulls are judged later."""
+    return (
+        _wrong_id(row, layout)
+        or _wrong_score(row, layout)
+        or _wrong_probabilities(row, layout)
+        or _wrong_box(row, layout)
+    )
+
+
+def _wrong_id(row: dict[str, Any], layout: Layout, *, required: bool = False) -> Reason | None:
+    """The reason why the id of a row does not fit its column, or is missing where it must not."""
     image_id = as_id(row.get(layout.image_id))
-    if isinstance(image_id, Reason) and image_id != Reason.IMAGE_ID_NULL:
-        return image_id
-    return _wrong_score(row, layout) or _wrong_probabilities(row, layout) or _wrong_box(row, layout)
+    if not isinstance(image_id, Reason):
+        return None
+    return image_id if required or image_id != Reason.IMAGE_ID_NULL else None
 
 
 def _wrong_score(row: dict[str, Any], layout: Layout) -> str | None:

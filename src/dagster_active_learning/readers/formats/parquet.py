@@ -18,9 +18,9 @@ from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.limits import rows_for
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.readers.table_batch import TableBatch
 from dagster_active_learning.readers.tables import (
     Layout,
-    TableBatch,
     class_names_in_metadata,
     table_part,
 )
@@ -49,6 +49,9 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
             yield TableBatch(batch, np.arange(first_row, first_row + len(batch)))
             first_row += len(batch)
 
+    def first_values(column: str) -> Iterator[pa.Array]:
+        return (batch.column(0) for batch in read_columns(path, [column]))
+
     return table_part(
         str(path),
         schema,
@@ -56,6 +59,7 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
         read,
         sha256=sha256,
         class_names_in_file=class_names,
+        first_values=first_values,
     )
 
 
