@@ -294,7 +294,7 @@ def _sort_out(
     if rules.objects and scores.null_count < len(scores):
         values = scores.to_numpy(zero_copy_only=False)
         without_score = _is_null(scores)
-        in_range = (values >= 0) & (values <= 1)
+        in_range = (values >= -rules.sum_tolerance) & (values <= 1 + rules.sum_tolerance)
         without_probs = _is_null(batch.column("class_probs"))
         accepted = readable & (in_range | without_score) & (accepted | (without_probs & in_range))
 
@@ -342,8 +342,11 @@ def _judge_class_probs(
         matrix = softmax(matrix)
     validity = np.full(len(class_probs), Validity.OTHER_CLASS_COUNT, dtype=np.uint8)
     if len(matrix):
-        free_sum = {"sum_tolerance": np.inf} if rules.inputs == "independent" else {}
-        validity[fitting] = check_class_probs(matrix, **free_sum)
+        validity[fitting] = check_class_probs(
+            matrix,
+            sum_tolerance=np.inf if rules.inputs == "independent" else rules.sum_tolerance,
+            value_tolerance=rules.sum_tolerance,
+        )
     if rules.inputs == "logits":
         offsets = np.zeros(len(class_probs) + 1, dtype=np.int32)
         np.cumsum(np.where(fitting, lengths, 0), out=offsets[1:])
