@@ -37,6 +37,7 @@ def score(store, batch_rows=None, *, in_manifest=False, rules=RULES):
         store,
         "set",
         rules=replace(rules, in_manifest=in_manifest),
+        run_id="run",
         batch_rows=batch_rows,
         report=lambda _: None,
     )

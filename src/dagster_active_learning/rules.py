@@ -14,6 +14,12 @@ Aggregation = Literal["mean", "max", "min", "sum"]
 ScoreOnly = Literal["binary"]
 ImagesWithoutPredictions = Literal["last", "first", "exclude"]
 
+READING_RULES = ("task", "inputs", "in_manifest")
+"""The rules under which predictions are read."""
+
+SCORING_RULES = ("task", "inputs", "aggregation", "score_only", "in_manifest")
+"""The rules under which scores are made."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:

@@ -298,7 +298,7 @@ def _ingest(parquet: Path, store: PoolStore, *, rules: Rules = RULES) -> None:
 
 
 def _score(_: Path, store: PoolStore, *, rules: Rules = RULES) -> None:
-    flow.score_prediction_set(store, "set", rules=rules, report=lambda _: None)
+    flow.score_prediction_set(store, "set", rules=rules, run_id="benchmark", report=lambda _: None)
 
 
 def _rank(_: Path, store: PoolStore, *, rules: Rules) -> None:

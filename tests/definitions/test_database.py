@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -220,6 +221,35 @@ def test_a_new_database_is_whole_before_it_is_there(database, opened, monkeypatc
     with pytest.raises(KeyboardInterrupt), opened():
         pass
     assert list(database.parent.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from dagster_active_learning.definitions import database
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+database.os.link = kill
+database._create(sys.argv[1], {})
+"""
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_what_a_killed_step_left_beside_the_database_goes_with_the_next_step(
+    database, opened, exists
+):
+    (database.parent / f".{database.name}.notes").mkdir()
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(database)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (leftover,) = database.parent.glob(f".{database.name}.*_*")
+    assert (leftover / database.name).exists()
+    if exists:
+        duckdb.connect(str(database)).close()
+    with opened():
+        pass
+    assert {file.name for file in database.parent.iterdir()} == {
+        database.name,
+        f".{database.name}.notes",
+    }
 
 
 def test_a_file_system_without_links_has_a_database_too(database, opened, monkeypatch):

@@ -18,7 +18,9 @@ from dagster_active_learning import (
     PredictionFileSensor,
     active_learning_definitions,
 )
+from dagster_active_learning.definitions import cursor as cursor_module
 from dagster_active_learning.definitions import sensors
+from dagster_active_learning.definitions.cursor import StoredMemory
 
 PARTITIONS = dg.DynamicPartitionsDefinition(name="models")
 
@@ -58,11 +60,19 @@ class Daemon:
     def ticks(self, count=2):
         return [self.tick() for _ in range(count)]
 
-    def run(self, partition_key):
+    def memory(self):
+        """What the sensor remembers beside the cursor."""
+        owner = json.dumps([None, None, "pool"])
+        cursor_id = json.loads(self.cursor)["id"]
+        return StoredMemory(self.instance.daemon_cursor_storage, owner, cursor_id).load()
+
+    def run(self, partition_key, **options):
         """What the daemon starts for a request: the sensor's own job."""
         (sensor,) = self.definitions.sensors
         job = self.repository.get_job(sensor.job_name)
-        return job.execute_in_process(instance=self.instance, partition_key=partition_key)
+        return job.execute_in_process(
+            instance=self.instance, partition_key=partition_key, **options
+        )
 
 
 @pytest.fixture
@@ -203,6 +213,125 @@ def test_a_lost_cursor_starts_no_run_again(watch, tmp_path, forgotten):
     assert daemon.ticks(3) == [[], [], []]
 
 
+def test_a_cursor_of_the_first_format_is_taken_over(watch, tmp_path, instance):
+    daemon = watch(f"{tmp_path}/{{partition_key}}.csv")
+    for name in "abc":
+        (tmp_path / f"{name}.csv").write_text(content())
+    assert daemon.ticks() == [[], ["a", "b", "c"]]
+    daemon.tick()
+    memory = daemon.memory()
+    for run in instance.get_runs():
+        instance.delete_run(run.run_id)
+    first_format = {"format": 1, "done": dict(memory.done), "waiting": {}}
+    first_format["waiting"]["c"] = first_format["done"].pop("c")
+    daemon.cursor, daemon.run_keys = json.dumps(first_format), set()
+    assert daemon.ticks(3) == [["c"], [], []], "only what it did not have as done"
+    assert daemon.memory() == memory
+
+
+def test_who_takes_the_cursor_away_begins_anew(watch, tmp_path, instance):
+    daemon = watch(f"{tmp_path}/{{partition_key}}.csv")
+    (tmp_path / "may.csv").write_text(content())
+    assert daemon.ticks(3) == [[], ["may"], []]
+    for run in instance.get_runs():
+        instance.delete_run(run.run_id)
+    assert daemon.tick() == [], "it remembers, although the run was deleted"
+    daemon.cursor, daemon.run_keys = None, set()
+    assert daemon.ticks(3) == [[], ["may"], []]
+
+
+class DiedError(Exception):
+    """The end of a tick that somebody has killed."""
+
+
+@pytest.mark.parametrize("dies", ["before it stores", "half way", "before Dagster stores"])
+@pytest.mark.parametrize("at", range(5))
+def test_a_tick_that_dies_loses_no_run(watch, tmp_path, monkeypatch, dies, at):
+    monkeypatch.setattr(sensors, "RUNS_PER_TICK", 2)
+    daemon = watch(f"{tmp_path}/{{partition_key}}.csv")
+    for name in "edcba":
+        (tmp_path / f"{name}.csv").write_text(content(seed=ord(name)))
+    storage = type(daemon.instance.daemon_cursor_storage)
+    written = storage.set_cursor_values
+
+    def die(self, pairs):
+        half = list(pairs)[: 0 if dies == "before it stores" else (len(pairs) + 1) // 2]
+        if half:
+            written(self, {key: pairs[key] for key in half})
+        raise DiedError
+
+    started = []
+    for tick in range(8):
+        with monkeypatch.context() as patch:
+            if tick == at and dies != "before Dagster stores":
+                patch.setattr(storage, "set_cursor_values", die)
+            cursor = daemon.cursor
+            if tick == at and dies == "before Dagster stores":
+                context = dg.build_sensor_context(
+                    daemon.instance, cursor=cursor, repository_def=daemon.repository
+                )
+                (sensor,) = daemon.definitions.sensors
+                sensor(context)
+                continue
+            try:
+                started += daemon.tick()
+            except DiedError:
+                assert daemon.cursor == cursor
+    assert started == ["a", "b", "c", "d", "e"], "each once, in order"
+
+
+@pytest.fixture(params=["raised", "returned"])
+def no_storage(request, instance, monkeypatch):
+    """An instance without key-value storage, such as Dagster+'s."""
+
+    def refuse(self, _):
+        error = NotImplementedError("KVS is not supported from the user cloud")
+        if request.param == "raised":
+            raise error
+        return error
+
+    storage = type(instance.daemon_cursor_storage)
+    for name in ("get_cursor_values", "set_cursor_values"):
+        monkeypatch.setattr(storage, name, refuse)
+
+
+@pytest.mark.usefixtures("no_storage")
+@pytest.mark.parametrize("room", [1, 2, 3, 5, 1_000])
+def test_without_key_value_storage_all_is_read_once_and_the_cursor_is_bounded(
+    watch, tmp_path, monkeypatch, room
+):
+    monkeypatch.setattr(cursor_module, "FILE_SETS_IN_CURSOR", room)
+    monkeypatch.setattr(sensors, "RUNS_PER_TICK", 2)
+    daemon = watch(f"{tmp_path}/{{partition_key}}.csv")
+    for name in "edcba":
+        (tmp_path / f"{name}.csv").write_text(content(seed=ord(name)))
+    started = []
+    for _ in range(20):
+        started += daemon.tick()
+        saved = json.loads(daemon.cursor)
+        assert len(saved["done"] | saved["waiting"]) <= room
+    assert started == ["a", "b", "c", "d", "e"]
+    (tmp_path / "b.csv").write_text(content(seed=0))
+    (tmp_path / "f.csv").write_text(content(seed=1))
+    assert sorted(key for tick in daemon.ticks(20) for key in tick) == ["b", "f"]
+
+
+@pytest.mark.usefixtures("no_storage")
+def test_without_key_value_storage_a_file_that_grows_holds_up_no_other(
+    watch, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cursor_module, "FILE_SETS_IN_CURSOR", 1)
+    daemon = watch(f"{tmp_path}/{{partition_key}}.csv")
+    started = []
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text(content())
+    for tick in range(8):
+        with (tmp_path / "a.csv").open("a") as out:
+            out.write("more\n" * (tick + 1))
+        started += daemon.tick()
+    assert started == ["b"]
+
+
 def test_a_file_that_is_gone_is_no_error_and_new_when_it_is_back(watch, tmp_path, warnings):
     daemon = watch(f"{tmp_path}/{{partition_key}}.csv")
     file = tmp_path / "may.csv"
@@ -233,6 +362,32 @@ def test_a_strange_name_is_a_partition(watch, tmp_path, name):
     (tmp_path / f"{name}.csv").write_text(content())
     assert daemon.ticks() == [[], [name]]
     assert daemon.run(name).success
+
+
+@pytest.mark.parametrize("partitions_def", [PARTITIONS, None])
+def test_a_link_out_of_the_folder_is_not_read_until_it_is_a_file(
+    watch, tmp_path, warnings, partitions_def, instance
+):
+    inside = tmp_path / "in"
+    inside.mkdir()
+    (tmp_path / "secret.csv").write_text(content())
+    (inside / "may.csv").symlink_to("../secret.csv")
+    name = "{partition_key}" if partitions_def else "*"
+    daemon = watch(f"{inside}/{name}.csv", partitions_def=partitions_def)
+    assert daemon.ticks(4) == [[], [], [], []]
+    (warning,) = warnings
+    assert f"{inside}/may.csv leads out of {inside} through a link, and is not read" in warning
+    key = "may" if partitions_def else None
+    if partitions_def:
+        instance.add_dynamic_partitions("models", ["may"])
+    failed = daemon.run(key, raise_on_error=False)
+    assert not failed.success, "also not when somebody starts a run by hand"
+    (event,) = failed.filter_events(lambda event: event.is_step_failure)
+    assert "leads out of" in str(event.step_failure_data.error.cause)
+    (inside / "may.csv").unlink()
+    (inside / "may.csv").write_text(content())
+    assert daemon.ticks(3) == [[], [key], []]
+    assert daemon.run(key).success
 
 
 def test_a_file_that_cannot_be_read_does_not_stop_the_others(
@@ -416,5 +571,5 @@ def test_a_tick_over_5000_files_in_100_partitions_is_quick(watch, tmp_path):
         assert started == (50 if "hashed" in tick else 0)
     print({tick: f"{seconds:.3f} s" for tick, seconds in times.items()}, len(daemon.cursor))
     assert max(times.values()) < 5
-    assert len(json.loads(daemon.cursor)["done"]) == 100
+    assert len(daemon.memory().done) == 100
     assert len(daemon.cursor) < 5_000

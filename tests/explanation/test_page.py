@@ -214,8 +214,7 @@ def test_a_read_only_database_of_an_earlier_version(database, tmp_path):
         store = PoolStore(connection, "pool")
         ranked_files(store, write_files(tmp_path / "files", [("a", [0.5, 0.5])]))
         connection.execute("DROP VIEW candidate_lineage")
-        for column in ("inputs", "aggregation"):
-            connection.execute(f"ALTER TABLE prediction_sets DROP COLUMN {column}")
+        connection.execute("UPDATE rankings SET inputs = NULL, aggregation = NULL")
     with duckdb.connect(str(database), read_only=True) as connection:
         text = explain_candidate(connection, "a", pool="pool")
         assert text == explain_candidate(database, "a", pool="pool")

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from dagster_active_learning.exporters import (
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.images import replace_images
 from dagster_active_learning.store.labeling_candidates import candidate_rows
+from dagster_active_learning.store.pool_store import PoolStore
 from ranked_pools import HOSTILE_IDS, manifest, ranked, ranked_files, write_files
 
 
@@ -121,6 +124,43 @@ def test_a_failed_export_leaves_the_older_file_and_nothing_else(
     assert [one.name for one in target.parent.iterdir()] == ["candidates"]
     # The connection is free again.
     assert export_candidates(filled, target, exporter=exporter, prediction_set="set") == 40
+    assert target.read_bytes() != before
+
+
+KILLED = """
+import os, signal, sys, types
+import duckdb
+from dagster_active_learning import exporters
+from dagster_active_learning.store.pool_store import PoolStore
+
+def write_candidates(candidates, path):
+    path.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+module = types.ModuleType("half")
+module.write_candidates = write_candidates
+sys.modules["half"] = module
+exporters.EXPORTERS["half"] = exporters.Exporter("half", ".half")
+with duckdb.connect(sys.argv[1]) as connection:
+    store = PoolStore(connection, "pool")
+    exporters.export_candidates(store, sys.argv[2], exporter="half", prediction_set="set")
+"""
+
+
+def test_an_export_that_was_killed_leaves_nothing_after_the_next_one(filled, tmp_path, database):
+    target = tmp_path / "out" / "candidates.csv"
+    export_candidates(filled, target, exporter="csv", prediction_set="set", limit=1)
+    before = target.read_bytes()
+    filled.connection.close()
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(database), target], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert target.read_bytes() == before
+    (leftover,) = set(target.parent.iterdir()) - {target}
+    assert leftover.name.startswith(".")
+    with duckdb.connect(str(database)) as connection:
+        store = PoolStore(connection, "pool")
+        export_candidates(store, target, exporter="csv", prediction_set="set")
+    assert list(target.parent.iterdir()) == [target]
     assert target.read_bytes() != before
 
 

@@ -24,6 +24,7 @@ STEPS = {
 
 TABLES = (
     "empty_images",
+    "former_prediction_sources",
     "image_scores",
     "labeling_candidates",
     "prediction_sets",
@@ -31,11 +32,12 @@ TABLES = (
     "predictions",
     "quarantined_predictions",
     "rankings",
+    "scorings",
 )
 
 # What is another one in every run.
 ROWS = """
-FROM (SELECT COLUMNS(lambda c: c NOT IN ('run_id', 'ingested_at', 'ranked_at')) FROM {database}pool.{table})
+FROM (SELECT COLUMNS(lambda c: NOT regexp_matches(c, '(run_id|generation|_at)$')) FROM {database}pool.{table})
 """
 
 Tables = dict[str, tuple[int, int]]

@@ -262,7 +262,7 @@ def test_labeled_images_are_no_candidates_and_strangers_go_to_quarantine(store, 
         "c": 1,
         "unseen": 0,
     }
-    ranking, ranked = rank(store, "margin")
+    ranking, ranked = rank(store, "margin", in_manifest=True)
     assert [(image_id, score and round(score, 6)) for image_id, _, score, *_ in ranked] == [
         ("c", 0.2),
         ("b", 0.6),

@@ -454,7 +454,12 @@ def test_real_detectors_on_coco_images(store, real_predictions, detector):
 
     for policy in (None, "first", "last", "exclude"):
         rules = Rules(task="detection", images_without_predictions=policy)
-        ranked = [row[0] for row in rank(store, "mean_object_score", limit=2000, rules=rules)[1]]
+        ranked = [
+            row[0]
+            for row in rank(store, "mean_object_score", limit=2000, rules=rules, in_manifest=True)[
+                1
+            ]
+        ]
         without = {one for one, s in by_image.items() if not s}
         with_objects = [one for one in ranked if one not in without]
         values = [expected[one] for one in with_objects]

@@ -3,6 +3,9 @@
 import gc
 import hashlib
 import io
+import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -141,3 +144,37 @@ def test_a_file_that_changes_while_it_is_fetched_is_not_read(memory, monkeypatch
     with pytest.raises(PredictionReadError, match="changed while it was fetched"):
         read_remote_predictions("memory://bucket/pool/a.parquet", format="parquet")
     assert not any((tmp_path / "copies").iterdir())
+
+
+CHILD = """
+import fsspec, os, signal, sys, tempfile
+from dagster_active_learning.readers.remote import read_remote_predictions
+tempfile.tempdir = sys.argv[1]
+memory = fsspec.filesystem("memory")
+memory.pipe("/bucket/a.parquet", sys.stdin.buffer.read())
+if sys.argv[2] == "while it copies":
+    get_file = type(memory).get_file
+    def get_half(self, path, copy):
+        get_file(self, path, copy)
+        os.kill(os.getpid(), signal.SIGKILL)
+    type(memory).get_file = get_half
+stream = read_remote_predictions("memory://bucket/a.parquet", format="parquet")
+next(iter(stream))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("killed", ["while it copies", "while it reads"])
+def test_copies_that_a_killed_step_left_go_with_the_next_step(memory, tmp_path, killed):
+    memory.pipe_file("/bucket/pool/a.parquet", parquet())
+    copies = tmp_path / "copies"
+    living = read_remote_predictions("memory://bucket/pool/a.parquet", format="parquet")
+    in_use = set(copies.iterdir())
+    command = [sys.executable, "-c", CHILD, str(copies), killed]
+    assert subprocess.run(command, input=parquet(), check=False).returncode == -signal.SIGKILL
+    (leftover,) = set(copies.iterdir()) - in_use
+    assert any(leftover.rglob("a.parquet"))
+    next_step = read_remote_predictions("memory://bucket/pool/a.parquet", format="parquet")
+    assert not leftover.exists()
+    for stream in (living, next_step):
+        assert sum(map(len, stream)) == 20, "the copies that are in use are all there"

@@ -158,10 +158,12 @@ def test_the_former_ranking_of_a_set_is_compared_after_it_was_replaced(filled):
 
 
 def test_the_other_set_is_the_one_that_was_read_before(filled):
-    for name, days in (("older", 2), ("before", 1), ("unranked", 0.5), ("after", -1)):
+    # By the numbers of the readings, whatever the clock said.
+    for name, before in (("older", 0.9), ("before", 0.6), ("unranked", 0.3), ("after", -1)):
         filled.connection.execute(
             f"""INSERT INTO prediction_sets SELECT * REPLACE ('{name}' AS prediction_set,
-                ingested_at - INTERVAL '{int(days * 24)} hours' AS ingested_at)
+                generation - {int(before * 10)} AS generation,
+                ingested_at + INTERVAL '{int(before * 10)} hours' AS ingested_at)
             FROM prediction_sets WHERE prediction_set = 'set'"""
         )
         if name != "unranked":

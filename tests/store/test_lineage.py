@@ -67,6 +67,7 @@ def test_it_names_set_model_runs_uri_and_scores(store, tmp_path):
         "source_sha256": sha256(path.parent / "part0.parquet"), "row_number": 1, "model": "model",
         "class_names": ["0", "1"], "prediction_set_source": str(path),
         "prediction_set_sha256": digest, "prediction_run_id": "run", "ranking_run_id": "run",
+        "scoring_run_id": "run", "is_current": True,
     }  # fmt: skip
     nothing = rows.row(2, named=True)
     assert nothing["prediction_count"] == 0

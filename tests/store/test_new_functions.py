@@ -192,7 +192,7 @@ def test_columns_are_found_by_their_names(store, tmp_path):
         ("image_scores", "entropy", "DOUBLE"),
         ("image_scores", "prediction_count", "BIGINT"),
         ("predictions", "image_id", "VARCHAR"),
-        ("prediction_sources", "source", "VARCHAR"),
+        ("prediction_sources", "source", "VARCHAR DEFAULT 'file'"),
         ("quarantined_predictions", "reason", "VARCHAR"),
         ("labeling_candidates", "rank", "BIGINT"),
         ("rankings", "candidate_limit", "BIGINT"),

@@ -60,7 +60,10 @@ def test_a_collation_does_not_make_one_image_of_two(database):
         replace_images(store, pa.table(IMAGES))
         ingest(store, in_memory(table), in_manifest=True)
         assert score(store, in_manifest=True)["margin"].to_list() == [0.5, 0.5]
-        assert [one[:2] for one in rank(store, "margin")[1]] == [("a", 1), ("A", 2)]
+        assert [one[:2] for one in rank(store, "margin", in_manifest=True)[1]] == [
+            ("a", 1),
+            ("A", 2),
+        ]
         same = "SELECT 'A' = 'a'"
         assert rows(store, same) == [(False,)]
         # A query of the user is their own affair.

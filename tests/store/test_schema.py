@@ -15,8 +15,6 @@ def test_a_pool_of_an_earlier_version_gets_what_it_lacks(database, tmp_path):
         store = PoolStore(connection, "pool")
         ranked_files(store, write_files(tmp_path / "files", [("a", [0.5, 0.5])]))
         connection.execute("DROP VIEW candidate_lineage; DROP TABLE rankings")
-        for column in ("inputs", "aggregation"):
-            connection.execute(f"ALTER TABLE prediction_sets DROP COLUMN {column}")
     with duckdb.connect(str(database), read_only=True) as connection:
         # A reader cannot make it, and can do without.
         assert prediction_set(PoolStore(connection, "pool"), "set").image_count == 1
@@ -30,7 +28,7 @@ def test_a_pool_of_an_earlier_version_gets_what_it_lacks(database, tmp_path):
         assert store.columns("rankings")
         ingest(store, read_predictions(tmp_path / "files" / "*.parquet", format="parquet"))
         score(store)
-        rules = connection.execute("SELECT inputs, aggregation FROM prediction_sets").fetchall()
+        rules = connection.execute("SELECT inputs, aggregation FROM scorings").fetchall()
         assert rules == [("probabilities", "mean")]
 
 
@@ -39,14 +37,16 @@ def test_a_pool_of_an_earlier_version_gets_what_it_lacks(database, tmp_path):
     [
         "DROP VIEW candidate_lineage",
         "DROP TABLE rankings",
-        "ALTER TABLE prediction_sets DROP COLUMN aggregation",
+        "ALTER TABLE image_scores DROP COLUMN margin",
+        "DROP TABLE scorings",
         "COMMENT ON COLUMN candidate_lineage.prediction_set IS NULL",
     ],
 )
 def test_each_thing_that_an_earlier_version_lacks_is_added(store, lack):
     store.connection.execute(lack)
     PoolStore(store.connection, "pool")
-    store.connection.execute("SELECT inputs, aggregation FROM prediction_sets")
+    store.connection.execute("SELECT margin FROM image_scores")
+    store.connection.execute("SELECT inputs, aggregation FROM scorings")
     store.connection.execute("FROM candidate_lineage")
     store.connection.execute("FROM rankings")
     assert uncommented(store) == []

@@ -19,6 +19,7 @@ import dagster as dg
 import duckdb
 
 from dagster_active_learning.errors import DatabaseUnavailableError, PoolStateError
+from dagster_active_learning.files.temporary import remove_leftovers, temporary_folder
 from dagster_active_learning.store.opening import connect
 from dagster_active_learning.store.pool_store import PoolStore, release_results
 from dagster_active_learning.store.pools import existing_pool
@@ -161,15 +162,19 @@ def _create(path: str, config: dict[str, Any]) -> None:
     """
     file = Path(path)
     # A scheme such as "md:" is a database elsewhere; a missing folder is DuckDB's to complain of.
-    if re.match(r"\w{2,}:", path) or file.exists() or not file.parent.is_dir():
+    if re.match(r"\w{2,}:", path) or not file.parent.is_dir():
+        return
+    prefix = f".{file.name}."
+    if file.exists():
+        remove_leftovers(file.parent, prefix)
         return
     # Another process may be faster, or a file system without links. Where nothing can be written,
     # DuckDB tries again in the file's own place and says so.
     with (
         suppress(OSError),
-        tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder,
+        temporary_folder(file.parent, prefix) as folder,
     ):
-        new = Path(folder) / file.name
+        new = folder / file.name
         duckdb.connect(str(new), config=config).close()
         os.link(new, file)
 

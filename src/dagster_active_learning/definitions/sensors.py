@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -14,7 +15,7 @@ from dagster_active_learning.definitions.sources import PredictionFiles, Predict
 from dagster_active_learning.errors import PredictionReadError, SettingError
 
 if TYPE_CHECKING:
-    from dagster_active_learning.definitions.cursor import Cursor
+    from dagster_active_learning.definitions.cursor import Memory
     from dagster_active_learning.files.file_sets import FileSet
 
 PREDICTION_SET_TAG = "dagster_active_learning/prediction_set"
@@ -125,6 +126,22 @@ def prediction_file_sensor(
     return prediction_files
 
 
+@dataclass
+class _Look:
+    """The outcome of a tick's look at what is settled.
+
+    Attributes:
+        requests: The runs to start, by the name of the file set.
+        done: The file sets that need none: those that are refused, or have the content of their
+            last run.
+        is_complete: Whether the tick had time and runs for all of them.
+    """
+
+    requests: dict[str, dg.RunRequest] = field(default_factory=dict[str, dg.RunRequest])
+    done: set[str] = field(default_factory=set[str])
+    is_complete: bool = True
+
+
 class _Tick:
     """One look at the files of a pool."""
 
@@ -143,37 +160,61 @@ class _Tick:
 
     def result(self) -> dg.SensorResult:
         """The runs to start, the partition keys to add, and the next tick's cursor."""
-        from dagster_active_learning.definitions.cursor import Cursor
+        from dagster_active_learning.definitions.cursor import Cursor, Memory, StoredMemory
 
         file_sets = self._source.find(partitioned=self._partitions_def is not None)
-        until = time.monotonic() + HASH_SECONDS
-        versions = {name: files.version(until) for name, files in file_sets.items()}
         cursor = Cursor.load(self._context.cursor)
-        if gone := cursor.gone(versions):
+        storage = StoredMemory(self._context.instance.daemon_cursor_storage, self._owner, cursor.id)
+        stored = storage.load()
+        remembered = cursor.memory if stored is None or cursor.memory != Memory() else stored
+        # Dagster has given the cursor back, so that it has stored the requests in it, too.
+        memory = remembered.with_done(cursor.requested)
+        names = cursor.window(file_sets) if stored is None else list(file_sets)
+        if len(names) < len(file_sets):
+            self._log.info(
+                f"this instance has no key-value storage: {len(names):,} of {len(file_sets):,} "
+                f"prediction sets are looked at, from {names[0]!r} on, and then the next ones"
+            )
+        until = time.monotonic() + HASH_SECONDS
+        versions = {name: file_sets[name].version(until) for name in names}
+        if gone := memory.gone(file_sets):
             self._log.info(f"gone are the files of {_listed(gone)}; what was read of them stays")
-        settled = cursor.settled(versions)
-        refused = self._refused(settled)
-        outside = [name for name in settled if name not in refused and not self._is_partition(name)]
-        contents = self._contents(
-            {name: file_sets[name] for name in settled if name not in {*refused, *outside}},
-            versions,
+        settled = memory.settled(versions)
+        outside = [name for name in settled if not self._is_partition(name)]
+        left_out = set(outside)
+        look = self._look(
+            {name: file_sets[name] for name in settled if name not in left_out}, versions
         )
-        following = cursor.after(versions, {*refused, *contents})
-        requests = list(filter(None, map(self._run_request, contents, contents.values())))
+        following = memory.after(versions, look.done)
+        cursor = replace(cursor, requested={name: versions[name] for name in look.requests})
+        if stored is not None:
+            storage.save(following)
+            cursor = replace(cursor, memory=Memory())
+        elif len(names) < len(file_sets) and look.is_complete and remembered != Memory():
+            cursor = replace(cursor, memory=Memory(), start=f"{names[-1]}\0")
+        else:
+            cursor = replace(cursor, memory=following)
         return dg.SensorResult(
-            run_requests=requests,
-            skip_reason=None if requests else self._skip_reason(following, outside),
-            dynamic_partitions_requests=self._new_partitions(list(contents)),
-            cursor=following.dump(),
+            run_requests=list(look.requests.values()),
+            skip_reason=None if look.requests else self._skip_reason(following, outside),
+            dynamic_partitions_requests=self._new_partitions(list(look.requests)),
+            cursor=cursor.dump(),
         )
 
-    def _skip_reason(self, cursor: Cursor, outside: Sequence[str]) -> dg.SkipReason:
+    @property
+    def _owner(self) -> str:
+        """The sensor's name, and where it is defined: another location may have the same pool."""
+        origin = self._context.code_location_origin
+        location = origin.location_name if origin else None
+        return json.dumps([location, self._context.repository_name, self._pool])
+
+    def _skip_reason(self, memory: Memory, outside: Sequence[str]) -> dg.SkipReason:
         """The reason why no run starts; ``outside`` are prediction sets without a partition."""
-        if not cursor.done and not cursor.waiting:
+        if not memory.done and not memory.waiting:
             return dg.SkipReason(f"no file matches {self._source.path}")
         skipped = (
-            f"{len(cursor.done):,} prediction sets are as they were, "
-            f"{len(cursor.waiting) - len(outside):,} are new or changed and have to be the same at "
+            f"{len(memory.done):,} prediction sets are as they were, "
+            f"{len(memory.waiting) - len(outside):,} are new or changed and have to be the same at "
             "the next tick"
         )
         if outside:
@@ -182,43 +223,47 @@ class _Tick:
             )
         return dg.SkipReason(skipped)
 
-    def _refused(self, names: Sequence[str]) -> Sequence[str]:
-        """The names that cannot be partition keys."""
-        refused: list[str] = []
-        if self._partitions_def is not None:
-            for name in names:
-                try:
-                    name.encode()
-                    partition_path(self._source.path, name)
-                    dg.StaticPartitionsDefinition([name])
-                except (UnicodeEncodeError, PredictionReadError, dg.DagsterError) as error:
-                    refused.append(name)
-                    self._log.warning(f"no partition key, not read: {name!r}: {error}")
-        return refused
-
-    def _contents(
-        self, settled: Mapping[str, FileSet], versions: Mapping[str, str]
-    ) -> dict[str, str]:
-        """The hash of the content of each prediction set that is to be read now."""
-        contents: dict[str, str] = {}
+    def _look(self, settled: Mapping[str, FileSet], versions: Mapping[str, str]) -> _Look:
+        """Read what is settled, as much of it as a tick may."""
+        look = _Look()
         until = time.monotonic() + HASH_SECONDS
         for name, files in settled.items():
-            if len(contents) == RUNS_PER_TICK:
+            if len(look.requests) == RUNS_PER_TICK:
+                look.is_complete = False
                 break
+            if refusal := self._refusal(name, files):
+                self._log.warning(refusal)
+                look.done.add(name)
+                continue
             try:
                 content = files.sha256(until)
             except OSError as error:
                 self._log.warning(f"{name!r} cannot be read, tried again at the next tick: {error}")
                 continue
-            if content is None and contents:
+            if content is None and (look.requests or look.done):
+                look.is_complete = False
                 break  # The others have the next tick for them.
             if content is None:
                 self._log.warning(
                     f"{name!r} is too large to be hashed in {HASH_SECONDS} s: sizes and times of "
                     "the files stand for their content"
                 )
-            contents[name] = content or versions[name]
-        return contents
+            if request := self._run_request(name, content or versions[name]):
+                look.requests[name] = request
+            else:
+                look.done.add(name)
+        return look
+
+    def _refusal(self, name: str, files: FileSet) -> str | None:
+        """The reason why a file set is not read, None if it is."""
+        if self._partitions_def is not None:
+            try:
+                name.encode()
+                partition_path(self._source.path, name)
+                dg.StaticPartitionsDefinition([name])
+            except (UnicodeEncodeError, PredictionReadError, dg.DagsterError) as error:
+                return f"no partition key, not read: {name!r}: {error}"
+        return files.link_fault
 
     def _is_partition(self, name: str) -> bool:
         """True if the pool has the partition, or will have it with this tick."""

@@ -19,6 +19,7 @@ from dagster_active_learning.definitions.partitions import PLACEHOLDER, check_pa
 from dagster_active_learning.errors import PredictionReadError, SettingError
 from dagster_active_learning.files.addresses import is_address
 from dagster_active_learning.files.find import find_files, is_meant
+from dagster_active_learning.files.links import content_withheld, named_folder
 from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.readers import read_predictions, reader_options
 from dagster_active_learning.readers.formats import FORMATS
@@ -147,13 +148,16 @@ class PredictionFiles(PredictionSource):
 
     def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
         """Fetch and open the files; the value is for other sources."""
-        path = self.path if partition_key is None else partition_path(self.path, partition_key)
+        path, within = self.path, None
+        if partition_key is not None:
+            path = partition_path(self.path, partition_key)
+            within = named_folder(self.path.replace(PLACEHOLDER, "*"), is_glob=True)
+        read = read_predictions
         if is_address(path):
             from dagster_active_learning.readers.remote import read_remote_predictions
 
-            stream = read_remote_predictions(path, format=self.format, **self._options)
-        else:
-            stream = read_predictions(path, format=self.format, **self._options)
+            read = read_remote_predictions
+        stream = read(path, format=self.format, within=within, **self._options)
         return lambda _: stream
 
     def find(self, *, partitioned: bool) -> dict[str, FileSet]:
@@ -421,7 +425,10 @@ class PoolImages:
         files = [] if self.format == "folder" else find_files(self.path)
         files += find_files(self.labeled) if isinstance(self.labeled, Path) else []
         sha256 = content_sha256(files)
-        images = read_images(self.path, self.format, image_id=self.image_id, labeled=self.labeled)
+        with content_withheld([str(file) for file in files]):
+            images = read_images(
+                self.path, self.format, image_id=self.image_id, labeled=self.labeled
+            )
         hashes = [folder_sha256(self.path)] if self.format == "folder" else []
         hashes += [sha256()] if files else []
         if isinstance(self.labeled, tuple):

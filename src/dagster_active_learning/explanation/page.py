@@ -64,7 +64,8 @@ def explain_candidate(
         chosen = prediction_sets.chosen_prediction_set(store, prediction_set)
         stored = prediction_sets.prediction_set(store, chosen)
         record = image_record(store, stored.prediction_set, image_id)
-        has_manifest = image_counts(store).images > 0
+        # The table outlives a manifest that the pool has no longer.
+        has_manifest = stored.in_manifest is not False and image_counts(store).images > 0
         if not _is_known(record):
             raise PoolStateError(
                 f"image {image_id!r} is not in pool {pool!r}: prediction set "
@@ -101,7 +102,7 @@ def _image(
         uri, label = record.manifest["uri"], record.manifest["label"]
         labeled = "labeled" if record.manifest["labeled"] else "not labeled"
         as_what = f" as {label!r}" if label is not None else ""
-        yield f"  file: {'not given' if uri is None else repr(uri)}, {labeled}{as_what}"
+        yield f"  file: {_given(uri)}, {labeled}{as_what}"
     elif has_manifest:
         yield "  not in the pool's manifest"
 
@@ -133,15 +134,17 @@ def _rank(
         yield "  no score: the image has no predictions"
     else:
         yield f"  score {_number(score)} ({function.unit}), uncertainty {_number(uncertainty)}"
-    if record.inputs is not None:
+    if ranking["inputs"] is not None:
         yield (
-            f"  formula {function.formula_of(record.inputs)}, {record.aggregation} over the "
-            "image's predictions"
+            f"  formula {function.formula_of(ranking['inputs'])}, {ranking['aggregation']} over "
+            "the image's predictions"
         )
     yield f"  the {function.label_first} scores are labeled first"
     if ranking["predicted_class"] is not None:
         yield f"  predicted class {ranking['predicted_class']!r}"
     yield f"  ranked by Dagster run {ranking['run_id']}"
+    if not ranking["of_stored_predictions"]:
+        yield from _former_origin(ranking)
     again = f"materialize {store.pool}/labeling_candidates/{function.name} again"
     if record.manifest is not None and record.manifest["labeled"]:
         yield f"  labeled since then: {again}"
@@ -152,6 +155,21 @@ def _rank(
         )
     elif (now := record.scores.get(function.name)) != score:
         yield f"  this rank is old, the score is {_number(now)} now: {again}"
+    elif not ranking["is_current"]:
+        yield f"  its predictions or scores were made again since: {again}"
+
+
+def _former_origin(ranking: dict[str, Any]) -> Iterator[str]:
+    """The predictions that an image was ranked by, where they are not those that are stored."""
+    if ranking["prediction_run_id"] is None:
+        yield "  ranked by an earlier version, which did not keep what the rank was made of"
+        return
+    model, source = ranking["model"], ranking["source"]
+    yield (
+        f"  made of predictions that were replaced since: model {_given(model)}, source "
+        f"{source!r}, SHA-256 {ranking['source_sha256']}, read by Dagster run "
+        f"{ranking['prediction_run_id']}"
+    )
 
 
 def _why_no_candidate(  # noqa: PLR0911 - a table
@@ -251,10 +269,13 @@ def _more(rows: list[Any]) -> Iterator[str]:
 
 
 def _origin(stored: PredictionSet) -> Iterator[str]:
-    model = "not given" if stored.model is None else repr(stored.model)
-    yield f"model: {model}"
+    yield f"model: {_given(stored.model)}"
     yield f"source: {stored.source!r}, SHA-256 {stored.source_sha256}"
     yield f"  read by Dagster run {stored.run_id}"
+
+
+def _given(text: str | None) -> str:
+    return "not given" if text is None else repr(text)
 
 
 def _number(value: float | None) -> str:

@@ -7,7 +7,6 @@ An exporter is one module with a function ``write_candidates(candidates, path)``
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.files.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from dagster_active_learning.store.pool_store import PoolStore
@@ -113,12 +113,10 @@ def export_candidates(
     target.parent.mkdir(parents=True, exist_ok=True)
     # Of its own name, whatever else is written here now, and short: `path` may be as long as a
     # file system allows.
-    unfinished = target.parent / f".{uuid.uuid4().hex}.unfinished"
-    try:
+    with temporary_folder(target.parent, ".unfinished_") as folder:
+        unfinished = folder / "export"
         with ExitStack() as closing:
             candidates = Candidates(store, stored, functions, limit, closing)
             written = module.write_candidates(candidates, unfinished)
         os.replace(unfinished, target)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return written

@@ -22,6 +22,7 @@ from fsspec.utils import glob_translate
 from dagster_active_learning.files.addresses import is_address
 from dagster_active_learning.files.compression import stem
 from dagster_active_learning.files.find import files_of, matching
+from dagster_active_learning.files.links import Folder, named_folder
 from dagster_active_learning.files.versions import Version
 
 CHUNK_BYTES = 2**20
@@ -39,11 +40,14 @@ class FileSet:
         filesystem: Where they are.
         versions: The version of each file, by path.
         local_versions: The version of a local file that is read with them, wherever they are.
+        link_fault: The fault of a link among them that leads out of the folder that the path names:
+            none of the files is to be read then.
     """
 
     filesystem: AbstractFileSystem
     versions: Mapping[str, Version]
     local_versions: Mapping[str, Version] = field(default_factory=dict[str, Version])
+    link_fault: str | None = None
 
     def version(self, deadline: float = float("inf")) -> str:
         """16 hexadecimal digits that change with any file.
@@ -101,9 +105,11 @@ class FileSet:
             For the path of each copy, the address it comes from.
 
         Raises:
-            ValueError: If a name on the filesystem would lead out of the folder.
+            ValueError: If a name on the filesystem would lead out of the folder, or a link does.
             OSError: If a file cannot be copied.
         """
+        if self.link_fault is not None:
+            raise ValueError(self.link_fault)
         addresses: dict[str, str] = {}
         for path in self.versions:
             address = self.filesystem.unstrip_protocol(path)
@@ -144,6 +150,7 @@ def find_file_sets(
     companion: str | None = None,
     schema_file: str | None = None,
     local_file: str | None = None,
+    within: str | None = None,
 ) -> dict[str, FileSet]:
     """The files a path stands for, in one set for each text in the placeholder's place.
 
@@ -157,6 +164,8 @@ def find_file_sets(
         schema_file: Name of a file that belongs to those of its folder and of the folders in it,
             where they have no nearer one; alone it is no set.
         local_file: The path of a local file that is read with each set, if it is there.
+        within: The folder out of which no link of a local disk may lead; without it the one that
+            the path names.
 
     Raises:
         OSError: If the filesystem does not answer.
@@ -165,7 +174,9 @@ def find_file_sets(
     filesystem, pattern = _filesystem(path.replace(placeholder, "*") if placeholder else path)
     name_of = _name_in_path(path, placeholder) if placeholder else lambda _: ""
     nearest_schema = _nearest(filesystem, schema_file) if schema_file else lambda _: {}
+    folder = _folder_of_links(filesystem, pattern, within, is_glob=placeholder is not None)
     sets: dict[str, dict[str, Version]] = {}
+    link_faults: dict[str, str | None] = {}
     for entry in matching(pattern, filesystem):
         name = name_of(entry.path)
         if name is None:
@@ -173,17 +184,28 @@ def find_file_sets(
         for file in files_of(entry, files_in_folder, filesystem):
             if file.kind == "folder":
                 continue
-            versions = sets.setdefault(name, {})
-            versions[file.path] = file.version
+            companions = nearest_schema(_folder(filesystem, file.path))
             if companion is not None:
-                versions.update(_companion(filesystem, file.path, companion))
-            versions.update(nearest_schema(_folder(filesystem, file.path)))
+                companions = {**_companion(filesystem, file.path, companion), **companions}
+            sets.setdefault(name, {}).update({file.path: file.version, **companions})
+            if folder is not None and not link_faults.get(name):
+                link_faults[name] = folder.link_fault([file.path], companions)
     local_versions = _version_of(local_file) if local_file else {}
     return {
-        name: FileSet(filesystem, versions, local_versions)
+        name: FileSet(filesystem, versions, local_versions, link_faults.get(name))
         for name, versions in sets.items()
         if any(posixpath.basename(path) != schema_file for path in versions)
     }
+
+
+def _folder_of_links(
+    filesystem: AbstractFileSystem, pattern: str, within: str | None, *, is_glob: bool
+) -> Folder | None:
+    """The folder out of which no link may lead; None where there is none or are no links."""
+    if not isinstance(filesystem, LocalFileSystem):
+        return None
+    path = _filesystem(within)[1] if within else named_folder(pattern, is_glob=is_glob)
+    return None if path is None else Folder(path)
 
 
 def _filesystem(path: str) -> tuple[AbstractFileSystem, str]:

@@ -3,7 +3,8 @@
 Readers and watched folders both ask here, so that a file that is watched is a file that is read.
 In a glob, ``*``, ``?``, ``[…]`` and ``**`` mean the same on a local disk and on every filesystem of
 fsspec. Names that begin with a dot are left out unless the glob has the dot, as in a shell. Links
-are followed. Brackets in a path that exists are characters of its name.
+are followed; which of them are not read is for ``links`` to say. Brackets in a path that exists are
+characters of its name.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.links import Folder
 from dagster_active_learning.files.versions import Version, listed_version
 
 if TYPE_CHECKING:
@@ -33,16 +35,19 @@ class Entry(NamedTuple):
     version: Version
 
 
-def find_files(path: str | PathLike[str], files_in_folder: str | None = None) -> list[Path]:
+def find_files(
+    path: str | PathLike[str], files_in_folder: str | None = None, *, folder: Folder | None = None
+) -> list[Path]:
     """The regular local files a path or a glob stands for, each once, in the order of their names.
 
     Args:
         path: A file or a glob; also folders where ``files_in_folder`` is given.
         files_in_folder: The glob of the files that a folder stands for.
+        folder: The folder out of which no link may lead.
 
     Raises:
-        PredictionReadError: If there is none, one is a folder, a pipe or a device, or a folder in
-            which the glob looks for files cannot be read.
+        PredictionReadError: If there is none, one is a folder, a pipe or a device, a link leads out
+            of the folder, or a folder in which the glob looks for files cannot be read.
     """
     try:
         entries = [
@@ -67,6 +72,8 @@ def find_files(path: str | PathLike[str], files_in_folder: str | None = None) ->
             raise PredictionReadError(
                 f"{file} is {kind}: expected a file, or a glob such as {file / '*'}"
             )
+    if folder is not None and (fault := folder.link_fault(map(str, files))):
+        raise PredictionReadError(fault)
     return files
 
 

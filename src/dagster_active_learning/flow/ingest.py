@@ -24,11 +24,12 @@ from dagster_active_learning.flow.read_ahead import read_ahead
 from dagster_active_learning.flow.spool import RowSpool
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import PredictionStream
-from dagster_active_learning.rules import Rules
+from dagster_active_learning.rules import READING_RULES, Rules
 from dagster_active_learning.store.empty_images import (
     add_empty_images,
     empty_images_not_in_manifest,
 )
+from dagster_active_learning.store.kept_rules import kept_rules
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import (
     PredictionSet,
@@ -113,6 +114,7 @@ def ingest_predictions(
             bbox_unit=stream.bbox_unit,
             value_type=sql_value_type(stream.value_type),
             run_id=run_id,
+            **kept_rules(rules, READING_RULES),
         )
         add_prediction_set(store, stored)
         if not stored.prediction_count:

@@ -13,10 +13,11 @@ from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.ranking.total_order import rank_images
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store import prediction_sets
-from dagster_active_learning.store.image_scores import contenders, has_scores, unlabeled_count
+from dagster_active_learning.store.image_scores import contenders, unlabeled_count
 from dagster_active_learning.store.labeling_candidates import replace_candidates
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
+from dagster_active_learning.store.scorings import scoring_problem
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,13 @@ def rank_candidates(
     if no prediction has one.
 
     Raises:
-        PoolStateError: If the prediction set is not in the database or has no scores.
+        PoolStateError: If the prediction set is not in the database, or has no scores that were
+            made of its predictions under these rules.
     """
-    stored = prediction_sets.prediction_set(store, prediction_set)
-    if not has_scores(store, prediction_set):
-        raise PoolStateError(
-            f"prediction set {prediction_set!r} of pool {store.pool!r} has no scores: materialize "
-            f"{store.pool}/image_scores first"
-        )
     with store.transaction():
+        stored = prediction_sets.prediction_set(store, prediction_set)
+        if problem := scoring_problem(store, prediction_set, rules):
+            raise PoolStateError(f"{problem}: materialize {store.pool}/image_scores first")
         image_count = unlabeled_count(store, prediction_set, rules)
         candidates = {
             function.name: _candidates(store, stored, function, rules=rules, limit=limit, seed=seed)

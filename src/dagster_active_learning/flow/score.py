@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pyarrow as pa
+
 from dagster_active_learning.acquisition.batches import (
     PredictionScores,
     adjacent_images,
@@ -23,6 +25,7 @@ from dagster_active_learning.store.image_scores import (
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
 from dagster_active_learning.store.predictions import predictions_by_image
+from dagster_active_learning.store.scorings import replace_scoring
 
 
 def score_prediction_set(
@@ -30,6 +33,7 @@ def score_prediction_set(
     prediction_set: str,
     *,
     rules: Rules,
+    run_id: str,
     report: Report,
     batch_rows: int | None = None,
 ) -> PredictionSet:
@@ -42,26 +46,29 @@ def score_prediction_set(
         prediction_set: Name of the set.
         rules: How predictions are scored, and whether the pool's images are those of its manifest;
             otherwise they are those that the model has seen.
+        run_id: What scores them, for the record.
         report: Told how many predictions have been scored.
         batch_rows: How many predictions a batch has; the scores are the same for every value.
 
     Raises:
-        PoolStateError: If the prediction set is not in the database, or is replaced while it is
-            read.
+        PoolStateError: If the prediction set is not in the database, was read under other rules,
+            or is replaced while it is read.
     """
-    stored = prediction_sets.prediction_set(store, prediction_set)
     progress = Progress("scored", report)
-    rows = batch_rows or rows_for(len(stored.class_names) * 8)
-    predictions = predictions_by_image(store, stored, rows)
 
-    def scored() -> Iterator[PredictionScores]:
+    def scored(predictions: pa.RecordBatchReader) -> Iterator[PredictionScores]:
         for batch in read_ahead(predictions):
             yield score_predictions(batch, rules)
             progress.add(batch.num_rows)
 
     with store.transaction():
+        # The record first: predictions that are replaced after it have another generation.
+        stored = prediction_sets.prediction_set(store, prediction_set)
+        prediction_sets.check_reading(store, stored, rules)
+        rows = batch_rows or rows_for(len(stored.class_names) * 8)
+        scores = scored(predictions_by_image(store, stored, rows))
         one_each = stored.image_count == stored.prediction_count
-        images = map(single_images, scored()) if one_each else adjacent_images(scored(), rules)
+        images = map(single_images, scores) if one_each else adjacent_images(scores, rules)
         replace_image_scores(store, prediction_set, images)
         if progress.rows != stored.prediction_count:
             raise PoolStateError(
@@ -69,8 +76,6 @@ def score_prediction_set(
                 "was scored: materialize its scores again"
             )
         add_images_without_predictions(store, prediction_set, rules)
-        prediction_sets.set_scoring(
-            store, prediction_set, inputs=rules.inputs, aggregation=rules.aggregation
-        )
+        replace_scoring(store, prediction_set, rules, run_id)
     progress.finish()
     return stored

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from itertools import islice
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.find import find_files
-from dagster_active_learning.readers.formats import FORMATS, ReaderOptions
+from dagster_active_learning.files.links import Folder, content_withheld, named_folder
+from dagster_active_learning.readers.formats import FORMATS, Format, ReaderOptions
 
 if TYPE_CHECKING:
-    from dagster_active_learning.readers.stream import PredictionStream
+    from dagster_active_learning.readers.stream import PredictionPart, PredictionStream
 
 
 def read_predictions(
-    path: str | PathLike[str], *, format: str, batch_rows: int | None = None, **options: Any
+    path: str | PathLike[str],
+    *,
+    format: str,
+    batch_rows: int | None = None,
+    within: str | PathLike[str] | None = None,
+    **options: Any,
 ) -> PredictionStream:
     """Open prediction files of one format.
 
@@ -31,6 +40,8 @@ def read_predictions(
             a Mac writes ``._1.txt`` beside ``1.txt``.
         format: One of ``FORMATS``.
         batch_rows: The most rows a batch may hold; what comes out is the same for every value.
+        within: The folder out of which no link may lead: by default the one that ``path`` names, so
+            the part of a glob before its first wildcard. The path of one file may be any link.
         options: The options of the format: see ``TableOptions`` (parquet, csv, jsonl),
             ``NpyOptions``, ``NpzOptions``; ``CocoOptions``, ``YoloOptions``, ``RvcOptions``, and
             for the other formats of objects ``ObjectOptions``.
@@ -45,18 +56,41 @@ def read_predictions(
         ...     print(batch.num_rows)  # doctest: +SKIP
     """
     from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
-    from dagster_active_learning.readers.stream import open_stream
+    from dagster_active_learning.readers.stream import open_stream, with_content_withheld
 
     checked = reader_options(format, options)
     if batch_rows is not None and batch_rows < 1:
         raise ValueError(f"batch_rows must be at least 1, got {batch_rows}")
     known = FORMATS[format]
     reader = import_module(known.module)
-    files = find_files(path, known.files_in_folder)
-    parts = [reader.open_file(file, checked) for file in files]
+    named = within or named_folder(str(path))
+    folder = None if named is None else Folder(str(named))
+    files = find_files(path, known.files_in_folder, folder=folder)
+    parts: list[PredictionPart] = []
+    for file in files:
+        companions = _companions(file, known, checked)
+        if folder is not None and (fault := folder.link_fault([], companions)):
+            raise PredictionReadError(fault)
+        # In a folder there is no link to others' files; who gives a path itself may give any.
+        may_be_links = [str(file), *companions] if folder is None else []
+        with content_withheld(may_be_links):
+            part = reader.open_file(file, checked)
+        parts.append(with_content_withheld(part, may_be_links))
     return open_stream(
         str(path), parts, batch_rows or DEFAULT_BATCH_ROWS, images_named=known.images_named
     )
+
+
+def _companions(file: Path, known: Format, options: ReaderOptions) -> list[str]:
+    """The files that are read with a file: the list of its ids, the schema of its folder."""
+    companions: list[Path] = []
+    image_ids = getattr(options, "image_ids", None)
+    if image_ids is not None:
+        companions.append(file.parent / image_ids.replace("{stem}", file.stem))
+    if known.schema_file is not None:
+        schemas = (folder / known.schema_file for folder in file.absolute().parents)
+        companions.extend(islice(filter(Path.is_file, schemas), 1))
+    return [str(companion) for companion in companions if companion.is_file()]
 
 
 def reader_options(format: str, options: Mapping[str, Any]) -> ReaderOptions:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import shutil
 import tempfile
 import weakref
 from dataclasses import replace
@@ -16,12 +15,16 @@ from dagster_active_learning.files.file_sets import (
     find_file_sets,
     path_on_filesystem,
 )
+from dagster_active_learning.files.links import content_withheld, named_folder
+from dagster_active_learning.files.temporary import TemporaryFolder
 from dagster_active_learning.readers import read_predictions, reader_options
 from dagster_active_learning.readers.formats import FORMATS, Format
-from dagster_active_learning.readers.stream import PredictionStream
+from dagster_active_learning.readers.stream import PredictionStream, with_content_withheld
 
 
-def read_remote_predictions(path: str, *, format: str, **options: Any) -> PredictionStream:
+def read_remote_predictions(
+    path: str, *, format: str, within: str | None = None, **options: Any
+) -> PredictionStream:
     """Open prediction files at an address such as ``"s3://bucket/predictions/*.parquet"``.
 
     The files are copied to a temporary folder, which goes when the stream is no longer used. The
@@ -32,23 +35,32 @@ def read_remote_predictions(path: str, *, format: str, **options: Any) -> Predic
             it is not what the format says.
         ImportError: If fsspec needs a further package for the address.
     """
-    folder = Path(tempfile.mkdtemp(prefix="dagster_active_learning_"))
+    copies = TemporaryFolder(tempfile.gettempdir(), "dagster_active_learning_")
     try:
         # The ids of npy and rvc, which stand next to the file.
         companion = getattr(reader_options(format, options), "image_ids", None)
-        addresses = _fetch(path, folder, FORMATS[format], companion)
-        copies = Path(glob.escape(str(folder)), path_on_filesystem(path).lstrip("/"))
-        stream = read_predictions(copies, format=format, **options)
+        addresses = _fetch(path, copies.path, FORMATS[format], companion, within)
+        local = Path(glob.escape(str(copies.path)), path_on_filesystem(path).lstrip("/"))
+        # The copy of a local link is a file, and a link none the less.
+        is_file = within is None and named_folder(path_on_filesystem(path)) is None
+        links = [link for link in map(_local_path, addresses.values()) if link and is_file]
+        with content_withheld(links):
+            stream = read_predictions(local, format=format, **options)
     except BaseException:
-        shutil.rmtree(folder)
+        copies.remove()
         raise
-    parts = tuple(replace(part, source=addresses[part.source]) for part in stream.parts)
+    parts = tuple(
+        with_content_withheld(replace(part, source=addresses[part.source]), links)
+        for part in stream.parts
+    )
     stream = replace(stream, name=path, parts=parts)
-    weakref.finalize(stream, shutil.rmtree, folder)
+    weakref.finalize(stream, copies.remove)
     return stream
 
 
-def _fetch(path: str, folder: Path, format: Format, companion: str | None) -> dict[str, str]:
+def _fetch(
+    path: str, folder: Path, format: Format, companion: str | None, within: str | None
+) -> dict[str, str]:
     """Copy all files of a path; returns the address of each copy."""
 
     def find() -> FileSet | None:
@@ -57,6 +69,7 @@ def _fetch(path: str, folder: Path, format: Format, companion: str | None) -> di
             files_in_folder=format.files_in_folder,
             companion=companion,
             schema_file=format.schema_file,
+            within=within,
         ).get("")
 
     try:
@@ -75,3 +88,8 @@ def _fetch(path: str, folder: Path, format: Format, companion: str | None) -> di
             "under another name and rename them when they are"
         )
     return addresses
+
+
+def _local_path(address: str) -> str | None:
+    """The local path of an address, None for one elsewhere."""
+    return address.removeprefix("file://") if address.startswith("file://") else None

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.links import content_withheld
 from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.limits import BATCH_BYTES, DEFAULT_BATCH_ROWS, SMALL_BATCH_ROWS
 from dagster_active_learning.text import describe_names
@@ -240,6 +241,16 @@ def _reordered(lists: pa.ListArray, order: npt.NDArray[np.int64]) -> pa.ListArra
     positions[starts + np.arange(len(order))] = starts + order
     values = lists.flatten().take(pa.array(positions))
     return pa.ListArray.from_arrays(pa.array(offsets), values, mask=lists.is_null())
+
+
+def with_content_withheld(part: PredictionPart, files: Sequence[str]) -> PredictionPart:
+    """The part, with errors that say nothing of the content of links; see ``content_withheld``."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with content_withheld(files):
+            yield from part.batches()
+
+    return replace(part, batches=batches)
 
 
 def prediction_batch(rows: int, **columns: pa.Array) -> pa.RecordBatch:

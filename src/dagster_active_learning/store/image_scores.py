@@ -140,7 +140,7 @@ def score_statistics(store: PoolStore, prediction_set: str) -> ScoreStatistics:
 
 UNLABELED = """
 FROM image_scores s LEFT JOIN images i ON s.image_id = i.image_id
-WHERE s.prediction_set = $prediction_set AND NOT coalesce(i.labeled, $in_manifest)
+WHERE s.prediction_set = $prediction_set AND NOT ($in_manifest AND coalesce(i.labeled, true))
 """
 
 UNLABELED_COUNT = f"SELECT count(*) {UNLABELED}"

@@ -107,13 +107,27 @@ def replace_candidates(
     store.insert(statement, incoming.to_arrow(), prediction_set=prediction_set, run_id=run_id)
 
 
-CANDIDATE_ROWS = """
-SELECT c.prediction_set, c.acquisition_function, c.rank, c.image_id, i.uri, i.width, i.height,
-    c.score, c.uncertainty, c.prediction_count, c.predicted_class, c.run_id
-FROM labeling_candidates c LEFT JOIN images i ON c.image_id = i.image_id
+# The manifest counts where the ranking was made with one. Where it is not known, it may have been.
+RANKED_IMAGES = """
+FROM labeling_candidates c
+LEFT JOIN rankings r
+    ON c.prediction_set = r.prediction_set AND c.acquisition_function = r.acquisition_function
+LEFT JOIN images i ON c.image_id = i.image_id AND r.in_manifest IS NOT FALSE
+"""
+
+IS_DONE = "coalesce(i.labeled, r.in_manifest, false)"
+
+OF_FUNCTIONS = f"""
 WHERE c.prediction_set = $prediction_set
     AND list_contains($acquisition_functions, c.acquisition_function)
     AND ($limit IS NULL OR c.rank <= $limit)
+    AND NOT ($still_to_label AND {IS_DONE})
+"""
+
+CANDIDATE_ROWS = f"""
+SELECT c.prediction_set, c.acquisition_function, c.rank, c.image_id, i.uri, i.width, i.height,
+    c.score, c.uncertainty, c.prediction_count, c.predicted_class, c.run_id
+{RANKED_IMAGES} {OF_FUNCTIONS}
 ORDER BY list_position($acquisition_functions, c.acquisition_function), c.rank
 """
 
@@ -124,6 +138,7 @@ def candidate_rows(
     functions: Sequence[str] | None = None,
     *,
     limit: int | None = None,
+    still_to_label: bool = False,
 ) -> pa.RecordBatchReader:
     """The candidates of functions, one after the other, in the order of their ranks, in batches.
 
@@ -135,6 +150,8 @@ def candidate_rows(
         prediction_set: Name of the set.
         functions: Names of the acquisition functions; all without it.
         limit: The last rank of each function; all ranks without it.
+        still_to_label: Whether images are left out that have their label by now, or have left the
+            manifest.
 
     Returns:
         The columns prediction_set, acquisition_function, rank, image_id, uri, width, height, score,
@@ -143,20 +160,21 @@ def candidate_rows(
     Raises:
         ValueError: If there is no such acquisition function or the limit is below 1.
     """
-    values = _ranked_values(prediction_set, functions, limit)
+    values = {
+        **_ranked_values(prediction_set, functions, limit),
+        "still_to_label": still_to_label,
+    }
     return store.reader().sql(CANDIDATE_ROWS, params=values).to_arrow_reader(BATCH_ROWS)
 
 
-CANDIDATE_PREDICTIONS = """
+CANDIDATE_PREDICTIONS = f"""
 SELECT c.prediction_set, c.acquisition_function, c.rank, c.image_id, i.uri, i.width, i.height,
     c.score, c.uncertainty, c.prediction_count, c.predicted_class, c.run_id,
-    p.prediction_index, p.class_probs::{value_type} AS class_probs, p.score AS prediction_score,
+    p.prediction_index, p.class_probs::{{value_type}} AS class_probs, p.score AS prediction_score,
     p.category, p.bbox, p.segmentation
-FROM labeling_candidates c LEFT JOIN images i ON c.image_id = i.image_id
+{RANKED_IMAGES}
 LEFT JOIN predictions p ON c.prediction_set = p.prediction_set AND c.image_id = p.image_id
-WHERE c.prediction_set = $prediction_set
-    AND list_contains($acquisition_functions, c.acquisition_function)
-    AND ($limit IS NULL OR c.rank <= $limit)
+{OF_FUNCTIONS}
 ORDER BY list_position($acquisition_functions, c.acquisition_function), c.rank, p.prediction_index
 """
 
@@ -167,6 +185,7 @@ def candidate_predictions(
     functions: Sequence[str] | None = None,
     *,
     limit: int | None = None,
+    still_to_label: bool = False,
 ) -> pa.RecordBatchReader:
     """The candidates as ``candidate_rows`` gives them, one row per prediction of each.
 
@@ -180,10 +199,32 @@ def candidate_predictions(
     Raises:
         ValueError: If there is no such acquisition function or the limit is below 1.
     """
-    values = _ranked_values(prediction_set.prediction_set, functions, limit)
+    values = {
+        **_ranked_values(prediction_set.prediction_set, functions, limit),
+        "still_to_label": still_to_label,
+    }
     query = CANDIDATE_PREDICTIONS.format(value_type=prediction_set.value_type)
     batch_rows = rows_for(len(prediction_set.class_names) * 8)
     return store.reader().sql(query, params=values).to_arrow_reader(batch_rows)
+
+
+DONE_CANDIDATES = f"""
+SELECT c.prediction_set, c.acquisition_function, c.rank, c.image_id, i.label,
+    i.image_id IS NULL AS left_the_manifest, count(*) OVER () AS finding_count
+{RANKED_IMAGES}
+WHERE c.prediction_set IN $prediction_sets
+    AND list_contains($acquisition_functions, c.acquisition_function) AND {IS_DONE}
+ORDER BY c.prediction_set, list_position($acquisition_functions, c.acquisition_function), c.rank
+LIMIT $first
+"""
+
+
+def done_candidates(
+    store: PoolStore, prediction_sets: Sequence[str], functions: Sequence[str]
+) -> Findings:
+    """Candidates whose image has its label by now, or has left the manifest."""
+    values = {"prediction_sets": prediction_sets, "acquisition_functions": list(functions)}
+    return findings(store, DONE_CANDIDATES, **values)
 
 
 def _ranked_values(
@@ -301,12 +342,12 @@ class FormerCandidates:
 
 SET_RANKED_BEFORE = """
 SELECT before.prediction_set FROM prediction_sets before, prediction_sets this
-WHERE this.prediction_set = $prediction_set AND before.ingested_at < this.ingested_at
+WHERE this.prediction_set = $prediction_set AND before.generation < this.generation
     AND before.prediction_set IN (
         SELECT prediction_set FROM labeling_candidates
         WHERE acquisition_function = $acquisition_function
     )
-ORDER BY before.ingested_at DESC, before.prediction_set DESC LIMIT 1
+ORDER BY before.generation DESC LIMIT 1
 """
 
 CANDIDATE_IDS = """
@@ -478,7 +519,7 @@ SELECT * EXCLUDE (place), count(*) OVER () AS finding_count FROM (
     JOIN ends e ON s.prediction_set = e.prediction_set AND (e.room > 0 OR s.place < e.last_place)
     ANTI JOIN candidates c ON s.prediction_set = c.prediction_set AND s.image_id = c.image_id
     LEFT JOIN images i ON s.image_id = i.image_id
-    WHERE NOT coalesce(i.labeled, $in_manifest)
+    WHERE NOT ($in_manifest AND coalesce(i.labeled, true))
     QUALIFY s.place < e.last_place
         OR row_number() OVER (PARTITION BY s.prediction_set ORDER BY s.place, s.image_id) <= e.room
 )

@@ -13,14 +13,14 @@ class ImageRecord:
     """All that a pool's tables say about one image in a prediction set, with their column names.
 
     Attributes:
-        manifest: uri, labeled and label; None if the manifest does not have the image.
+        manifest: uri, labeled and label; None if the manifest does not have the image, or the
+            predictions were read without one.
         scores: The row of ``image_scores`` from prediction_count on; None if there is none.
-        inputs: What the class probabilities were declared to be when they were scored; None if the
-            pool does not say, as one of an earlier version.
-        aggregation: What the scores are of those of the predictions; None where inputs is.
         rankings: For each function that has candidates: how many (``candidates``), the
             ``last_score`` among them, the ``run_id``, and rank, score, uncertainty and
-            predicted_class of the image, None if it is not among them.
+            predicted_class of the image, None if it is not among them; the columns of ``rankings``
+            that say what it was made of, None where an earlier version ranked; whether these
+            predictions are stored (``of_stored_predictions``), and the scores (``is_current``).
         predictions: class_probs, score and category of each prediction, with source,
             source_sha256 and row_number.
         quarantined: source, row_number and reason of its rows in quarantine.
@@ -29,36 +29,44 @@ class ImageRecord:
 
     manifest: dict[str, Any] | None
     scores: dict[str, Any] | None
-    inputs: str | None
-    aggregation: str | None
     rankings: dict[str, dict[str, Any]]
     predictions: list[dict[str, Any]]
     quarantined: list[dict[str, Any]]
     is_empty: bool
 
 
-IMAGE = "SELECT uri, labeled, label FROM images WHERE image_id = $image_id"
+IMAGE = """
+SELECT uri, labeled, label FROM images WHERE image_id = $image_id AND (
+    SELECT in_manifest IS NOT FALSE FROM prediction_sets WHERE prediction_set = $prediction_set
+)
+"""
 
 SCORES_OF_IMAGE = """
 SELECT * EXCLUDE (prediction_set, image_id) FROM image_scores
 WHERE prediction_set = $prediction_set AND image_id = $image_id
 """
 
-SCORING = """
-SELECT * EXCLUDE (ingested_at) FROM prediction_sets WHERE prediction_set = $prediction_set
-"""
-
 RANKINGS_OF_IMAGE = """
-SELECT acquisition_function, count(*) AS candidates,
-    -- Images without a score come last: this is the last that has one.
-    max_by(score, rank) AS last_score,
-    any_value(run_id) AS run_id,
-    any_value(rank) FILTER (image_id = $image_id) AS rank,
-    any_value(score) FILTER (image_id = $image_id) AS score,
-    any_value(uncertainty) FILTER (image_id = $image_id) AS uncertainty,
-    any_value(predicted_class) FILTER (image_id = $image_id) AS predicted_class
-FROM labeling_candidates WHERE prediction_set = $prediction_set
-GROUP BY acquisition_function
+WITH ranked AS (
+    SELECT acquisition_function, count(*) AS candidates,
+        -- Images without a score come last: this is the last that has one.
+        max_by(score, rank) AS last_score,
+        any_value(run_id) AS run_id,
+        any_value(rank) FILTER (image_id = $image_id) AS rank,
+        any_value(score) FILTER (image_id = $image_id) AS score,
+        any_value(uncertainty) FILTER (image_id = $image_id) AS uncertainty,
+        any_value(predicted_class) FILTER (image_id = $image_id) AS predicted_class
+    FROM labeling_candidates WHERE prediction_set = $prediction_set
+    GROUP BY acquisition_function
+)
+SELECT c.*, r.inputs, r.aggregation, r.model, r.source, r.source_sha256, r.prediction_run_id,
+    coalesce(r.predictions_generation = d.generation, false) AS of_stored_predictions,
+    of_stored_predictions AND coalesce(r.scores_generation = s.generation, false) AS is_current
+FROM ranked c
+LEFT JOIN rankings r
+    ON r.prediction_set = $prediction_set AND c.acquisition_function = r.acquisition_function
+LEFT JOIN prediction_sets d ON d.prediction_set = $prediction_set
+LEFT JOIN scorings s ON s.prediction_set = $prediction_set
 """
 
 PREDICTIONS_OF_IMAGE = """
@@ -89,16 +97,12 @@ def image_record(store: PoolStore, prediction_set: str, image_id: str) -> ImageR
         return store.relation(query, **values).to_arrow_table().to_pylist()
 
     in_set = {"prediction_set": prediction_set, "image_id": image_id}
-    manifest = rows(IMAGE, image_id=image_id)
+    manifest = rows(IMAGE, **in_set)
     scores = rows(SCORES_OF_IMAGE, **in_set)
-    (scoring,) = rows(SCORING, prediction_set=prediction_set)
     rankings = rows(RANKINGS_OF_IMAGE, **in_set)
     return ImageRecord(
         manifest=manifest[0] if manifest else None,
         scores=scores[0] if scores else None,
-        # A pool of an earlier version has no such columns.
-        inputs=scoring.get("inputs"),
-        aggregation=scoring.get("aggregation"),
         rankings={ranking["acquisition_function"]: ranking for ranking in rankings},
         predictions=rows(PREDICTIONS_OF_IMAGE, **in_set),
         quarantined=rows(QUARANTINED_OF_IMAGE, **in_set),

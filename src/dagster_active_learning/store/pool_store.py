@@ -14,7 +14,13 @@ import duckdb
 import pyarrow as pa
 
 from dagster_active_learning.errors import PoolStateError
-from dagster_active_learning.store.schema import TABLES, newest_columns, quoted, schema_sql
+from dagster_active_learning.store.schema import TABLES, quoted
+from dagster_active_learning.store.versions import (
+    StoredSchema,
+    check_schema,
+    migrate,
+    stored_schema,
+)
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,6 @@ WHERE schema_name = $pool AND table_name IN $tables AND database_name = current_
 
 IS_READ_ONLY = "SELECT readonly FROM duckdb_databases() WHERE database_name = current_database()"
 
-EXPLAINED_COLUMNS = """
-SELECT table_name, column_name FROM duckdb_columns()
-WHERE schema_name = $pool AND database_name = current_database() AND comment IS NOT NULL
-"""
-
 COLUMNS = """
 SELECT column_name, data_type, comment FROM duckdb_columns()
 WHERE schema_name = $pool AND table_name = $table AND database_name = current_database()
@@ -67,6 +68,8 @@ ORDER BY column_index
 
 class PoolStore:
     """A pool's schema in an open DuckDB connection, made on first use.
+
+    A pool of an earlier version of the schema is migrated; only a writer can do that.
 
     Args:
         connection: An open connection; its current schema becomes the pool's.
@@ -78,7 +81,8 @@ class PoolStore:
         database: The name of the database the pool is in.
 
     Raises:
-        PoolStateError: If the pool's schema cannot have its name, or has tables of another owner.
+        PoolStateError: If the pool's schema cannot have its name, has tables of another owner, is
+            of a later version, or of an earlier one in a database that is only read.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, pool: str) -> None:
@@ -89,18 +93,21 @@ class PoolStore:
         # With the database's name: a schema may be named as the database is.
         schema = f"{quoted(self.database)}.{quoted(pool)}"
         self._use = f"{COMPARE_LITERALLY}; USE {schema}"
-        if not self._is_complete():
+        read_only = self.rows(IS_READ_ONLY)[0][0]
+        stored = self._stored_schema()
+        if stored is not None:
+            where = f"the pool {pool!r} in the database {self.database!r}"
+            check_schema(stored, where, read_only=read_only)
+        # A reader does without what is missing, such as the column of a new acquisition function.
+        if stored is None or not (read_only or stored.is_newest):
             with self.transaction():
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
                 connection.execute(self._use)
-                connection.execute(schema_sql())
+                migrate(connection, stored)
         connection.execute(self._use)
 
-    def _is_complete(self) -> bool:
-        """Look for the pool's tables, and for columns that have come since an earlier version.
-
-        A reader does without the latter: only a writer can add them.
-        """
+    def _stored_schema(self) -> StoredSchema | None:
+        """The schema that the pool has in the database, None if there is no such pool."""
         schema_in_the_way = self.rows(SCHEMA_IN_THE_WAY, pool=self.pool)
         if schema_in_the_way:
             raise PoolStateError(
@@ -114,10 +121,7 @@ class PoolStore:
                 f"the schema {self.pool!r} of the database {self.database!r} has the tables "
                 f"{', '.join(tables)}, which are not this package's: give the pool another name"
             )
-        if not is_pool:
-            return False
-        columns = {*self.rows(EXPLAINED_COLUMNS, pool=self.pool)}
-        return newest_columns() <= columns or self.rows(IS_READ_ONLY)[0][0]
+        return stored_schema(self.connection, self.pool) if is_pool else None
 
     def is_database_file(self, path: Path) -> bool:
         """True if a path leads to the file that the pool is in, or to its write-ahead log."""

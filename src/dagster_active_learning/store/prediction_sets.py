@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.rules import READING_RULES, Rules
+from dagster_active_learning.store.kept_rules import differences, kept_rules
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.prediction_sources import keep_former_sources
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionSet:
-    """One row of ``prediction_sets``; the table's comments say what each column is."""
+    """One row of ``prediction_sets``; the table's comments say what each column is.
+
+    The rules from ``task`` on are None where an earlier version read the predictions.
+    """
 
     prediction_set: str
     model: str | None
@@ -25,6 +32,10 @@ class PredictionSet:
     bbox_unit: str | None
     value_type: str
     run_id: str
+    task: str | None = None
+    inputs: str | None = None
+    in_manifest: bool | None = None
+    sum_tolerance: float | None = None
 
     @property
     def has_class_probs(self) -> bool:
@@ -43,19 +54,22 @@ TABLES_OF_PREDICTIONS = (
     "empty_images",
     # Scores of predictions that are gone must not be ranked under the name of the new ones.
     "image_scores",
+    "scorings",
     "quarantined_predictions",
 )
 
 
 def clear_prediction_set(store: PoolStore, prediction_set: str) -> None:
     """Remove a prediction set's rows; its rankings stay until they are made again."""
+    keep_former_sources(store, prediction_set)
     for table in TABLES_OF_PREDICTIONS:
         statement = DELETE_PREDICTION_SET.format(table=table)
         store.connection.execute(statement, {"prediction_set": prediction_set})
 
 
 INSERT_PREDICTION_SET = """
-INSERT INTO prediction_sets ({columns}, ingested_at) VALUES ({values}, now())
+INSERT INTO prediction_sets ({columns}, generation, ingested_at)
+VALUES ({values}, nextval('generations'), now())
 """
 
 
@@ -85,6 +99,21 @@ def prediction_set(store: PoolStore, name: str) -> PredictionSet:
     return PredictionSet(**dict(zip(_COLUMNS, rows[0], strict=True)))
 
 
+def check_reading(store: PoolStore, prediction_set: PredictionSet, rules: Rules) -> None:
+    """Raise PoolStateError if predictions were read under other rules than those that hold now.
+
+    What an earlier version read, without keeping its rules, is taken as it is: nothing that is
+    stored can make it again.
+    """
+    wanted = kept_rules(rules, READING_RULES)
+    kept: dict[str, Any] = {name: getattr(prediction_set, name) for name in wanted}
+    if prediction_set.task is not None and (other := differences(kept, wanted)):
+        raise PoolStateError(
+            f"the predictions of prediction set {prediction_set.prediction_set!r} of pool "
+            f"{store.pool!r} were read {other}: materialize {store.pool}/predictions first"
+        )
+
+
 def prediction_set_names(store: PoolStore) -> list[str]:
     """The names of all prediction sets of the pool, in alphabetical order."""
     rows = store.rows("SELECT prediction_set FROM prediction_sets ORDER BY prediction_set")
@@ -108,24 +137,12 @@ def chosen_prediction_set(store: PoolStore, name: str | None) -> str:
     return names[0]
 
 
-SET_SCORING = """
-UPDATE prediction_sets SET inputs = $inputs, aggregation = $aggregation
-WHERE prediction_set = $prediction_set
-"""
-
-
-def set_scoring(store: PoolStore, prediction_set: str, *, inputs: str, aggregation: str) -> None:
-    """Record the rules that a prediction set was scored by."""
-    values = {"prediction_set": prediction_set, "inputs": inputs, "aggregation": aggregation}
-    store.connection.execute(SET_SCORING, values)
-
-
 FORMER_CLASS_NAMES = """
 SELECT class_names FROM prediction_sets
-WHERE ingested_at < (
-    SELECT ingested_at FROM prediction_sets WHERE prediction_set = $prediction_set
+WHERE generation < (
+    SELECT generation FROM prediction_sets WHERE prediction_set = $prediction_set
 )
-ORDER BY ingested_at DESC, prediction_set LIMIT 1
+ORDER BY generation DESC LIMIT 1
 """
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from importlib import resources
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 
 TABLES = (
     "empty_images",
+    "former_prediction_sources",
     "image_scores",
     "images",
     "labeling_candidates",
@@ -16,8 +19,13 @@ TABLES = (
     "predictions",
     "quarantined_predictions",
     "rankings",
+    "schema_version",
+    "scorings",
 )
 """The tables of ``schema.sql``."""
+
+VIEW = "candidate_lineage"
+"""The view of ``schema.sql``."""
 
 
 def schema_sql() -> str:
@@ -26,9 +34,8 @@ def schema_sql() -> str:
     A line with ``{score}`` stands once per function, with the name of its column in place of
     ``{score}`` and the column's comment in place of ``{comment}``.
     """
-    folder = resources.files("dagster_active_learning.store")
     lines: list[str] = []
-    for line in folder.joinpath("schema.sql").read_text("utf-8").splitlines():
+    for line in _template():
         if "{score}" not in line:
             lines.append(line)
             continue
@@ -38,18 +45,21 @@ def schema_sql() -> str:
     return "\n".join(lines)
 
 
-def newest_columns() -> set[tuple[str, str]]:
-    """Tables and columns, all with a comment, that a pool of an earlier version may lack."""
-    return {
-        ("candidate_lineage", "prediction_set"),
-        ("prediction_sets", "aggregation"),
-        ("rankings", "ranked_at"),
-        *(
-            (table, function)
-            for table in ("image_scores", "candidate_lineage")
-            for function in ACQUISITION_FUNCTIONS
-        ),
-    }
+def known_columns() -> set[tuple[str, str]]:
+    """The columns of the tables and the view, each with its table's name: all have a comment."""
+    columns: set[tuple[str, str]] = set()
+    for line in _template():
+        if explained := re.match(r"COMMENT ON COLUMN (\w+)\.(\w+|{score}) IS", line):
+            table, column = explained.groups()
+            names = ACQUISITION_FUNCTIONS if column == "{score}" else [column]
+            columns.update((table, name) for name in names)
+    return columns
+
+
+@cache
+def _template() -> list[str]:
+    folder = resources.files("dagster_active_learning.store")
+    return folder.joinpath("schema.sql").read_text("utf-8").splitlines()
 
 
 def quoted(identifier: str) -> str:

@@ -5,8 +5,26 @@
 -- with a word in braces once per function of ACQUISITION_FUNCTIONS, in their order: in place of score
 -- stands the function's name as an identifier, in place of comment its comment as a text.
 --
+-- Each statement can be run again: a pool that has something already keeps it. Every column has a
+-- comment, and those are the columns that this version knows; store/versions.py looks for others, and
+-- changes the tables of an earlier version before this runs.
+--
 -- What fills the two largest tables is not compressed: DuckDB needed three times as long to look for
 -- a compression as all scores take, and saved a quarter of the space.
+
+CREATE TABLE IF NOT EXISTS schema_version (
+    version BIGINT NOT NULL,
+    package_version VARCHAR NOT NULL,
+    statements_sha256 VARCHAR NOT NULL
+);
+COMMENT ON TABLE schema_version IS 'One row: which version of the schema the pool has';
+COMMENT ON COLUMN schema_version.version IS 'Version of the schema; a package reads its own and migrates earlier ones';
+COMMENT ON COLUMN schema_version.package_version IS 'Version of dagster-active-learning that made the tables, or changed them last';
+COMMENT ON COLUMN schema_version.statements_sha256 IS 'SHA-256 of the statements that made them';
+
+-- Times cannot order what was done: a clock may go back.
+CREATE SEQUENCE IF NOT EXISTS generations;
+COMMENT ON SEQUENCE generations IS 'Numbers whatever is read, scored or ranked in the pool, in that order';
 
 CREATE TABLE IF NOT EXISTS images (
     image_id VARCHAR NOT NULL,
@@ -37,12 +55,14 @@ CREATE TABLE IF NOT EXISTS prediction_sets (
     score_only_count BIGINT NOT NULL,
     bbox_unit VARCHAR,
     value_type VARCHAR NOT NULL,
+    task VARCHAR,
+    inputs VARCHAR,
+    in_manifest BOOLEAN,
+    sum_tolerance DOUBLE,
+    generation BIGINT NOT NULL,
     run_id VARCHAR NOT NULL,
     ingested_at TIMESTAMPTZ NOT NULL
 );
--- A pool of an earlier version lacks these two.
-ALTER TABLE prediction_sets ADD COLUMN IF NOT EXISTS inputs VARCHAR;
-ALTER TABLE prediction_sets ADD COLUMN IF NOT EXISTS aggregation VARCHAR;
 COMMENT ON TABLE prediction_sets IS 'One row for all predictions of one model over the pool at one time';
 COMMENT ON COLUMN prediction_sets.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN prediction_sets.model IS 'The model that made the predictions';
@@ -56,10 +76,13 @@ COMMENT ON COLUMN prediction_sets.quarantined_count IS 'Rows stored in quarantin
 COMMENT ON COLUMN prediction_sets.score_only_count IS 'Rows in predictions with a score and no class probabilities: the reason why functions of class probabilities are null for their images';
 COMMENT ON COLUMN prediction_sets.bbox_unit IS 'What boxes are measured in: pixel, or relative to the image''s size';
 COMMENT ON COLUMN prediction_sets.value_type IS 'Precision of the source''s class probabilities, in which they are scored: FLOAT[] or DOUBLE[]';
+COMMENT ON COLUMN prediction_sets.task IS 'The task they were read for: classification, detection or segmentation; null if a version read them that did not keep it';
+COMMENT ON COLUMN prediction_sets.inputs IS 'What the class probabilities were declared to be when they were read: probabilities, logits or independent; null as task is';
+COMMENT ON COLUMN prediction_sets.in_manifest IS 'Whether only images of the manifest counted when they were read; null as task is';
+COMMENT ON COLUMN prediction_sets.sum_tolerance IS 'How far from 1 the sum of class probabilities could be, and each outside 0..1; null as task is';
+COMMENT ON COLUMN prediction_sets.generation IS 'Number of the reading: higher than that of whatever was read, scored or ranked before';
 COMMENT ON COLUMN prediction_sets.run_id IS 'Dagster run that read the predictions';
 COMMENT ON COLUMN prediction_sets.ingested_at IS 'When they were read';
-COMMENT ON COLUMN prediction_sets.inputs IS 'What the class probabilities were declared to be when they were scored: probabilities, logits or independent; null before';
-COMMENT ON COLUMN prediction_sets.aggregation IS 'What the score of an image is of those of its predictions: mean, max, min or sum; null before they are scored';
 
 CREATE TABLE IF NOT EXISTS prediction_sources (
     prediction_set VARCHAR NOT NULL,
@@ -74,6 +97,22 @@ COMMENT ON COLUMN prediction_sources.source IS 'Path of the file, or the name of
 COMMENT ON COLUMN prediction_sources.source_sha256 IS 'SHA-256 of the file''s content';
 COMMENT ON COLUMN prediction_sources.first_prediction_index IS 'prediction_index of the file''s first row';
 COMMENT ON COLUMN prediction_sources.row_count IS 'Rows of the file, stored and quarantined';
+
+CREATE TABLE IF NOT EXISTS former_prediction_sources (
+    prediction_set VARCHAR NOT NULL,
+    generation BIGINT NOT NULL,
+    source VARCHAR NOT NULL,
+    source_sha256 VARCHAR NOT NULL,
+    first_prediction_index BIGINT NOT NULL,
+    row_count BIGINT NOT NULL
+);
+COMMENT ON TABLE former_prediction_sources IS 'The files of predictions that were replaced, as long as there is a ranking made of them';
+COMMENT ON COLUMN former_prediction_sources.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN former_prediction_sources.generation IS 'Number of the reading, as rankings.predictions_generation has it';
+COMMENT ON COLUMN former_prediction_sources.source IS 'Path of the file, or the name of the asset or query';
+COMMENT ON COLUMN former_prediction_sources.source_sha256 IS 'SHA-256 of the file''s content';
+COMMENT ON COLUMN former_prediction_sources.first_prediction_index IS 'prediction_index of the file''s first row';
+COMMENT ON COLUMN former_prediction_sources.row_count IS 'Rows of the file, stored and quarantined';
 
 CREATE TABLE IF NOT EXISTS predictions (
     prediction_set VARCHAR NOT NULL,
@@ -125,11 +164,39 @@ CREATE TABLE IF NOT EXISTS image_scores (
     prediction_count BIGINT NOT NULL
 );
 ALTER TABLE image_scores ADD COLUMN IF NOT EXISTS {score} DOUBLE USING COMPRESSION uncompressed;
-COMMENT ON TABLE image_scores IS 'The scores of every image of the pool under each acquisition function: of its predictions'' scores what prediction_sets.aggregation says';
+COMMENT ON TABLE image_scores IS 'The scores of every image of the pool under each acquisition function: of its predictions'' scores what scorings.aggregation says';
 COMMENT ON COLUMN image_scores.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN image_scores.image_id IS 'The image''s id';
 COMMENT ON COLUMN image_scores.prediction_count IS 'How many predictions the scores are made of';
 COMMENT ON COLUMN image_scores.{score} IS {comment};
+
+CREATE TABLE IF NOT EXISTS scorings (
+    prediction_set VARCHAR NOT NULL,
+    generation BIGINT NOT NULL,
+    predictions_generation BIGINT NOT NULL,
+    prediction_run_id VARCHAR NOT NULL,
+    task VARCHAR NOT NULL,
+    inputs VARCHAR NOT NULL,
+    aggregation VARCHAR NOT NULL,
+    score_only VARCHAR,
+    in_manifest BOOLEAN NOT NULL,
+    sum_tolerance DOUBLE NOT NULL,
+    run_id VARCHAR NOT NULL,
+    scored_at TIMESTAMPTZ NOT NULL
+);
+COMMENT ON TABLE scorings IS 'How the images were scored the last time, one row per prediction set with scores';
+COMMENT ON COLUMN scorings.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN scorings.generation IS 'Number of the scoring: higher than that of whatever was read, scored or ranked before';
+COMMENT ON COLUMN scorings.predictions_generation IS 'Number of the reading of the predictions that were scored';
+COMMENT ON COLUMN scorings.prediction_run_id IS 'Dagster run that read them';
+COMMENT ON COLUMN scorings.task IS 'The task they were scored for: classification, detection or segmentation';
+COMMENT ON COLUMN scorings.inputs IS 'What the class probabilities were declared to be: probabilities, logits or independent';
+COMMENT ON COLUMN scorings.aggregation IS 'What the score of an image is of those of its predictions: mean, max, min or sum';
+COMMENT ON COLUMN scorings.score_only IS 'binary where a score without class probabilities was declared to be a probability of two classes';
+COMMENT ON COLUMN scorings.in_manifest IS 'Whether the images scored are those of the manifest, and not those that the model has seen';
+COMMENT ON COLUMN scorings.sum_tolerance IS 'How far from 1 the sum of class probabilities could be, and each outside 0..1';
+COMMENT ON COLUMN scorings.run_id IS 'Dagster run that scored the images';
+COMMENT ON COLUMN scorings.scored_at IS 'When they were scored';
 
 CREATE TABLE IF NOT EXISTS labeling_candidates (
     prediction_set VARCHAR NOT NULL,
@@ -156,19 +223,52 @@ COMMENT ON COLUMN labeling_candidates.run_id IS 'Dagster run that ranked the ima
 CREATE TABLE IF NOT EXISTS rankings (
     prediction_set VARCHAR NOT NULL,
     acquisition_function VARCHAR NOT NULL,
-    candidate_limit BIGINT NOT NULL,
+    candidate_limit BIGINT,
+    generation BIGINT NOT NULL,
+    predictions_generation BIGINT,
+    scores_generation BIGINT,
+    model VARCHAR,
+    source VARCHAR,
+    source_sha256 VARCHAR,
+    prediction_run_id VARCHAR,
+    ingested_at TIMESTAMPTZ,
+    task VARCHAR,
+    inputs VARCHAR,
+    aggregation VARCHAR,
+    score_only VARCHAR,
+    in_manifest BOOLEAN,
+    sum_tolerance DOUBLE,
+    scoring_run_id VARCHAR,
     run_id VARCHAR NOT NULL,
-    ranked_at TIMESTAMPTZ NOT NULL
+    ranked_at TIMESTAMPTZ
 );
-COMMENT ON TABLE rankings IS 'How the images were ranked the last time, one row per ranking';
+COMMENT ON TABLE rankings IS 'How the images were ranked the last time and what of, one row per ranking; what an earlier version did not keep is null';
 COMMENT ON COLUMN rankings.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN rankings.acquisition_function IS 'The rule that ranks the images';
 COMMENT ON COLUMN rankings.candidate_limit IS 'How many candidates there are at the most';
+COMMENT ON COLUMN rankings.generation IS 'Number of the ranking: higher than that of whatever was read, scored or ranked before';
+COMMENT ON COLUMN rankings.predictions_generation IS 'Number of the reading of the predictions that the ranking was made of: that of prediction_sets, or of former_prediction_sources if they were replaced since';
+COMMENT ON COLUMN rankings.scores_generation IS 'Number of the scoring that the ranking was made of';
+COMMENT ON COLUMN rankings.model IS 'The model that made these predictions';
+COMMENT ON COLUMN rankings.source IS 'Path, glob, asset key or query they came from';
+COMMENT ON COLUMN rankings.source_sha256 IS 'SHA-256 of the content that was read';
+COMMENT ON COLUMN rankings.prediction_run_id IS 'Dagster run that read them';
+COMMENT ON COLUMN rankings.ingested_at IS 'When they were read';
+COMMENT ON COLUMN rankings.task IS 'The task they were scored for: classification, detection or segmentation';
+COMMENT ON COLUMN rankings.inputs IS 'What the class probabilities were declared to be: probabilities, logits or independent';
+COMMENT ON COLUMN rankings.aggregation IS 'What the score of an image is of those of its predictions: mean, max, min or sum';
+COMMENT ON COLUMN rankings.score_only IS 'binary where a score without class probabilities was declared to be a probability of two classes';
+COMMENT ON COLUMN rankings.in_manifest IS 'Whether the images ranked are those of the manifest without a label, and not all that the model has seen';
+COMMENT ON COLUMN rankings.sum_tolerance IS 'How far from 1 the sum of class probabilities could be, and each outside 0..1';
+COMMENT ON COLUMN rankings.scoring_run_id IS 'Dagster run that scored the images';
 COMMENT ON COLUMN rankings.run_id IS 'Dagster run that ranked the images';
 COMMENT ON COLUMN rankings.ranked_at IS 'When they were ranked';
 
 -- Made anew for a pool of an earlier version, so that it has the columns of all functions.
 --
+-- stored_set is null where the predictions were replaced since the images were ranked: those that are
+-- stored then are not what the ranking was made of. The set's own name is a key of the join, too: a
+-- filter on it reaches the predictions.
 -- A prediction's file is the one with rows whose first position is the last before it. An ASOF join
 -- finds it by order: a join on a range would compare every prediction with every file.
 CREATE OR REPLACE VIEW candidate_lineage AS
@@ -177,7 +277,7 @@ SELECT
     c.acquisition_function,
     c.rank,
     c.image_id,
-    i.uri,
+    CASE WHEN c.in_manifest IS NOT FALSE THEN i.uri END AS uri,
     c.score,
     c.uncertainty,
     c.predicted_class,
@@ -190,18 +290,37 @@ SELECT
     f.source,
     f.source_sha256,
     p.prediction_index - f.first_prediction_index + 1 AS row_number,
-    d.model,
-    d.class_names,
-    d.source AS prediction_set_source,
-    d.source_sha256 AS prediction_set_sha256,
-    d.run_id AS prediction_run_id,
-    d.ingested_at,
-    c.run_id AS ranking_run_id
-FROM labeling_candidates c
+    c.model,
+    c.class_names,
+    c.source AS prediction_set_source,
+    c.source_sha256 AS prediction_set_sha256,
+    c.prediction_run_id,
+    c.ingested_at,
+    c.run_id AS ranking_run_id,
+    c.scoring_run_id,
+    c.is_current
+FROM (
+    SELECT
+        k.*,
+        r.model,
+        r.source,
+        r.source_sha256,
+        r.prediction_run_id,
+        r.ingested_at,
+        r.in_manifest,
+        r.scoring_run_id,
+        coalesce(r.predictions_generation = d.generation AND r.scores_generation = g.generation, false) AS is_current,
+        CASE WHEN r.predictions_generation = d.generation THEN d.prediction_set END AS stored_set,
+        CASE WHEN r.predictions_generation = d.generation THEN d.class_names END AS class_names
+    FROM labeling_candidates k
+    LEFT JOIN rankings r ON k.prediction_set = r.prediction_set AND k.acquisition_function = r.acquisition_function
+    LEFT JOIN prediction_sets d ON k.prediction_set = d.prediction_set
+    LEFT JOIN scorings g ON k.prediction_set = g.prediction_set
+) c
 LEFT JOIN images i ON c.image_id = i.image_id
 LEFT JOIN image_scores s ON c.prediction_set = s.prediction_set AND c.image_id = s.image_id
-LEFT JOIN prediction_sets d ON c.prediction_set = d.prediction_set
-LEFT JOIN predictions p ON c.prediction_set = p.prediction_set AND c.image_id = p.image_id
+LEFT JOIN predictions p
+    ON c.prediction_set = p.prediction_set AND c.image_id = p.image_id AND c.stored_set = p.prediction_set
 ASOF LEFT JOIN (FROM prediction_sources WHERE row_count > 0) f
     ON p.prediction_set = f.prediction_set AND p.prediction_index >= f.first_prediction_index;
 COMMENT ON VIEW candidate_lineage IS 'Where each candidate comes from: one row per prediction of it, a single one where it has none';
@@ -215,17 +334,19 @@ COMMENT ON COLUMN candidate_lineage.uncertainty IS 'That score mapped to 0..1, w
 COMMENT ON COLUMN candidate_lineage.predicted_class IS 'The class with the highest mean probability; of objects the most frequent class';
 COMMENT ON COLUMN candidate_lineage.{score} IS 'The image''s score now: not the one at ranking if it was scored again since, null if it has none now';
 COMMENT ON COLUMN candidate_lineage.prediction_count IS 'How many predictions the score is made of';
-COMMENT ON COLUMN candidate_lineage.prediction_index IS 'Position of the prediction in the source, from 0; rows in quarantine count too';
+COMMENT ON COLUMN candidate_lineage.prediction_index IS 'Position of the prediction in the source, from 0; rows in quarantine count too; null, as are all columns of predictions and their files, where they were replaced since the image was ranked';
 COMMENT ON COLUMN candidate_lineage.class_probs IS 'The prediction''s class probabilities, in the order of class_names';
 COMMENT ON COLUMN candidate_lineage.prediction_score IS 'The detector''s own score, for objects';
 COMMENT ON COLUMN candidate_lineage.category IS 'The class the model names, for objects';
 COMMENT ON COLUMN candidate_lineage.source IS 'The file the prediction is in';
 COMMENT ON COLUMN candidate_lineage.source_sha256 IS 'SHA-256 of that file''s content';
 COMMENT ON COLUMN candidate_lineage.row_number IS 'Which row of the file, from 1; a header and blank lines do not count';
-COMMENT ON COLUMN candidate_lineage.model IS 'The model that made the predictions';
-COMMENT ON COLUMN candidate_lineage.class_names IS 'The K class names in class order; the categories where there are no class probabilities';
+COMMENT ON COLUMN candidate_lineage.model IS 'The model that made the predictions that the image was ranked by; null if a version ranked it that did not keep it, as are the next columns';
+COMMENT ON COLUMN candidate_lineage.class_names IS 'The K class names in class order; the categories where there are no class probabilities; null where the predictions were replaced';
 COMMENT ON COLUMN candidate_lineage.prediction_set_source IS 'Path, glob, asset key or query that all predictions of the set came from';
 COMMENT ON COLUMN candidate_lineage.prediction_set_sha256 IS 'SHA-256 of the content of all of it';
 COMMENT ON COLUMN candidate_lineage.prediction_run_id IS 'Dagster run that read the predictions';
 COMMENT ON COLUMN candidate_lineage.ingested_at IS 'When they were read';
 COMMENT ON COLUMN candidate_lineage.ranking_run_id IS 'Dagster run that ranked the images';
+COMMENT ON COLUMN candidate_lineage.scoring_run_id IS 'Dagster run that scored the images';
+COMMENT ON COLUMN candidate_lineage.is_current IS 'Whether the image was ranked by the predictions and scores that are stored; where not, rank it again';

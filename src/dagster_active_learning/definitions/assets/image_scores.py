@@ -26,6 +26,7 @@ from dagster_active_learning.definitions.partitions import (
 )
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.specs import Outline, PoolSpecs
+from dagster_active_learning.rules import SCORING_RULES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from dagster_active_learning.definitions.metadata.tables import Metadata
 
 TABLE = "image_scores"
-
-RULES = ("task", "inputs", "aggregation", "score_only", "in_manifest")
-"""The rules that scores depend on."""
 
 
 def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
@@ -45,7 +43,7 @@ def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
             "The score of every image of the pool under every acquisition function: the "
             f"{pool.rules.aggregation} over the image's predictions."
         ),
-        settings=changed(pool.rules, *RULES),
+        settings=changed(pool.rules, *SCORING_RULES),
         kinds={"duckdb", "numba"},
     )
     return [outline]
@@ -64,7 +62,7 @@ def _materialize(pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext
         require_manifest(pool, specs, store)
         for name in prediction_sets(context):
             stored = flow.score_prediction_set(
-                store, name, rules=pool.rules, report=context.log.info
+                store, name, rules=pool.rules, run_id=context.run.run_id, report=context.log.info
             )
             statistics = score_statistics(store, name)
             metadata = {

@@ -26,6 +26,7 @@ from dagster_active_learning.definitions.partitions import (
 )
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.specs import Outline, PoolSpecs
+from dagster_active_learning.rules import READING_RULES
 
 if TYPE_CHECKING:
     from dagster_active_learning.definitions.metadata.tables import Metadata
@@ -47,7 +48,7 @@ def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
             "What the model says about the images of the pool, one row per prediction. Rows that "
             "cannot be scored are in the table quarantined_predictions, with the reason."
         ),
-        settings={**source.settings(), **changed(pool.rules, "task", "inputs", "in_manifest")},
+        settings={**source.settings(), **changed(pool.rules, *READING_RULES)},
         kinds={"duckdb", "numba"},
         # What the sensor reads is not to be read twice.
         automated=bool(upstream or source.deps) and pool.sensor is None,

@@ -27,7 +27,7 @@ Class probabilities may be off by 1e-3 each and in sum. That carries the margin 
     "every_image_scored",
     lambda _: (
         "Every image with predictions and every image of the manifest has one row, scored by the "
-        "predictions that it has, and no other image has one."
+        "predictions that it has under the pool's rules, and no other image has one."
     ),
 )
 def every_image_scored(run: CheckRun) -> dg.AssetCheckResult:
@@ -36,14 +36,27 @@ def every_image_scored(run: CheckRun) -> dg.AssetCheckResult:
         scored_image_count,
         wrongly_scored_images,
     )
+    from dagster_active_learning.store.scorings import scoring_problem
 
-    wrong = wrongly_scored_images(run.store, run.names, rules=run.pool.rules)
+    rules = run.pool.rules
+    wrong = wrongly_scored_images(run.store, run.names, rules=rules)
+    problems = {name: scoring_problem(run.store, name, rules) for name in run.names}
+    other = [
+        {"prediction_set": name, "problem": problem}
+        for name, problem in problems.items()
+        if problem
+    ]
     return run.result(
-        not wrong.count,
+        not wrong.count and not other,
         f"{wrong.count:,} images are not scored by the predictions that they have"
-        + ": materialize the scores again" * bool(wrong.count),
-        {"rows": scored_image_count(run.store, run.names), "wrongly_scored": wrong.count},
-        wrong.examples,
+        + "".join(f"; {each['problem']}" for each in other[:1])
+        + ": materialize the scores again" * bool(wrong.count or other),
+        {
+            "rows": scored_image_count(run.store, run.names),
+            "wrongly_scored": wrong.count,
+            "scored_under_other_rules": len(other),
+        },
+        wrong.examples or other,
     )
 
 

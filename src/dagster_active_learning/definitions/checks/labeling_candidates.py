@@ -33,8 +33,8 @@ def ranks_without_gaps(run: CheckRun) -> dg.AssetCheckResult:
 @check(
     "candidates_are_fresh",
     lambda _: (
-        "The images were ranked after their predictions were read, and by the scores that they "
-        "have now; none is missing that would be ranked now."
+        "The images were ranked by the predictions and the scores that they have now; none is "
+        "missing that would be ranked now."
     ),
 )
 def candidates_are_fresh(run: CheckRun) -> dg.AssetCheckResult:
@@ -44,7 +44,7 @@ def candidates_are_fresh(run: CheckRun) -> dg.AssetCheckResult:
         missing_candidates,
         outdated_candidates,
     )
-    from dagster_active_learning.store.rankings import older_rankings
+    from dagster_active_learning.store.rankings import outdated_rankings
 
     store, rules, function = run.store, run.pool.rules, _function(run)
     outdated = outdated_candidates(store, run.names, function, rules)
@@ -54,14 +54,14 @@ def candidates_are_fresh(run: CheckRun) -> dg.AssetCheckResult:
         if function.can_rank(rules, has_class_probs=stored.has_class_probs)
     ]
     missing = missing_candidates(store, rankable, function, rules, limit=run.pool.limit)
-    older = older_rankings(store, run.names, function)
+    older = outdated_rankings(store, run.names, [function.name])
     count = candidate_count(store, run.names, function)
     wrong = outdated.count + missing.count
     return run.result(
         not wrong and not older.count,
         f"{outdated.count:,} of {count:,} candidates have other scores now or left the manifest, "
         f"{missing.count:,} images should be candidates and are not, {older.count:,} of "
-        f"{len(run.sets):,} rankings are older than their predictions"
+        f"{len(run.sets):,} rankings are of other predictions or scores than are stored"
         + ": materialize the candidates again"
         * bool(wrong or older.count),
         {

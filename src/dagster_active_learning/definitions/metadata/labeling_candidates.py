@@ -256,7 +256,7 @@ class CandidateMetadata:
             "without_predictions": candidates_without_predictions(*of_ranking),
         }
         counts = image_counts(self._store)
-        if counts.images:
+        if self._rules.in_manifest and counts.images:
             numbers["labeled_share"] = counts.labeled / counts.images
         if former is not None and count:
             kept = common_with(*of_ranking, former)

@@ -1,0 +1,225 @@
+"""The version of a pool's schema: earlier ones are migrated, later ones are refused.
+
+Another layout of the tables, or another meaning of a column, is another version: it gets the next
+``SCHEMA_VERSION`` and a migration. Comments, the view and the columns of acquisition functions need
+none: the statements of ``schema.sql`` are run again whenever they are others than before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import duckdb
+
+from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.store.schema import TABLES, VIEW, known_columns, quoted, schema_sql
+
+SCHEMA_VERSION = 1
+"""The version of ``schema.sql``; 0 is any layout from the time before pools said theirs."""
+
+EARLIER_COLUMNS = {("prediction_sets", "aggregation")}
+"""The columns of earlier versions that this one does not have."""
+
+PACKAGE = "dagster-active-learning"
+
+STORED_COLUMNS = """
+SELECT table_name, column_name, comment IS NOT NULL FROM duckdb_columns()
+WHERE schema_name = $pool AND database_name = current_database()
+    AND list_contains($tables, table_name)
+"""
+
+
+@dataclass(frozen=True)
+class StoredSchema:
+    """The schema of a pool in a database.
+
+    Attributes:
+        version: Its version.
+        package_version: The version of this package that made or changed it last, if it says so.
+        statements_sha256: SHA-256 of the statements that did.
+        columns: The columns of the tables and of the view, each with the name of its table.
+        explained: Those of them that have a comment.
+    """
+
+    version: int
+    package_version: str | None
+    statements_sha256: str | None
+    columns: frozenset[tuple[str, str]]
+    explained: frozenset[tuple[str, str]]
+
+    @property
+    def is_newest(self) -> bool:
+        """True where the statements of ``schema.sql`` would change nothing."""
+        return (
+            self.version == SCHEMA_VERSION
+            and self.statements_sha256 == statements_sha256()
+            and known_columns() <= self.explained
+        )
+
+
+def statements_sha256() -> str:
+    """SHA-256 of the statements that make a pool's tables now."""
+    return hashlib.sha256(schema_sql().encode()).hexdigest()
+
+
+def stored_schema(connection: duckdb.DuckDBPyConnection, pool: str) -> StoredSchema:
+    """The schema of a pool that is in the connection's current database."""
+    values = {"pool": pool, "tables": [*TABLES, VIEW]}
+    rows = connection.execute(STORED_COLUMNS, values).fetchall()
+    columns = frozenset((table, column) for table, column, _ in rows)
+    explained = frozenset((table, column) for table, column, has_comment in rows if has_comment)
+    recorded: list[tuple[int, str, str]] = []
+    if ("schema_version", "version") in columns:
+        ((database,),) = connection.execute("SELECT current_database()").fetchall()
+        table = f"{quoted(database)}.{quoted(pool)}.schema_version"
+        query = f"SELECT version, package_version, statements_sha256 FROM {table}"  # noqa: S608
+        recorded = connection.execute(query).fetchall()
+    return StoredSchema(*(recorded[0] if recorded else (0, None, None)), columns, explained)
+
+
+def check_schema(stored: StoredSchema, where: str, *, read_only: bool) -> None:
+    """Raise PoolStateError unless a pool's tables can be read, and written where that is wanted.
+
+    A reader takes columns that it does not know as they come: it names those that it reads.
+
+    Args:
+        stored: The schema of the pool.
+        where: The pool and its database, for the error.
+        read_only: Whether the pool is only read.
+    """
+    if stored.version > SCHEMA_VERSION:
+        raise PoolStateError(
+            f"{where} has version {stored.version} of the schema, made by {PACKAGE} "
+            f"{stored.package_version}, and {_this_package()} knows versions up to "
+            f"{SCHEMA_VERSION}: install {PACKAGE} {stored.package_version} or a later one, or give "
+            "the pool another name or database"
+        )
+    if read_only:
+        if stored.version < SCHEMA_VERSION:
+            raise PoolStateError(
+                f"{where} has version {stored.version} of the schema, from before {_this_package()}"
+                f", which reads version {SCHEMA_VERSION} and can only read now: materialize an "
+                "asset of the pool first, for example image_scores, which migrates its tables"
+            )
+        return
+    known = known_columns() | (EARLIER_COLUMNS if stored.version < SCHEMA_VERSION else set())
+    unknown = sorted(
+        f"{table}.{column}" for table, column in stored.columns - known if table != VIEW
+    )
+    if unknown:
+        raise PoolStateError(
+            f"{where} has {', '.join(unknown)}, which {_this_package()} with version "
+            f"{SCHEMA_VERSION} of the schema does not know: another version of the package has "
+            "made it, or an acquisition function that is registered elsewhere. Install that "
+            "version or register the function here, give the pool another name or database, or "
+            "drop the column"
+        )
+
+
+def migrate(connection: duckdb.DuckDBPyConnection, stored: StoredSchema | None) -> None:
+    """Make the tables of a pool, or bring those that are there to this version.
+
+    This runs in a transaction, in the pool's schema.
+
+    Args:
+        connection: The connection.
+        stored: The schema of the pool; None where there is none yet.
+    """
+    earlier = stored is not None and stored.version < SCHEMA_VERSION
+    if earlier:
+        connection.execute(SET_ASIDE)
+    connection.execute(schema_sql())
+    if earlier:
+        connection.execute(TAKE_BACK)
+    connection.execute("DELETE FROM schema_version")
+    connection.execute(
+        RECORD_VERSION,
+        {
+            "version": SCHEMA_VERSION,
+            "package_version": version(PACKAGE),
+            "statements_sha256": statements_sha256(),
+        },
+    )
+
+
+# Version 0. Its layouts lack columns and tables, in several combinations. The two small tables are
+# made anew, so that they are what they are in a new pool; large ones only get what they lack.
+SET_ASIDE = """
+ALTER TABLE predictions ADD COLUMN IF NOT EXISTS segmentation VARCHAR;
+CREATE TABLE IF NOT EXISTS rankings (prediction_set VARCHAR, acquisition_function VARCHAR);
+CREATE TEMP TABLE aside_prediction_sets AS FROM prediction_sets;
+CREATE TEMP TABLE aside_rankings AS FROM rankings;
+DROP TABLE prediction_sets;
+DROP TABLE rankings;
+"""
+
+# What was not kept stays unknown: under which rules predictions were read (`inputs` were those of
+# the scores) and what a ranking was made of. Clocks give the order once, with numbers below all
+# that will come. Scores get no row in `scorings`: they are made again before they are ranked.
+TAKE_BACK = """
+CREATE TEMP TABLE earlier_prediction_sets AS FROM prediction_sets;
+ALTER TABLE aside_prediction_sets DROP COLUMN IF EXISTS aggregation;
+INSERT INTO earlier_prediction_sets BY NAME FROM aside_prediction_sets;
+INSERT INTO prediction_sets BY NAME
+WITH counted AS (
+    SELECT prediction_set, count(*) FILTER (starts_run) AS image_run_count,
+        count(*) FILTER (class_probs IS NULL) AS score_only_count
+    FROM (
+        SELECT prediction_set, class_probs, image_id IS DISTINCT FROM lag(image_id) OVER (
+            PARTITION BY prediction_set ORDER BY prediction_index
+        ) AS starts_run
+        FROM predictions WHERE prediction_set IN (
+            SELECT prediction_set FROM earlier_prediction_sets
+            WHERE image_run_count IS NULL OR score_only_count IS NULL
+        )
+    )
+    GROUP BY prediction_set
+)
+SELECT e.* REPLACE (
+    coalesce(e.image_run_count, c.image_run_count, 0) AS image_run_count,
+    coalesce(e.score_only_count, c.score_only_count, 0) AS score_only_count,
+    coalesce(e.value_type, (
+        SELECT data_type FROM duckdb_columns()
+        WHERE database_name = current_database() AND schema_name = current_schema()
+            AND table_name = 'predictions' AND column_name = 'class_probs'
+    )) AS value_type,
+    CASE WHEN e.task IS NOT NULL THEN e.inputs END AS inputs,
+    coalesce(
+        e.generation,
+        row_number() OVER (ORDER BY e.ingested_at, e.prediction_set) - count(*) OVER ()
+    ) AS generation
+)
+FROM earlier_prediction_sets e LEFT JOIN counted c ON e.prediction_set = c.prediction_set;
+
+CREATE TEMP TABLE earlier_rankings AS FROM rankings;
+INSERT INTO earlier_rankings BY NAME FROM aside_rankings;
+INSERT INTO earlier_rankings BY NAME
+SELECT DISTINCT ON (c.prediction_set, c.acquisition_function)
+    c.prediction_set, c.acquisition_function, c.run_id
+FROM labeling_candidates c
+ANTI JOIN aside_rankings r USING (prediction_set, acquisition_function);
+INSERT INTO rankings BY NAME
+SELECT e.* REPLACE (
+    coalesce(e.generation, row_number() OVER (
+        ORDER BY e.ranked_at NULLS FIRST, e.prediction_set, e.acquisition_function
+    ) - count(*) OVER ()) AS generation
+)
+FROM earlier_rankings e;
+
+DROP TABLE aside_prediction_sets;
+DROP TABLE earlier_prediction_sets;
+DROP TABLE aside_rankings;
+DROP TABLE earlier_rankings;
+"""
+
+RECORD_VERSION = """
+INSERT INTO schema_version BY NAME
+SELECT $version AS version, $package_version AS package_version,
+    $statements_sha256 AS statements_sha256
+"""
+
+
+def _this_package() -> str:
+    return f"{PACKAGE} {version(PACKAGE)}"
