@@ -14,10 +14,17 @@ Aggregation = Literal["mean", "max", "min", "sum"]
 ScoreOnly = Literal["binary"]
 ImagesWithoutPredictions = Literal["last", "first", "exclude"]
 
-READING_RULES = ("task", "inputs", "in_manifest")
+READING_RULES = ("task", "inputs", "sum_tolerance", "in_manifest")
 """The rules under which predictions are read."""
 
-SCORING_RULES = ("task", "inputs", "aggregation", "score_only", "in_manifest")
+SCORING_RULES = (
+    "task",
+    "inputs",
+    "aggregation",
+    "score_only",
+    "sum_tolerance",
+    "in_manifest",
+)
 """The rules under which scores are made."""
 
 
