@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+PROBABILITY_TOLERANCE = 1e-3
+"""Distance that a probability may have from 0..1, and a sum of class probabilities from 1, where no
+other ``sum_tolerance`` is declared."""
+
 BATCH_BYTES = 32 * 2**20
 """Class probabilities a batch holds at the most; what bounds the memory of a run."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dagster_active_learning.errors import SettingError
+from dagster_active_learning.limits import PROBABILITY_TOLERANCE
 
 Task = Literal["classification", "detection", "segmentation"]
 Inputs = Literal["probabilities", "logits", "independent"]
@@ -13,10 +14,17 @@ Aggregation = Literal["mean", "max", "min", "sum"]
 ScoreOnly = Literal["binary"]
 ImagesWithoutPredictions = Literal["last", "first", "exclude"]
 
-READING_RULES = ("task", "inputs", "in_manifest")
+READING_RULES = ("task", "inputs", "sum_tolerance", "in_manifest")
 """The rules under which predictions are read."""
 
-SCORING_RULES = ("task", "inputs", "aggregation", "score_only", "in_manifest")
+SCORING_RULES = (
+    "task",
+    "inputs",
+    "aggregation",
+    "score_only",
+    "sum_tolerance",
+    "in_manifest",
+)
 """The rules under which scores are made."""
 
 
@@ -37,6 +45,9 @@ class Rules:
             class probabilities are null for such objects.
         images_without_predictions: Where images without predictions rank. By default last, but
             under the mean object score where their score of 0 puts them: first.
+        sum_tolerance: How far from 1 the sum of class probabilities may be, and how far outside
+            0..1 a class probability or a detector's score: more than 1e-3 where low precision has
+            rounded them. Nothing is renormalised.
         in_manifest: Whether only images of the pool's manifest count.
 
     Raises:
@@ -48,6 +59,7 @@ class Rules:
     aggregation: Aggregation = "mean"
     score_only: ScoreOnly | None = None
     images_without_predictions: ImagesWithoutPredictions | None = None
+    sum_tolerance: float = PROBABILITY_TOLERANCE
     in_manifest: bool = False
 
     def __post_init__(self) -> None:
@@ -63,6 +75,14 @@ class Rules:
             if value not in possible:
                 listed = ", ".join(map(repr, possible))
                 raise SettingError(name, f"{name} is {value!r}, expected one of {listed}")
+        tolerance = self.sum_tolerance
+        if isinstance(tolerance, bool) or not (  # a number that is no number is not between either
+            isinstance(tolerance, (int, float)) and 0 < tolerance <= 0.5  # pyright: ignore[reportUnnecessaryIsInstance]
+        ):
+            raise SettingError(
+                "sum_tolerance",
+                f"sum_tolerance is {tolerance!r}, expected a number above 0 and at most 0.5",
+            )
 
     @property
     def objects(self) -> bool:
@@ -80,9 +100,13 @@ def check_flag(name: str, flag: bool) -> None:
         )
 
 
-def check_limit(limit: int) -> None:
-    """Raise SettingError unless a ranking can have at most ``limit`` images."""
-    if not isinstance(limit, int) or limit < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+NO_LIMIT = 2**63 - 1
+"""The limit of a ranking of all images."""
+
+
+def check_limit(limit: int | None) -> None:
+    """Raise SettingError unless a ranking can have at most ``limit`` images; None is all."""
+    if limit is not None and (not isinstance(limit, int) or limit < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SettingError("limit", f"limit is {limit!r}, expected an integer of at least 1")
 
 

@@ -19,7 +19,8 @@ from dagster_active_learning.acquisition.kernels import (
     check_class_probs,
     score_class_probs,
 )
-from dagster_active_learning.acquisition.validity import PROBABILITY_TOLERANCE, Validity
+from dagster_active_learning.acquisition.validity import Validity
+from dagster_active_learning.limits import PROBABILITY_TOLERANCE
 from reference import prediction_scores
 
 SOURCE = Path(__file__).parents[2] / "src"

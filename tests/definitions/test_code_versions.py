@@ -83,6 +83,8 @@ CASES = {
     "limit": ({"limit": 7}, {CANDIDATES}),
     "seed": ({"seed": 1}, {CANDIDATES}),
     "limit as it is by default": ({"limit": 1000}, set()),
+    "no limit": ({"limit": None}, {CANDIDATES}),
+    "sum_tolerance": ({"sum_tolerance": 0.01}, {PREDICTIONS, SCORES}),
     "acquisition_functions": ({"acquisition_functions": ["margin"]}, {EXPORT}),
     "another file": ({"export": "others.csv"}, {EXPORT}),
     "the same file by its exporter": ({"export": {"csv": "candidates.csv"}}, set()),

@@ -29,11 +29,7 @@ from dagster_active_learning.acquisition.functions import (
 )
 from dagster_active_learning.acquisition.kernels import add_by_image, score_class_probs
 from dagster_active_learning.acquisition.schemas import KERNEL_ROWS, image_score_schema
-from dagster_active_learning.acquisition.validity import (
-    PROBABILITY_TOLERANCE,
-    Validity,
-    describe_fault,
-)
+from dagster_active_learning.acquisition.validity import Validity, describe_fault
 from dagster_active_learning.rules import Aggregation, Rules
 
 _Scores = npt.NDArray[np.float64]
@@ -80,18 +76,16 @@ def score_predictions(predictions: pa.RecordBatch, rules: Rules) -> PredictionSc
     """
     functions = _functions_of(rules)
     class_probs = predictions.column("class_probs")
-    independent = rules.inputs == "independent"
     if rules.objects:
         scores, validity = _score_objects(
             class_probs,
             predictions.column("score").to_numpy(zero_copy_only=False),
             functions,
-            independent=independent,
-            binary=rules.score_only == "binary",
+            rules,
         )
     else:
         matrix = class_prob_matrix(class_probs)
-        scores, validity = score_matrix(matrix, functions, independent=independent)
+        scores, validity = score_matrix(matrix, functions, rules)
     names = tuple(function.name for function in functions)
     return PredictionScores(predictions, names, scores, validity)
 
@@ -99,26 +93,27 @@ def score_predictions(predictions: pa.RecordBatch, rules: Rules) -> PredictionSc
 def score_matrix(
     class_probs: npt.NDArray[Any],
     functions: Sequence[AcquisitionFunction],
-    *,
-    independent: bool = False,
+    rules: Rules,
 ) -> tuple[_Scores, npt.NDArray[np.uint8]]:
     """Score rows of class probabilities under some acquisition functions, and judge them.
 
     Args:
         class_probs: (n_predictions, n_classes), float32 or float64, C-contiguous.
         functions: The acquisition functions.
-        independent: Whether the class probabilities do not exclude each other; the entropy is then
-            the sum of the classes' binary entropies.
+        rules: How predictions are scored: of independent class probabilities the entropy is the sum
+            of the classes' binary entropies.
 
     Returns:
         Scores (n_functions, n_predictions), NaN where a row is not valid, and the `Validity`
         (n_predictions,).
     """
+    independent = rules.inputs == "independent"
     wanted = tuple(function.scores for function in functions)
     kernel_scores, validity = score_class_probs(
         class_probs,
         objects="largest" in wanted,
-        sum_tolerance=np.inf if independent else PROBABILITY_TOLERANCE,
+        sum_tolerance=np.inf if independent else rules.sum_tolerance,
+        value_tolerance=rules.sum_tolerance,
     )
     names = KERNEL_ROWS[: len(kernel_scores)]
     rows = dict(zip(names, kernel_scores, strict=True))
@@ -201,23 +196,25 @@ def score_batch(predictions: pa.RecordBatch, rules: Rules) -> pa.RecordBatch:
     images = _ImageTotals.before_the_first(encoded.dictionary, names, rules)
     for start in range(0, predictions.num_rows, _ROWS_AT_A_TIME):
         scored = score_predictions(predictions.slice(start, _ROWS_AT_A_TIME), rules)
-        check_validity(scored, start)
+        check_validity(scored, rules, start)
         images.add(scored.scores, image_index[start : start + len(scored.validity)])
     return images.image_scores()
 
 
-def check_validity(scored: PredictionScores, rows_before: int = 0) -> None:
+def check_validity(scored: PredictionScores, rules: Rules, rows_before: int = 0) -> None:
     """Raise ValueError unless the predictions of a batch are valid.
 
     Args:
         scored: The scores of a batch.
+        rules: How it was scored.
         rows_before: What to add to the position of a row in the message.
     """
     if not scored.validity.any():
         return
     row = int(np.flatnonzero(scored.validity)[0])
     class_probs = scored.predictions.column("class_probs")[row].values
-    fault = describe_fault(class_probs.to_numpy(zero_copy_only=False), int(scored.validity[row]))
+    values = class_probs.to_numpy(zero_copy_only=False)
+    fault = describe_fault(values, int(scored.validity[row]), rules.sum_tolerance)
     raise ValueError(f"class_probs: row {rows_before + row} is {fault}")
 
 
@@ -299,9 +296,7 @@ def _score_objects(
     class_probs: pa.Array,
     own_scores: _Scores,
     functions: Sequence[AcquisitionFunction],
-    *,
-    independent: bool,
-    binary: bool,
+    rules: Rules,
 ) -> tuple[_Scores, npt.NDArray[np.uint8]]:
     """Score and judge objects, some of which may have no class probabilities.
 
@@ -309,8 +304,8 @@ def _score_objects(
         class_probs: (n_predictions,) lists, null for objects that have none.
         own_scores: (n_predictions,) the detector's own scores, NaN where it gives none.
         functions: The acquisition functions.
-        independent: Whether the class probabilities do not exclude each other.
-        binary: Whether a score s without class probabilities stands for [s, 1-s].
+        rules: How predictions are scored; ``score_only`` says whether a score s without class
+            probabilities stands for [s, 1-s].
     """
     if class_probs.null_count:
         has_class_probs = class_probs.is_valid().to_numpy(zero_copy_only=False)
@@ -318,15 +313,17 @@ def _score_objects(
         validity = np.full(len(class_probs), Validity.VALID, np.uint8)
         if has_class_probs.any():
             scores[:, has_class_probs], validity[has_class_probs] = score_matrix(
-                class_prob_matrix(class_probs.drop_null()), functions, independent=independent
+                class_prob_matrix(class_probs.drop_null()), functions, rules
             )
-        if binary:
+        if rules.score_only == "binary":
             alone = own_scores[~has_class_probs]
             pairs = np.column_stack([alone, 1 - alone])
-            scores[:, ~has_class_probs], _ = score_matrix(pairs, functions)
+            scores[:, ~has_class_probs], _ = score_matrix(
+                pairs, functions, replace(rules, inputs="probabilities")
+            )
     else:
         matrix = class_prob_matrix(class_probs)
-        scores, validity = score_matrix(matrix, functions, independent=independent)
+        scores, validity = score_matrix(matrix, functions, rules)
     is_given = ~np.isnan(own_scores)
     for function, row in zip(functions, scores, strict=True):
         if function.level == "object":

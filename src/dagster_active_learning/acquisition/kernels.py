@@ -35,7 +35,8 @@ from dagster_active_learning.acquisition.lanes import (
     widen,
 )
 from dagster_active_learning.acquisition.schemas import KERNEL_ROWS
-from dagster_active_learning.acquisition.validity import PROBABILITY_TOLERANCE, Validity
+from dagster_active_learning.acquisition.validity import Validity
+from dagster_active_learning.limits import PROBABILITY_TOLERANCE
 
 # Numba has no types, and the bodies of its kernels are not ordinary Python.
 # ruff: noqa: ANN001, ANN202
@@ -47,6 +48,7 @@ def score_class_probs(
     *,
     objects: bool = False,
     sum_tolerance: float = PROBABILITY_TOLERANCE,
+    value_tolerance: float = PROBABILITY_TOLERANCE,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
     """Score predictions: everything that the acquisition functions need, in one pass.
 
@@ -56,6 +58,7 @@ def score_class_probs(
             the last row is there.
         sum_tolerance: How far from 1 a row's sum may be; infinite where the classes do not
             exclude each other.
+        value_tolerance: How far outside 0..1 a value may be.
 
     Returns:
         Scores (4, n_predictions), or (5, n_predictions) of objects, in the order of `KERNEL_ROWS`:
@@ -73,7 +76,9 @@ def score_class_probs(
     validity = np.zeros(n_rows, np.uint8)
     if n_predictions:
         with _launch_lock:
-            _score_kernel(flat, n_classes, sum_tolerance, scores.reshape(-1), validity)
+            _score_kernel(
+                flat, n_classes, sum_tolerance, value_tolerance, scores.reshape(-1), validity
+            )
     return np.ascontiguousarray(scores[:, :n_predictions]), validity[:n_predictions]
 
 
@@ -81,6 +86,7 @@ def check_class_probs(
     class_probs: npt.NDArray[np.float32] | npt.NDArray[np.float64],
     *,
     sum_tolerance: float = PROBABILITY_TOLERANCE,
+    value_tolerance: float = PROBABILITY_TOLERANCE,
 ) -> npt.NDArray[np.uint8]:
     """Say which predictions can be scored: the second result of `score_class_probs` alone.
 
@@ -88,6 +94,7 @@ def check_class_probs(
         class_probs: (n_predictions, n_classes), float32 or float64, C-contiguous.
         sum_tolerance: How far from 1 a row's sum may be; infinite where the classes do not
             exclude each other.
+        value_tolerance: How far outside 0..1 a value may be.
 
     Returns:
         The `Validity` of each prediction (n_predictions,).
@@ -100,7 +107,7 @@ def check_class_probs(
     validity = np.zeros(flat.size // n_classes, np.uint8)
     if n_predictions:
         with _launch_lock:
-            _check_kernel(flat, n_classes, sum_tolerance, validity)
+            _check_kernel(flat, n_classes, sum_tolerance, value_tolerance, validity)
     return validity[:n_predictions]
 
 
@@ -252,13 +259,13 @@ def _inlined_helper(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_inlined_helper
-def _surely_valid(total, smallest, largest, sum_tolerance):
+def _surely_valid(total, smallest, largest, sum_tolerance, value_tolerance):
     """Tell whether all rows are valid for certain: sums near the tolerance are for `_reason`."""
     sure = sum_tolerance - _SUM_ERROR
     return (
         all_inside(total, 1 - sure, 1 + sure)
-        and all_inside(smallest, -0.9 * PROBABILITY_TOLERANCE, np.inf)
-        and all_inside(largest, -np.inf, 1 + 0.9 * PROBABILITY_TOLERANCE)
+        and all_inside(smallest, -0.9 * value_tolerance, np.inf)
+        and all_inside(largest, -np.inf, 1 + 0.9 * value_tolerance)
     )
 
 
@@ -277,7 +284,7 @@ def _read_classes(flat, first, n_classes, width, prefetched, block):
 
 
 @_helper
-def _reason(flat, begin, end, sum_tolerance):
+def _reason(flat, begin, end, sum_tolerance, value_tolerance):
     """Decide on one row, class after class in float64: the definition of `Validity`."""
     total = 0.0
     lowest_reason = _VALID
@@ -285,9 +292,9 @@ def _reason(flat, begin, end, sum_tolerance):
         p = np.float64(flat[position])
         if not abs(p) < np.inf:
             return _NOT_FINITE
-        if p < -PROBABILITY_TOLERANCE:
+        if p < -value_tolerance:
             lowest_reason = _NEGATIVE
-        elif p > 1 + PROBABILITY_TOLERANCE and lowest_reason == _VALID:
+        elif p > 1 + value_tolerance and lowest_reason == _VALID:
             lowest_reason = _ABOVE_ONE
         total += p
     if lowest_reason == _VALID and not abs(total - 1) <= sum_tolerance:
@@ -316,7 +323,7 @@ def _add_terms(block, begin, count, uniform, smallest, largest, second):
 
 
 @_inlined_helper
-def _score_rows_of(flat, n_classes, sum_tolerance, start, stop, scores, validity):
+def _score_rows_of(flat, n_classes, sum_tolerance, value_tolerance, start, stop, scores, validity):
     """Do what `_score_rows` does, for a number of classes that may be known when compiled."""
     lanes = lanes_in(flat)
     n_rows = validity.size
@@ -359,27 +366,31 @@ def _score_rows_of(flat, n_classes, sum_tolerance, start, stop, scores, validity
         store(scores, row + 3 * n_rows, variance)
         if with_largest:
             store(scores, row + 4 * n_rows, widen(largest))
-        if not _surely_valid(total, smallest, largest, sum_tolerance):
+        if not _surely_valid(total, smallest, largest, sum_tolerance, value_tolerance):
             for lane in range(lanes):
                 begin = (row + lane) * n_classes
-                validity[row + lane] = _reason(flat, begin, begin + n_classes, sum_tolerance)
+                validity[row + lane] = _reason(
+                    flat, begin, begin + n_classes, sum_tolerance, value_tolerance
+                )
                 if validity[row + lane]:
                     for position in range(row + lane, scores.size, n_rows):
                         scores[position] = np.nan
 
 
 @_helper
-def _score_rows(flat, n_classes, sum_tolerance, start, stop, scores, validity):
+def _score_rows(flat, n_classes, sum_tolerance, value_tolerance, start, stop, scores, validity):
     """Score the rows [start, stop), at least one vector of them."""
     if n_classes == 2:
         # Compiled once more with a number in its place, which takes a third less time.
-        _score_rows_of(flat, 2, sum_tolerance, start, stop, scores, validity)
+        _score_rows_of(flat, 2, sum_tolerance, value_tolerance, start, stop, scores, validity)
     else:
-        _score_rows_of(flat, n_classes, sum_tolerance, start, stop, scores, validity)
+        _score_rows_of(
+            flat, n_classes, sum_tolerance, value_tolerance, start, stop, scores, validity
+        )
 
 
 @_helper
-def _check_rows(flat, n_classes, sum_tolerance, start, stop, validity):
+def _check_rows(flat, n_classes, sum_tolerance, value_tolerance, start, stop, validity):
     """Check the rows [start, stop): the sums and bounds of `_score_rows`, in the same order."""
     lanes = lanes_in(flat)
     block = np.empty(lanes * lanes, flat.dtype)
@@ -402,10 +413,12 @@ def _check_rows(flat, n_classes, sum_tolerance, start, stop, validity):
                     smallest = min(smallest, probs)
                     largest = max(largest, probs)
                 total = total + widen(block_total)
-        if not _surely_valid(total, smallest, largest, sum_tolerance):
+        if not _surely_valid(total, smallest, largest, sum_tolerance, value_tolerance):
             for lane in range(lanes):
                 begin = (row + lane) * n_classes
-                validity[row + lane] = _reason(flat, begin, begin + n_classes, sum_tolerance)
+                validity[row + lane] = _reason(
+                    flat, begin, begin + n_classes, sum_tolerance, value_tolerance
+                )
 
 
 @_helper
@@ -416,24 +429,24 @@ def _chunk_rows(flat, n_classes):
 
 
 @_compiled
-def _score_kernel(flat, n_classes, sum_tolerance, scores, validity):
+def _score_kernel(flat, n_classes, sum_tolerance, value_tolerance, scores, validity):
     chunk_rows = _chunk_rows(flat, n_classes)
     n_chunks = max(validity.size // chunk_rows, 1)
     for chunk in numba.prange(n_chunks):
         start = chunk * chunk_rows
         # The last chunk takes the remainder, so that no chunk is smaller than a vector.
         stop = start + chunk_rows if chunk + 1 < n_chunks else validity.size
-        _score_rows(flat, n_classes, sum_tolerance, start, stop, scores, validity)
+        _score_rows(flat, n_classes, sum_tolerance, value_tolerance, start, stop, scores, validity)
 
 
 @_compiled
-def _check_kernel(flat, n_classes, sum_tolerance, validity):
+def _check_kernel(flat, n_classes, sum_tolerance, value_tolerance, validity):
     chunk_rows = _chunk_rows(flat, n_classes)
     n_chunks = max(validity.size // chunk_rows, 1)
     for chunk in numba.prange(n_chunks):
         start = chunk * chunk_rows
         stop = start + chunk_rows if chunk + 1 < n_chunks else validity.size
-        _check_rows(flat, n_classes, sum_tolerance, start, stop, validity)
+        _check_rows(flat, n_classes, sum_tolerance, value_tolerance, start, stop, validity)
 
 
 @_inlined_helper

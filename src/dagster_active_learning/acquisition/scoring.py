@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ from dagster_active_learning.acquisition.batches import (
     single_images,
 )
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix
+from dagster_active_learning.limits import PROBABILITY_TOLERANCE
 from dagster_active_learning.rules import Rules
 
 ClassProbs: TypeAlias = "npt.NDArray[np.floating[Any]] | pl.Series | pa.Array | pa.ChunkedArray"
@@ -32,6 +34,7 @@ def score_images(
     image_ids: Column | None = None,
     *,
     scores: Column | None = None,
+    sum_tolerance: float = PROBABILITY_TOLERANCE,
 ) -> pl.DataFrame:
     """Score images under every acquisition function in one pass over the class probabilities.
 
@@ -47,6 +50,8 @@ def score_images(
             with the same id are averaged, wherever they stand. Without it every row is an image.
         scores: ``(n_predictions,)`` the detector's own score of each object, in 0..1; without it
             the largest class probability is the object's score. It needs ``image_ids``.
+        sum_tolerance: How far from 1 a row's sum may be, and how far outside 0..1 a value: more
+            where low precision has rounded them.
 
     Returns:
         The columns image_id, prediction_count, and one per acquisition function: entropy (bits),
@@ -57,8 +62,8 @@ def score_images(
     Raises:
         TypeError: If an argument is not an array or column of the kind described.
         ValueError: If the lengths differ, an id is null, or a row is not a probability
-            distribution: every value finite and in 0..1 and their sum 1, both within 1e-3. The
-            message names the first such row.
+            distribution: every value finite and in 0..1 and their sum 1, both within
+            ``sum_tolerance``. The message names the first such row.
 
     Example:
         >>> score_images(np.array([[0.5, 0.5], [0.9, 0.1]]))["margin"].to_list()
@@ -69,14 +74,15 @@ def score_images(
     if scores is not None and image_ids is None:
         raise ValueError("scores are averaged over the objects of an image: image_ids are missing")
     matrix = None if class_probs is None else class_prob_matrix(_without_polars(class_probs))
-    object_scores = None if scores is None else _object_scores(scores)
+    rules = Rules(sum_tolerance=sum_tolerance)
+    object_scores = None if scores is None else _object_scores(scores, sum_tolerance)
     n_predictions = len(object_scores) if matrix is None else len(matrix)  # pyright: ignore[reportArgumentType]
     lists = _lists(matrix, n_predictions)
     if image_ids is None:
         positions = pa.array(np.arange(n_predictions, dtype=np.uint32))
         predictions = pa.record_batch({"image_id": positions, "class_probs": lists})
-        scored = score_predictions(predictions, Rules())
-        check_validity(scored)
+        scored = score_predictions(predictions, rules)
+        check_validity(scored, rules)
         return pl.DataFrame(single_images(scored))
     ids = _arrow(image_ids)
     _check_length("image_ids", len(ids), n_predictions)
@@ -84,7 +90,7 @@ def score_images(
         object_scores = pa.nulls(n_predictions, pa.float64())
     _check_length("scores", len(object_scores), n_predictions)
     predictions = pa.record_batch({"image_id": ids, "class_probs": lists, "score": object_scores})
-    return pl.DataFrame(score_batch(predictions, Rules(task="detection")))
+    return pl.DataFrame(score_batch(predictions, replace(rules, task="detection")))
 
 
 def _lists(matrix: npt.NDArray[Any] | None, n_predictions: int) -> pa.Array:
@@ -101,14 +107,14 @@ def _check_length(name: str, length: int, expected: int) -> None:
         raise ValueError(f"{name} has {length} rows, expected {expected} as in class_probs")
 
 
-def _object_scores(scores: Column) -> pa.Array:
+def _object_scores(scores: Column, tolerance: float) -> pa.Array:
     column = _arrow(scores)
     try:
         values = column.cast(pa.float64())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise TypeError(f"scores is a column of {column.type}, expected numbers") from error
     numbers = values.to_numpy(zero_copy_only=False)
-    outside = ~((numbers >= 0) & (numbers <= 1))
+    outside = ~((numbers >= -tolerance) & (numbers <= 1 + tolerance))
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
         raise ValueError(f"scores: row {row} is {column[row]}, expected a number in 0..1")

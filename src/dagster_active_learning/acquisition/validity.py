@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-PROBABILITY_TOLERANCE = 1e-3
+from dagster_active_learning.limits import PROBABILITY_TOLERANCE
 
 
 class Validity(IntEnum):
@@ -29,18 +29,20 @@ class Validity(IntEnum):
 
 EXPECTED = {
     Validity.NOT_FINITE: "finite numbers",
-    Validity.NEGATIVE: f"at least 0 (within {PROBABILITY_TOLERANCE})",
-    Validity.ABOVE_ONE: f"at most 1 (within {PROBABILITY_TOLERANCE})",
-    Validity.WRONG_SUM: f"a sum of 1 (within {PROBABILITY_TOLERANCE})",
+    Validity.NEGATIVE: "at least 0 (within {tolerance:g})",
+    Validity.ABOVE_ONE: "at most 1 (within {tolerance:g})",
+    Validity.WRONG_SUM: "a sum of 1 (within {tolerance:g})",
     Validity.TOO_FEW_CLASSES: "2 class probabilities or more",
     Validity.OTHER_CLASS_COUNT: "as many class probabilities as there are classes",
 }
 """The expected class probabilities in words, for each reason why others are not valid."""
 
 
-def describe_fault(class_probs: npt.NDArray[Any], validity: int) -> str:
+def describe_fault(
+    class_probs: npt.NDArray[Any], validity: int, tolerance: float = PROBABILITY_TOLERANCE
+) -> str:
     """Class probabilities (n_classes,) that are not valid, and those expected, in words."""
-    expected = EXPECTED[Validity(validity)]
+    expected = EXPECTED[Validity(validity)].format(tolerance=tolerance)
     if validity in (Validity.TOO_FEW_CLASSES, Validity.OTHER_CLASS_COUNT):
         return f"{class_probs.tolist()}, expected {expected}"
     shown = np.array2string(class_probs, threshold=10)

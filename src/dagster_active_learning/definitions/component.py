@@ -30,6 +30,7 @@ from dagster_active_learning.definitions.yaml_models import (
     resolve_text,
 )
 from dagster_active_learning.errors import SettingError
+from dagster_active_learning.limits import PROBABILITY_TOLERANCE
 from dagster_active_learning.rules import (
     Aggregation,
     ImagesWithoutPredictions,
@@ -134,9 +135,12 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         ),
     ] = None
     limit: Annotated[
-        int,
+        int | None,
         dg.Resolver.default(
-            description="How many images each ranking has at the most; run config can override it."
+            description=(
+                "How many images each ranking has at the most, null for all; run config can "
+                "override it."
+            )
         ),
     ] = 1000
     seed: Annotated[
@@ -181,6 +185,17 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             )
         ),
     ] = None
+    sum_tolerance: Annotated[
+        float,
+        dg.Resolver.default(
+            description=(
+                "How far from 1 the sum of class probabilities may be, and how far outside 0..1 a "
+                "class probability or a detector's score: more where low precision, such as "
+                "bfloat16 or two decimals, has rounded them. Nothing is renormalised."
+            ),
+            examples=[0.02],
+        ),
+    ] = PROBABILITY_TOLERANCE
     max_quarantined_share: Annotated[
         float,
         dg.Resolver.default(

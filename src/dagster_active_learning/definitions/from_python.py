@@ -15,6 +15,7 @@ from dagster_active_learning.definitions.exports import Export
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
+from dagster_active_learning.limits import PROBABILITY_TOLERANCE
 from dagster_active_learning.rules import (
     Aggregation,
     ImagesWithoutPredictions,
@@ -32,12 +33,13 @@ def active_learning_definitions(
     image_roots: Sequence[str | PathLike[str]] = (),
     task: Task = "classification",
     acquisition_functions: Sequence[str] | None = None,
-    limit: int = 1000,
+    limit: int | None = 1000,
     seed: int = 0,
     inputs: Inputs = "probabilities",
     aggregation: Aggregation = "mean",
     score_only: ScoreOnly | None = None,
     images_without_predictions: ImagesWithoutPredictions | None = None,
+    sum_tolerance: float = PROBABILITY_TOLERANCE,
     max_quarantined_share: float = 0.05,
     min_coverage: float | None = None,
     lock_timeout_seconds: float = 600,
@@ -70,7 +72,8 @@ def active_learning_definitions(
         task: ``"classification"``, ``"detection"`` or ``"segmentation"``: whether a prediction is
             about an image or about one object in it.
         acquisition_functions: Names of the functions to rank by; by default all that the task has.
-        limit: How many images each ranking has at the most; run config can override it.
+        limit: How many images each ranking has at the most, None for all; run config can override
+            it.
         seed: Decides the order of images with equal scores; run config can override it.
         inputs: What the class probabilities are in the source: ``"probabilities"`` of classes that
             exclude each other, ``"logits"``, or ``"independent"`` probabilities, one sigmoid per
@@ -83,6 +86,9 @@ def active_learning_definitions(
         images_without_predictions: ``"last"``, ``"first"`` or ``"exclude"``: where images without
             predictions rank under every function. By default last, but by their score of 0, and
             so first, under the mean object score.
+        sum_tolerance: How far from 1 the sum of class probabilities may be, and how far outside
+            0..1 a class probability or a detector's score: more where low precision, such as
+            bfloat16 or two decimals, has rounded them. Nothing is renormalised.
         max_quarantined_share: How large a share of the rows may be in quarantine. Above it the
             check of the predictions fails, and nothing is scored or ranked in the same run.
         min_coverage: How large a share of the manifest's images without a label should have
@@ -134,6 +140,7 @@ def active_learning_definitions(
         aggregation=aggregation,
         score_only=score_only,
         images_without_predictions=images_without_predictions,
+        sum_tolerance=sum_tolerance,
         max_quarantined_share=max_quarantined_share,
         min_coverage=min_coverage,
         lock_timeout_seconds=lock_timeout_seconds,

@@ -24,6 +24,7 @@ from dagster_active_learning.definitions.partitions import check_partitions_def
 from dagster_active_learning.definitions.sensors import PredictionFileSensor, check_sensor
 from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
 from dagster_active_learning.errors import SettingError
+from dagster_active_learning.limits import PROBABILITY_TOLERANCE
 from dagster_active_learning.rules import (
     Aggregation,
     ImagesWithoutPredictions,
@@ -99,12 +100,13 @@ class Pool:
     image_roots: Sequence[str | PathLike[str]] = ()
     task: Task = "classification"
     acquisition_functions: Sequence[str] | None = None
-    limit: int = 1000
+    limit: int | None = 1000
     seed: int = 0
     inputs: Inputs = "probabilities"
     aggregation: Aggregation = "mean"
     score_only: ScoreOnly | None = None
     images_without_predictions: ImagesWithoutPredictions | None = None
+    sum_tolerance: float = PROBABILITY_TOLERANCE
     max_quarantined_share: float = 0.05
     min_coverage: float | None = None
     lock_timeout_seconds: float = 600
@@ -177,6 +179,7 @@ class Pool:
             aggregation=self.aggregation,
             score_only=self.score_only,
             images_without_predictions=self.images_without_predictions,
+            sum_tolerance=self.sum_tolerance,
             in_manifest=self.manifest is not None,
         )
 

@@ -36,12 +36,13 @@ attributes:
 
   # task: detection                   # classification by default; or segmentation
   # acquisition_functions: [entropy, margin]
-  # limit: 1000                       # images in each ranking
+  # limit: 1000                       # images in each ranking; null for all
   # seed: 0                           # order of images with equal scores
   # inputs: logits                    # probabilities by default; or independent
   # aggregation: max                  # mean by default; or min, sum
   # score_only: binary                # a lone score is a probability of two classes
   # images_without_predictions: last  # or first, exclude
+  # sum_tolerance: 0.02               # of bfloat16 or two decimals; 0.001 by default
   # max_quarantined_share: 0.05       # above it a check fails, and nothing is scored
   # min_coverage: 1.0                 # share of the manifest with predictions; of objects 0.0
   # lock_timeout_seconds: 600         # wait for others that have the database open

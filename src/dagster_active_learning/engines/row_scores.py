@@ -15,6 +15,7 @@ from dagster_active_learning.acquisition.batches import score_matrix
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix, list_lengths
 from dagster_active_learning.acquisition.functions import row_functions
 from dagster_active_learning.acquisition.validity import Validity, describe_fault
+from dagster_active_learning.rules import Rules
 
 
 def row_scores(class_probs: pa.Array | pa.ChunkedArray, function: str) -> pa.Array:
@@ -51,7 +52,7 @@ def row_scores(class_probs: pa.Array | pa.ChunkedArray, function: str) -> pa.Arr
             continue
         lists = column if len(rows) == len(column) else column.take(rows)
         matrix = class_prob_matrix(_numbers(lists).reshape(len(rows), n_classes))
-        (scores[rows],), validity[rows] = score_matrix(matrix, functions)
+        (scores[rows],), validity[rows] = score_matrix(matrix, functions, Rules())
     if validity.any():
         row = int(np.flatnonzero(validity)[0])
         fault = describe_fault(_numbers(column[row : row + 1]), int(validity[row]))

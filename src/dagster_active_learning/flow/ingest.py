@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -118,7 +119,15 @@ def ingest_predictions(
         )
         add_prediction_set(store, stored)
         if not stored.prediction_count:
-            _check_nothing_found(store, stored, rules, empty_image_count=empty_images.row_count)
+            _check_nothing_found(
+                store,
+                stored,
+                rules,
+                empty_image_count=empty_images.row_count,
+                advice=_tolerance_advice(rows.deviation, rules),
+            )
+        elif rows.deviation:
+            report(_tolerance_advice(rows.deviation, rules))
     progress.finish()
     return stored
 
@@ -145,6 +154,8 @@ class _SortedRows:
         sources: The rows of each file, once ``predictions`` is at its end.
         images: Numbers of predictions and images.
         class_names: The names of the classes; None if nothing gives their number.
+        deviation: The largest distance of a sum from 1, or of a value from 0..1, for which a row
+            was refused; 0 without such a row.
     """
 
     def __init__(
@@ -160,6 +171,7 @@ class _SortedRows:
         self._progress = progress
         self._quarantined = quarantined
         self._empty_images = empty_images
+        self.deviation = 0.0
         self.sources = _SourceRows()
         self.images = _ImageRuns()
         self.class_names = None if stream.class_names is None else list(stream.class_names)
@@ -177,9 +189,11 @@ class _SortedRows:
             if n_classes is not None and self.class_names is None:
                 self.class_names = [str(position) for position in range(n_classes)]
             first_index = self.sources.count(rows)
-            accepted, refused = _sort_out(rows, n_classes, first_index, self._rules)
-            if refused is not None:
-                self._quarantined.add(refused)
+            sorted_rows = _sort_out(rows, n_classes, first_index, self._rules)
+            if sorted_rows.quarantined is not None:
+                self._quarantined.add(sorted_rows.quarantined)
+            self.deviation = max(self.deviation, sorted_rows.deviation)
+            accepted = sorted_rows.predictions
             self.images.count(accepted.column("image_id"))
             self._progress.add(rows.num_rows)
             yield from accepted.select(schema.names).cast(schema).to_batches()
@@ -283,12 +297,20 @@ def _readable_lengths(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     return lengths[_is_null(batch.column("reason")) & (lengths >= 2)]
 
 
+class _SortedBatch(NamedTuple):
+    """The predictions of a batch, its rows for quarantine, and how far off those of them are."""
+
+    predictions: pa.Table
+    quarantined: pa.Table | None
+    deviation: float
+
+
 def _sort_out(
     batch: pa.RecordBatch, n_classes: int | None, first_index: int, rules: Rules
-) -> tuple[pa.Table, pa.Table | None]:
+) -> _SortedBatch:
     """The rows of a batch that can be scored, and those that go to quarantine, if any."""
     readable = _is_null(batch.column("reason"))
-    class_probs, validity = _judge_class_probs(
+    class_probs, validity, deviation = _judge_class_probs(
         batch.column("class_probs"), readable, n_classes, rules
     )
     accepted = readable & (validity == Validity.VALID)
@@ -296,7 +318,7 @@ def _sort_out(
     if rules.objects and scores.null_count < len(scores):
         values = scores.to_numpy(zero_copy_only=False)
         without_score = _is_null(scores)
-        in_range = (values >= 0) & (values <= 1)
+        in_range = (values >= -rules.sum_tolerance) & (values <= 1 + rules.sum_tolerance)
         without_probs = _is_null(batch.column("class_probs"))
         accepted = readable & (in_range | without_score) & (accepted | (without_probs & in_range))
 
@@ -304,7 +326,7 @@ def _sort_out(
     columns = {name: batch.column(name) for name in STORED_COLUMNS}
     predictions = pa.table({**columns, "class_probs": class_probs, "prediction_index": positions})
     if accepted.all():
-        return predictions, None
+        return _SortedBatch(predictions, None, deviation)
     refused = np.flatnonzero(~accepted)
     rows = batch.take(pa.array(refused)).to_pylist()
     quarantined = pa.table(
@@ -327,7 +349,7 @@ def _sort_out(
             "raw": pa.array([row["raw"] or raw_text(_shown(row)) for row in rows], pa.string()),
         }
     )
-    return predictions.filter(pa.array(accepted)), quarantined
+    return _SortedBatch(predictions.filter(pa.array(accepted)), quarantined, deviation)
 
 
 def _judge_class_probs(
@@ -335,24 +357,45 @@ def _judge_class_probs(
     readable: npt.NDArray[np.bool_],
     n_classes: int | None,
     rules: Rules,
-) -> tuple[pa.ListArray, npt.NDArray[np.uint8]]:
-    """Class probabilities, from logits if they are logits, and each row's validity."""
+) -> tuple[pa.ListArray, npt.NDArray[np.uint8], float]:
+    """Class probabilities, from logits if they are logits, each row's validity, and the deviation.
+
+    That is the largest one of rows which a higher ``sum_tolerance`` would let pass.
+    """
     lengths = _lengths(class_probs)
     fitting = readable & (lengths == n_classes) & (lengths >= 2)
     matrix = class_prob_matrix(class_probs if fitting.all() else class_probs.filter(fitting))
     if rules.inputs == "logits":
         matrix = softmax(matrix)
     validity = np.full(len(class_probs), Validity.OTHER_CLASS_COUNT, dtype=np.uint8)
+    deviation = 0.0
     if len(matrix):
-        free_sum = {"sum_tolerance": np.inf} if rules.inputs == "independent" else {}
-        validity[fitting] = check_class_probs(matrix, **free_sum)
+        validity[fitting] = check_class_probs(
+            matrix,
+            sum_tolerance=np.inf if rules.inputs == "independent" else rules.sum_tolerance,
+            value_tolerance=rules.sum_tolerance,
+        )
+        deviation = _largest_deviation(matrix, validity[fitting], rules)
     if rules.inputs == "logits":
         offsets = np.zeros(len(class_probs) + 1, dtype=np.int32)
         np.cumsum(np.where(fitting, lengths, 0), out=offsets[1:])
         class_probs = pa.ListArray.from_arrays(
             pa.array(offsets), pa.array(matrix.ravel()), mask=pa.array(~fitting)
         )
-    return class_probs, validity
+    return class_probs, validity, deviation
+
+
+def _largest_deviation(
+    matrix: npt.NDArray[Any], validity: npt.NDArray[np.uint8], rules: Rules
+) -> float:
+    off = np.isin(validity, (Validity.NEGATIVE, Validity.ABOVE_ONE, Validity.WRONG_SUM))
+    if not off.any():
+        return 0.0
+    rows = matrix[off].astype(np.float64)
+    deviations = [-rows.min(), rows.max() - 1]
+    if rules.inputs != "independent":
+        deviations.append(np.abs(rows.sum(axis=1) - 1).max())
+    return float(max(deviations))
 
 
 def _reason(row: dict[str, object], code: int, rules: Rules) -> Reason:
@@ -389,8 +432,18 @@ def _is_null(column: pa.Array) -> npt.NDArray[np.bool_]:
     return column.is_null().to_numpy(zero_copy_only=False)
 
 
+def _tolerance_advice(deviation: float, rules: Rules) -> str:
+    """The option that lets rows pass which are off by low precision; empty without such rows."""
+    if not deviation:
+        return ""
+    return (
+        f"class probabilities are off by up to {deviation:.4g}, {rules.sum_tolerance:g} is allowed "
+        "(sum_tolerance): more is right only where low precision has rounded them"
+    )
+
+
 def _check_nothing_found(
-    store: PoolStore, stored: PredictionSet, rules: Rules, *, empty_image_count: int
+    store: PoolStore, stored: PredictionSet, rules: Rules, *, empty_image_count: int, advice: str
 ) -> None:
     """Raise PredictionReadError unless a set has no predictions because the model found nothing.
 
@@ -404,13 +457,13 @@ def _check_nothing_found(
     ):
         return
     if not reasons:
-        advice = (
+        images = (
             "; where the model found nothing, give the pool the images it has seen (images=)"
             if rules.objects
             else ""
         )
         raise PredictionReadError(
-            f"{stored.source} holds no predictions: expected at least one{advice}"
+            f"{stored.source} holds no predictions: expected at least one{images}"
         )
     listed = "; ".join(
         f"{row['reason']} ({row['rows']:,} rows, the first is row {row['first_row']} of "
@@ -427,4 +480,5 @@ def _check_nothing_found(
         )
     raise PredictionReadError(
         f"{stored.source} holds no prediction that can be scored, nothing was stored: {listed}"
+        + f"; {advice}" * bool(advice)
     )

@@ -11,7 +11,7 @@ import polars as pl
 from dagster_active_learning.acquisition.functions import AcquisitionFunction
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.ranking.total_order import rank_images
-from dagster_active_learning.rules import Rules
+from dagster_active_learning.rules import NO_LIMIT, Rules
 from dagster_active_learning.store import prediction_sets
 from dagster_active_learning.store.image_scores import contenders, unlabeled_count
 from dagster_active_learning.store.labeling_candidates import replace_candidates
@@ -47,7 +47,7 @@ def rank_candidates(
     functions: Sequence[AcquisitionFunction],
     *,
     rules: Rules,
-    limit: int,
+    limit: int | None,
     seed: int,
     run_id: str,
 ) -> dict[str, Ranking]:
@@ -60,6 +60,7 @@ def rank_candidates(
         PoolStateError: If the prediction set is not in the database, or has no scores that were
             made of its predictions under these rules.
     """
+    limit = NO_LIMIT if limit is None else limit
     with store.transaction():
         stored = prediction_sets.prediction_set(store, prediction_set)
         if problem := scoring_problem(store, prediction_set, rules):

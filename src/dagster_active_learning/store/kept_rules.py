@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dagster_active_learning.acquisition.validity import PROBABILITY_TOLERANCE
 from dagster_active_learning.rules import Rules
 
 
 def kept_rules(rules: Rules, names: Sequence[str]) -> dict[str, Any]:
-    """Some of the rules by the names of their columns, with the tolerance of all sums."""
-    values = {name: getattr(rules, name) for name in names}
-    return {**values, "sum_tolerance": PROBABILITY_TOLERANCE}
+    """Some of the rules by the names of their columns."""
+    return {name: getattr(rules, name) for name in names}
 
 
 def differences(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:

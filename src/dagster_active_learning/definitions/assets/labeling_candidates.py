@@ -71,9 +71,9 @@ def _step(pool: Pool, specs: PoolSpecs) -> dg.AssetsDefinition:
         can_subset=True,
         config_schema={
             "limit": dg.Field(
-                int,
+                dg.Noneable(int),
                 default_value=pool.limit,
-                description="How many images each ranking has at the most.",
+                description="How many images each ranking has at the most, null for all.",
             ),
             "seed": dg.Field(
                 int,
@@ -145,7 +145,7 @@ def _rank(
         name: report.with_metadata(
             {
                 **_column_lineage(specs, name),
-                "limit": config["limit"],
+                "limit": "none" if config["limit"] is None else config["limit"],
                 "seed": config["seed"],
             }
         )

@@ -8,18 +8,20 @@ import dagster as dg
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.definitions.checks.check import CheckRun, check
+from dagster_active_learning.limits import PROBABILITY_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dagster_active_learning.rules import Rules
     from dagster_active_learning.store.image_scores import Bounds
     from dagster_active_learning.store.prediction_sets import PredictionSet
 
 SCORE_TOLERANCE = 0.01
 """The distance of a score from its bounds that is allowed, as a share of the bounds' distance.
 
-Class probabilities may be off by 1e-3 each and in sum. That carries the margin of two classes to
-1.002, and the entropy of 1,000 classes 0.0085 bits over log2 K.
+It grows with ``sum_tolerance``. Class probabilities may be off by 1e-3 each and in sum. That
+carries the margin of two classes to 1.002, and the entropy of 1,000 classes 0.0085 bits over log2 K.
 """
 
 
@@ -76,8 +78,7 @@ def scores_in_bounds(run: CheckRun) -> dg.AssetCheckResult:
         scores_out_of_bounds,
     )
 
-    inputs = run.pool.rules.inputs
-    bounds = [of_function for stored in run.sets for of_function in _bounds(stored, inputs)]
+    bounds = [of_function for stored in run.sets for of_function in _bounds(stored, run.pool.rules)]
     outside = scores_out_of_bounds(run.store, bounds)
     return run.result(
         not outside.count,
@@ -90,7 +91,7 @@ def scores_in_bounds(run: CheckRun) -> dg.AssetCheckResult:
 CHECKS = (every_image_scored, scores_in_bounds)
 
 
-def _bounds(stored: PredictionSet, inputs: str) -> Iterator[Bounds]:
+def _bounds(stored: PredictionSet, rules: Rules) -> Iterator[Bounds]:
     """The bounds of a set's scores."""
     from dagster_active_learning.store.image_scores import Bounds
 
@@ -99,8 +100,9 @@ def _bounds(stored: PredictionSet, inputs: str) -> Iterator[Bounds]:
         # A lone score is a probability of two classes, where it is declared to be one; what an
         # image without objects has does not depend on classes.
         class_counts.append(2)
+    share = SCORE_TOLERANCE * rules.sum_tolerance / PROBABILITY_TOLERANCE
     for function in ACQUISITION_FUNCTIONS.values():
-        pairs = [function.bounds(count, inputs) for count in class_counts]
+        pairs = [function.bounds(count, rules.inputs) for count in class_counts]
         lowest, highest = min(low for low, _ in pairs), max(high for _, high in pairs)
-        tolerance = SCORE_TOLERANCE * (highest - lowest)
+        tolerance = share * (highest - lowest)
         yield Bounds(stored.prediction_set, function.name, lowest, highest, tolerance)

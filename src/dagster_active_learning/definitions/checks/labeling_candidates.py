@@ -11,6 +11,7 @@ from dagster_active_learning.acquisition.functions import (
     AcquisitionFunction,
 )
 from dagster_active_learning.definitions.checks.check import ERROR, WARN, CheckRun, check
+from dagster_active_learning.rules import NO_LIMIT
 
 if TYPE_CHECKING:
     from dagster_active_learning.store.findings import Findings
@@ -53,7 +54,7 @@ def candidates_are_fresh(run: CheckRun) -> dg.AssetCheckResult:
         for stored in run.sets
         if function.can_rank(rules, has_class_probs=stored.has_class_probs)
     ]
-    missing = missing_candidates(store, rankable, function, rules, limit=run.pool.limit)
+    missing = missing_candidates(store, rankable, function, rules, limit=run.pool.limit or NO_LIMIT)
     older = outdated_rankings(store, run.names, [function.name])
     count = candidate_count(store, run.names, function)
     wrong = outdated.count + missing.count
