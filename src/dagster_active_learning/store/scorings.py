@@ -42,14 +42,14 @@ def scoring_problem(store: PoolStore, prediction_set: str, rules: Rules) -> str 
     Returns:
         None where the scores are those.
     """
-    found = store.relation(SCORING, prediction_set=prediction_set).to_arrow_table().to_pylist()
-    if not found:
-        name = f"prediction set {prediction_set!r} of pool {store.pool!r}"
-        if not has_scores(store, prediction_set):
-            return f"{name} has no scores"
+    name = f"prediction set {prediction_set!r} of pool {store.pool!r}"
+    if not has_scores(store, prediction_set):
+        return f"{name} has no scores"
+    scorings = store.relation(SCORING, prediction_set=prediction_set).to_arrow_table().to_pylist()
+    if not scorings:
         return f"{name} has scores of an earlier version, which did not keep their rules"
-    (scoring,) = found
-    scores = f"the scores of prediction set {prediction_set!r} of pool {store.pool!r}"
+    (scoring,) = scorings
+    scores = f"the scores of {name}"
     if not scoring["of_stored_predictions"]:
         return (
             f"{scores} were made of the predictions that run {scoring['prediction_run_id']} read, "

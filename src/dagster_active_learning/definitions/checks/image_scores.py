@@ -21,7 +21,8 @@ SCORE_TOLERANCE = 0.01
 """The distance of a score from its bounds that is allowed, as a share of the bounds' distance.
 
 It grows with ``sum_tolerance``. Class probabilities may be off by 1e-3 each and in sum. That
-carries the margin of two classes to 1.002, and the entropy of 1,000 classes 0.0085 bits over log2 K.
+carries the margin of two classes to 1.002, and the entropy of 1,000 classes 0.0085 bits over
+log2 K.
 """
 
 
