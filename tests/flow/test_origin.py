@@ -30,6 +30,7 @@ OTHER = {
     "aggregation": "max",
     "score_only": "binary",
     "in_manifest": True,
+    "sum_tolerance": 0.01,
 }
 """Another value for each rule of scores than ``RULES`` has."""
 

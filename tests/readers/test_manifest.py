@@ -267,7 +267,7 @@ BROKEN_COCO = {
     "cut": (json.dumps({"images": IMAGES}).encode()[:-3], {}, "after 1 images: parse error: premature EOF"),
     "results": (b"[{}]", {}, "is a JSON array: expected a JSON object with 'images'"),
     "UTF-16": (json.dumps({"images": IMAGES}).encode("utf-16"), {}, "is not UTF-8 text"),
-    "NaN": (b'{"images": [{"id": NaN}]}', {}, "after 0 images: lexical error"),
+    "NaN": (b'{"images": [{"id": NaN}]}', {}, "entry 1 of images is"),
     "no table": (b'{"annotations": []}', {}, "has no list 'images'"),
     "no image": ([], {}, "has an empty table 'images'"),
     "no id": ([{"file_name": "a.jpg"}], {}, "entry 1 of images is"),
