@@ -57,7 +57,8 @@ class TableModel(dg.Model):
     class_probs_column: str | None = Field(
         None,
         description=(
-            "Tables: column with the class probabilities, a list or by name; by default class_probs."
+            "Tables: column with the class probabilities, a list or by name, by default "
+            "class_probs."
         ),
     )
     class_columns: list[str] | None = Field(
