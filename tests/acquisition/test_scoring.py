@@ -132,6 +132,9 @@ def test_no_rows_are_no_images():
         ({"class_probs": np.ones((3, 0))}, ValueError, "2 classes or more"),
         ({"class_probs": pl.Series([[0.5, 0.5], [1.0]])}, ValueError, "row 1 has 1 class prob"),
         ({"class_probs": pl.Series([[0.5, 0.5], None])}, ValueError, "row 1 is null"),
+        ({"class_probs": np.ma.array([[0.5, 0.5]] * 3, mask=[[0, 0], [0, 1], [1, 1]])}, ValueError, "row 1 has a masked value"),
+        ({"class_probs": MATRIX, "image_ids": np.ma.array(["a", "b", "c"], mask=[0, 1, 0])}, ValueError, "image_ids: row 1 is null"),
+        ({"class_probs": None, "image_ids": ["a", "b"], "scores": np.ma.array([0.5, 0.5], mask=[0, 1])}, ValueError, "row 1 is nan"),
         ({"class_probs": pl.Series([[0.5, 0.5], [0.5, None]])}, ValueError, "row 1 has a null"),
         ({"class_probs": np.array([[0.5, 0.5], [np.nan, 1]])}, ValueError, "row 1 is .*finite"),
         ({"class_probs": np.array([[0.5, 0.5], [np.inf, 1]])}, ValueError, "row 1 is .*finite"),
@@ -149,6 +152,11 @@ def test_no_rows_are_no_images():
 def test_what_cannot_be_scored_is_named(arguments, error, words):
     with pytest.raises(error, match=words):
         score_images(**arguments)
+
+
+def test_a_mask_that_masks_nothing_is_no_matter():
+    masked = np.ma.array(MATRIX, mask=np.zeros(np.shape(MATRIX), bool))
+    assert score_images(masked).equals(score_images(MATRIX))
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,26 @@ def test_a_coco_instances_file_is_a_manifest(tmp_path, image_id, ids):
     assert sha256 == hashlib.sha256((tmp_path / "m.json").read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("odd", ["NaN", "-Infinity", "9" * 30, "1e999"])
+def test_an_odd_number_in_a_key_that_nobody_reads_is_no_matter(tmp_path, odd):
+    content = f'{{"info": {odd}, "images": [{{"id": 7, "file_name": "a.jpg", "score": {odd}}}]}}'
+    rows, _ = PoolImages(coco(tmp_path, content.encode())).read()
+    assert rows["image_id"].to_pylist() == ["7"]
+
+
+@pytest.mark.parametrize("image_id", [None, "file_name"])
+def test_a_coco_table_without_file_names_has_urls_or_only_ids(tmp_path, image_id):
+    urls = [{"id": number, "coco_url": f"http://x.org/val/{number:03}.jpg"} for number in (7, 8)]
+    rows, _ = PoolImages(coco(tmp_path, urls), image_id=image_id).read()
+    assert rows["image_id"].to_pylist() == (
+        ["7", "8"] if image_id is None else ["007.jpg", "008.jpg"]
+    )
+    assert rows["uri"].to_pylist() == [image["coco_url"] for image in urls]
+    rows, _ = PoolImages(coco(tmp_path, [{"id": 7}, {"id": "b"}]), image_id=image_id).read()
+    assert rows["image_id"].to_pylist() == ["7", "b"]
+    assert rows["uri"].to_pylist() == [None, None]
+
+
 @pytest.mark.parametrize(
     ("image_id", "ids"),
     [(None, ["B.JPEG", "a.png", "x/y/c.tif"]), ("stem", ["B", "a", "c"])],
@@ -267,7 +287,9 @@ BROKEN_COCO = {
     "cut": (json.dumps({"images": IMAGES}).encode()[:-3], {}, "after 1 images: parse error: premature EOF"),
     "results": (b"[{}]", {}, "is a JSON array: expected a JSON object with 'images'"),
     "UTF-16": (json.dumps({"images": IMAGES}).encode("utf-16"), {}, "is not UTF-8 text"),
-    "NaN": (b'{"images": [{"id": NaN}]}', {}, "entry 1 of images is"),
+    "NaN": (b'{"images": [{"id": NaN}]}', {}, 'entry 1 of images is {"id": NaN}: expected an object with an id'),
+    "a width of NaN": (b'{"images": [{"id": 1, "width": NaN}]}', {}, "entry 1 of images: width is nan, expected a number of pixels"),
+    "a height beyond 64 bits": (b'{"images": [{"id": 1, "height": 99999999999999999999}]}', {}, "height is 99999999999999999999, expected"),
     "no table": (b'{"annotations": []}', {}, "has no list 'images'"),
     "no image": ([], {}, "has an empty table 'images'"),
     "no id": ([{"file_name": "a.jpg"}], {}, "entry 1 of images is"),

@@ -129,7 +129,7 @@ ODD_ROWS = [
 def test_a_row_with_other_names_costs_itself(tmp_path, read, kind, row, reason, position):
     is_struct = kind == STRUCT and read not in (as_json, as_array)
     if is_struct and reason not in (Reason.PROBABILITY_NULL, Reason.CLASS_PROBS_NULL):
-        pytest.skip("a struct has no other names")
+        return  # A struct has no other names.
     rows: list = [mapping(probs) for probs in PROBS]
     rows[position] = row
     stream = read(tmp_path, rows, kind)

@@ -31,6 +31,7 @@ def class_prob_matrix(
     if isinstance(column, pa.Array):
         matrix = _matrix_of_lists(column)
     elif isinstance(column, np.ndarray):
+        _check_mask(column)
         matrix = column
     else:
         raise TypeError(
@@ -47,6 +48,14 @@ def class_prob_matrix(
     else:
         dtype = np.float64 if matrix.dtype.itemsize == 8 else np.float32
     return np.ascontiguousarray(matrix, dtype=dtype)
+
+
+def _check_mask(matrix: npt.NDArray[Any]) -> None:
+    """Raise ValueError if values are masked: they are there, but are not meant."""
+    if np.ma.is_masked(matrix):
+        masked = np.ma.getmaskarray(matrix).reshape(len(matrix), -1).any(axis=1)
+        row = int(masked.argmax())
+        raise ValueError(f"class_probs: row {row} has a masked value, expected numbers")
 
 
 def _matrix_of_lists(column: pa.Array) -> npt.NDArray[Any]:

@@ -94,8 +94,10 @@ def _split(address: str) -> tuple[str, list[str]]:
     if not _HOST.match(rest):
         # A password may have characters that should have been written as %2F or %3F.
         before_path, before_query = rest.partition("/")[0], rest.partition("?")[0]
-        parts = (part for part in (before_path, before_query, rest) if "@" in part)
-        end = next(parts, "").rfind("@")
+        ends = [part.rfind("@") for part in (before_path, before_query, rest) if "@" in part]
+        # What is left begins with a host: behind "me:@/secret" there is none.
+        with_host = (end for end in ends if (host := _HOST.match(rest[end + 1 :])) and host[1])
+        end = next(with_host, max(ends, default=-1))
         is_container = address.lower().startswith(_CONTAINER_SCHEMES) and ":" not in rest[:end]
         if end >= 0 and not is_container:
             hidden.append(rest[:end])

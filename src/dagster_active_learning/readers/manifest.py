@@ -89,10 +89,12 @@ def _coco_images(path: Path, image_id: str) -> pl.DataFrame:
     first_character(path)
     ids: list[str] = []
     names: list[str] = []
+    uris: list[str | None] = []
     sizes: dict[str, list[int | None]] = {"width": [], "height": []}
     for number, name, entry in table_entries(path, "images"):
         ids.append(number)
         names.append(name)
+        uris.append(name if entry.get("file_name") == name else entry.get("coco_url"))
         for side, values in sizes.items():
             values.append(_pixels(f"{path}: entry {len(ids)} of images", side, entry.get(side)))
     if not ids:
@@ -102,7 +104,7 @@ def _coco_images(path: Path, image_id: str) -> pl.DataFrame:
     _check_unique(path, ids, names, "every image has an id of its own")
     if image_id == "file_name":
         _check_unique(path, names, ids, 'image_id="id" takes the number instead')
-    return _frame({"image_id": ids if image_id == "id" else names, "uri": names, **sizes})
+    return _frame({"image_id": ids if image_id == "id" else names, "uri": uris, **sizes})
 
 
 def _pixels(where: str, side: str, value: object) -> int | None:

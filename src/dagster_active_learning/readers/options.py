@@ -230,7 +230,8 @@ class CocoOptions(ObjectOptions):
     Attributes:
         instances: Path of the COCO file with the tables ``images`` and ``categories``. With it
             image_id is the image's file_name and category the category's name; without it both
-            are the numbers of the results file, as text, and so are the ``class_names``.
+            are the numbers of the results file, as text, and so are the ``class_names``. Where
+            the table has no file_name, it is the last part of the coco_url, or the id.
     """
 
     instances: str | None = None

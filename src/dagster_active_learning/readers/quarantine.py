@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -40,15 +40,25 @@ class Reason(StrEnum):
     SCORE_OUT_OF_RANGE = "the score is not in 0..1: score_transform declares another scale"
     BBOX_NOT_FOUR_NUMBERS = "the box is not four finite numbers"
     BBOX_NEGATIVE = "the width or height of the box is negative"
-    UNREADABLE_OBJECT = "the object lacks a key or has a value of the wrong type"
+    NO_OBJECT = "the row is not a JSON object"
+    NO_LIST_OF_OBJECTS = "the image is not a list of objects"
+    UNREADABLE_OBJECT = "the line has not the fields of an object"
     NOT_OBJECT_LISTS = "a column of the image's objects is not a list"
     NO_OBJECT_LISTS = "the image has neither scores nor class probabilities of its objects"
     OTHER_LIST_LENGTH = "the lists of the image's objects differ in length"
     NO_TRACK_ID = "the field behind the confidence is no whole number, as a track id is"
     UNKNOWN_IMAGE = "the image is not in the instances file"
+    AMBIGUOUS_IMAGE = "image_id may be two images: the id, name or stem of both"
     UNKNOWN_CATEGORY = "the category is not known"
     MODEL_FAILED = "the model failed on the image"
     NOT_IN_MANIFEST = "image_id is not in the pool's manifest"
+
+
+def key_fault(row: Mapping[str, object], key: str) -> str:
+    """The reason why a JSON object is no prediction: one of its keys, one phrase for each."""
+    if key not in row:
+        return f"the object has no key {key!r}"
+    return f"the value of the key {key!r} is of the wrong type"
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,15 +39,22 @@ def bounded_lines(path: Path, opened: BinaryIO) -> Iterator[bytes]:
 def listed_ids(path: Path) -> Iterator[str]:
     """The ids of a UTF-8 text file with one id per line, without the ends of the lines.
 
+    Blank lines at the end are no ids; others come as they are.
+
     Raises:
         PredictionReadError: If the file cannot be read or is not UTF-8 text, or a line is longer
             than ``LINE_BYTES``.
     """
     try:
+        blank: list[str] = []
         with open_binary(path) as opened:
             for number, line in enumerate(bounded_lines(path, opened)):
                 text = line.removeprefix(codecs.BOM_UTF8) if number == 0 else line
-                yield text.decode().removesuffix("\n").removesuffix("\r")
+                listed = text.decode().removesuffix("\n").removesuffix("\r")
+                blank.append(listed)
+                if listed.strip():
+                    yield from blank
+                    blank = []
     except (OSError, UnicodeDecodeError) as error:
         raise PredictionReadError(f"{path} is not a readable UTF-8 list of ids: {error}") from error
 

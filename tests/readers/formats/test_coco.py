@@ -46,6 +46,11 @@ GOOD_ROWS = {
     "polygons": (ROW | {"segmentation": [[0, 0, 1.5, 0, 1, 1]]}, {"segmentation": "[[0, 0, 1.5, 0, 1, 1]]"}),
     "empty segmentation": (ROW | {"segmentation": []}, {"segmentation": None}),
     "mask without a box": (without(ROW, "bbox") | {"segmentation": RLE}, {"bbox": None, "segmentation": json.dumps(RLE)}),
+    "no box": (without(ROW, "bbox"), {"bbox": None, "segmentation": None, "score": 0.5}),
+    "no box and an empty segmentation": (without(ROW, "bbox") | {"segmentation": []}, {"bbox": None, "segmentation": None}),
+    "its own file name": (without(ROW, "image_id") | {"file_name": "x/a.jpg"}, {"image_id": "x/a.jpg"}),
+    "its own file name beside null": (ROW | {"image_id": None, "file_name": "a.jpg"}, {"image_id": "a.jpg"}),
+    "its own file name beside an image_id": (ROW | {"file_name": "a.jpg"}, {"image_id": "7"}),
     "box outside of the image": (ROW | {"bbox": [-1, -2, 1e6, 4]}, {"bbox": [-1, -2, 1e6, 4]}),
     "class vector and score": (ROW | {"class_probs": [0.25, 0.75]}, {"class_probs": [0.25, 0.75], "score": 0.5}),
     "class vector without a score": (without(ROW, "score") | {"class_probs": [1, 0]}, {"class_probs": [1, 0], "score": None}),
@@ -77,6 +82,48 @@ def test_an_instances_file_gives_the_names(tmp_path):
         ("a.jpg", "cat"),
         ("b.jpg", "dog"),
     ], "no row for an image without objects: the manifest knows of it"
+
+
+# The table of images, the image_id of a row, and the image that the row is about or why it is none.
+NAMED_IMAGES = [
+    (IMAGES, 8, "b.jpg", None),
+    (IMAGES, "8", "b.jpg", None),
+    (IMAGES, "b.jpg", "b.jpg", None),
+    (IMAGES, "b", "b.jpg", None),
+    ([{"id": 1, "file_name": "x/b.jpg"}, {"id": 2, "file_name": "y/c.jpg"}], "b", "x/b.jpg", None),
+    ([{"id": 1, "file_name": "x/b.jpg"}, {"id": 2, "file_name": "y/b.jpg"}], "y/b", "y/b.jpg", None),
+    ([{"id": 1, "file_name": "x\\b.jpg"}], "x/b", "x\\b.jpg", None),
+    ([{"id": 1, "file_name": "x/b.jpg"}, {"id": 2, "file_name": "y/b.jpg"}], "b", "b", Reason.AMBIGUOUS_IMAGE),
+    ([{"id": 1, "file_name": "2.jpg"}, {"id": 2, "file_name": "1.jpg"}], 1, "2.jpg", None),
+    ([{"id": 1, "file_name": "2.jpg"}, {"id": 2, "file_name": "1.jpg"}], "1", "1", Reason.AMBIGUOUS_IMAGE),
+    ([{"id": 1, "file_name": "000007.jpg"}], "000007", "000007.jpg", None),
+    ([{"id": 1, "file_name": "000007.jpg"}], 7, "7", Reason.UNKNOWN_IMAGE),
+    ([{"id": 1, "coco_url": "http://x.org/val/a.jpg"}], 1, "a.jpg", None),
+    ([{"id": 1, "coco_url": "http://x.org/val/a.jpg", "file_name": None}], "a", "a.jpg", None),
+    ([{"id": 1}, {"id": "x"}], 1, "1", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("images", "image_id", "expected", "reason"), NAMED_IMAGES)
+@pytest.mark.parametrize("own", [False, True])
+def test_an_image_is_named_by_its_id_its_file_or_the_stem(
+    tmp_path, images, image_id, expected, reason, own
+):
+    tables = {"images": images, "categories": CATEGORIES}
+    row = ROW | {"image_id": image_id}
+    if own:
+        path, options = write(tmp_path / "r.json", tables | {"annotations": [row]}), {}
+    else:
+        path = write(tmp_path / "r.json", [row])
+        options = {"instances": str(write(tmp_path / "i.json", tables))}
+    read, *empty = rows_of(path, **options)
+    assert (read["image_id"], read["reason"]) == (expected, reason)
+    # The others have no object; of two that may be meant nothing is known.
+    names = {entry.get("file_name") or f"{entry['id']}" for entry in images}
+    if own and reason is None and "coco_url" not in images[0]:
+        assert {one["image_id"] for one in empty} == names - {expected}
+    elif reason == Reason.AMBIGUOUS_IMAGE:
+        assert empty == []
 
 
 @pytest.mark.parametrize("tables_first", [True, False])
@@ -144,34 +191,32 @@ def test_the_score_of_a_shape_that_is_not_kept_is_read(tmp_path, shape):
 
 # Rows that are no detection: the row, the reason, the image_id kept.
 BAD_ROWS = [
-    (1, Reason.UNREADABLE_OBJECT, None),
-    (None, Reason.UNREADABLE_OBJECT, None),
-    ([ROW], Reason.UNREADABLE_OBJECT, None),
-    ({}, Reason.UNREADABLE_OBJECT, None),
-    (without(ROW, "image_id"), Reason.UNREADABLE_OBJECT, None),
+    (1, Reason.NO_OBJECT, None),
+    (None, Reason.NO_OBJECT, None),
+    ([ROW], Reason.NO_OBJECT, None),
+    ({}, "the object has no key 'image_id'", None),
+    (without(ROW, "image_id"), "the object has no key 'image_id'", None),
     (ROW | {"image_id": None}, Reason.IMAGE_ID_NULL, None),
     (ROW | {"image_id": ""}, Reason.IMAGE_ID_NULL, None),
     (ROW | {"image_id": 1.5}, Reason.IMAGE_ID_NOT_TEXT, None),
     (ROW | {"image_id": True}, Reason.IMAGE_ID_NOT_TEXT, None),
     (ROW | {"image_id": [7]}, Reason.IMAGE_ID_NOT_TEXT, None),
     (ROW | {"image_id": 70}, Reason.UNKNOWN_IMAGE, "70"),
-    (without(ROW, "category_id"), Reason.UNREADABLE_OBJECT, "a.jpg"),
-    (ROW | {"category_id": 0.5}, Reason.UNREADABLE_OBJECT, "a.jpg"),
+    (without(ROW, "category_id"), "the object has no key 'category_id'", "a.jpg"),
+    (ROW | {"category_id": 0.5}, "the value of the key 'category_id' is of the wrong type", "a.jpg"),
     (ROW | {"category_id": 1}, Reason.UNKNOWN_CATEGORY, "a.jpg"),
     (without(ROW, "score"), Reason.SCORE_NULL, "a.jpg"),
     (ROW | {"score": None}, Reason.SCORE_NULL, "a.jpg"),
     (ROW | {"score": "0.5"}, Reason.SCORE_NOT_NUMBER, "a.jpg"),
     (ROW | {"score": True}, Reason.SCORE_NOT_NUMBER, "a.jpg"),
     (ROW | {"score": "x", "class_probs": [0.5, 0.5]}, Reason.SCORE_NOT_NUMBER, "a.jpg"),
-    (without(ROW, "bbox"), Reason.UNREADABLE_OBJECT, "a.jpg"),
-    (without(ROW, "bbox") | {"segmentation": []}, Reason.UNREADABLE_OBJECT, "a.jpg"),
     (ROW | {"bbox": [1, 2, 3]}, Reason.BBOX_NOT_FOUR_NUMBERS, "a.jpg"),
     (ROW | {"bbox": [1, 2, 3, "4"]}, Reason.BBOX_NOT_FOUR_NUMBERS, "a.jpg"),
     (ROW | {"bbox": [1, 2, 3, None]}, Reason.BBOX_NOT_FOUR_NUMBERS, "a.jpg"),
     (ROW | {"bbox": {"x": 1}}, Reason.BBOX_NOT_FOUR_NUMBERS, "a.jpg"),
     (ROW | {"bbox": [1, 2, 3, -4]}, Reason.BBOX_NEGATIVE, "a.jpg"),
-    (ROW | {"segmentation": "61X"}, Reason.UNREADABLE_OBJECT, "a.jpg"),
-    (ROW | {"segmentation": {"counts": "61X"}}, Reason.UNREADABLE_OBJECT, "a.jpg"),
+    (ROW | {"segmentation": "61X"}, "the value of the key 'segmentation' is of the wrong type", "a.jpg"),
+    (ROW | {"segmentation": {"counts": "61X"}}, "the value of the key 'segmentation' is of the wrong type", "a.jpg"),
     (ROW | {"class_probs": 0.5}, Reason.CLASS_PROBS_NOT_LIST, "a.jpg"),
     (ROW | {"class_probs": []}, Reason.CLASS_PROBS_EMPTY, "a.jpg"),
     (ROW | {"class_probs": [0.5, None]}, Reason.PROBABILITY_NULL, "a.jpg"),
@@ -254,7 +299,7 @@ BROKEN_INSTANCES = {
     "a category id twice": (TABLES | {"categories": [*CATEGORIES, {"id": 0, "name": "cow"}]}, "categories has the id 0 twice, for 'cat' and, as entry 4, for 'cow'"),
     "a file name twice": (TABLES | {"images": [*IMAGES, {"id": 9, "file_name": "a.jpg"}]}, "the images 7 and 9 have the same file_name 'a.jpg'"),
     "a key twice": (b'{"images": [{"id": 1, "id": 2, "file_name": "a"}]}', "entry 1 of images has the key 'id' twice"),
-    "an image without a name": (TABLES | {"images": [{"id": 1}]}, "entry 1 of images is {\"id\": 1}: expected an object with an id and a file_name"),
+    "an image without a name": (TABLES | {"images": [*IMAGES, {"id": 1}]}, "entry 3 of images is {\"id\": 1}: expected an object with an id and a file_name"),
     "a category without an id": (TABLES | {"categories": [{"name": "x"}]}, "entry 1 of categories"),
     "an image that is no object": (TABLES | {"images": ["a.jpg"]}, 'entry 1 of images is "a.jpg"'),
 }  # fmt: skip

@@ -162,18 +162,21 @@ def test_one_file_is_read_with_the_schema_beside_it(tmp_path):
     assert again.sha256() != before, "the schema is part of what was read"
 
 
+WRONG_CATEGORY = "the value of the key 'category_id' is of the wrong type"
+
+
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
         (prediction(category_id=9), Reason.UNKNOWN_CATEGORY),
-        (prediction(category_id="3"), Reason.UNREADABLE_OBJECT),
-        (prediction(category_id=True), Reason.UNREADABLE_OBJECT),
-        (prediction(category_id=...), Reason.UNREADABLE_OBJECT),
+        (prediction(category_id="3"), WRONG_CATEGORY),
+        (prediction(category_id=True), WRONG_CATEGORY),
+        (prediction(category_id=...), "the object has no key 'category_id'"),
         (prediction(score=..., probabilities=...), Reason.SCORE_NULL),
         (prediction(score=None, probabilities=None), Reason.SCORE_NULL),
         (prediction(score="0.8"), Reason.SCORE_NOT_NUMBER),
         (prediction(score=True), Reason.SCORE_NOT_NUMBER),
-        (prediction(bbox=...), Reason.UNREADABLE_OBJECT),
+        (prediction(bbox=...), "the object has no key 'bbox'"),
         (prediction(bbox=None), Reason.BBOX_NOT_FOUR_NUMBERS),
         (prediction(bbox=[1, 2, 3]), Reason.BBOX_NOT_FOUR_NUMBERS),
         (prediction(bbox=[1, 2, 3, "4"]), Reason.BBOX_NOT_FOUR_NUMBERS),
@@ -184,8 +187,8 @@ def test_one_file_is_read_with_the_schema_beside_it(tmp_path):
         (prediction(probabilities=[0.2, 0.3, 0.5]), Reason.OTHER_CLASS_COUNT),
         (prediction(probabilities=[0.2, None]), Reason.PROBABILITY_NULL),
         (prediction(probabilities=[0.2, "0.8"]), Reason.PROBABILITY_NOT_NUMBER),
-        (["x"], Reason.UNREADABLE_OBJECT),
-        (None, Reason.UNREADABLE_OBJECT),
+        (["x"], Reason.NO_OBJECT),
+        (None, Reason.NO_OBJECT),
     ],
 )
 def test_a_bad_prediction_keeps_its_place_with_a_reason(tmp_path, bad, reason):
@@ -231,7 +234,7 @@ def test_a_file_without_an_image_is_one_row(tmp_path, file_name, reason):
 
 def test_half_a_surrogate_pair_in_a_bad_row_is_kept_as_far_as_text_can(tmp_path):
     (row,) = rows_of(write_task(tmp_path, {"a.png": ["\ud800"]}))
-    assert (row["reason"], row["raw"]) == (Reason.UNREADABLE_OBJECT, "?")
+    assert (row["reason"], row["raw"]) == (Reason.NO_OBJECT, "?")
 
 
 # What a prediction file can be instead: its bytes, words of the error.
@@ -259,6 +262,30 @@ def test_a_broken_file_is_an_error_that_names_it(tmp_path, case):
         rows_of(tmp_path)
     assert words in str(error.value)
     assert str(tmp_path / "a.json") in str(error.value)
+
+
+# Files that are broken, and whether they end too soon.
+ENDS = [
+    (b"", True),
+    (b" \n", True),
+    (b'{"file_name": "a', True),
+    (b'{"file_name": "\xc3', True),
+    (b'{"file_name": "a", "predictions": [{"score": ', True),
+    (b'{"file_name": "a", "predictions": []', True),
+    (b'{"file_name": "a", "predictions": [,]}', False),
+    (b'{"file_name": "\xe9", "predictions": []}', False),
+    (b'{"file_name": "a", "predictions": []}}', False),
+    (b"file_name: a", False),
+]
+
+
+@pytest.mark.parametrize(("content", "ends_too_soon"), ENDS)
+def test_only_a_file_that_ends_too_soon_is_called_incomplete(tmp_path, content, ends_too_soon):
+    write_task(tmp_path, {"b.png": [prediction()]})
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(PredictionReadError, match="is not readable UTF-8 JSON") as error:
+        rows_of(tmp_path / "a.json")
+    assert ("expected a file that is complete" in str(error.value)) == ends_too_soon
 
 
 # What a schema can be instead: the document, words of the error.

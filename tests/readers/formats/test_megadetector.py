@@ -103,19 +103,19 @@ def test_an_image_that_is_listed_twice_keeps_all_its_objects(tmp_path):
     ("bad", "reason"),
     [
         (detection(category="9"), Reason.UNKNOWN_CATEGORY),
-        (detection(category=1), Reason.UNREADABLE_OBJECT),
-        (detection(category=...), Reason.UNREADABLE_OBJECT),
+        (detection(category=1), "the value of the key 'category' is of the wrong type"),
+        (detection(category=...), "the object has no key 'category'"),
         (detection(conf=...), Reason.SCORE_NULL),
         (detection(conf=None), Reason.SCORE_NULL),
         (detection(conf="0.9"), Reason.SCORE_NOT_NUMBER),
         (detection(conf=True), Reason.SCORE_NOT_NUMBER),
-        (detection(bbox=...), Reason.UNREADABLE_OBJECT),
+        (detection(bbox=...), "the object has no key 'bbox'"),
         (detection(bbox=None), Reason.BBOX_NOT_FOUR_NUMBERS),
         (detection(bbox=[0, 0, 1]), Reason.BBOX_NOT_FOUR_NUMBERS),
         (detection(bbox=[0, 0, 1, "1"]), Reason.BBOX_NOT_FOUR_NUMBERS),
         (detection(bbox=[0, 0, -1, 1]), Reason.BBOX_NEGATIVE),
-        ([1, 2], Reason.UNREADABLE_OBJECT),
-        (None, Reason.UNREADABLE_OBJECT),
+        ([1, 2], Reason.NO_OBJECT),
+        (None, Reason.NO_OBJECT),
     ],
 )
 def test_a_bad_detection_keeps_its_place_with_a_reason(tmp_path, bad, reason):
@@ -130,17 +130,20 @@ def test_a_bad_detection_keeps_its_place_with_a_reason(tmp_path, bad, reason):
     assert json.loads(rows[1]["raw"]) == bad
 
 
+WRONG_DETECTIONS = "the value of the key 'detections' is of the wrong type"
+
+
 @pytest.mark.parametrize(
     ("bad", "image_id", "reason"),
     [
         ({"detections": []}, None, Reason.IMAGE_ID_NULL),
         ({"file": "", "detections": []}, None, Reason.IMAGE_ID_NULL),
         ({"file": 7, "detections": []}, None, Reason.IMAGE_ID_NOT_TEXT),
-        ({"file": "a.jpg"}, "a.jpg", Reason.UNREADABLE_OBJECT),
-        ({"file": "a.jpg", "detections": None}, "a.jpg", Reason.UNREADABLE_OBJECT),
-        ({"file": "a.jpg", "detections": {}}, "a.jpg", Reason.UNREADABLE_OBJECT),
-        (["a.jpg"], None, Reason.UNREADABLE_OBJECT),
-        (None, None, Reason.UNREADABLE_OBJECT),
+        ({"file": "a.jpg"}, "a.jpg", "the object has no key 'detections'"),
+        ({"file": "a.jpg", "detections": None}, "a.jpg", WRONG_DETECTIONS),
+        ({"file": "a.jpg", "detections": {}}, "a.jpg", WRONG_DETECTIONS),
+        (["a.jpg"], None, Reason.NO_OBJECT),
+        (None, None, Reason.NO_OBJECT),
     ],
 )
 def test_a_bad_image_is_one_row(tmp_path, bad, image_id, reason):

@@ -36,6 +36,34 @@ def test_blocks_are_the_rows_of_the_matrix(tmp_path, monkeypatch, order, dtype):
     assert [row["class_probs"] for row in rows] == matrix.tolist()
 
 
+# The text of the ids beside three rows, and the ids; words of an error where there are none.
+ID_TEXTS = [
+    ("a\nb\nc", ["a", "b", "c"]),
+    ("a\nb\nc\n\n", ["a", "b", "c"]),
+    ("a\r\nb\r\nc\r\n\r\n", ["a", "b", "c"]),
+    ("a\nb\nc\n \n\t\n\n", ["a", "b", "c"]),
+    ("a\n\nc\n", ["a", None, "c"]),
+    ("\n\nc", [None, None, "c"]),
+    ("a\nb\n\n", "but there are 2 image ids"),
+    ("\n\n\n", "but there are 0 image ids"),
+    ("a\nb\nc\n\nd\n", "but there are more than 3 image ids"),
+]
+
+
+@pytest.mark.parametrize(("text", "ids"), ID_TEXTS)
+def test_a_blank_line_at_the_end_is_no_id(tmp_path, text, ids):
+    np.save(tmp_path / "p.npy", np.full((3, 2), 0.5))
+    (tmp_path / "p.ids.txt").write_bytes(text.encode())
+    if isinstance(ids, str):
+        with pytest.raises(PredictionReadError, match=ids):
+            read_predictions(tmp_path / "p.npy", format="npy")
+        return
+    stream = read_predictions(tmp_path / "p.npy", format="npy")
+    rows = [row for batch in stream for row in batch.to_pylist()]
+    assert [row["image_id"] for row in rows] == ids
+    assert [row["reason"] is None for row in rows] == [image_id is not None for image_id in ids]
+
+
 # Which file shrinks, and how the matrix is stored.
 SHRINKING = [("p.npy", "C"), ("p.npy", "F"), ("p.ids.npy", "C")]
 

@@ -121,14 +121,14 @@ def test_a_list_of_ids_that_does_not_fit_is_an_error(tmp_path, ids, words):
         (detection(label_probs=[0.5, None, 0.5]), Reason.PROBABILITY_NULL),
         (detection(label_probs=[0.5, "0.5", 0]), Reason.PROBABILITY_NOT_NUMBER),
         (detection(label_probs=[0.5, True, 0]), Reason.PROBABILITY_NOT_NUMBER),
-        (detection(bbox=...), Reason.UNREADABLE_OBJECT),
+        (detection(bbox=...), "the object has no key 'bbox'"),
         (detection(bbox=None), Reason.BBOX_NOT_FOUR_NUMBERS),
         (detection(bbox=[1, 2, 3]), Reason.BBOX_NOT_FOUR_NUMBERS),
         (detection(bbox=[1, 2, 3, "4"]), Reason.BBOX_NOT_FOUR_NUMBERS),
         (detection(bbox=[-1.5e308, 0, 1.5e308, 1]), Reason.BBOX_NOT_FOUR_NUMBERS),
         (detection(bbox=[5, 0, 4, 1]), Reason.BBOX_NEGATIVE),
-        ([], Reason.UNREADABLE_OBJECT),
-        (None, Reason.UNREADABLE_OBJECT),
+        ([], Reason.NO_OBJECT),
+        (None, Reason.NO_OBJECT),
     ],
 )
 def test_a_bad_detection_keeps_its_place_with_a_reason(tmp_path, bad, reason):
@@ -147,7 +147,7 @@ def test_a_bad_detection_keeps_its_place_with_a_reason(tmp_path, bad, reason):
 def test_an_image_that_is_no_list_is_one_row_and_keeps_its_position(tmp_path, bad):
     rows = rows_of(write(tmp_path, [bad, [detection()]]))
     assert [(row["row_number"], row["image_id"], row["reason"]) for row in rows] == [
-        (1, "000001/0", Reason.UNREADABLE_OBJECT),
+        (1, "000001/0", Reason.NO_LIST_OF_OBJECTS),
         (2, "000001/1", None),
     ]
 

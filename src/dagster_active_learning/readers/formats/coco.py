@@ -9,8 +9,10 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.readers.json_stream import NoListError, UnreadableJsonError, json_items
 from dagster_active_learning.readers.objects import DetectedObject, EmptyImage, Finding, object_part
 from dagster_active_learning.readers.options import CocoOptions
-from dagster_active_learning.readers.quarantine import Reason, RejectedRow
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow, key_fault
 from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.values import (
     as_box,
@@ -31,12 +33,8 @@ from dagster_active_learning.readers.values import (
 )
 from dagster_active_learning.text import raw_text
 
-_NAME_KEYS = {"images": "file_name", "categories": "name"}
-"""The key, in each table, whose value an id stands for."""
-
-
-_OTHER_SHAPES = frozenset({"keypoints", "poly", "rbox"})
-"""Keys of shapes that are not kept; a detection that has one needs neither box nor mask."""
+_NAME_KEYS = {"images": ("file_name", "coco_url", "id"), "categories": ("name",)}
+"""The keys, in each table, whose value an id may stand for: the first that the first entry has."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,28 @@ class CocoTables:
     images: dict[str, str] | None = None
     categories: dict[str, str] | None = None
 
+    @cached_property
+    def ids(self) -> dict[str, tuple[str, ...]]:
+        """The ids of the images that a text may stand for, mostly one.
+
+        It is the id itself or the file's name, with or without its folders and its suffix.
+        """
+        ids: dict[str, tuple[str, ...]] = {}
+        for number, name in (self.images or {}).items():
+            path = name.replace("\\", "/")
+            paths = (name, path, posixpath.basename(path))
+            stems = (posixpath.splitext(path)[0] for path in paths)
+            for text in dict.fromkeys((number, *paths, *stems)):
+                ids[text] = (*ids.get(text, ()), number)
+        return ids
+
 
 def open_file(path: Path, options: CocoOptions) -> PredictionPart:
     """Open one file of COCO results.
+
+    An image_id that is a number is the id of an image. One that is text may also be the name of its
+    file, or the stem, where a table has the names. A row without an image_id is about the image of
+    its own file_name. A row needs a score or class probabilities, but no box.
 
     Raises:
         PredictionReadError: If it or the instances file is no COCO file; while it is read also if
@@ -67,8 +84,8 @@ def open_file(path: Path, options: CocoOptions) -> PredictionPart:
             tables = _read_own_tables(path) if has_own_tables else CocoTables()
         without_object = dict.fromkeys(tables.images or ()) if has_own_tables else {}
         for number, row in enumerate(json_items(path, rows, "detections"), start=1):
-            detection, image = _read_row(row, number, tables, options.class_names)
-            if image is not None:
+            detection, images = _read_row(row, number, tables, options.class_names)
+            for image in images:
                 without_object.pop(image, None)
             yield detection
         for image in without_object:
@@ -151,22 +168,31 @@ def _read_table(path: Path, table: str, *, required: bool) -> dict[str, str] | N
 def table_entries(path: Path, table: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Id, as text, name and all keys of each entry of the table ``images`` or ``categories``.
 
+    The name of an image without a file_name is the last part of its coco_url, or else its id.
+
     Raises:
         NoListError: If the file has no such table.
         PredictionReadError: If it cannot be read, or an entry has no id, no name or a key twice.
     """
-    name_key = _NAME_KEYS[table]
+    name_key = None
     for position, entry in enumerate(json_items(path, table, table, _Entry), start=1):
+        if name_key is None and isinstance(entry, _Entry):
+            given = (key for key in _NAME_KEYS[table] if entry.get(key) is not None)
+            name_key = next(given, _NAME_KEYS[table][0])
         where = f"{path}: entry {position} of {table}"
         number = name = None
         if isinstance(entry, _Entry):
             if entry.repeated_key is not None:
                 raise PredictionReadError(f"{where} has the key {entry.repeated_key!r} twice")
-            number, name = as_name(entry.get("id")), entry.get(name_key)
+            number = as_name(entry.get("id"))
+            name = number if name_key == "id" else entry.get(name_key)
+            if name_key == "coco_url" and isinstance(name, str):
+                name = posixpath.basename(name)
         if number is None or not isinstance(name, str) or not name:
             text = json.dumps(entry, ensure_ascii=False)[:200]
             raise PredictionReadError(
-                f"{where} is {text}: expected an object with an id and a {name_key}"
+                f"{where} is {text}: expected an object with an id"
+                + ("" if name_key == "id" else f" and a {name_key or _NAME_KEYS[table][0]}")
             )
         yield number, name, entry
 
@@ -197,30 +223,36 @@ def _check_file_names(path: Path, images: dict[str, str]) -> None:
 class _FaultError(Exception):
     """A row is no detection."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
 def _read_row(
     row: Any, number: int, tables: CocoTables, class_names: Sequence[str] | None
-) -> tuple[Finding, str | None]:
-    """A detection, or why it is none, and the id it gives its image."""
+) -> tuple[Finding, tuple[str, ...]]:
+    """A detection, or why it is none, and the ids of the images that it may be about."""
     if not isinstance(row, dict):
-        return RejectedRow(number, Reason.UNREADABLE_OBJECT, raw_text(row)), None
-    image = image_id = as_name(row.get("image_id"))
+        return RejectedRow(number, Reason.NO_OBJECT, raw_text(row)), ()
+    has_own_name = row.get("image_id") is None and isinstance(row.get("file_name"), str)
+    given = row.get("file_name" if has_own_name else "image_id")
+    image_id = as_name(given)
+    images = () if image_id is None else (image_id,)
     try:
-        if image is None:
-            fault = as_id(row.get("image_id"))
-            raise _FaultError(Reason(fault) if "image_id" in row else Reason.UNREADABLE_OBJECT)
+        if image_id is None:
+            raise _FaultError(as_id(given) if "image_id" in row else key_fault(row, "image_id"))
         if tables.images is not None:
-            image_id = tables.images.get(image)
-            if image_id is None:
+            if isinstance(given, str):
+                images = tables.ids.get(given, images)
+            if len(images) > 1:
+                raise _FaultError(Reason.AMBIGUOUS_IMAGE)
+            if images[0] not in tables.images:
                 raise _FaultError(Reason.UNKNOWN_IMAGE)
+            image_id = tables.images[images[0]]
         category = _category(row, tables.categories, class_names)
-        return _detection(row, number, image_id or image, category), image
+        return _detection(row, number, image_id, category), images
     except _FaultError as fault:
-        return RejectedRow(number, fault.reason, raw_text(row), image_id or image), image
+        return RejectedRow(number, fault.reason, raw_text(row), image_id), images
 
 
 def _category(
@@ -228,7 +260,7 @@ def _category(
 ) -> str:
     number = as_name(row.get("category_id"))
     if number is None:
-        raise _FaultError(Reason.UNREADABLE_OBJECT)
+        raise _FaultError(key_fault(row, "category_id"))
     name = number if categories is None else categories.get(number)
     if name is None or (class_names is not None and name not in class_names):
         raise _FaultError(Reason.UNKNOWN_CATEGORY)
@@ -247,10 +279,8 @@ def _detection(row: dict[str, Any], number: int, image_id: str, category: str) -
         bbox = as_box(bbox)
         if isinstance(bbox, Reason):
             raise _FaultError(bbox)
-    elif segmentation is None and not row.keys() & _OTHER_SHAPES:
-        raise _FaultError(Reason.UNREADABLE_OBJECT)
     if segmentation is not None and not _is_mask(segmentation):
-        raise _FaultError(Reason.UNREADABLE_OBJECT)
+        raise _FaultError(key_fault(row, "segmentation"))
     if class_probs is not None:
         class_probs = read_probabilities(class_probs)
         if isinstance(class_probs, Reason):

@@ -22,7 +22,7 @@ from dagster_active_learning.readers.objects import (
     object_part,
 )
 from dagster_active_learning.readers.options import ObjectOptions
-from dagster_active_learning.readers.quarantine import Reason, RejectedRow
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow, key_fault
 from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.values import as_box, as_number, as_whole, read_probabilities
 from dagster_active_learning.text import is_utf8, raw_text
@@ -133,8 +133,18 @@ def _load(path: Path) -> Any:
             return json.loads(text.decode("utf-8"))
     except (OSError, ValueError) as error:
         raise PredictionReadError(
-            f"{path} is not readable UTF-8 JSON: {error}; expected a file that is complete"
+            f"{path} is not readable UTF-8 JSON: {error}"
+            + ("; expected a file that is complete" if _ends_too_soon(error) else "")
         ) from error
+
+
+def _ends_too_soon(error: Exception) -> bool:
+    """True where the end of a file is what the parser could not read."""
+    if isinstance(error, UnicodeDecodeError):
+        return error.reason == "unexpected end of data"
+    if not isinstance(error, json.JSONDecodeError):
+        return False
+    return error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
 
 
 def _objects(path: Path, schema: Schema) -> Iterator[Finding]:
@@ -172,8 +182,10 @@ def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> 
     score = as_number(keys.get("score"))
     bbox = as_box(keys["bbox"]) if "bbox" in keys else None
     segmentation = keys.get("segmentation")
-    if category_id is None:
-        reason = Reason.UNREADABLE_OBJECT
+    if not isinstance(prediction, dict):
+        reason = Reason.NO_OBJECT
+    elif category_id is None:
+        reason = key_fault(keys, "category_id")
     elif category is None:
         reason = Reason.UNKNOWN_CATEGORY
     elif isinstance(class_probs, Reason):
@@ -185,7 +197,7 @@ def _object(row_number: int, image_id: str, prediction: Any, schema: Schema) -> 
     elif isinstance(bbox, Reason):
         reason = bbox
     elif bbox is None and segmentation is None and schema.task == "object-detection":
-        reason = Reason.UNREADABLE_OBJECT
+        reason = key_fault(keys, "bbox")
     else:
         return DetectedObject(
             row_number=row_number,

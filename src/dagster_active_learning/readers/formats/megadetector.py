@@ -17,7 +17,7 @@ from dagster_active_learning.readers.objects import (
     object_part,
 )
 from dagster_active_learning.readers.options import ObjectOptions
-from dagster_active_learning.readers.quarantine import Reason, RejectedRow
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow, key_fault
 from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.values import as_box, as_id, as_name, as_number
 from dagster_active_learning.text import raw_text
@@ -87,10 +87,10 @@ def _is_suppressed(detection: Any) -> bool:
     return conf is not None and conf < 0
 
 
-def _image_fault(image: Any) -> Reason | None:
+def _image_fault(image: Any) -> str | None:
     """The reason why an image, with all its detections, is one row of the quarantine; else None."""
     if not isinstance(image, dict):
-        return Reason.UNREADABLE_OBJECT
+        return Reason.NO_OBJECT
     file = image.get("file")
     if not isinstance(file, str):
         return Reason.IMAGE_ID_NULL if file is None else Reason.IMAGE_ID_NOT_TEXT
@@ -99,7 +99,7 @@ def _image_fault(image: Any) -> Reason | None:
         return fault
     if image.get("failure") is not None:
         return Reason.MODEL_FAILED
-    return None if isinstance(image.get("detections"), list) else Reason.UNREADABLE_OBJECT
+    return None if isinstance(image.get("detections"), list) else key_fault(image, "detections")
 
 
 def _object(
@@ -108,8 +108,12 @@ def _object(
     keys = detection if isinstance(detection, dict) else {}
     category, conf = keys.get("category"), keys.get("conf")
     score, bbox = as_number(conf), as_box(keys.get("bbox"))
-    if not isinstance(category, str) or "bbox" not in keys:
-        reason = Reason.UNREADABLE_OBJECT
+    if not isinstance(detection, dict):
+        reason = Reason.NO_OBJECT
+    elif not isinstance(category, str):
+        reason = key_fault(keys, "category")
+    elif "bbox" not in keys:
+        reason = key_fault(keys, "bbox")
     elif category not in categories:
         reason = Reason.UNKNOWN_CATEGORY
     elif score is None:

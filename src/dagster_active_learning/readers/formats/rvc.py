@@ -20,7 +20,7 @@ from dagster_active_learning.readers.objects import (
     object_part,
 )
 from dagster_active_learning.readers.options import RvcOptions
-from dagster_active_learning.readers.quarantine import Reason, RejectedRow
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow, key_fault
 from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.text_lines import listed_ids
 from dagster_active_learning.readers.values import as_box, read_probabilities
@@ -103,7 +103,7 @@ def _objects(
             raise _other_length(path, f"more than {len(image_ids)}", len(image_ids))
         if not isinstance(image, list):
             row_number += 1
-            yield RejectedRow(row_number, Reason.UNREADABLE_OBJECT, raw_text(image), image_id)
+            yield RejectedRow(row_number, Reason.NO_LIST_OF_OBJECTS, raw_text(image), image_id)
             continue
         if not image:
             yield EmptyImage(image_id)
@@ -121,11 +121,13 @@ def _other_length(path: Path, images: str, ids: int) -> PredictionReadError:
 
 
 def _object(row_number: int, image_id: str, detection: Any, classes: Sequence[str]) -> Finding:
-    def rejected(reason: Reason) -> RejectedRow:
+    def rejected(reason: str) -> RejectedRow:
         return RejectedRow(row_number, reason, raw_text(detection), image_id)
 
-    if not isinstance(detection, dict) or "bbox" not in detection:
-        return rejected(Reason.UNREADABLE_OBJECT)
+    if not isinstance(detection, dict):
+        return rejected(Reason.NO_OBJECT)
+    if "bbox" not in detection:
+        return rejected(key_fault(detection, "bbox"))
     label_probs = read_probabilities(detection.get("label_probs"), len(classes))
     if isinstance(label_probs, Reason):
         return rejected(label_probs)
