@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -30,7 +30,7 @@ from dagster_active_learning.readers.columns import (
     read_image_ids,
     read_scores,
 )
-from dagster_active_learning.readers.options import FixedColumns, TableOptions
+from dagster_active_learning.readers.options import FixedColumns, TableOptions, whole_name
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow, with_rejected
 from dagster_active_learning.readers.stream import PredictionPart, prediction_batch
 from dagster_active_learning.readers.values import BoxFields, box_fields
@@ -349,12 +349,11 @@ def find_class_columns(names: Sequence[str], options: TableOptions) -> dict[str,
         prefix = options.class_column_prefix
         return {name: name.removeprefix(prefix) for name in others if name.startswith(prefix)}
     if options.class_column_pattern is not None:
-        pattern = re.compile(options.class_column_pattern)
-        matches = {name: match for name in others if (match := pattern.fullmatch(name))}
-        return {
-            name: (match.group(1) or name) if pattern.groups else name
-            for name, match in matches.items()
-        }
+        pattern = whole_name(options.class_column_pattern)
+        matching = pl.Series(others, dtype=pl.String)
+        matching = matching.filter(matching.str.contains(pattern))
+        groups = matching.str.extract(pattern, 1)
+        return {name: group or name for name, group in zip(matching, groups, strict=True)}
     return {}
 
 
