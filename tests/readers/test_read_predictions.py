@@ -434,6 +434,34 @@ def test_a_pattern_that_gives_two_columns_one_name_is_an_error(tmp_path):
         read_predictions(path, format="csv", class_column_pattern="._(.)")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("p_(.*)", ["a", "b", "p_"]),  # an empty group is no name
+        ("p_(.+)", ["a", "b"]),
+        ("p_.+", ["p_a", "p_b"]),
+        ("(?i)P_(?P<name>[ab])", ["a", "b"]),
+        ("p_a|p_|(?:x)?(b)", ["p_a", "p_"]),  # the whole name, and a group that is not in it
+        ("p_a|p_(b)", ["p_a", "b"]),
+        (r"p_(\w)", ["a", "b"]),
+        # Python's own takes 2^40 steps to see that these do not match the last column.
+        ("p_([ab])|(?:x+)+", ["a", "b"]),
+        ("p_([ab])|(?:x|x)*", ["a", "b"]),
+        (r"p_([ab])|(?:x|\w)+\d", ["a", "b"]),
+    ],
+)
+def test_a_pattern_matches_whole_names_in_linear_time(tmp_path, pattern, names):
+    columns = ["image_id", "p_a", "p_b", "p_", "xp_b", "x" * 40 + "!"]
+    probs = [1 / len(names) if name in names or name[2:] in names else 0 for name in columns[1:]]
+    path = write_text(
+        tmp_path, "p.csv", f"{','.join(columns)}\ni,{','.join(map(repr, map(float, probs)))}\n"
+    )
+    stream = read_predictions(path, format="csv", class_column_pattern=pattern)
+    assert stream.class_names == tuple(names)
+    (batch,) = stream
+    assert batch.column("class_probs").to_pylist() == [[1 / len(names)] * len(names)]
+
+
 def test_files_with_other_classes_do_not_mix(tmp_path):
     write_text(tmp_path, "1.csv", "image_id,p_a,p_b\nx,0.5,0.5\n")
     write_text(tmp_path, "2.csv", "image_id,p_b,p_c\nx,0.5,0.5\n")
@@ -469,6 +497,12 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path):
             "exclude each other",
         ),
         ({"format": "csv", "class_column_pattern": "("}, "is not a regular expression"),
+        ({"format": "csv", "class_column_pattern": r"(.)\1"}, "backreferences are not supported"),
+        ({"format": "csv", "class_column_pattern": "(?!a).*"}, "look-around"),
+        (
+            {"format": "csv", "class_column_pattern": "(?:.{1,1000}){1,1000}"},
+            "exceeds size limit",
+        ),
         ({"format": "npy", "class_names": "ab"}, "class_names must be a list"),
         ({"format": "csv", "batch_rows": 0}, "batch_rows must be at least 1"),
     ],

@@ -73,8 +73,9 @@ class TableModel(dg.Model):
     class_column_pattern: str | None = Field(
         None,
         description=(
-            "Tables: every column whose whole name matches this regular expression is a class; the "
-            "first group, where there is one, is the class name."
+            "Tables: every column whose whole name matches this regular expression, without "
+            "look-around and backreferences, is a class; the first group, where there is one, is "
+            "the class name."
         ),
     )
     class_names: list[str] | None = Field(

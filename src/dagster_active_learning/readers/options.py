@@ -5,7 +5,6 @@ Plain dataclasses without heavy imports, so that they are checked when definitio
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -60,7 +59,8 @@ class TableOptions(Options):
         class_column_prefix: Every column whose name starts with this is a class, in table order;
             the rest of the column's name is the class name.
         class_column_pattern: Every column whose whole name matches this regular expression is a
-            class, in table order; the first group, where there is one, is the class name.
+            class, in table order; the first group, where there is one, is the class name. It is one
+            of polars: without look-around and backreferences.
         class_names: Class names in class order, where the source does not carry them. An object
             of another class goes to quarantine.
         single_probability: A row has one probability p, that of the second of two classes, as a
@@ -118,13 +118,7 @@ class TableOptions(Options):
         check_choice("score_transform", self.score_transform, (None, *SCORE_TRANSFORMS))
         check_names("class_names", self.class_names)
         if self.class_column_pattern is not None:
-            try:
-                re.compile(self.class_column_pattern)
-            except re.error as error:
-                raise ValueError(
-                    f"class_column_pattern {self.class_column_pattern!r} is not a regular "
-                    f"expression: {error}"
-                ) from error
+            check_pattern("class_column_pattern", self.class_column_pattern)
 
     @property
     def is_binary(self) -> bool:
@@ -291,12 +285,13 @@ def find_class_columns(names: Sequence[str], options: TableOptions) -> dict[str,
         prefix = options.class_column_prefix
         return {name: name.removeprefix(prefix) for name in others if name.startswith(prefix)}
     if options.class_column_pattern is not None:
-        pattern = re.compile(options.class_column_pattern)
-        matches = {name: match for name in others if (match := pattern.fullmatch(name))}
-        return {
-            name: (match.group(1) or name) if pattern.groups else name
-            for name, match in matches.items()
-        }
+        import polars as pl
+
+        pattern = whole_name(options.class_column_pattern)
+        matching = pl.Series(others, dtype=pl.String)
+        matching = matching.filter(matching.str.contains(pattern))
+        groups = matching.str.extract(pattern, 1)
+        return {name: group or name for name, group in zip(matching, groups, strict=True)}
     return {}
 
 
@@ -316,6 +311,30 @@ def check_choice(option: str, value: object, choices: Sequence[object]) -> None:
     if value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"{option} is {value!r}, expected one of {listed}")
+
+
+def check_pattern(option: str, pattern: str) -> None:
+    """Raise ValueError unless ``pattern`` is a regular expression of polars."""
+    # Where no pattern is given nothing needs polars yet.
+    import polars as pl
+
+    try:
+        pl.Series([""]).str.contains(whole_name(pattern))
+    except pl.exceptions.ComputeError as error:
+        fault = str(error).partition("\n\nThis error occurred")[0]
+        raise ValueError(
+            f"{option} {pattern!r} is not a regular expression without look-around and "
+            f"backreferences: {fault}"
+        ) from error
+
+
+def whole_name(pattern: str) -> str:
+    """A regular expression of whole names, for polars.
+
+    Its time is linear in the length of a name. Python's own takes for ever for some patterns, such
+    as ``(a+)+``, and a column's name of 40 characters.
+    """
+    return rf"\A(?:{pattern})\z"
 
 
 def check_names(option: str, names: Sequence[str] | None) -> None:

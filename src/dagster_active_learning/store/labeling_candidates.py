@@ -42,10 +42,14 @@ class_means AS (
     SELECT image_id, class_index, avg(probability ORDER BY prediction_index) AS mean_probability
     FROM probabilities GROUP BY image_id, class_index
 ),
+class_indices AS (
+    SELECT image_id, min_by(class_index, (-mean_probability, class_index)) AS class_index
+    FROM class_means GROUP BY image_id
+),
+-- The names come last: beside each class of an image they would be the square of the classes.
 predicted AS (
-    SELECT image_id, s.class_names[min_by(class_index, (-mean_probability, class_index))] AS class
-    FROM class_means, prediction_sets s WHERE s.prediction_set = $prediction_set
-    GROUP BY image_id, s.class_names
+    SELECT image_id, s.class_names[class_index] AS class
+    FROM class_indices, prediction_sets s WHERE s.prediction_set = $prediction_set
 )
 """
 
