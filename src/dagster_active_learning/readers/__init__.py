@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from itertools import islice
@@ -90,7 +91,8 @@ def _companions(file: Path, known: Format, options: ReaderOptions) -> list[str]:
     if known.schema_file is not None:
         schemas = (folder / known.schema_file for folder in file.absolute().parents)
         companions.extend(islice(filter(Path.is_file, schemas), 1))
-    return [str(companion) for companion in companions if companion.is_file()]
+    # A name that no file can have is for the reader to complain of.
+    return [str(companion) for companion in companions if os.path.isfile(companion)]
 
 
 def reader_options(format: str, options: Mapping[str, Any]) -> ReaderOptions:
