@@ -11,6 +11,10 @@ from reference import ROW_SCORES, image_scores, prediction_scores
 COLUMNS = ["image_id", "prediction_count", *ROW_SCORES]
 
 
+def masked(values, mask):
+    return np.ma.MaskedArray(np.array(values), mask=np.array(mask, bool))
+
+
 def special_rows(n_classes: int) -> np.ndarray:
     """Certain, uniform, tied and nearly empty predictions beside random ones."""
     random = np.random.default_rng(n_classes).dirichlet(np.full(n_classes, 0.3), 50)
@@ -132,9 +136,9 @@ def test_no_rows_are_no_images():
         ({"class_probs": np.ones((3, 0))}, ValueError, "2 classes or more"),
         ({"class_probs": pl.Series([[0.5, 0.5], [1.0]])}, ValueError, "row 1 has 1 class prob"),
         ({"class_probs": pl.Series([[0.5, 0.5], None])}, ValueError, "row 1 is null"),
-        ({"class_probs": np.ma.array([[0.5, 0.5]] * 3, mask=[[0, 0], [0, 1], [1, 1]])}, ValueError, "row 1 has a masked value"),
-        ({"class_probs": MATRIX, "image_ids": np.ma.array(["a", "b", "c"], mask=[0, 1, 0])}, ValueError, "image_ids: row 1 is null"),
-        ({"class_probs": None, "image_ids": ["a", "b"], "scores": np.ma.array([0.5, 0.5], mask=[0, 1])}, ValueError, "row 1 is nan"),
+        ({"class_probs": masked([[0.5, 0.5]] * 3, [[0, 0], [0, 1], [1, 1]])}, ValueError, "row 1 has a masked value"),
+        ({"class_probs": MATRIX, "image_ids": masked(["a", "b", "c"], [0, 1, 0])}, ValueError, "image_ids: row 1 is null"),
+        ({"class_probs": None, "image_ids": ["a", "b"], "scores": masked([0.5, 0.5], [0, 1])}, ValueError, "row 1 is nan"),
         ({"class_probs": pl.Series([[0.5, 0.5], [0.5, None]])}, ValueError, "row 1 has a null"),
         ({"class_probs": np.array([[0.5, 0.5], [np.nan, 1]])}, ValueError, "row 1 is .*finite"),
         ({"class_probs": np.array([[0.5, 0.5], [np.inf, 1]])}, ValueError, "row 1 is .*finite"),

@@ -73,8 +73,10 @@ def storage(request, tmp_path):
             yield instance.daemon_cursor_storage
 
 
-NAMES = [f"{letter}{number}" for letter in string.ascii_lowercase for number in range(40)]
-NAMES += ["", "ü", "a b", "'; DROP TABLE kvs", '"', "\udcff", "x" * 255]
+NAMES = [
+    *(f"{letter}{number}" for letter in string.ascii_lowercase for number in range(40)),
+    *["", "ü", "a b", "'; DROP TABLE kvs", '"', "\udcff", "x" * 255],
+]
 
 
 def test_what_is_stored_is_what_is_loaded(storage):
@@ -165,7 +167,7 @@ def test_a_damaged_part_costs_its_file_sets_only(damage):
 @pytest.mark.parametrize("answer", ["raised", "returned"])
 def test_an_instance_without_key_value_storage_has_no_memory(answer):
     class Absent(Watched):
-        def get_cursor_values(self, keys):  # noqa: ARG002
+        def get_cursor_values(self, keys):  # noqa: ARG002 # pyright: ignore[reportIncompatibleMethodOverride]
             error = NotImplementedError("KVS is not supported")
             if answer == "raised":
                 raise error

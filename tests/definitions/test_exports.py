@@ -237,12 +237,13 @@ def test_a_ranking_of_what_is_stored_no_longer_stops_the_export(
             if event.is_step_failure and event.step_failure_data.error
         ]
         assert "PoolStateError" in str(
-            failure.step_failure_data.error.cause or failure.step_failure_data.error
+            getattr(failure.step_failure_data.error, "cause", None)
+            or failure.step_failure_data.error
         )
         assert "pool/labeling_candidates/margin first" in str(failure.step_failure_data.error)
         assert (tmp_path / "candidates.csv").read_bytes() == before
         alone = dg.materialize(
-            [*definitions.assets, *definitions.asset_checks], instance=instance,
+            [*(definitions.assets or []), *(definitions.asset_checks or [])], instance=instance,
             resources={"duckdb": DuckDBResource(database=str(database))},
             selection=dg.AssetSelection.checks(dg.AssetCheckKey(ASSET, "every_candidate_exported")),
         )  # fmt: skip

@@ -222,8 +222,8 @@ def test_a_cursor_of_the_first_format_is_taken_over(watch, tmp_path, instance):
     memory = daemon.memory()
     for run in instance.get_runs():
         instance.delete_run(run.run_id)
-    first_format = {"format": 1, "done": dict(memory.done), "waiting": {}}
-    first_format["waiting"]["c"] = first_format["done"].pop("c")
+    done = dict(memory.done)
+    first_format = {"format": 1, "waiting": {"c": done.pop("c")}, "done": done}
     daemon.cursor, daemon.run_keys = json.dumps(first_format), set()
     assert daemon.ticks(3) == [["c"], [], []], "only what it did not have as done"
     assert daemon.memory() == memory

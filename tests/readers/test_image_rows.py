@@ -48,7 +48,7 @@ def as_pandas(_: Path, rows: list[dict], **options) -> PredictionStream:
 
 
 def as_query(_: Path, rows: list[dict], **options) -> PredictionStream:
-    images = pa.Table.from_pylist(rows)  # noqa: F841 - the query names it
+    images = pa.Table.from_pylist(rows)  # noqa: F841 # pyright: ignore[reportUnusedVariable] - the query names it
     return read_table(
         duckdb.connect().sql("FROM images"), name="t", options=TableOptions(**options)
     )

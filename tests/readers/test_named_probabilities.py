@@ -67,7 +67,7 @@ def as_array(folder, rows, kind, **options):
 
 
 def as_query(_, rows, kind, **options):
-    images = arrow(rows, kind)  # noqa: F841 - the query names it
+    images = arrow(rows, kind)  # noqa: F841 # pyright: ignore[reportUnusedVariable] - the query names it
     return read_table(
         duckdb.connect().sql("FROM images"), name="t", options=TableOptions(**options)
     )

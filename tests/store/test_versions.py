@@ -157,7 +157,7 @@ def test_it_is_scored_and_ranked_as_a_new_one(migrated):
 
 def test_a_reader_says_what_migrates_it(earlier):
     before = earlier.read_bytes()
-    for read in (load_candidates, lambda *one, **two: explain_candidate(*one, "a", **two)):
+    for read in (load_candidates, lambda path, **options: explain_candidate(path, "a", **options)):
         with pytest.raises(PoolStateError, match=r"version 0 .*version 1 .*materialize"):
             read(earlier, pool="pool")
     assert earlier.read_bytes() == before

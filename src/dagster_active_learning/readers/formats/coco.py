@@ -185,7 +185,7 @@ def table_entries(path: Path, table: str) -> Iterator[tuple[str, str, Mapping[st
             if entry.repeated_key is not None:
                 raise PredictionReadError(f"{where} has the key {entry.repeated_key!r} twice")
             number = as_name(entry.get("id"))
-            name = number if name_key == "id" else entry.get(name_key)
+            name = number if name_key == "id" else entry.get(name_key or "")
             if name_key == "coco_url" and isinstance(name, str):
                 name = posixpath.basename(name)
         if number is None or not isinstance(name, str) or not name:
@@ -246,9 +246,10 @@ def _read_row(
                 images = tables.ids.get(given, images)
             if len(images) > 1:
                 raise _FaultError(Reason.AMBIGUOUS_IMAGE)
-            if images[0] not in tables.images:
+            known = [tables.images[image] for image in images if image in tables.images]
+            if not known:
                 raise _FaultError(Reason.UNKNOWN_IMAGE)
-            image_id = tables.images[images[0]]
+            (image_id,) = known
         category = _category(row, tables.categories, class_names)
         return _detection(row, number, image_id, category), images
     except _FaultError as fault:
