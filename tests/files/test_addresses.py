@@ -60,8 +60,9 @@ def test_an_address_is_shown_without_its_secrets(address, shown):
 SECRET = (
     st.text(string.ascii_letters + string.digits + "%+-._~!$*=,:@/?#&")
     .map(lambda text: f"{text}S3CRET")
-    # Nothing tells "me:80/pass@host/a.csv" from a file "pass@host/a.csv" at the port 80 of "me".
-    .filter(lambda text: not re.match(r"\d*/", text))
+    # Nothing tells "me:80/pass@host/a.csv" from a file "pass@host/a.csv" at the port 80 of "me",
+    # nor "me:a@b/pass@host/a.csv" from such a file of the host "b".
+    .filter(lambda text: not re.search(r"^\d*/|@[^/]*/", text))
 )
 
 
