@@ -1,5 +1,6 @@
 """Links in a folder of predictions: those that lead out of it are not read, and show nothing."""
 
+import gzip
 import os
 import traceback
 
@@ -230,3 +231,13 @@ def test_the_sets_of_a_watched_folder_are_refused_one_by_one(inside):
         "june": True,
         "july": False,
     }
+
+
+def test_a_list_of_ids_of_a_compressed_file_that_is_a_link(inside):
+    """Its name is that of the file without both suffixes."""
+    with gzip.open(inside / "m.json.gz", "wt") as packed:
+        packed.write('{"classes": ["a"], "detections": []}')
+    (inside / "m.txt").symlink_to("../out/secret.conf")
+    with pytest.raises(PredictionReadError, match="link") as error:
+        list(read_predictions(f"{inside}/m*.gz", format="rvc", image_ids="{stem}.txt"))
+    assert str(inside / "m.txt") in str(error.value)

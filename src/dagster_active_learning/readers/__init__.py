@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import stem
 from dagster_active_learning.files.find import find_files
 from dagster_active_learning.files.links import Folder, content_withheld, named_folder
 from dagster_active_learning.readers.formats import FORMATS, Format, ReaderOptions
@@ -87,7 +88,7 @@ def _companions(file: Path, known: Format, options: ReaderOptions) -> list[str]:
     companions: list[Path] = []
     image_ids = getattr(options, "image_ids", None)
     if image_ids is not None:
-        companions.append(file.parent / image_ids.replace("{stem}", file.stem))
+        companions.append(file.parent / image_ids.replace("{stem}", stem(file)))
     if known.schema_file is not None:
         schemas = (folder / known.schema_file for folder in file.absolute().parents)
         companions.extend(islice(filter(Path.is_file, schemas), 1))
