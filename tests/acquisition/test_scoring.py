@@ -138,7 +138,7 @@ def test_no_rows_are_no_images():
         ({"class_probs": pl.Series([[0.5, 0.5], None])}, ValueError, "row 1 is null"),
         ({"class_probs": masked([[0.5, 0.5]] * 3, [[0, 0], [0, 1], [1, 1]])}, ValueError, "row 1 has a masked value"),
         ({"class_probs": MATRIX, "image_ids": masked(["a", "b", "c"], [0, 1, 0])}, ValueError, "image_ids: row 1 is null"),
-        ({"class_probs": None, "image_ids": ["a", "b"], "scores": masked([0.5, 0.5], [0, 1])}, ValueError, "row 1 is nan"),
+        ({"class_probs": None, "image_ids": ["a", "b"], "scores": masked([0.5, 0.5], [0, 1])}, ValueError, "row 1 is null"),
         ({"class_probs": pl.Series([[0.5, 0.5], [0.5, None]])}, ValueError, "row 1 has a null"),
         ({"class_probs": np.array([[0.5, 0.5], [np.nan, 1]])}, ValueError, "row 1 is .*finite"),
         ({"class_probs": np.array([[0.5, 0.5], [np.inf, 1]])}, ValueError, "row 1 is .*finite"),

@@ -117,7 +117,8 @@ def _object_scores(scores: Column, tolerance: float) -> pa.Array:
     outside = ~((numbers >= -tolerance) & (numbers <= 1 + tolerance))
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
-        raise ValueError(f"scores: row {row} is {column[row]}, expected a number in 0..1")
+        value = column[row] if column[row].is_valid else "null"
+        raise ValueError(f"scores: row {row} is {value}, expected a number in 0..1")
     return values
 
 
