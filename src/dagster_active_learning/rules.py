@@ -23,6 +23,7 @@ SCORING_RULES = (
     "aggregation",
     "score_only",
     "sum_tolerance",
+    "committee",
     "in_manifest",
 )
 """The rules under which scores are made."""
@@ -48,6 +49,8 @@ class Rules:
         sum_tolerance: How far from 1 the sum of class probabilities may be, and how far outside
             0..1 a class probability or a detector's score: more than 1e-3 where low precision has
             rounded them. Nothing is renormalised.
+        committee: Whether several predictions of one image are votes, of several models or of
+            one: then the mean of their class probabilities is scored. Only in classification.
         in_manifest: Whether only images of the pool's manifest count.
 
     Raises:
@@ -60,6 +63,7 @@ class Rules:
     score_only: ScoreOnly | None = None
     images_without_predictions: ImagesWithoutPredictions | None = None
     sum_tolerance: float = PROBABILITY_TOLERANCE
+    committee: bool = False
     in_manifest: bool = False
 
     def __post_init__(self) -> None:
@@ -83,11 +87,26 @@ class Rules:
                 "sum_tolerance",
                 f"sum_tolerance is {tolerance!r}, expected a number above 0 and at most 0.5",
             )
+        check_flag("committee", self.committee)
+        if self.committee and (self.objects or self.aggregation != "mean"):
+            other = ("task", self.task) if self.objects else ("aggregation", self.aggregation)
+            raise SettingError(
+                "committee",
+                f"committee is True, but {other[0]} is {other[1]!r}: the votes of a committee are "
+                "about whole images, and their mean is scored; leave one of the two out",
+            )
 
     @property
     def objects(self) -> bool:
         """True if a prediction is one object in an image."""
         return self.task != "classification"
+
+
+def score_origin(aggregation: str, *, committee: bool) -> str:
+    """The way from predictions to the score of their image, in words."""
+    if committee:
+        return "of the mean of the class probabilities that the image's predictions have"
+    return f"{aggregation} over the image's predictions"
 
 
 def check_flag(name: str, flag: bool) -> None:

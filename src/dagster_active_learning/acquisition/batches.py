@@ -3,8 +3,9 @@
 Arrow in, Arrow out, by the names of `schemas`; it needs the kernels, NumPy and Arrow, and no
 database. Predictions are scored and judged in one pass (`score_predictions`), and their scores then
 joined to scores of images, which stand alone (`single_images`), together in a stream of batches
-(`adjacent_images`) or anywhere in one batch (`score_batch`). The scores are the same bits for each
-way and for any size of the batches.
+(`adjacent_images`) or anywhere in one batch (`score_batch`). Of a committee the class probabilities
+are joined, and their mean is scored. The scores are the same bits for each way and for any size of
+the batches.
 """
 
 # The functions of pyarrow.compute are made when it is imported.
@@ -22,15 +23,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix
+from dagster_active_learning.acquisition.committee import add_votes, score_means
 from dagster_active_learning.acquisition.functions import (
     ACQUISITION_FUNCTIONS,
     AcquisitionFunction,
-    PredictionFormula,
 )
-from dagster_active_learning.acquisition.kernels import add_by_image, score_class_probs
-from dagster_active_learning.acquisition.schemas import KERNEL_ROWS, image_score_schema
+from dagster_active_learning.acquisition.kernels import add_by_image
+from dagster_active_learning.acquisition.matrices import score_matrix
+from dagster_active_learning.acquisition.schemas import image_score_schema
 from dagster_active_learning.acquisition.validity import Validity, describe_fault
-from dagster_active_learning.rules import Aggregation, Rules
+from dagster_active_learning.rules import Rules
 
 _Scores = npt.NDArray[np.float64]
 
@@ -90,52 +92,8 @@ def score_predictions(predictions: pa.RecordBatch, rules: Rules) -> PredictionSc
     return PredictionScores(predictions, names, scores, validity)
 
 
-def score_matrix(
-    class_probs: npt.NDArray[Any],
-    functions: Sequence[AcquisitionFunction],
-    rules: Rules,
-) -> tuple[_Scores, npt.NDArray[np.uint8]]:
-    """Score rows of class probabilities under some acquisition functions, and judge them.
-
-    Args:
-        class_probs: (n_predictions, n_classes), float32 or float64, C-contiguous.
-        functions: The acquisition functions.
-        rules: How predictions are scored: of independent class probabilities the entropy is the sum
-            of the classes' binary entropies.
-
-    Returns:
-        Scores (n_functions, n_predictions), NaN where a row is not valid, and the `Validity`
-        (n_predictions,).
-    """
-    independent = rules.inputs == "independent"
-    wanted = tuple(function.scores for function in functions)
-    kernel_scores, validity = score_class_probs(
-        class_probs,
-        objects="largest" in wanted,
-        sum_tolerance=np.inf if independent else rules.sum_tolerance,
-        value_tolerance=rules.sum_tolerance,
-    )
-    names = KERNEL_ROWS[: len(kernel_scores)]
-    rows = dict(zip(names, kernel_scores, strict=True))
-    if independent and "entropy" in wanted:
-        # A value that is legal just outside 0..1 must not make its complement illegal.
-        complement = (1 - class_probs).clip(0, 1)
-        of_complement, _ = score_class_probs(complement, sum_tolerance=np.inf)
-        rows["entropy"] += of_complement[KERNEL_ROWS.index("entropy")]
-    if wanted == names:
-        # The functions of this package are the kernel's rows as they are: no copy.
-        return kernel_scores, validity
-    scores = [
-        rows[function.scores]
-        if isinstance(function.scores, str)
-        else _valid_scores(function.name, function.scores, class_probs, validity)
-        for function in functions
-    ]
-    return np.stack(scores), validity
-
-
 def single_images(scored: PredictionScores) -> pa.RecordBatch:
-    """Scores of images that have one prediction each: those of their predictions."""
+    """Scores of images that have one prediction each and no committee: those of the predictions."""
     image_ids = scored.predictions.column("image_id")
     counts = np.ones(len(image_ids), np.int64)
     return _image_scores(image_ids, counts, scored.functions, scored.scores)
@@ -158,14 +116,16 @@ def adjacent_images(scored: Iterable[PredictionScores], rules: Rules) -> Iterato
         if not len(image_ids):
             continue
         if open_images is None:
-            open_images = _ImageTotals.before_the_first(image_ids[:0], batch.functions, rules)
+            open_images = _ImageTotals.before_the_first(image_ids[:0], batch.predictions, rules)
         n_open = len(open_images.counts)
         ids = pa.concat_arrays([open_images.image_ids, image_ids])
         starts = np.ones(len(ids), np.bool_)
         starts[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
-        images = _ImageTotals.before_the_first(ids.filter(pa.array(starts)), batch.functions, rules)
+        images = _ImageTotals.before_the_first(
+            ids.filter(pa.array(starts)), batch.predictions, rules
+        )
         images.totals[:n_open], images.counts[:n_open] = open_images.totals, open_images.counts
-        images.add(batch.scores, np.cumsum(starts)[n_open:] - 1)
+        images.add(batch, np.cumsum(starts)[n_open:] - 1)
         open_images = images.part(slice(-1, None))
         yield images.part(slice(None, -1)).image_scores()
     if open_images is not None:
@@ -192,12 +152,11 @@ def score_batch(predictions: pa.RecordBatch, rules: Rules) -> pa.RecordBatch:
         row = int(np.flatnonzero(encoded.is_null().to_numpy(zero_copy_only=False))[0])
         raise ValueError(f"image_ids: row {row} is null, expected the id of an image")
     image_index = encoded.indices.to_numpy().astype(np.int64)
-    names = tuple(function.name for function in _functions_of(rules))
-    images = _ImageTotals.before_the_first(encoded.dictionary, names, rules)
+    images = _ImageTotals.before_the_first(encoded.dictionary, predictions, rules)
     for start in range(0, predictions.num_rows, _ROWS_AT_A_TIME):
         scored = score_predictions(predictions.slice(start, _ROWS_AT_A_TIME), rules)
         check_validity(scored, rules, start)
-        images.add(scored.scores, image_index[start : start + len(scored.validity)])
+        images.add(scored, image_index[start : start + len(scored.validity)])
     return images.image_scores()
 
 
@@ -220,36 +179,38 @@ def check_validity(scored: PredictionScores, rules: Rules, rows_before: int = 0)
 
 @dataclass(frozen=True)
 class _ImageTotals:
-    """Images, and what the scores of their predictions add up to so far.
+    """Images, and what their predictions add up to so far.
 
     Attributes:
         image_ids: (n_images,) the ids.
-        functions: The names of the acquisition functions.
-        aggregation: What an image's score is of the scores of its predictions.
-        totals: (n_images, n_functions) their sums, largest or smallest.
+        rules: How predictions are scored.
+        totals: (n_images, n_functions) the sums, largest or smallest of their scores; of a
+            committee (n_images, n_classes) the sums of their class probabilities.
         counts: (n_images,) how many predictions there are.
     """
 
     image_ids: pa.Array
-    functions: tuple[str, ...]
-    aggregation: Aggregation
+    rules: Rules
     totals: _Scores
     counts: npt.NDArray[np.int64]
 
     @classmethod
     def before_the_first(
-        cls, image_ids: pa.Array, functions: tuple[str, ...], rules: Rules
+        cls, image_ids: pa.Array, predictions: pa.RecordBatch, rules: Rules
     ) -> _ImageTotals:
-        """Images of which no prediction has been added."""
-        shape = len(image_ids), len(functions)
-        totals = np.full(shape, _BEFORE_THE_FIRST[rules.aggregation])
-        counts = np.zeros(len(image_ids), np.int64)
-        return cls(image_ids, functions, rules.aggregation, totals, counts)
+        """Images of which no prediction has been added; the first of them tell their size."""
+        width = _votes(predictions[:1]).shape[1] if rules.committee else len(_functions_of(rules))
+        totals = np.full((len(image_ids), width), _BEFORE_THE_FIRST[rules.aggregation])
+        return cls(image_ids, rules, totals, np.zeros(len(image_ids), np.int64))
 
-    def add(self, scores: _Scores, image_index: npt.NDArray[np.int64]) -> None:
-        """Add predictions: scores (n_functions, n_predictions), and where their images stand."""
-        keep = "sum" if self.aggregation == "mean" else self.aggregation
-        add_by_image(np.ascontiguousarray(scores), image_index, self.totals, self.counts, keep=keep)
+    def add(self, scored: PredictionScores, image_index: npt.NDArray[np.int64]) -> None:
+        """Add predictions, whose images stand at ``image_index`` (n_predictions,)."""
+        if self.rules.committee:
+            add_votes(_votes(scored.predictions), image_index, self.totals, self.counts)
+            return
+        keep = "sum" if self.rules.aggregation == "mean" else self.rules.aggregation
+        scores = np.ascontiguousarray(scored.scores)
+        add_by_image(scores, image_index, self.totals, self.counts, keep=keep)
 
     def part(self, images: slice) -> _ImageTotals:
         """Some of the images."""
@@ -262,11 +223,15 @@ class _ImageTotals:
 
     def image_scores(self) -> pa.RecordBatch:
         """The images' scores, where no prediction of them is to come."""
-        totals = self.totals
-        if self.aggregation == "mean":
-            totals = totals / self.counts[:, None]
-        scores = np.ascontiguousarray(totals.T)
-        return _image_scores(self.image_ids, self.counts, self.functions, scores)
+        functions = _functions_of(self.rules)
+        if self.rules.committee:
+            scores = score_means(self.totals, self.counts, functions, self.rules)
+        else:
+            mean = self.rules.aggregation == "mean"
+            totals = self.totals / self.counts[:, None] if mean else self.totals
+            scores = np.ascontiguousarray(totals.T)
+        names = tuple(function.name for function in functions)
+        return _image_scores(self.image_ids, self.counts, names, scores)
 
 
 def _image_scores(
@@ -286,6 +251,11 @@ def _image_scores(
         if name not in columns:
             columns[name] = pa.nulls(len(counts), pa.float64())
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _votes(predictions: pa.RecordBatch) -> npt.NDArray[Any]:
+    """The class probabilities (n_predictions, n_classes) of a committee's members."""
+    return class_prob_matrix(predictions.column("class_probs"))
 
 
 def _functions_of(rules: Rules) -> list[AcquisitionFunction]:
@@ -329,23 +299,3 @@ def _score_objects(
         if function.level == "object":
             row[is_given] = own_scores[is_given]
     return scores, validity
-
-
-def _valid_scores(
-    name: str,
-    compute: PredictionFormula,
-    class_probs: npt.NDArray[Any],
-    validity: npt.NDArray[np.uint8],
-) -> _Scores:
-    """Scores under a function that is no row of the kernel: of the valid predictions."""
-    is_valid = validity == Validity.VALID
-    valid = class_probs if is_valid.all() else class_probs[is_valid]
-    computed = np.asarray(compute(valid), np.float64)
-    if computed.shape != (len(valid),):
-        raise ValueError(
-            f"the acquisition function {name!r} gives scores of shape {computed.shape}, expected "
-            f"{(len(valid),)} for class probabilities of shape {valid.shape}"
-        )
-    scores = np.full(len(class_probs), np.nan)
-    scores[is_valid] = computed
-    return scores

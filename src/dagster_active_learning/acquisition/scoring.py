@@ -35,6 +35,7 @@ def score_images(
     *,
     scores: Column | None = None,
     sum_tolerance: float = PROBABILITY_TOLERANCE,
+    committee: bool = False,
 ) -> pl.DataFrame:
     """Score images under every acquisition function in one pass over the class probabilities.
 
@@ -52,12 +53,15 @@ def score_images(
             the largest class probability is the object's score. It needs ``image_ids``.
         sum_tolerance: How far from 1 a row's sum may be, and how far outside 0..1 a value: more
             where low precision has rounded them.
+        committee: Whether the rows with the same id are votes about it, of several models or of
+            one: then the mean of their class probabilities is scored, in float64, instead of the
+            mean of their scores taken. It needs ``image_ids``.
 
     Returns:
         The columns image_id, prediction_count, and one per acquisition function: entropy (bits),
         least_confidence, margin, variance and mean_object_score; one row per image in order of
-        first appearance. Without ``image_ids`` image_id is the row position and mean_object_score
-        is null.
+        first appearance. Without ``image_ids`` image_id is the row position; then, and of a
+        committee, mean_object_score is null.
 
     Raises:
         TypeError: If an argument is not an array or column of the kind described.
@@ -73,8 +77,13 @@ def score_images(
         raise TypeError("score_images needs class_probs, or scores of a detector without them")
     if scores is not None and image_ids is None:
         raise ValueError("scores are averaged over the objects of an image: image_ids are missing")
+    if committee and (scores is not None or image_ids is None):
+        raise ValueError(
+            "committee: the votes are class probabilities of the same image, expected image_ids "
+            "and no scores of objects"
+        )
     matrix = None if class_probs is None else class_prob_matrix(_without_polars(class_probs))
-    rules = Rules(sum_tolerance=sum_tolerance)
+    rules = Rules(sum_tolerance=sum_tolerance, committee=committee)
     object_scores = None if scores is None else _object_scores(scores, sum_tolerance)
     n_predictions = len(object_scores) if matrix is None else len(matrix)  # pyright: ignore[reportArgumentType]
     lists = _lists(matrix, n_predictions)
@@ -90,7 +99,9 @@ def score_images(
         object_scores = pa.nulls(n_predictions, pa.float64())
     _check_length("scores", len(object_scores), n_predictions)
     predictions = pa.record_batch({"image_id": ids, "class_probs": lists, "score": object_scores})
-    return pl.DataFrame(score_batch(predictions, replace(rules, task="detection")))
+    if not committee:
+        rules = replace(rules, task="detection")
+    return pl.DataFrame(score_batch(predictions, rules))
 
 
 def _lists(matrix: npt.NDArray[Any] | None, n_predictions: int) -> pa.Array:

@@ -196,6 +196,17 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             examples=[0.02],
         ),
     ] = PROBABILITY_TOLERANCE
+    committee: Annotated[
+        bool,
+        dg.Resolver.default(
+            description=(
+                "Whether several predictions of one image are votes, of several models or of one, "
+                "in classification: then the mean of their class probabilities is scored, and not "
+                "the mean of their scores taken. Where it is not declared, a check warns of such "
+                "images."
+            )
+        ),
+    ] = False
     max_quarantined_share: Annotated[
         float,
         dg.Resolver.default(

@@ -40,6 +40,7 @@ def active_learning_definitions(
     score_only: ScoreOnly | None = None,
     images_without_predictions: ImagesWithoutPredictions | None = None,
     sum_tolerance: float = PROBABILITY_TOLERANCE,
+    committee: bool = False,
     max_quarantined_share: float = 0.05,
     min_coverage: float | None = None,
     lock_timeout_seconds: float = 600,
@@ -89,6 +90,9 @@ def active_learning_definitions(
         sum_tolerance: How far from 1 the sum of class probabilities may be, and how far outside
             0..1 a class probability or a detector's score: more where low precision, such as
             bfloat16 or two decimals, has rounded them. Nothing is renormalised.
+        committee: Whether several predictions of one image are votes, of several models or of one,
+            in classification: then the mean of their class probabilities is scored, and not the
+            mean of their scores taken. Where it is not declared, a check warns of such images.
         max_quarantined_share: How large a share of the rows may be in quarantine. Above it the
             check of the predictions fails, and nothing is scored or ranked in the same run.
         min_coverage: How large a share of the manifest's images without a label should have
@@ -141,6 +145,7 @@ def active_learning_definitions(
         score_only=score_only,
         images_without_predictions=images_without_predictions,
         sum_tolerance=sum_tolerance,
+        committee=committee,
         max_quarantined_share=max_quarantined_share,
         min_coverage=min_coverage,
         lock_timeout_seconds=lock_timeout_seconds,

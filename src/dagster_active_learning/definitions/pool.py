@@ -107,6 +107,7 @@ class Pool:
     score_only: ScoreOnly | None = None
     images_without_predictions: ImagesWithoutPredictions | None = None
     sum_tolerance: float = PROBABILITY_TOLERANCE
+    committee: bool = False
     max_quarantined_share: float = 0.05
     min_coverage: float | None = None
     lock_timeout_seconds: float = 600
@@ -180,6 +181,7 @@ class Pool:
             score_only=self.score_only,
             images_without_predictions=self.images_without_predictions,
             sum_tolerance=self.sum_tolerance,
+            committee=self.committee,
             in_manifest=self.manifest is not None,
         )
 

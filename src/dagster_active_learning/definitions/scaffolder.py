@@ -43,6 +43,7 @@ attributes:
   # score_only: binary                # a lone score is a probability of two classes
   # images_without_predictions: last  # or first, exclude
   # sum_tolerance: 0.02               # of bfloat16 or two decimals; 0.001 by default
+  # committee: true                   # several predictions of one image are votes
   # max_quarantined_share: 0.05       # above it a check fails, and nothing is scored
   # min_coverage: 1.0                 # share of the manifest with predictions; of objects 0.0
   # lock_timeout_seconds: 600         # wait for others that have the database open

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dagster_active_learning.acquisition.batches import score_matrix
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix, list_lengths
 from dagster_active_learning.acquisition.functions import row_functions
+from dagster_active_learning.acquisition.matrices import score_matrix
 from dagster_active_learning.acquisition.validity import Validity, describe_fault
 from dagster_active_learning.rules import Rules
 

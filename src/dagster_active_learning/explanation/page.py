@@ -10,6 +10,7 @@ from dagster_active_learning.acquisition.functions import (
     AcquisitionFunction,
 )
 from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.rules import score_origin
 from dagster_active_learning.store import prediction_sets
 from dagster_active_learning.store.images import image_counts
 from dagster_active_learning.store.lineage import ImageRecord, image_record
@@ -135,10 +136,8 @@ def _rank(
     else:
         yield f"  score {_number(score)} ({function.unit}), uncertainty {_number(uncertainty)}"
     if ranking["inputs"] is not None:
-        yield (
-            f"  formula {function.formula_of(ranking['inputs'])}, {ranking['aggregation']} over "
-            "the image's predictions"
-        )
+        origin = score_origin(ranking["aggregation"], committee=ranking["committee"])
+        yield f"  formula {function.formula_of(ranking['inputs'])}, {origin}"
     yield f"  the {function.label_first} scores are labeled first"
     if ranking["predicted_class"] is not None:
         yield f"  predicted class {ranking['predicted_class']!r}"

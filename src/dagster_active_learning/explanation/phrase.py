@@ -24,7 +24,8 @@ def candidate_reason(
 ) -> str:
     """Reason for an image's score, such as ``3 vs 8: 0.41 / 0.39`` or ``worst of 4 objects: …``.
 
-    Of several predictions the reason is the most uncertain under the function.
+    Of several predictions the reason is the most uncertain under the function, or, where they are a
+    committee, their mean.
 
     Args:
         function: The acquisition function.
@@ -39,7 +40,7 @@ def candidate_reason(
         if has_quarantined:
             return "all its rows are in quarantine"
         return "no objects" if rules.objects else "no predictions"
-    row: dict[str, Any] = predictions.row(_worst(function, predictions, rules), named=True)
+    row = _mean(predictions) if rules.committee else _worst(function, predictions, rules)
     phrase = function.phrase_of(rules.inputs)
     if phrase == "object_score":
         words = _score_words(row, class_names)
@@ -52,21 +53,33 @@ def candidate_reason(
         of_what = "objects" if rules.objects else "predictions"
         all_of_them = f" of {count:,}" if count > predictions.height else ""
         first = "the first " if all_of_them else ""
-        return f"worst of {first}{predictions.height:,}{all_of_them} {of_what}: {words}"
+        which = "mean" if rules.committee else "worst"
+        return f"{which} of {first}{predictions.height:,}{all_of_them} {of_what}: {words}"
     return f"only object: {words}" if rules.objects else words
 
 
-def _worst(function: AcquisitionFunction, predictions: pl.DataFrame, rules: Rules) -> int:
-    """The position of the most uncertain prediction."""
+def _worst(
+    function: AcquisitionFunction, predictions: pl.DataFrame, rules: Rules
+) -> dict[str, Any]:
+    """The most uncertain prediction."""
     if predictions.height == 1:
-        return 0
+        return predictions.row(0, named=True)
     import numpy as np
 
     from dagster_active_learning.acquisition.batches import score_predictions
 
     (batch,) = predictions.select("class_probs", "score").rechunk().to_arrow().to_batches()
     scores = score_predictions(batch, rules).under(function.name)
-    return int(np.argmin(scores if function.label_first == "lowest" else -scores))
+    place = int(np.argmin(scores if function.label_first == "lowest" else -scores))
+    return predictions.row(place, named=True)
+
+
+def _mean(predictions: pl.DataFrame) -> dict[str, Any]:
+    """A prediction that is the mean of the votes of a committee."""
+    import numpy as np
+
+    votes = np.array(predictions["class_probs"].to_list(), np.float64)
+    return {"class_probs": votes.mean(axis=0).tolist()}
 
 
 def _score_words(row: dict[str, Any], class_names: Sequence[str]) -> str:

@@ -67,7 +67,8 @@ def score_prediction_set(
         prediction_sets.check_reading(store, stored, rules)
         rows = batch_rows or rows_for(len(stored.class_names) * 8)
         scores = scored(predictions_by_image(store, stored, rows))
-        one_each = stored.image_count == stored.prediction_count
+        # The mean of a committee is in float64, also where it has one member.
+        one_each = stored.image_count == stored.prediction_count and not rules.committee
         images = map(single_images, scores) if one_each else adjacent_images(scores, rules)
         replace_image_scores(store, prediction_set, images)
         if progress.rows != stored.prediction_count:

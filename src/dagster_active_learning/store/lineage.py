@@ -59,7 +59,8 @@ WITH ranked AS (
     FROM labeling_candidates WHERE prediction_set = $prediction_set
     GROUP BY acquisition_function
 )
-SELECT c.*, r.inputs, r.aggregation, r.model, r.source, r.source_sha256, r.prediction_run_id,
+SELECT c.*, r.inputs, r.aggregation, r.committee, r.model, r.source, r.source_sha256,
+    r.prediction_run_id,
     coalesce(r.predictions_generation = d.generation, false) AS of_stored_predictions,
     of_stored_predictions AND coalesce(r.scores_generation = s.generation, false) AS is_current
 FROM ranked c

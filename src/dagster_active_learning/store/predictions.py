@@ -172,6 +172,24 @@ def predictions_of_first(
     return {image_id: frame for (image_id,), frame in by_image.items()}
 
 
+# Votes are equal or not: hashes are as good as lists of class probabilities, and shorter.
+DIFFERING_PREDICTIONS = """
+WITH hashed AS (
+    SELECT prediction_set, image_id, prediction_index, hash(class_probs) AS content_hash
+    FROM predictions WHERE prediction_set IN $prediction_sets
+)
+SELECT prediction_set, image_id, count(*) AS predictions, min(prediction_index) AS first_index,
+    max(prediction_index) AS last_index, count(*) OVER () AS finding_count
+FROM hashed GROUP BY prediction_set, image_id HAVING min(content_hash) != max(content_hash)
+ORDER BY prediction_set, first_index LIMIT $first
+"""
+
+
+def differing_predictions(store: PoolStore, prediction_sets: Sequence[str]) -> Findings:
+    """Images that have several predictions which are not all the same, with their number."""
+    return findings(store, DIFFERING_PREDICTIONS, prediction_sets=prediction_sets)
+
+
 DUPLICATE_PREDICTIONS = """
 WITH hashed AS (
     SELECT *, hash(class_probs, score, category, bbox, segmentation) AS content_hash

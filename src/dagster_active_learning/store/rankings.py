@@ -21,7 +21,7 @@ SELECT d.prediction_set, f.acquisition_function, $limit AS candidate_limit,
     nextval('generations') AS generation, d.generation AS predictions_generation,
     s.generation AS scores_generation, d.model, d.source, d.source_sha256,
     d.run_id AS prediction_run_id, d.ingested_at, s.task, s.inputs, s.aggregation, s.score_only,
-    s.in_manifest, s.sum_tolerance, s.run_id AS scoring_run_id, $run_id AS run_id,
+    s.in_manifest, s.sum_tolerance, s.committee, s.run_id AS scoring_run_id, $run_id AS run_id,
     now() AS ranked_at
 FROM (SELECT unnest($acquisition_functions) AS acquisition_function) f
 CROSS JOIN prediction_sets d JOIN scorings s ON d.prediction_set = s.prediction_set

@@ -164,7 +164,7 @@ CREATE TABLE IF NOT EXISTS image_scores (
     prediction_count BIGINT NOT NULL
 );
 ALTER TABLE image_scores ADD COLUMN IF NOT EXISTS {score} DOUBLE USING COMPRESSION uncompressed;
-COMMENT ON TABLE image_scores IS 'The scores of every image of the pool under each acquisition function: of its predictions'' scores what scorings.aggregation says';
+COMMENT ON TABLE image_scores IS 'The scores of every image of the pool under each acquisition function: of its predictions'' scores what scorings.aggregation says, or those of their mean class probabilities where they are a committee';
 COMMENT ON COLUMN image_scores.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN image_scores.image_id IS 'The image''s id';
 COMMENT ON COLUMN image_scores.prediction_count IS 'How many predictions the scores are made of';
@@ -181,6 +181,7 @@ CREATE TABLE IF NOT EXISTS scorings (
     score_only VARCHAR,
     in_manifest BOOLEAN NOT NULL,
     sum_tolerance DOUBLE NOT NULL,
+    committee BOOLEAN NOT NULL,
     run_id VARCHAR NOT NULL,
     scored_at TIMESTAMPTZ NOT NULL
 );
@@ -195,6 +196,7 @@ COMMENT ON COLUMN scorings.aggregation IS 'What the score of an image is of thos
 COMMENT ON COLUMN scorings.score_only IS 'binary where a score without class probabilities was declared to be a probability of two classes';
 COMMENT ON COLUMN scorings.in_manifest IS 'Whether the images scored are those of the manifest, and not those that the model has seen';
 COMMENT ON COLUMN scorings.sum_tolerance IS 'How far from 1 the sum of class probabilities could be, and each outside 0..1';
+COMMENT ON COLUMN scorings.committee IS 'Whether several predictions of one image were votes, and the mean of their class probabilities was scored';
 COMMENT ON COLUMN scorings.run_id IS 'Dagster run that scored the images';
 COMMENT ON COLUMN scorings.scored_at IS 'When they were scored';
 
@@ -238,6 +240,7 @@ CREATE TABLE IF NOT EXISTS rankings (
     score_only VARCHAR,
     in_manifest BOOLEAN,
     sum_tolerance DOUBLE,
+    committee BOOLEAN,
     scoring_run_id VARCHAR,
     run_id VARCHAR NOT NULL,
     ranked_at TIMESTAMPTZ
@@ -260,6 +263,7 @@ COMMENT ON COLUMN rankings.aggregation IS 'What the score of an image is of thos
 COMMENT ON COLUMN rankings.score_only IS 'binary where a score without class probabilities was declared to be a probability of two classes';
 COMMENT ON COLUMN rankings.in_manifest IS 'Whether the images ranked are those of the manifest without a label, and not all that the model has seen';
 COMMENT ON COLUMN rankings.sum_tolerance IS 'How far from 1 the sum of class probabilities could be, and each outside 0..1';
+COMMENT ON COLUMN rankings.committee IS 'Whether several predictions of one image were votes, and the mean of their class probabilities was scored';
 COMMENT ON COLUMN rankings.scoring_run_id IS 'Dagster run that scored the images';
 COMMENT ON COLUMN rankings.run_id IS 'Dagster run that ranked the images';
 COMMENT ON COLUMN rankings.ranked_at IS 'When they were ranked';

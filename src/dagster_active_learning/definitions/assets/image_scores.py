@@ -26,7 +26,7 @@ from dagster_active_learning.definitions.partitions import (
 )
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.specs import Outline, PoolSpecs
-from dagster_active_learning.rules import SCORING_RULES
+from dagster_active_learning.rules import SCORING_RULES, score_origin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +40,8 @@ def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
     outline = Outline(
         deps=[specs.key("predictions"), *specs.keys("images")],
         description=(
-            "The score of every image of the pool under every acquisition function: the "
-            f"{pool.rules.aggregation} over the image's predictions."
+            "The score of every image of the pool under every acquisition function: "
+            f"{score_origin(pool.rules.aggregation, committee=pool.rules.committee)}."
         ),
         settings=changed(pool.rules, *SCORING_RULES),
         kinds={"duckdb", "numba"},

@@ -94,6 +94,44 @@ def no_duplicate_predictions(run: CheckRun) -> dg.AssetCheckResult:
 
 
 @check(
+    "no_undeclared_committee",
+    lambda pool: (
+        (
+            "No image has several different predictions. Votes of a committee, which are several, "
+            "are declared: committee: true."
+        )
+        if not pool.rules.objects and not pool.committee
+        else None
+    ),
+)
+def no_undeclared_committee(run: CheckRun) -> dg.AssetCheckResult:
+    """Several different predictions of an image, which nobody has declared to be votes."""
+    from dagster_active_learning.store.findings import Findings
+    from dagster_active_learning.store.predictions import differing_predictions
+
+    several = [
+        stored.prediction_set for stored in run.sets if stored.image_count < stored.prediction_count
+    ]
+    differing = differing_predictions(run.store, several) if several else Findings(0, [])
+    images = sum(stored.image_count for stored in run.sets)
+    description = f"{differing.count:,} of {images:,} images have several different predictions"
+    if differing.count:
+        example = differing.examples[0]
+        description += (
+            f", such as {shown(example['image_id'])!r} with {example['predictions']:,}, and have "
+            "the mean of their scores: where they are votes of several models, set committee: "
+            "true; where not, read each model's rows as a prediction set, for example by a query"
+        )
+    return run.result(
+        not differing.count,
+        description,
+        {"images": images, "images_with_different_predictions": differing.count},
+        differing.examples,
+        WARN,
+    )
+
+
+@check(
     "class_names_unchanged",
     lambda _: "The classes are those of the prediction set that was read before, in their order.",
 )
@@ -187,6 +225,7 @@ def pool_coverage(run: CheckRun) -> dg.AssetCheckResult:
 CHECKS = (
     valid_class_probabilities,
     no_duplicate_predictions,
+    no_undeclared_committee,
     class_names_unchanged,
     pool_coverage,
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from dagster_active_learning.definitions.metadata.tables import Metadata, rows_table
+from dagster_active_learning.rules import score_origin
 
 if TYPE_CHECKING:
     from dagster_active_learning.acquisition.functions import AcquisitionFunction
@@ -45,12 +46,10 @@ def lineage_metadata(
 def ranking_rule(function: AcquisitionFunction, rules: Rules) -> list[tuple[str, str]]:
     """The rule by which images are ranked, for ``lineage_metadata``."""
     formula = function.formula_of(rules.inputs)
+    origin = score_origin(rules.aggregation, committee=rules.committee)
     return [
         ("acquisition function", function.title),
-        (
-            "formula",
-            f"{formula}, {rules.aggregation} over the image's predictions, {function.unit}",
-        ),
+        ("formula", f"{formula}, {origin}, {function.unit}"),
         ("labeled first", f"{function.label_first} score"),
     ]
 
