@@ -112,7 +112,13 @@ def test_group_kinds_and_versions_are_set():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"pool": "a b"}, "expected letters, digits and underscores"),
+        ({"pool": "a b"}, "in asset keys and, without quotes, in SQL; for example a_b"),
+        (
+            {"pool": "2024_pool"},
+            "with no digit in front: it is a name in asset keys and, without quotes, in SQL; for example pool_2024_pool",
+        ),
+        ({"pool": "street-signs/2024"}, "in SQL; for example street_signs_2024"),
+        ({"pool": ""}, "pool is '', expected letters, digits and underscores"),
         ({"pool": 'x"; DROP TABLE images'}, "expected letters, digits and underscores"),
         ({"task": "regression"}, "task is 'regression', expected one of 'classification'"),
         ({"inputs": "odds"}, "inputs is 'odds', expected one of 'probabilities'"),

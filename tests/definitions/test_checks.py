@@ -22,8 +22,8 @@ STATIC = dg.StaticPartitionsDefinition(KEYS)
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
 OF_PREDICTIONS = [
-    "valid_class_probabilities", "no_duplicate_predictions", "class_names_unchanged",
-    "pool_coverage",
+    "valid_class_probabilities", "no_duplicate_predictions", "no_undeclared_committee",
+    "class_names_unchanged", "pool_coverage",
 ]  # fmt: skip
 OF_SCORES = ["every_image_scored", "scores_in_bounds"]
 OF_CANDIDATES = ["ranks_without_gaps", "candidates_are_fresh", "no_labeled_candidates"]
@@ -800,3 +800,48 @@ def test_duplicates_are_found_as_polars_finds_them(run, check, sound, query, wri
     found = evaluations(run(sound))["no_duplicate_predictions"]
     rows = pl.DataFrame({"image_id": ids, "kind": chosen})
     assert number(found, "duplicates") == 200 - rows.unique().height
+
+
+@pytest.mark.parametrize("committee", [False, True])
+def test_votes_that_are_not_declared_are_found_as_polars_finds_them(
+    run, tmp_path, sound, write_predictions, committee
+):
+    """Images with rows that differ; equal rows are the matter of another check."""
+    draw = np.random.default_rng(2)
+    ids = [f"image{row}" for row in [*range(12), *draw.integers(0, 12, 10)]]
+    kinds = draw.dirichlet(np.ones(3), 2).astype(np.float32)
+    chosen = draw.integers(0, 2, len(ids))
+    write_predictions(kinds[chosen], image_ids=ids)
+    found = evaluations(run(definitions_of(tmp_path, committee=committee)))
+    if committee:
+        assert found.keys() == ALL_CHECKS - {"no_undeclared_committee"}
+        assert found["every_image_scored"].passed
+        return
+    rows = pl.DataFrame({"image_id": ids, "kind": chosen}).with_row_index()
+    several = rows.group_by("image_id").agg(
+        pl.len().alias("predictions"),
+        pl.col("index").min().alias("first_index"),
+        pl.col("index").max().alias("last_index"),
+        pl.col("kind").n_unique().alias("kinds"),
+    )
+    expected = several.filter(pl.col("kinds") > 1).drop("kinds").sort("first_index").to_dicts()
+    one = found["no_undeclared_committee"]
+    assert (one.passed, one.severity) == (False, WARN)
+    assert number(one, "images_with_different_predictions") == len(expected)
+    assert examples(one) == expected
+    first = expected[0]
+    words = f"{len(expected)} of 12 images have several different predictions, such as {first['image_id']!r} with {first['predictions']}"
+    assert one.description.startswith(words)
+    assert "committee: true" in one.description
+
+
+def test_rows_that_are_alike_are_no_votes(run, sound, write_predictions):
+    rows = [[0.5, 0.25, 0.25]] * 3 + [[1.0, 0.0, 0.0]] * 10
+    write_predictions(rows, image_ids=["image0"] * 3 + [f"image{row}" for row in range(1, 11)])
+    found = evaluations(run(sound))
+    assert found["no_undeclared_committee"].passed
+    assert not found["no_duplicate_predictions"].passed
+
+
+def test_objects_have_no_committees(run):
+    assert "no_undeclared_committee" not in evaluations(run(objects()))

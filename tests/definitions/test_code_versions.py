@@ -85,6 +85,7 @@ CASES = {
     "limit as it is by default": ({"limit": 1000}, set()),
     "no limit": ({"limit": None}, {CANDIDATES}),
     "sum_tolerance": ({"sum_tolerance": 0.01}, {PREDICTIONS, SCORES}),
+    "committee as it is by default": ({"committee": False}, set()),
     "acquisition_functions": ({"acquisition_functions": ["margin"]}, {EXPORT}),
     "another file": ({"export": "others.csv"}, {EXPORT}),
     "the same file by its exporter": ({"export": {"csv": "candidates.csv"}}, set()),
@@ -122,6 +123,11 @@ def test_every_setting_is_in_the_table():
     varied = {name for settings, _ in CASES.values() for name in settings}
     declared = Pool.__dataclass_fields__.keys() - {"name", "get_asset_spec", "execute"}
     assert declared <= varied
+
+
+def test_a_committee_decides_the_scores():
+    before, after = (versions(task="classification", committee=one) for one in (False, True))
+    assert {table for table in before if before[table] != after[table]} == {SCORES}
 
 
 def test_whether_there_is_a_manifest_decides_what_is_read_scored_and_ranked():

@@ -31,10 +31,16 @@ OTHER = {
     "score_only": "binary",
     "in_manifest": True,
     "sum_tolerance": 0.01,
+    "committee": True,
 }
 """Another value for each rule of scores than ``RULES`` has."""
 
 RULES = Rules(task="detection")
+
+
+def rules_without(name):
+    """Rules whose rule of that name can have its other value: objects have no committees."""
+    return Rules() if name == "committee" else RULES
 
 
 def read(store, path, *, rules=RULES, run_id="run", model="model", prediction_set="set"):
@@ -65,8 +71,9 @@ def test_scores_of_another_rule_are_not_ranked(store, tmp_path, name):
     """Each rule alone: the error names both values, and the former ranking stays as it was."""
     replace_images(store, manifest(["a", "b"]))
     path = write_files(tmp_path / "files", FIRST)
-    other = replace(RULES, **{name: OTHER[name]})
-    for made, wanted in ((RULES, other), (other, RULES)):
+    rules = rules_without(name)
+    other = replace(rules, **{name: OTHER[name]})
+    for made, wanted in ((rules, other), (other, rules)):
         read(store, path, rules=made)
         make_scores(store, rules=made)
         make_rankings(store, "margin", rules=made)
@@ -94,11 +101,11 @@ def test_several_other_rules_are_all_named(store, tmp_path):
 @pytest.mark.parametrize("name", SCORING_RULES)
 def test_predictions_read_under_another_rule_are_not_scored(store, tmp_path, name):
     replace_images(store, manifest(["a", "b"]))
-    read(store, write_files(tmp_path / "files", FIRST))
-    make_scores(store)
+    read(store, write_files(tmp_path / "files", FIRST), rules=rules_without(name))
+    make_scores(store, rules=rules_without(name))
     before = rows(store, "FROM image_scores"), rows(store, "FROM scorings")
-    wanted = replace(RULES, **{name: OTHER[name]})
-    if name in ("aggregation", "score_only"):  # rules of scores alone
+    wanted = replace(rules_without(name), **{name: OTHER[name]})
+    if name in ("aggregation", "score_only", "committee"):  # rules of scores alone
         make_scores(store, rules=wanted)
         return
     words = f"were read with {name} {getattr(RULES, name)!r}, and the pool has {name} {OTHER[name]!r}: materialize pool/predictions"

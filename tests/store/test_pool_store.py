@@ -52,6 +52,65 @@ def test_other_names_are_schemas(name):
         assert [column.name for column in store.columns("images")] == list(IMAGES)
 
 
+def filled(path, pool):
+    """A pool of its own image in a database file, and the schema that it has."""
+    with duckdb.connect(str(path)) as connection:
+        store = PoolStore(connection, pool)
+        replace_images(store, pa.table({**IMAGES, "image_id": [pool, f"{pool} 2"]}))
+        return store.schema
+
+
+def images_of(path, pool):
+    with existing_pool(path, pool) as store:
+        return rows(store, "SELECT image_id FROM images")
+
+
+@pytest.mark.parametrize("pool", ["digits", "Digits"])
+def test_a_pool_named_as_its_database_is_found_by_its_name_in_sql(tmp_path, pool):
+    path = tmp_path / "digits.duckdb"
+    schemas = [filled(path, name) for name in (pool, "second", pool)]
+    assert schemas == ["main", "second", "main"]
+    with duckdb.connect(str(path), read_only=True) as connection:
+        for name in ("digits", "second"):
+            ids = {"digits": pool}.get(name, name)
+            query = f"SELECT image_id FROM {name}.images"
+            assert connection.execute(query).fetchall() == [(ids,), (f"{ids} 2",)]
+        assert connection.execute("FROM digits.candidate_lineage").fetchall() == []
+        comments = "SELECT count(*) FROM duckdb_columns() WHERE schema_name = 'main' AND table_name = 'images' AND comment IS NOT NULL"
+        assert connection.execute(comments).fetchall() == [(len(IMAGES),)]
+    assert images_of(path, pool) == [(pool,), (f"{pool} 2",)]
+
+
+def test_a_pool_is_found_when_its_file_has_got_another_name(tmp_path):
+    filled(tmp_path / "digits.duckdb", "digits")
+    filled(tmp_path / "digits.duckdb", "letters")
+    path = (tmp_path / "digits.duckdb").rename(tmp_path / "letters.duckdb")
+    for pool in ("digits", "letters"):
+        assert images_of(path, pool) == [(pool,), (f"{pool} 2",)]
+    assert [filled(path, pool) for pool in ("digits", "letters")] == ["main", "letters"]
+    for pool in ("digits", "letters"):
+        assert images_of(path, pool) == [(pool,), (f"{pool} 2",)]
+    # The new name of the file makes no other pool of the one in main.
+    with duckdb.connect(str(path)) as connection, pytest.raises(PoolStateError, match="'digits'"):
+        PoolStore(connection, "main")
+
+
+def test_a_schema_that_was_named_as_the_database_stays(tmp_path):
+    filled(tmp_path / "labeling.duckdb", "digits")
+    path = (tmp_path / "labeling.duckdb").rename(tmp_path / "digits.duckdb")
+    assert filled(path, "digits") == "digits"
+    assert images_of(path, "digits") == [("digits",), ("digits 2",)]
+
+
+def test_tables_of_others_in_main_are_left_alone(tmp_path):
+    path = tmp_path / "digits.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE predictions AS SELECT 'mine' AS image_id")
+    assert filled(path, "digits") == "digits"
+    with duckdb.connect(str(path)) as connection:
+        assert connection.execute("FROM main.predictions").fetchall() == [("mine",)]
+
+
 def test_a_collation_does_not_make_one_image_of_two(database):
     class_probs = [[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]]
     table = pa.table({"image_id": ["A", "a", "A"], "class_probs": class_probs})

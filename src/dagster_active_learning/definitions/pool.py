@@ -126,7 +126,10 @@ class Pool:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.name):
             raise SettingError(
-                "pool", f"pool is {self.name!r}, expected letters, digits and underscores"
+                "pool",
+                f"pool is {self.name!r}, expected letters, digits and underscores with no digit in "
+                "front: it is a name in asset keys and, without quotes, in SQL"
+                + _similar_name(self.name),
             )
         if not isinstance(self.predictions, PredictionSource):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise SettingError(
@@ -265,6 +268,12 @@ class Pool:
             report=context.log.info,
             read_only=read_only,
         )
+
+
+def _similar_name(name: str) -> str:
+    """Advice to take the most similar name that a pool can have; none where it has no letter."""
+    name = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")
+    return f"; for example {re.sub(r'^(?=[0-9])', 'pool_', name)}" if name else ""
 
 
 def _check_group_name(group_name: str | None) -> None:

@@ -44,24 +44,36 @@ COMPARE_LITERALLY = "SET SESSION default_collation = ''"
 # DuckDB takes names that differ in case for the same, and has two schemas of its own.
 SCHEMA_IN_THE_WAY = """
 SELECT schema_name FROM duckdb_schemas()
-WHERE lower(schema_name) = lower($pool) AND (
-    database_name = current_database() AND schema_name != $pool
+WHERE lower(schema_name) = lower($schema) AND (
+    database_name = current_database() AND schema_name != $schema
     OR database_name = 'system' AND schema_name != 'main'
 )
+"""
+
+POOL_SCHEMAS = """
+SELECT schema_name FROM duckdb_tables()
+WHERE table_name = 'labeling_candidates' AND database_name = current_database()
+ORDER BY schema_name
+"""
+
+NAME_IN_MAIN = """
+SELECT count(*) > 0 FROM duckdb_columns()
+WHERE schema_name = 'main' AND table_name = 'schema_version' AND column_name = 'pool'
+    AND database_name = current_database()
 """
 
 TABLES_EXIST = """
 SELECT count(*) FILTER (table_name = 'labeling_candidates') > 0,
     list(table_name ORDER BY table_name)
 FROM duckdb_tables()
-WHERE schema_name = $pool AND table_name IN $tables AND database_name = current_database()
+WHERE schema_name = $schema AND table_name IN $tables AND database_name = current_database()
 """
 
 IS_READ_ONLY = "SELECT readonly FROM duckdb_databases() WHERE database_name = current_database()"
 
 COLUMNS = """
 SELECT column_name, data_type, comment FROM duckdb_columns()
-WHERE schema_name = $pool AND table_name = $table AND database_name = current_database()
+WHERE schema_name = $schema AND table_name = $table AND database_name = current_database()
 ORDER BY column_index
 """
 
@@ -73,11 +85,14 @@ class PoolStore:
 
     Args:
         connection: An open connection; its current schema becomes the pool's.
-        pool: The pool's name, which is the schema's.
+        pool: The pool's name, which is the schema's; but a pool that is named as its database is
+            in the schema main. DuckDB calls ``FROM digits.images`` ambiguous where a database and a
+            schema of it are named digits, and finds the table in main where only the database is.
 
     Attributes:
         connection: The open connection.
         pool: The pool's name.
+        schema: The schema's name.
         database: The name of the database the pool is in.
 
     Raises:
@@ -90,8 +105,9 @@ class PoolStore:
         self.pool = pool
         connection.execute(COMPARE_LITERALLY)
         self.database = str(self.rows("SELECT current_database()")[0][0])
-        # With the database's name: a schema may be named as the database is.
-        schema = f"{quoted(self.database)}.{quoted(pool)}"
+        self.schema = self._schema()
+        # With the database's name: an older pool may be named as its database is.
+        schema = f"{quoted(self.database)}.{quoted(self.schema)}"
         self._use = f"{COMPARE_LITERALLY}; USE {schema}"
         read_only = self.rows(IS_READ_ONLY)[0][0]
         stored = self._stored_schema()
@@ -103,25 +119,41 @@ class PoolStore:
             with self.transaction():
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
                 connection.execute(self._use)
-                migrate(connection, stored)
+                migrate(connection, pool, stored)
         connection.execute(self._use)
+
+    def _schema(self) -> str:
+        """The schema that the pool has, or is to have."""
+        schemas = pool_schemas(self.connection)
+        for name, schema in schemas.items():
+            if name != self.pool and (schema == self.pool or name.lower() == self.pool.lower()):
+                raise PoolStateError(
+                    f"the pool {self.pool!r} cannot have tables in the database {self.database!r}: "
+                    f"the schema {schema!r} is that of the pool {name!r}, and DuckDB takes one "
+                    "name for the other; give the pool another name"
+                )
+        if self.pool in schemas or self.database.lower() != self.pool.lower():
+            return schemas.get(self.pool, self.pool)
+        # Of another pool, or of somebody else.
+        ((_, others),) = self.rows(TABLES_EXIST, schema="main", tables=list(TABLES))
+        return self.pool if others else "main"
 
     def _stored_schema(self) -> StoredSchema | None:
         """The schema that the pool has in the database, None if there is no such pool."""
-        schema_in_the_way = self.rows(SCHEMA_IN_THE_WAY, pool=self.pool)
+        schema_in_the_way = self.rows(SCHEMA_IN_THE_WAY, schema=self.schema)
         if schema_in_the_way:
             raise PoolStateError(
                 f"the pool {self.pool!r} cannot have a schema in the database {self.database!r}: "
                 f"DuckDB takes its name for that of the schema {schema_in_the_way[0][0]!r}, which "
                 "is another's: give the pool another name"
             )
-        ((is_pool, tables),) = self.rows(TABLES_EXIST, pool=self.pool, tables=list(TABLES))
+        ((is_pool, tables),) = self.rows(TABLES_EXIST, schema=self.schema, tables=list(TABLES))
         if tables and not is_pool:
             raise PoolStateError(
                 f"the schema {self.pool!r} of the database {self.database!r} has the tables "
                 f"{', '.join(tables)}, which are not this package's: give the pool another name"
             )
-        return stored_schema(self.connection, self.pool) if is_pool else None
+        return stored_schema(self.connection, self.schema) if is_pool else None
 
     def is_database_file(self, path: Path) -> bool:
         """True if a path leads to the file that the pool is in, or to its write-ahead log."""
@@ -199,7 +231,19 @@ class PoolStore:
 
     def columns(self, table: str) -> list[Column]:
         """The columns of a table or view, none if there is no such table."""
-        return [Column(*row) for row in self.rows(COLUMNS, pool=self.pool, table=table)]
+        return [Column(*row) for row in self.rows(COLUMNS, schema=self.schema, table=table)]
+
+
+def pool_schemas(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """The schemas of the pools in a connection's current database, by the names of the pools."""
+    schemas = [name for (name,) in connection.execute(POOL_SCHEMAS).fetchall()]
+    names = {name: name for name in schemas}
+    if "main" in names and connection.execute(NAME_IN_MAIN).fetchall() == [(True,)]:
+        ((database,),) = connection.execute("SELECT current_database()").fetchall()
+        query = f"SELECT pool FROM {quoted(database)}.main.schema_version"  # noqa: S608
+        del names["main"]
+        names |= {pool: "main" for (pool,) in connection.execute(query).fetchall()}
+    return names
 
 
 def release_results(error: BaseException | None) -> None:

@@ -11,17 +11,11 @@ import duckdb
 
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.store.opening import connect
-from dagster_active_learning.store.pool_store import PoolStore, release_results
+from dagster_active_learning.store.pool_store import PoolStore, pool_schemas, release_results
 from dagster_active_learning.store.schema import quoted
 
 Database: TypeAlias = "duckdb.DuckDBPyConnection | str | PathLike[str]"
 """An open connection, or the path of a database file."""
-
-POOLS = """
-SELECT schema_name FROM duckdb_tables()
-WHERE table_name = 'labeling_candidates' AND database_name = current_database()
-ORDER BY schema_name
-"""
 
 
 @contextmanager
@@ -44,7 +38,7 @@ def existing_pool(database: Database, pool: str) -> Generator[PoolStore]:
     else:
         connection = connect(fspath(database), read_only=True)
     try:
-        pools = [name for (name,) in connection.execute(POOLS).fetchall()]
+        pools = list(pool_schemas(connection))
         if pool not in pools:
             raise PoolStateError(
                 f"the database has no pool {pool!r}, it has {pools}: materialize "

@@ -1,5 +1,5 @@
--- The tables of a pool. They live in the schema that bears the pool's name, which is the
--- connection's current one when this runs.
+-- The tables of a pool. They live in the schema that bears the pool's name, or, where the database
+-- bears it, in main; it is the connection's current one when this runs.
 --
 -- Scores have one column per acquisition function. Before this runs, store/schema.py writes each line
 -- with a word in braces once per function of ACQUISITION_FUNCTIONS, in their order: in place of score
@@ -15,12 +15,14 @@
 CREATE TABLE IF NOT EXISTS schema_version (
     version BIGINT NOT NULL,
     package_version VARCHAR NOT NULL,
-    statements_sha256 VARCHAR NOT NULL
+    statements_sha256 VARCHAR NOT NULL,
+    pool VARCHAR NOT NULL
 );
 COMMENT ON TABLE schema_version IS 'One row: which version of the schema the pool has';
 COMMENT ON COLUMN schema_version.version IS 'Version of the schema; a package reads its own and migrates earlier ones';
 COMMENT ON COLUMN schema_version.package_version IS 'Version of dagster-active-learning that made the tables, or changed them last';
 COMMENT ON COLUMN schema_version.statements_sha256 IS 'SHA-256 of the statements that made them';
+COMMENT ON COLUMN schema_version.pool IS 'Name of the pool, which the schema main does not bear';
 
 -- Times cannot order what was done: a clock may go back.
 CREATE SEQUENCE IF NOT EXISTS generations;

@@ -26,7 +26,7 @@ PACKAGE = "dagster-active-learning"
 
 STORED_COLUMNS = """
 SELECT table_name, column_name, comment IS NOT NULL FROM duckdb_columns()
-WHERE schema_name = $pool AND database_name = current_database()
+WHERE schema_name = $schema AND database_name = current_database()
     AND list_contains($tables, table_name)
 """
 
@@ -64,16 +64,16 @@ def statements_sha256() -> str:
     return hashlib.sha256(schema_sql().encode()).hexdigest()
 
 
-def stored_schema(connection: duckdb.DuckDBPyConnection, pool: str) -> StoredSchema:
-    """The schema of a pool that is in the connection's current database."""
-    values = {"pool": pool, "tables": [*TABLES, VIEW]}
+def stored_schema(connection: duckdb.DuckDBPyConnection, schema: str) -> StoredSchema:
+    """The tables of a pool, in a schema of the connection's current database."""
+    values = {"schema": schema, "tables": [*TABLES, VIEW]}
     rows = connection.execute(STORED_COLUMNS, values).fetchall()
     columns = frozenset((table, column) for table, column, _ in rows)
     explained = frozenset((table, column) for table, column, has_comment in rows if has_comment)
     recorded: list[tuple[int, str, str]] = []
     if ("schema_version", "version") in columns:
         ((database,),) = connection.execute("SELECT current_database()").fetchall()
-        table = f"{quoted(database)}.{quoted(pool)}.schema_version"
+        table = f"{quoted(database)}.{quoted(schema)}.schema_version"
         query = f"SELECT version, package_version, statements_sha256 FROM {table}"  # noqa: S608
         recorded = connection.execute(query).fetchall()
     return StoredSchema(*(recorded[0] if recorded else (0, None, None)), columns, explained)
@@ -118,13 +118,14 @@ def check_schema(stored: StoredSchema, where: str, *, read_only: bool) -> None:
         )
 
 
-def migrate(connection: duckdb.DuckDBPyConnection, stored: StoredSchema | None) -> None:
+def migrate(connection: duckdb.DuckDBPyConnection, pool: str, stored: StoredSchema | None) -> None:
     """Make the tables of a pool, or bring those that are there to this version.
 
     This runs in a transaction, in the pool's schema.
 
     Args:
         connection: The connection.
+        pool: The pool's name.
         stored: The schema of the pool; None where there is none yet.
     """
     earlier = stored is not None and stored.version < SCHEMA_VERSION
@@ -140,6 +141,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, stored: StoredSchema | None) 
             "version": SCHEMA_VERSION,
             "package_version": version(PACKAGE),
             "statements_sha256": statements_sha256(),
+            "pool": pool,
         },
     )
 
@@ -217,7 +219,7 @@ DROP TABLE earlier_rankings;
 RECORD_VERSION = """
 INSERT INTO schema_version BY NAME
 SELECT $version AS version, $package_version AS package_version,
-    $statements_sha256 AS statements_sha256
+    $statements_sha256 AS statements_sha256, $pool AS pool
 """
 
 

@@ -26,7 +26,7 @@ def table_metadata(store: PoolStore, table: str, row_count: int) -> Metadata:
     ]
     return {
         "dagster/row_count": row_count,
-        "dagster/table_name": f"{store.database}.{store.pool}.{table}",
+        "dagster/table_name": f"{store.database}.{store.schema}.{table}",
         "dagster/column_schema": dg.TableSchema(columns=columns),
     }
 

@@ -1,0 +1,168 @@
+"""Committees: the functions of the mean of the votes, against plain float64 NumPy."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dagster_active_learning import score_images
+from dagster_active_learning.acquisition.batches import (
+    adjacent_images,
+    score_batch,
+    score_predictions,
+)
+from dagster_active_learning.acquisition.schemas import prediction_batch_schema
+from dagster_active_learning.errors import SettingError
+from dagster_active_learning.rules import Rules
+from reference import prediction_scores
+
+FUNCTIONS = ("entropy", "least_confidence", "margin", "variance")
+COMMITTEES = [Rules(committee=True, inputs=i) for i in ("probabilities", "logits", "independent")]
+
+
+def votes(rules, ids, n_classes=4, value_type=None):
+    """One vote about each id, in the order of the ids."""
+    random = np.random.default_rng(len(ids))
+    independent = rules.inputs == "independent"
+    rows = random.random((len(ids), n_classes)) if independent else random.dirichlet(np.ones(n_classes) / 2, len(ids))  # fmt: skip
+    schema = prediction_batch_schema(value_type or pa.float64())
+    return pa.record_batch([pa.array(ids), rows.tolist(), [None] * len(ids)], schema=schema)
+
+
+def scores_of_mean(members, rules):
+    """The scores of the mean of an image's votes: added one after the other, as Python adds."""
+    total = np.zeros(len(members[0]))
+    for member in members:
+        total = total + np.asarray(member, np.float64)
+    mean = total / len(members)
+    scores = {name: float(prediction_scores([mean])[name][0]) for name in FUNCTIONS}
+    if rules.inputs == "independent":
+        scores["entropy"] = prediction_scores([[p, 1 - p] for p in mean])["entropy"].sum()
+    return scores
+
+
+def assert_committee(images, batch, rules):
+    members = {}
+    for row in batch.to_pylist():
+        members.setdefault(row["image_id"], []).append(row["class_probs"])
+    assert images.column("image_id").to_pylist() == list(members)
+    for row in images.to_pylist():
+        of_image = members[row["image_id"]]
+        assert row["prediction_count"] == len(of_image)
+        assert row["mean_object_score"] is None
+        expected = scores_of_mean(of_image, rules)
+        assert {name: row[name] for name in FUNCTIONS} == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("rules", COMMITTEES, ids=str)
+@pytest.mark.parametrize("value_type", [pa.float32(), pa.float64()], ids=str)
+def test_the_mean_of_votes_anywhere_in_a_batch_is_scored(rules, value_type):
+    """In float64, whatever the precision of the votes."""
+    ids = [f"image{n}" for n in np.random.default_rng(0).integers(0, 12, 60)] + ["alone"]
+    batch = votes(rules, ids, value_type=value_type)
+    assert_committee(score_batch(batch, rules), batch, rules)
+
+
+@pytest.mark.parametrize("rules", COMMITTEES, ids=str)
+@pytest.mark.parametrize("value_type", [pa.float32(), pa.float64()], ids=str)
+@pytest.mark.parametrize("batch_rows", [1, 7, 60])
+def test_votes_across_the_ends_of_batches_have_the_same_bits(rules, value_type, batch_rows):
+    ids = [f"image{row // 4}" for row in range(57)] + ["alone", "last", "last"]
+    whole = votes(rules, ids, value_type=value_type)
+    parts = [whole.slice(start, batch_rows) for start in range(0, 60, batch_rows)]
+    scored = (score_predictions(part, rules) for part in [whole[:0], *parts, whole[:0]])
+    images = pa.Table.from_batches(list(adjacent_images(scored, rules)))
+    assert images.combine_chunks().to_batches() == [score_batch(whole, rules)]
+
+
+@pytest.mark.parametrize(("n_images", "n_classes"), [(40_000, 3), (40, 2_000)])
+def test_many_votes_of_many_classes(n_images, n_classes):
+    """More than are added at a time."""
+    rules = Rules(committee=True)
+    random = np.random.default_rng(0)
+    members = random.dirichlet(np.ones(n_classes), (3, n_images)).astype(np.float32)
+    ids = np.tile(np.arange(n_images), 3)
+    scores = score_images(members.reshape(-1, n_classes), ids, committee=True)
+    expected = prediction_scores(members.astype(np.float64).mean(axis=0))
+    for name in FUNCTIONS:
+        np.testing.assert_allclose(scores[name], expected[name], atol=1e-11, err_msg=name)
+    assert rules.committee
+
+
+def test_votes_that_agree_give_what_each_of_them_gives():
+    rows = np.random.default_rng(0).dirichlet(np.ones(5), 20)
+    together = score_images(np.repeat(rows, 3, axis=0), np.repeat(np.arange(20), 3), committee=True)
+    alone = score_images(rows)
+    for name in FUNCTIONS:
+        np.testing.assert_allclose(together[name], alone[name], atol=1e-15)
+    assert together["prediction_count"].to_list() == [3] * 20
+
+
+def test_members_that_contradict_each_other_are_uncertain_together():
+    """Where the mean of their own scores calls the image certain."""
+    class_probs, ids = np.array([[0.9, 0.1], [0.1, 0.9]]), ["a", "a"]
+    assert score_images(class_probs, ids)["margin"].to_list() == pytest.approx([0.8])
+    assert score_images(class_probs, ids, committee=True)["margin"].to_list() == [0.0]
+
+
+@pytest.mark.parametrize("tolerance", [0.01, 0.1, 0.5])
+def test_votes_as_far_off_as_they_may_be_have_scores(tolerance):
+    """Rounding carries the mean of three of them a step beyond."""
+    random = np.random.default_rng(1)
+    rows = random.dirichlet(np.ones(3), 500)
+    rows[:, 0] += 1 + tolerance - rows.sum(axis=1)
+    rows = rows[np.abs(rows.sum(axis=1) - 1) <= tolerance]
+    rows = rows[np.abs([sum(row) - 1 for row in rows.tolist()]) <= tolerance]
+    assert len(rows) > 100
+    ids = np.repeat(np.arange(len(rows)), 3)
+    scores = score_images(
+        np.repeat(rows, 3, axis=0), ids, sum_tolerance=tolerance, committee=True
+    )  # fmt: skip
+    assert scores["margin"].null_count() == 0
+
+
+def test_a_vote_that_is_no_probability_is_named():
+    class_probs = [[0.5, 0.5], [0.5, 0.25], [0.5, 0.5]]
+    with pytest.raises(ValueError, match=r"class_probs: row 1 is .*, which sums to 0.75"):
+        score_images(np.array(class_probs), ["a", "a", "b"], committee=True)
+
+
+def test_no_votes_are_no_images():
+    assert score_images(np.empty((0, 3)), [], committee=True).height == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"image_ids": ["a"], "scores": [0.5]}])
+def test_votes_are_about_images(options):
+    with pytest.raises(ValueError, match="^committee: the votes are class probabilities"):
+        score_images(np.array([[0.5, 0.5]]), committee=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"task": "detection"}, "committee is True, but task is 'detection'"),
+        ({"task": "segmentation"}, "committee is True, but task is 'segmentation'"),
+        ({"aggregation": "max"}, "committee is True, but aggregation is 'max'"),
+        ({"committee": "yes"}, "committee is 'yes', expected true or false"),
+    ],
+)
+def test_only_images_have_committees(settings, words):
+    with pytest.raises(SettingError, match=words):
+        Rules(**{"committee": True, **settings})
+
+
+def test_three_networks_of_cifar10(real_predictions):
+    """Means published beside the matrices, computed with plain NumPy."""
+    folder = real_predictions / "cifar10_networks"
+    networks = ("lenet5", "vgg16", "wideresnet")
+    members = [np.load(folder / f"{name}_probabilities.npy") for name in networks]
+    before = [member.copy() for member in members]
+    ids = np.tile(np.arange(10_000), 3)
+    scores = score_images(np.concatenate(members), ids, committee=True)
+    assert scores["entropy"].mean() == pytest.approx(0.9837287907, abs=1e-9)
+    assert scores["least_confidence"].mean() == pytest.approx(0.2177145951, abs=1e-9)
+    assert scores["margin"].mean() == pytest.approx(0.6516814195, abs=1e-9)
+    expected = prediction_scores(np.mean([member.astype(np.float64) for member in members], axis=0))
+    for name in FUNCTIONS:
+        np.testing.assert_allclose(scores[name], expected[name], atol=1e-12, err_msg=name)
+    for member, same in zip(members, before, strict=True):
+        np.testing.assert_array_equal(member, same)
