@@ -107,16 +107,13 @@ def test_members_that_contradict_each_other_are_uncertain_together():
 @pytest.mark.parametrize("tolerance", [0.01, 0.1, 0.5])
 def test_votes_as_far_off_as_they_may_be_have_scores(tolerance):
     """Rounding carries the mean of three of them a step beyond."""
-    random = np.random.default_rng(1)
-    rows = random.dirichlet(np.ones(3), 500)
-    rows[:, 0] += 1 + tolerance - rows.sum(axis=1)
-    rows = rows[np.abs(rows.sum(axis=1) - 1) <= tolerance]
-    rows = rows[np.abs([sum(row) - 1 for row in rows.tolist()]) <= tolerance]
-    assert len(rows) > 100
-    ids = np.repeat(np.arange(len(rows)), 3)
-    scores = score_images(
-        np.repeat(rows, 3, axis=0), ids, sum_tolerance=tolerance, committee=True
-    )  # fmt: skip
+    rows = np.random.default_rng(1).dirichlet(np.ones(3), 5_000)
+    rows[:, 0] += np.nextafter(1 + tolerance, 0) - rows.sum(axis=1)
+    rows = rows[np.abs(rows.cumsum(axis=1)[:, -1] - 1) <= tolerance]
+    beyond = np.abs(((rows + rows + rows) / 3).cumsum(axis=1)[:, -1] - 1) > tolerance
+    assert beyond.any()
+    votes_of_images = np.repeat(rows, 3, axis=0), np.repeat(np.arange(len(rows)), 3)
+    scores = score_images(*votes_of_images, sum_tolerance=tolerance, committee=True)
     assert scores["margin"].null_count() == 0
 
 

@@ -88,3 +88,15 @@ def test_a_packed_manifest_is_read(tmp_path):
     path.write_bytes(gzip.compress(b'{"image_id": "a"}\n{"image_id": "b"}\n'))
     rows, _ = PoolImages(path, format="jsonl").read()
     assert rows["image_id"].to_pylist() == ["a", "b"]
+
+
+@pytest.mark.parametrize("suffix", PACK)
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("m.csv", b"image_id\na\nb\n"), ("m.JSON", b'{"images": [{"id": "a"}, {"id": "b"}]}')],
+)
+def test_the_format_of_a_packed_manifest_is_seen_from_its_name(tmp_path, suffix, name, content):
+    path = tmp_path / f"{name}{suffix}"
+    path.write_bytes(PACK[suffix](content))
+    images, _ = PoolImages(path).read()
+    assert images.column("image_id").to_pylist() == ["a", "b"]

@@ -20,6 +20,7 @@ from dagster_active_learning.definitions.partitions import PLACEHOLDER, check_pa
 from dagster_active_learning.definitions.queries import secrets_withheld, shown_query
 from dagster_active_learning.errors import PredictionReadError, SettingError
 from dagster_active_learning.files.addresses import is_address, shown_address
+from dagster_active_learning.files.compression import SUFFIXES
 from dagster_active_learning.files.find import find_files, is_meant
 from dagster_active_learning.files.links import content_withheld, named_folder
 from dagster_active_learning.files.versions import combined_sha256
@@ -470,8 +471,9 @@ def _local_path(setting: str, path: str | PathLike[str]) -> Path:
 
 def _manifest_format(path: Path) -> str:
     """The format seen from a path; empty where it cannot be seen."""
-    if path.suffix.lower() in MANIFEST_FORMATS:
-        return MANIFEST_FORMATS[path.suffix.lower()]
+    suffix = (path.with_suffix("") if path.suffix in SUFFIXES else path).suffix.lower()
+    if suffix in MANIFEST_FORMATS:
+        return MANIFEST_FORMATS[suffix]
     return "folder" if path.is_dir() or not (path.suffix or path.exists()) else ""
 
 

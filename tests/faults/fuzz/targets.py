@@ -4,6 +4,7 @@ A target is read as a user reads it, and its promise is checked: either Predicti
 batches that are valid Arrow data in which every row of the file comes exactly once.
 """
 
+import bz2
 import gzip
 import io
 import json
@@ -142,6 +143,25 @@ def _json_rows(key: str | None) -> Callable[[bytes], int | None]:
     return count
 
 
+def _objects_of_lines(content: bytes) -> int | None:
+    """Objects of rows about an image each, where all of them are told by lists of one length."""
+    count = 0
+    try:
+        for line in content.splitlines():
+            lists = {name: value for name, value in json.loads(line).items() if name in LISTS}
+            (length,) = {len(listed) for listed in lists.values() if type(listed) is list}
+            if not json.loads(line).get("image_id") or set(lists) != LISTS:
+                return None
+            count += length
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return count
+
+
+def _zst(content: bytes) -> bytes:
+    return pa.compress(content, codec="zstd", asbytes=True)
+
+
 def _lightly_rows(content: bytes) -> int | None:
     """The predictions, or one row for all of them where the file names no image."""
     try:
@@ -217,6 +237,40 @@ OBJECTS = pa.table(
         "bbox": [BOX, None, BOX],
     }
 )
+LISTS = {"score", "category", "bbox"}
+IMAGES = pa.table(
+    {
+        "image_id": IDS,
+        "score": [[0.5, 0.25], [], [1.0]],
+        "category": [["cat", "dog"], [], ["eel"]],
+        "bbox": [[BOX, BOX], [], [BOX]],
+    }
+)
+NAMED = [
+    {"image_id": one, "class_probs": dict(zip(NAMES, probs, strict=True))}
+    for one, probs in zip(IDS, PROBS, strict=True)
+]
+PAIRS = [
+    {"image_id": one, "class_probs": [{"label": n, "score": p} for n, p in zip(NAMES, probs, strict=True)]}
+    for one, probs in zip(IDS, PROBS, strict=True)
+]  # fmt: skip
+MAPS = pa.table(
+    {
+        "image_id": IDS,
+        "class_probs": pa.array(
+            [list(zip(NAMES, probs, strict=True)) for probs in PROBS],
+            pa.map_(pa.string(), pa.float64()),
+        ),
+    }
+)
+BOX_FIELDS = [
+    {"image_id": "a", "score": 0.5, "bbox": {"x": 1, "y": 2, "width": 3, "height": 4}},
+    {"image_id": "b", "score": 0.25, "bbox": {"x": 1.5, "y": 2, "width": 3, "height": 4}},
+]
+CORNERS_CSV = b"image_id,score,x1,y1,x2,y2\na,0.5,1,2,3,4\nb,0.25,1.5,2,30,40\n"
+SEMICOLONS_CSV = b"image_id;cat;dog;eel\na;0,5;0,25;0,25\nb;1;0;0\nc;0,125;0,375;0,5\n"
+TABS_CSV = b"image_id\tcat\tdog\teel\na\t0.5\t0.25\t0.25\nb\t1\t0\t0\n"
+SINGLE_CSV = b"image_id,p\na,0.5\nb,1\nc,0.125\n"
 OBJECT_COLUMNS = {"score_column": "score", "category_column": "category", "bbox_column": "bbox"}
 WIDE_CSV = b"image_id,cat,dog,eel\na,0.5,0.25,0.25\nb,1,0,0\nc,0.125,0.375,0.5\n"
 OBJECTS_CSV = b'image_id,score,category,bbox\na,0.5,cat,"[1,2,3,4]"\nb,0.25,dog,1 2 3 4\n'
@@ -224,6 +278,11 @@ OPEN_IMAGES = (
     b"ImageID,LabelName,Conf,XMin,XMax,YMin,YMax\na,/m/cat,0.5,0,0.5,0.1,0.9\nb,/m/dog,1,0,1,0,1\n"
 )
 DETECTION = {"image_id": 1, "category_id": 3, "score": 0.5, "bbox": BOX}
+NAMED_DETECTIONS = [
+    {"file_name": "a.jpg", "category_id": 3, "score": 0.5},
+    {"image_id": "b", "category_id": "cat", "score": 1.0},
+    {"image_id": "b.jpg", "category_id": 3.0, "score": 0.25, "bbox": BOX},
+]
 MASK = {"image_id": 2, "category_id": 3, "score": 1, "segmentation": [[1, 2, 3, 4, 5, 6]]}
 INSTANCES = {
     "images": [
@@ -232,6 +291,10 @@ INSTANCES = {
     ],
     "categories": [{"id": 3, "name": "cat"}],
 }
+BY_URL = {
+    "images": [{"id": 1, "coco_url": "http://host/a.jpg"}, {"id": 2.0, "coco_url": "http://host/b.jpg"}],
+    "categories": [{"id": 3, "name": "cat"}],
+}  # fmt: skip
 LIGHTLY = {
     "file_name": "a.jpg",
     "predictions": [
@@ -252,12 +315,23 @@ MEGADETECTOR = {
     "detection_categories": {"1": "animal"},
     "info": {"format_version": "1.4"},
 }
+SUPPRESSED = {
+    **MEGADETECTOR,
+    "images": [
+        {"file": "a.jpg", "detections": [
+            {"category": "1", "conf": -0.5, "bbox": [0, 0, 0.5, 1]},
+            {"category": "1", "conf": 0.5, "bbox": [0, 0, 0.5, 1]},
+        ]},
+        {"file": "b.jpg", "detections": [{"category": "1", "conf": -1, "bbox": [0, 0, 1, 1]}]},
+    ],
+}  # fmt: skip
 RVC = {
     "classes": ["cat", "dog"],
     "detections": [[{"label_probs": [0.5, 0.25], "bbox": [1, 2, 3, 4]}], []],
 }
 KITTI = b"Car -1 -1 -10 1.0 2.0 3.0 4.0 -1 -1 -1 -1000 -1000 -1000 -10 0.5\n"
 YOLO = b"0 0.5 0.5 0.25 0.25 0.9\n1 0.1 0.1 0.2 0.1 0.2 0.2 0.9\n1 0.5 0.5 0.1 0.1 0.3 7\n"
+YOLO_NAMES = b"cat 0.5 0.5 0.25 0.25 0.9\ndog,0.5,0.5,0.25,0.25,0.9\n"
 YOLO_CLASSES = b"0.75 cat\n0.25 dog\n"
 IDS_TEXT = b"a\nb\nc\n"
 
@@ -282,11 +356,59 @@ TARGETS: Mapping[str, Target] = {
         beside={"p.json": _json([DETECTION, MASK])},
         opened="p.json",
     ),
+    "coco_names": Target(
+        "coco",
+        "p.json",
+        [_json(NAMED_DETECTIONS)],
+        options={"instances": "instances.json"},
+        beside={"instances.json": _json(INSTANCES)},
+        rows=_json_rows(None),
+    ),
+    "coco_urls": Target(
+        "coco",
+        "instances.json",
+        [_json(BY_URL)],
+        options={"instances": "instances.json"},
+        beside={"p.json": _json([DETECTION, MASK])},
+        opened="p.json",
+    ),
+    "coco_bz2": Target(
+        "coco",
+        "p.json.bz2",
+        [_json([DETECTION, MASK])],
+        rows=_json_rows(None),
+        in_file=bz2.compress,
+    ),
     "csv": Target("csv", "p.csv", [WIDE_CSV], {"class_columns": NAMES}, rows=_csv_lines),
     "csv_lists": Target(
         "csv", "p.csv", [b'image_id,class_probs\na,"[0.5, 0.5]"\nb,0.25 0.75\n'], rows=_csv_lines
     ),
     "csv_objects": Target("csv", "p.csv", [OBJECTS_CSV], OBJECT_COLUMNS, rows=_csv_lines),
+    "csv_semicolons": Target(
+        "csv", "p.csv", [SEMICOLONS_CSV, TABS_CSV], {"class_columns": NAMES}, rows=_csv_lines
+    ),
+    "csv_single": Target(
+        "csv",
+        "p.csv",
+        [SINGLE_CSV],
+        {"class_probs_column": "p", "single_probability": True},
+        rows=_csv_lines,
+    ),
+    "csv_corners": Target(
+        "csv",
+        "p.csv",
+        [CORNERS_CSV],
+        {"score_column": "score", "bbox_columns": ["x1", "y1", "x2", "y2"], "box": "xyxy"},
+        rows=_csv_lines,
+    ),
+    "csv_bz2": Target(
+        "csv",
+        "p.csv.bz2",
+        [WIDE_CSV],
+        {"class_columns": NAMES},
+        rows=_csv_lines,
+        in_file=bz2.compress,
+    ),
     "csv_gz": Target("csv", "p.csv.gz", [gzip.compress(WIDE_CSV)], {"class_columns": NAMES}),
     "jsonl": Target("jsonl", "p.jsonl", [_lines(*TABLE.to_pylist())], rows=_filled_lines),
     "jsonl_wide": Target(
@@ -299,6 +421,32 @@ TARGETS: Mapping[str, Target] = {
     "jsonl_objects": Target(
         "jsonl", "p.jsonl", [_lines(*OBJECTS.to_pylist())], OBJECT_COLUMNS, rows=_filled_lines
     ),
+    "jsonl_images": Target(
+        "jsonl", "p.jsonl", [_lines(*IMAGES.to_pylist())], OBJECT_COLUMNS, rows=_objects_of_lines
+    ),
+    "jsonl_named": Target("jsonl", "p.jsonl", [_lines(*NAMED)], rows=_filled_lines),
+    "jsonl_pairs": Target("jsonl", "p.jsonl", [_lines(*PAIRS)], rows=_filled_lines),
+    "jsonl_single": Target(
+        "jsonl",
+        "p.jsonl",
+        [_lines({"image_id": "a", "class_probs": 0.5}, {"image_id": "b", "class_probs": [1]})],
+        {"single_probability": True},
+        rows=_filled_lines,
+    ),
+    "jsonl_boxes": Target(
+        "jsonl",
+        "p.jsonl",
+        [_lines(*BOX_FIELDS)],
+        {"score_column": "score", "bbox_column": "bbox"},
+        rows=_filled_lines,
+    ),
+    "jsonl_array": Target(
+        "jsonl",
+        "p.json",
+        [_json(TABLE.to_pylist())],
+        rows=_json_rows(None),
+    ),
+    "jsonl_zst": Target("jsonl", "p.jsonl.zst", [_zst(_lines(*TABLE.to_pylist()))]),
     "jsonl_gz": Target("jsonl", "p.jsonl.gz", [gzip.compress(_lines(*TABLE.to_pylist()))]),
     "kitti": Target("kitti", "p.txt", [KITTI * 2, b""], rows=_filled_lines),
     "lightly": Target(
@@ -316,11 +464,19 @@ TARGETS: Mapping[str, Target] = {
         opened="p.json",
         rows=lambda _: 2,
     ),
-    "megadetector": Target("megadetector", "p.json", [_json(MEGADETECTOR)]),
+    "megadetector": Target("megadetector", "p.json", [_json(MEGADETECTOR), _json(SUPPRESSED)]),
     "npy": Target(
         "npy",
         "p.npy",
         [_npy(np.array(PROBS)), _npy(np.array(PROBS, np.float16))],
+        beside={"p.ids.txt": IDS_TEXT},
+        rows=lambda _: 3,
+    ),
+    "npy_single": Target(
+        "npy",
+        "p.npy",
+        [_npy(np.array(PROBS)[:, 0]), _npy(np.array(PROBS)[:, :1])],
+        {"single_probability": True},
         beside={"p.ids.txt": IDS_TEXT},
         rows=lambda _: 3,
     ),
@@ -359,7 +515,12 @@ TARGETS: Mapping[str, Target] = {
         rows=lambda _: 3,
         in_file=_in_archive("class_names"),
     ),
-    "open_images": Target("open_images", "p.csv", [OPEN_IMAGES], rows=_csv_lines),
+    "open_images": Target(
+        "open_images",
+        "p.csv",
+        [OPEN_IMAGES, OPEN_IMAGES.replace(b"Conf", b"Score")],
+        rows=_csv_lines,
+    ),
     "parquet": Target(
         "parquet",
         "p.parquet",
@@ -379,6 +540,17 @@ TARGETS: Mapping[str, Target] = {
     "parquet_objects": Target(
         "parquet", "p.parquet", [_parquet(OBJECTS)], OBJECT_COLUMNS, rows=_parquet_rows
     ),
+    "parquet_images": Target("parquet", "p.parquet", [_parquet(IMAGES)], OBJECT_COLUMNS),
+    "parquet_named": Target(
+        "parquet",
+        "p.parquet",
+        [
+            _parquet(MAPS),
+            _parquet(pa.Table.from_pylist(NAMED)),
+            _parquet(pa.Table.from_pylist(PAIRS)),
+        ],
+        rows=_parquet_rows,
+    ),
     "rvc": Target("rvc", "p.json", [_json(RVC)]),
     "rvc_ids": Target(
         "rvc",
@@ -390,7 +562,9 @@ TARGETS: Mapping[str, Target] = {
         rows=lambda _: 1,
     ),
     "yolo": Target("yolo", "p.txt", [YOLO, b""], rows=_filled_lines),
-    "yolo_names": Target("yolo", "p.txt", [YOLO, YOLO_CLASSES], {"class_names": ["cat", "dog"]}),
+    "yolo_names": Target(
+        "yolo", "p.txt", [YOLO, YOLO_CLASSES, YOLO_NAMES], {"class_names": ["cat", "dog"]}
+    ),
     "manifest_csv": Target(
         "manifest",
         "m.csv",
@@ -405,6 +579,18 @@ TARGETS: Mapping[str, Target] = {
         "manifest",
         "m.parquet",
         [_parquet(pa.table({"image_id": IDS, "width": [1, 2, 3], "labeled": [True, False, True]}))],
+    ),
+    "manifest_array": Target(
+        "manifest",
+        "m.json",
+        [_json([{"image_id": "a", "width": 640.0, "label": "cat"}, {"image_id": 2.0}])],
+        {"format": "jsonl"},
+    ),
+    "manifest_gz": Target(
+        "manifest",
+        "m.csv.gz",
+        [b"image_id;width;label\na;640;cat\n2.0;;\n"],
+        in_file=gzip.compress,
     ),
     "manifest_coco": Target("manifest", "m.json", [_json(INSTANCES)]),
     "manifest_labeled": Target(
