@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
+import duckdb
 import numpy as np
 import pytest
 from dagster.components.testing import create_defs_folder_sandbox
@@ -32,6 +34,7 @@ from dagster_active_learning.definitions.yaml_models import (
 )
 from dagster_active_learning.readers.formats import FORMATS
 from dagster_active_learning.readers.options import TableOptions
+from readme import README
 
 TYPE = "dagster_active_learning.ActiveLearningComponent"
 
@@ -330,7 +333,41 @@ EQUAL = {
             "partitions_def": dg.DailyPartitionsDefinition("2026-01-01"),
         },
     ),
+    "committee": (
+        """
+        pool: signs
+        predictions: {asset: ml/predictions}
+        committee: true
+        """,
+        {"predictions": PredictionAsset(["ml", "predictions"]), "committee": True},
+    ),
 }
+
+
+def test_a_query_of_the_readme_makes_prediction_sets_of_two_models_in_one_file(load, tmp_path):
+    """Each model has one prediction per image then, and its own scores."""
+    rows = [(model, f"i{row}") for model in ("v1", "v2") for row in range(4)]
+    first = {"v1": 0.9, "v2": 0.2}
+    lines = [f"{model},{name},{first[model]},{1 - first[model]:.1f}" for model, name in rows]
+    (tmp_path / "two_models.csv").write_text(
+        "\n".join(["model_version,image_id,prob_cat,prob_dog", *lines])
+    )
+    (block,) = re.findall(r"```yaml\n(  predictions:\n    query: .*?)```", README, re.S)
+    attributes = textwrap.dedent(block).replace("/data", str(tmp_path))
+    _, definitions = load(f"pool: signs\n{attributes}")
+    database = tmp_path / "signs.duckdb"
+    for key in ("v1", "v2"):
+        done = dg.materialize(
+            [*definitions.assets, *definitions.asset_checks],
+            resources={"duckdb": DuckDBResource(database=str(database))},
+            partition_key=key,
+        )
+        assert all(one.passed for one in done.get_asset_check_evaluations())
+    with duckdb.connect(str(database), read_only=True) as connection:
+        scores = "SELECT prediction_set, count(*), min(margin), max(prediction_count) FROM signs.image_scores GROUP BY ALL ORDER BY ALL"
+        assert connection.execute(scores).fetchall() == [
+            ("v1", 4, pytest.approx(0.8), 1), ("v2", 4, pytest.approx(0.6), 1),
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", EQUAL)

@@ -165,6 +165,24 @@ def test_json_without_names_costs_its_row(tmp_path, value, reason):
     assert [row["reason"] for row in found] == [None, reason, None]
 
 
+MISSPELT = [{"label": "cat", "sco^e": 0.5}, {"Label": "cat", "score": "0.5", "label": "b"}, {"label": 1.0}, {}]  # fmt: skip
+
+
+@pytest.mark.parametrize("first", MISSPELT, ids=str)
+def test_a_first_row_with_an_odd_class_costs_itself(tmp_path, first):
+    """It makes no objects of the classes of all other rows."""
+    listed = [[{"label": name, "score": p} for name, p in mapping(row).items()] for row in PROBS]
+    listed[0][0] = first
+    lines = [{"image_id": f"i{n}", "class_probs": row} for n, row in enumerate(listed)]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = rows_of(read_predictions(tmp_path / "p.jsonl", format="jsonl", class_names=NAMES))
+    assert [row["reason"] for row in found] == [
+        Reason.OTHER_CLASS_NAMES,
+        *[None] * (len(PROBS) - 1),
+    ]
+    assert [row["class_probs"] for row in found[1:]] == PROBS[1:]
+
+
 def test_a_name_that_is_there_twice_is_no_set_of_names(tmp_path):
     rows = [
         [("cat", 0.5), ("dog", 0.5)],

@@ -46,10 +46,16 @@ def sample_has_row_per_image(sample: Mapping[str, Any], options: TableOptions) -
     if options.score_column is not None:
         return type(sample.get(options.score_column)) is list
     listed = sample.get(options.class_probs_column)
-    if type(listed) is not list or not listed:
-        return False
-    first = listed[0]
-    return type(first) is list or (type(first) is dict and label_and_number(first) is None)
+    # One odd element of the first row is not to decide about all rows.
+    return type(listed) is list and 2 * sum(map(_is_object, listed)) > len(listed)
+
+
+def _is_object(element: Any) -> bool:
+    """True for a list or a mapping of class probabilities; False for one class and its number."""
+    if type(element) is not dict:
+        return type(element) is list
+    has_text = any(type(value) is str for value in element.values())
+    return bool(element) and not has_text and label_and_number(element) is None
 
 
 def columns_of_objects(names: Sequence[str], options: TableOptions) -> tuple[list[str], list[str]]:

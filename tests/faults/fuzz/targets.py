@@ -150,7 +150,8 @@ def _objects_of_lines(content: bytes) -> int | None:
         for line in content.splitlines():
             lists = {name: value for name, value in json.loads(line).items() if name in LISTS}
             (length,) = {len(listed) for listed in lists.values() if type(listed) is list}
-            if not json.loads(line).get("image_id") or set(lists) != LISTS:
+            image_id = json.loads(line).get("image_id")
+            if type(image_id) is not str or not image_id or set(lists) != LISTS:
                 return None
             count += length
     except (ValueError, AttributeError, RecursionError):
