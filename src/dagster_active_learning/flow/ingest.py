@@ -481,7 +481,5 @@ def _check_nothing_found(
             'PoolImages(path, image_id="file_name") takes the file names of a COCO file for ids, '
             'image_id="stem" those of a folder without their suffixes'
         )
-    raise PredictionReadError(
-        f"{stored.source} holds no prediction that can be scored, nothing was stored: {listed}"
-        + f"; {advice}" * bool(advice)
-    )
+    fault = f"{stored.source} holds no prediction that can be scored, nothing was stored: {listed}"
+    raise PredictionReadError(redacted(fault) + f"; {advice}" * bool(advice))
