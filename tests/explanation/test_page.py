@@ -63,6 +63,26 @@ def test_the_whole_chain_of_a_candidate(filled):
     ]
 
 
+URIS = {
+    "https://host/a.png?X-Amz-Signature=0f3aSIGNATURE": "https://host/a.png",
+    "https://me:HUNTER2@host/a.png": "https://host/a.png",
+    "s3://me:HUNTER2@bucket/a?.png?versionId=0f3aSIGNATURE": "s3://bucket/a?.png",
+    "images/what?.png": "images/what?.png",
+}
+
+
+@pytest.mark.parametrize(("uri", "shown"), URIS.items())
+def test_the_address_of_an_image_is_shown_without_secrets(store, tmp_path, uri, shown):
+    table = manifest(["a"])
+    replace_images(store, table.set_column(1, "uri", [[uri]]))
+    files = write_files(tmp_path / "files", [("a", [0.5, 0.5])])
+    ranked_files(store, files, in_manifest=True, functions=["margin"])
+    text = explain(store, "a")
+    assert f"\n  file: {shown!r}, not labeled\n" in text
+    assert "HUNTER2" not in text
+    assert "SIGNATURE" not in text
+
+
 def test_rows_in_quarantine_are_shown_with_file_row_and_reason(filled):
     store, _, files = filled
     lines = explain(store, "a").splitlines()

@@ -2,6 +2,7 @@
 
 import re
 import string
+import time
 import traceback
 
 import hypothesis.strategies as st
@@ -125,3 +126,22 @@ def test_a_missing_package_is_named():
     fault = ImportError("install s3fs")
     with pytest.raises(ImportError, match="s3fs"), without_secrets("https://me:pass@host/a"):
         raise fault
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('{"a": "https://me:pass@host/a?sig=1", "b": 1}', '{"a": "https://host/a", "b": 1}'),
+        ("x=1https://me:pass@host/a.", "x=1https://host/a."),
+        ("(s3://b/a.png?versionId=1 and s3://b/?.png)", "(s3://b/a.png and s3://b/?.png)"),
+        ("cmd:me@host?a=b and 5@x?a=b", "cmd:me@host?a=b and 5@x?a=b"),
+    ],
+)
+def test_any_address_in_a_text_is_without_secrets(text, shown):
+    assert redacted(text) == shown
+
+
+def test_a_long_word_is_looked_through_once():
+    start = time.perf_counter()
+    assert redacted("a" * 300_000) == "a" * 300_000
+    assert time.perf_counter() - start < 1

@@ -6,7 +6,7 @@ import traceback
 
 import pytest
 
-from dagster_active_learning import read_predictions
+from dagster_active_learning import PoolImages, read_predictions
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.file_sets import find_file_sets
 from dagster_active_learning.files.links import Folder, named_folder
@@ -189,6 +189,25 @@ def test_the_error_of_any_other_file_says_what_is_wrong(inside):
     for file in ("may/wrong.csv", "l.csv"):
         with pytest.raises(PredictionReadError, match="wrong"):
             list(read_predictions(inside / file, format="csv"))
+
+
+MANIFESTS = {
+    "an id twice": ("image_id\n{long}\n{long}\n", "row 2: image_id '", "one row per image"),
+    "a label": ("image_id,labeled\na,{long}\n", "row 1: labeled is '", "expected true or false"),
+    "a field too many": ("image_id,uri\na,{long},{long}\n", "row 1: ", ""),
+    "a column": ("{long},uri\na,b\n", "has no column 'image_id'", ""),
+}
+
+
+@pytest.mark.parametrize(("manifest", "first", "last"), MANIFESTS.values(), ids=MANIFESTS)
+def test_an_error_does_not_grow_with_what_is_in_a_file(tmp_path, manifest, first, last):
+    (tmp_path / "m.csv").write_text(manifest.format(long="é" * 500_000))
+    with pytest.raises(PredictionReadError) as error:
+        PoolImages(tmp_path / "m.csv").read()
+    whole = "".join(traceback.format_exception(error.value))
+    assert len(whole) < 20_000
+    assert first in str(error.value)
+    assert str(error.value).endswith(last)
 
 
 def test_a_link_in_the_place_of_a_companion_is_refused(inside):

@@ -10,6 +10,7 @@ from dagster_active_learning.acquisition.functions import (
     AcquisitionFunction,
 )
 from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.files.addresses import shown_address
 from dagster_active_learning.rules import score_origin
 from dagster_active_learning.store import prediction_sets
 from dagster_active_learning.store.images import image_counts
@@ -33,7 +34,8 @@ def explain_candidate(
     """The chain from an image's rank to the rows of the files its predictions are in.
 
     Ids, names and paths are shown as Python writes them, with quotes and escapes, so that a line
-    break or a control character in one cannot pass for text of this report.
+    break or a control character in one cannot pass for text of this report. Addresses are shown
+    without user, password and query, which may be the right to read them.
 
     Args:
         database: An open connection, which is left as it is, or the path of the database.
@@ -103,7 +105,8 @@ def _image(
         uri, label = record.manifest["uri"], record.manifest["label"]
         labeled = "labeled" if record.manifest["labeled"] else "not labeled"
         as_what = f" as {label!r}" if label is not None else ""
-        yield f"  file: {_given(uri)}, {labeled}{as_what}"
+        shown = None if uri is None else shown_address(uri)
+        yield f"  file: {_given(shown)}, {labeled}{as_what}"
     elif has_manifest:
         yield "  not in the pool's manifest"
 

@@ -7,11 +7,12 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from urllib.parse import unquote, unquote_plus
 
-_SCHEME = re.compile(r"[A-Za-z][\w+.-]*://|(?:md|motherduck):")
+_SCHEME = re.compile(r"[\w+.-]+://|(?:md|motherduck):")
 _HOST = re.compile(r"(\[[^\]/]*\]|[^/@:]*)(:\d*)?(?=/|$)")
 """The part of an address before its path, where there is neither a user nor a password."""
 
-_IN_TEXT = re.compile(rf"(?:{_SCHEME.pattern})[^\s'\"<>`]+")
+# From the beginning of a word only: each character of a long one is looked at once.
+_IN_TEXT = re.compile(rf"(?<![\w+.-])(?:{_SCHEME.pattern})[^\s'\"<>`]+")
 
 _CONTAINER_SCHEMES = ("abfs://", "abfss://", "wasb://", "wasbs://")
 """In Azure's addresses a container, not a user, stands before the ``@``."""
@@ -60,8 +61,8 @@ def without_secrets(path: str) -> Generator[None]:
         raise OSError(redacted(f"{type(error).__name__}: {error}", path)) from None
 
 
-def redacted(text: str, path: str) -> str:
-    """A text about a path or address, without the secrets of any address in it."""
+def redacted(text: str, path: str = "") -> str:
+    """A text without the secrets of any address in it, wherever it repeats those of ``path``."""
     text = _IN_TEXT.sub(lambda match: shown_address(match[0]), text)
     for secret in sorted(_secrets(path), key=len, reverse=True):
         text = text.replace(secret, "…")

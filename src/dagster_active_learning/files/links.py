@@ -15,6 +15,9 @@ from contextlib import contextmanager
 from itertools import chain
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.addresses import redacted
+from dagster_active_learning.limits import RAW_CHARACTERS
+from dagster_active_learning.text import shown
 
 
 def named_folder(path: str, *, is_glob: bool = False) -> str | None:
@@ -92,16 +95,26 @@ def _is_in(inner: str, outer: str) -> bool:
 
 @contextmanager
 def content_withheld(files: Sequence[str]) -> Generator[None]:
-    """Errors of files of which one is a link to another folder say nothing of what they hold."""
+    """Errors of files of which one is a link to another folder say nothing of what they hold.
+
+    Those of other files repeat no secret of an address in them, and no value of any length.
+    """
     try:
         yield
-    except PredictionReadError:
+    except PredictionReadError as error:
         links = [file for file in files if os.path.islink(file)]
         leading_out = [file for file in links if Folder(os.path.dirname(file)).is_left_by(file)]
         if not leading_out:
-            raise
+            if all(_fit_to_be_shown(said) == said for said in (str(error), str(error.__cause__))):
+                raise
+            raise PredictionReadError(_fit_to_be_shown(str(error))) from None
         raise PredictionReadError(
             f"{leading_out[0]} is a link to a file in another folder and cannot be read as what it "
             "was said to be: why is not shown, as it may be anybody's file; give the path of the "
             "file itself to see"
         ) from None
+
+
+def _fit_to_be_shown(error: str) -> str:
+    text = redacted(error)
+    return text if len(text) <= RAW_CHARACTERS else shown(text, RAW_CHARACTERS)

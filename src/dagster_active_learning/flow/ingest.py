@@ -19,6 +19,7 @@ from dagster_active_learning.acquisition.class_probs import class_prob_matrix, s
 from dagster_active_learning.acquisition.kernels import check_class_probs
 from dagster_active_learning.acquisition.validity import Validity
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.addresses import redacted
 from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.flow.progress import Progress, Report
 from dagster_active_learning.flow.read_ahead import read_ahead
@@ -346,7 +347,9 @@ def _sort_out(
                 ],
                 pa.string(),
             ),
-            "raw": pa.array([row["raw"] or raw_text(_shown(row)) for row in rows], pa.string()),
+            "raw": pa.array(
+                [redacted(row["raw"] or raw_text(_shown(row))) for row in rows], pa.string()
+            ),
         }
     )
     return _SortedBatch(predictions.filter(pa.array(accepted)), quarantined, deviation)
@@ -478,7 +481,5 @@ def _check_nothing_found(
             'PoolImages(path, image_id="file_name") takes the file names of a COCO file for ids, '
             'image_id="stem" those of a folder without their suffixes'
         )
-    raise PredictionReadError(
-        f"{stored.source} holds no prediction that can be scored, nothing was stored: {listed}"
-        + f"; {advice}" * bool(advice)
-    )
+    fault = f"{stored.source} holds no prediction that can be scored, nothing was stored: {listed}"
+    raise PredictionReadError(redacted(fault) + f"; {advice}" * bool(advice))

@@ -53,7 +53,7 @@ def read_class_columns(
 ) -> tuple[pa.Array, dict[int, str]]:
     """One column per class, as a list column of the same rows."""
     reasons: dict[int, str] = {}
-    matrix = np.empty((len(columns[0]), len(columns)), dtype=value_type.to_pandas_dtype())
+    matrix = np.empty((len(columns[0]), len(columns)), dtype=numpy_type(value_type))
     for position, source in enumerate(columns):
         numbers = as_numbers(source, value_type)
         if numbers.null_count:
@@ -165,6 +165,11 @@ def read_boxes(
         **dict.fromkeys(np.flatnonzero(negative).tolist(), Reason.BBOX_NEGATIVE),
     }
     return boxes_array(boxes, ~missing & ~broken & ~negative), reasons
+
+
+def numpy_type(kind: pa.DataType) -> np.dtype[Any]:
+    """The type of NumPy's for a type of numbers; pyarrow before 26 asks pandas for it."""
+    return pa.array([], kind).to_numpy(zero_copy_only=False).dtype
 
 
 def is_number(kind: pa.DataType) -> bool:

@@ -23,6 +23,7 @@ from dagster_active_learning.readers.columns import (
     as_text,
     is_list,
     number_fault,
+    numpy_type,
     read_class_columns,
 )
 from dagster_active_learning.readers.quarantine import Reason
@@ -116,7 +117,7 @@ def read_named_probabilities(
     is_whole = once.reshape(len(column), len(names)).all(axis=1)
     is_whole &= (lengths == len(names)) & (lengths > 0)
 
-    matrix = np.full(len(column) * len(names), np.nan, dtype=value_type.to_pandas_dtype())
+    matrix = np.full(len(column) * len(names), np.nan, dtype=numpy_type(value_type))
     matrix[cells] = numbers.to_numpy(zero_copy_only=False)[known]
     reasons: dict[int, str] = {}
     for row in np.flatnonzero(~is_whole).tolist():

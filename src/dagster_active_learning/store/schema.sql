@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS images (
 );
 COMMENT ON TABLE images IS 'The pool''s manifest: the images to choose from';
 COMMENT ON COLUMN images.image_id IS 'The image''s id, each once';
-COMMENT ON COLUMN images.uri IS 'Where the image file is';
+COMMENT ON COLUMN images.uri IS 'Where the image file is, as the manifest says it: the query of a presigned address is here and in exports, and nowhere else';
 COMMENT ON COLUMN images.width IS 'Width in pixels';
 COMMENT ON COLUMN images.height IS 'Height in pixels';
 COMMENT ON COLUMN images.labeled IS 'Whether the image has its label already; then it is no candidate';
@@ -158,7 +158,7 @@ COMMENT ON COLUMN quarantined_predictions.source IS 'The file the row is in';
 COMMENT ON COLUMN quarantined_predictions.row_number IS 'Which row of the file, from 1; a header and blank lines do not count';
 COMMENT ON COLUMN quarantined_predictions.image_id IS 'The image''s id, where it could be read';
 COMMENT ON COLUMN quarantined_predictions.reason IS 'Why it cannot be scored';
-COMMENT ON COLUMN quarantined_predictions.raw IS 'The row as it was read';
+COMMENT ON COLUMN quarantined_predictions.raw IS 'The row as it was read, its addresses without user, password and query';
 
 CREATE TABLE IF NOT EXISTS image_scores (
     prediction_set VARCHAR NOT NULL,

@@ -21,6 +21,7 @@ from dagster_active_learning.definitions.checks.check import (
     CheckRun,
     check,
 )
+from dagster_active_learning.files.addresses import shown_address
 from dagster_active_learning.text import shown
 
 if TYPE_CHECKING:
@@ -207,6 +208,7 @@ def pool_coverage(run: CheckRun) -> dg.AssetCheckResult:
     images = sum(of_set.image_count for of_set in covered)
     without = sum(of_set.without_count for of_set in covered)
     where = " of the worst prediction set" * run.pool.partitioned
+    examples = uncovered_images(run.store, short or run.names)
     return run.result(
         not short,
         f"{without:,} of {images:,} images without a label have no predictions: {share:.2%}{where} "
@@ -217,7 +219,7 @@ def pool_coverage(run: CheckRun) -> dg.AssetCheckResult:
             "coverage": share,
             "min_coverage": wanted,
         },
-        uncovered_images(run.store, short or run.names),
+        [{**image, "uri": image["uri"] and shown_address(image["uri"])} for image in examples],
         WARN,
     )
 
