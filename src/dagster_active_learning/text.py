@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,28 @@ def shown(text: str, limit: int = CELL_BYTES) -> str:
         kept = kept * 3 // 4
         cut = f"{literal[: kept // 2]}…{literal[-(kept // 2) :]}"
     return cut
+
+
+def quoted_pair(first: str, second: str) -> tuple[str, str]:
+    """Two different texts in quotes, as a message shows them: where they look alike, in ASCII.
+
+    Of text longer than ``CELL_BYTES`` the middle is left out.
+    """
+    write = ascii if _look_alike(first, second) else repr
+    return write(_cut(first)), write(_cut(second))
+
+
+def _look_alike(first: str, second: str) -> bool:
+    """True for the same letters in other code points, or letters of two alphabets."""
+    one, other = (unicodedata.normalize("NFKC", text.casefold()) for text in (first, second))
+    return len(one) == len(other) and all(
+        a == b or a.isascii() != b.isascii() for a, b in zip(one, other, strict=True)
+    )
+
+
+def _cut(text: str) -> str:
+    kept = CELL_BYTES // 2
+    return text if len(text) <= CELL_BYTES else f"{text[:kept]}…{text[-kept:]}"
 
 
 def is_utf8(text: str) -> bool:

@@ -23,7 +23,7 @@ WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
 OF_PREDICTIONS = [
     "valid_class_probabilities", "no_duplicate_predictions", "no_undeclared_committee",
-    "class_names_unchanged", "pool_coverage",
+    "class_names_unchanged", "pool_coverage", "ids_as_in_the_manifest",
 ]  # fmt: skip
 OF_SCORES = ["every_image_scored", "scores_in_bounds"]
 OF_CANDIDATES = ["ranks_without_gaps", "candidates_are_fresh", "no_labeled_candidates"]
@@ -415,6 +415,52 @@ def test_the_same_box_twice_is_an_error(run):
     assert found["no_duplicate_predictions"].severity == ERROR
     (example,) = examples(found["no_duplicate_predictions"])
     assert example == {"image_id": "a", "times": 2, "first_index": 0, "last_index": 6}
+
+
+def test_images_that_are_nearly_named_are_unknown_at_any_share(run, tmp_path, query):
+    ids = ["images/a.jpg", "b.JPG", "cafe\u0301.jpg", *(f"other{number}" for number in range(200))]
+    (tmp_path / "manifest.csv").write_text("image_id\n" + "\n".join([*ids, "nothing"]) + "\n")
+    named = ["images\\a.jpg", "b.jpg", "caf\u00e9.jpg", *ids[3:]]
+    rows = ", ".join(f"('{image_id}', 0.9)" for image_id in named)
+    source = PredictionQuery(f"FROM (VALUES {rows}) t(image_id, score)", score_column="score")
+    definitions = active_learning_definitions(
+        pool="pool", task="detection", predictions=source, images=tmp_path / "manifest.csv",
+        images_without_predictions=None,
+    )  # fmt: skip
+    result = run(definitions)
+    found = evaluations(result)
+    assert failed(found) == {"ids_as_in_the_manifest"}
+    check = found["ids_as_in_the_manifest"]
+    assert check.severity == WARN
+    assert number(check, "nearly_named") == 3
+    assert {row["difference"]: (row["images"], row["predicted_id"], row["image_id"]) for row in examples(check)} == {
+        "\\ for /": (1, "'images\\\\a.jpg'", "'images/a.jpg'"),
+        "Unicode normal form": (1, "'caf\\xe9.jpg'", "'cafe\\u0301.jpg'"),
+        "upper and lower case": (1, "'b.jpg'", "'b.JPG'"),
+    }  # fmt: skip
+    assert "1 by Unicode normal form ('caf\\xe9.jpg' in the predictions, 'cafe\\u0301.jpg' in the" in check.description  # fmt: skip
+    first = "SELECT image_id, score FROM pool.labeling_candidates ORDER BY rank LIMIT 1"
+    assert query(first) == [("nothing", 0.0)]
+    last = "SELECT image_id, score FROM pool.labeling_candidates WHERE acquisition_function = 'mean_object_score' ORDER BY rank DESC LIMIT 3"
+    assert sorted(query(last)) == sorted((image_id, None) for image_id in ids[:3])
+
+
+@pytest.mark.parametrize(
+    ("size", "passes"), [("640,480", True), ("4,6", True), ("3,5", False), (",", True)]
+)
+def test_boxes_that_leave_their_image_are_a_warning(run, tmp_path, size, passes):
+    images = "".join(f"{image},{size}\n" for image in ("a", "b", "c"))
+    (tmp_path / "manifest.csv").write_text(f"image_id,width,height\n{images}")
+    found = evaluations(run(objects(images=tmp_path / "manifest.csv")))
+    assert failed(found) == (set() if passes else {"boxes_inside_images"})
+    check = found["boxes_inside_images"]
+    assert number(check, "boxes_in_images_of_known_size") == (
+        0 if size == "," else number(check, "boxes")
+    )
+    if not passes:
+        assert check.severity == WARN
+        assert examples(check)[0]["image_id"] == "a"
+        assert "[1.0, 2.0, 3.0, 5.0] in 'a' of 3 x 5" in check.description
 
 
 def test_other_categories_found_are_a_warning(run):

@@ -497,3 +497,20 @@ def test_the_same_detections_in_four_formats_give_the_same_scores(store, real_pr
     for result in results[1:]:
         # The text files have six decimals.
         assert result == pytest.approx(results[0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "image_id", "words"),
+    [
+        ("A.jpg", "a.jpg", "'A.jpg' is not there, but 'a.jpg' is: 1 images of the manifest differ so (upper and lower case)"),
+        ("caf\u00e9", "cafe\u0301", "'caf\\xe9' is not there, but 'cafe\\u0301' is: 1 images of the manifest differ so (Unicode"),
+        ("\u0430.jpg", "a.jpg", "not there is '\\u0430.jpg', the first of the manifest 'a.jpg'"),
+        ("\u043a\u043e\u0442", "dog1", "not there is '\u043a\u043e\u0442', the first of the manifest 'dog1'"),
+    ],
+)  # fmt: skip
+def test_an_error_shows_ids_so_that_they_look_different(store, predicted, image_id, words):
+    replace_images(store, manifest([image_id]))
+    with pytest.raises(PredictionReadError) as error:
+        ingest(store, objects(image_id=[predicted], score=[0.5]), rules=DETECTION, in_manifest=True)
+    assert words in str(error.value)
+    assert "if they should be the same image, write both alike" in str(error.value)

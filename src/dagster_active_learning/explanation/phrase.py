@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dagster_active_learning.text import shown
+
 if TYPE_CHECKING:
     import polars as pl
 
     from dagster_active_learning.acquisition.functions import AcquisitionFunction, Phrase
     from dagster_active_learning.rules import Rules
+
+ID_BYTES = 60
 
 _Classes = Sequence[tuple[str, float]]
 
@@ -21,6 +25,7 @@ def candidate_reason(
     class_names: Sequence[str],
     rules: Rules,
     has_quarantined: bool,
+    alike_id: str | None = None,
 ) -> str:
     """Reason for an image's score, such as ``3 vs 8: 0.41 / 0.39`` or ``worst of 4 objects: …``.
 
@@ -35,10 +40,13 @@ def candidate_reason(
         class_names: The classes, in the order of the class probabilities.
         rules: How predictions are scored.
         has_quarantined: Whether the image has rows in quarantine.
+        alike_id: The id of predictions that differs from the image's in form only, if any.
     """
     if predictions is None:
         if has_quarantined:
             return "all its rows are in quarantine"
+        if alike_id is not None:
+            return f"no predictions, but of {shown(alike_id, ID_BYTES)!a}: the same image?"
         return "no objects" if rules.objects else "no predictions"
     row = _mean(predictions) if rules.committee else _worst(function, predictions, rules)
     phrase = function.phrase_of(rules.inputs)

@@ -27,6 +27,7 @@ from dagster_active_learning.flow.spool import RowSpool
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import PredictionStream
 from dagster_active_learning.rules import READING_RULES, Rules
+from dagster_active_learning.store.alike_ids import alike_ids
 from dagster_active_learning.store.empty_images import (
     add_empty_images,
     empty_images_not_in_manifest,
@@ -53,7 +54,7 @@ from dagster_active_learning.store.quarantined_predictions import (
     quarantine_images_not_in_manifest,
     quarantined_by_reason,
 )
-from dagster_active_learning.text import raw_text
+from dagster_active_learning.text import quoted_pair, raw_text
 
 ROWS_THAT_DECIDE_CLASS_COUNT = 1_024
 """Predictions at the beginning that give the number of classes, where no names give it."""
@@ -474,10 +475,22 @@ def _check_nothing_found(
         for row in reasons
     )
     if any(row["reason"] == Reason.NOT_IN_MANIFEST for row in reasons):
+        alike = alike_ids(store, [stored.prediction_set])
         first = first_ids(store, stored.prediction_set, Reason.NOT_IN_MANIFEST)
+        if alike:
+            quarantined, manifest = quoted_pair(alike[0].predicted_id, alike[0].image_id)
+            listed += (
+                f"; {quarantined} is not there, but {manifest} is: {alike[0].image_count:,} images "
+                f"of the manifest differ so ({alike[0].difference})"
+            )
+        else:
+            quarantined, manifest = quoted_pair(first.quarantined or "", first.manifest or "")
+            listed += (
+                f"; the first image_id that is not there is {quarantined}, the first of the "
+                f"manifest {manifest}"
+            )
         listed += (
-            f"; the first image_id that is not there is {first.quarantined!r}, the first of the "
-            f"manifest {first.manifest!r}: if they should be the same image, write both alike; "
+            ": if they should be the same image, write both alike; "
             'PoolImages(path, image_id="file_name") takes the file names of a COCO file for ids, '
             'image_id="stem" those of a folder without their suffixes'
         )

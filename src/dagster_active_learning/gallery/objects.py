@@ -44,7 +44,7 @@ def draw_objects(
     """
     objects: list[tuple[Box, Corners]] = []
     for box in tile.boxes[:MAX_OBJECTS]:
-        corners = thumbnail.corners(box.bbox, tile.bbox_unit)
+        corners = thumbnail.corners(box.bbox, tile.bbox_unit, tile.image_size)
         if corners is not None:
             objects.append((box, _in_tile(corners, place)))
     for box, corners in sorted(objects, key=lambda drawn: -_area(drawn[1])):

@@ -72,12 +72,18 @@ class Thumbnail:
     stored_size: tuple[int, int]
     orientation: int
 
-    def corners(self, bbox: Corners, unit: str) -> Corners | None:
-        """The place of a box of the stored image in the upright picture.
+    def corners(
+        self, bbox: Corners, unit: str, image_size: tuple[int, int] | None = None
+    ) -> Corners | None:
+        """The place of a box in the upright picture.
+
+        Most detectors turn an image upright before they look at it: OpenCV does so by itself. A box
+        is one of the upright image, unless ``image_size`` says that it is one of the stored image.
 
         Args:
             bbox: x, y, width, height.
             unit: ``"pixel"`` or ``"relative"``.
+            image_size: Width and height of the image that the box is in, where they are known.
 
         Returns:
             Left, top, right and bottom as shares of the picture's width and height, cut at its
@@ -85,8 +91,14 @@ class Thumbnail:
         """
         if not all(map(math.isfinite, bbox)):
             return None
-        width, height = self.stored_size if unit == "pixel" else (1, 1)
         mirror_x, mirror_y, swap = _TURNS[self.orientation]
+        width, height = self.stored_size
+        turned = swap and width != height and image_size == self.stored_size
+        if not turned:
+            width, height = (height, width) if swap else (width, height)
+            mirror_x = mirror_y = swap = False
+        if unit == "relative":
+            width = height = 1
         xs = _inside(bbox[0] / width, (bbox[0] + bbox[2]) / width, mirror=mirror_x)
         ys = _inside(bbox[1] / height, (bbox[1] + bbox[3]) / height, mirror=mirror_y)
         if xs[0] >= xs[1] or ys[0] >= ys[1]:

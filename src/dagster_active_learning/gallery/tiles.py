@@ -34,8 +34,9 @@ class Tile:
         predicted_class: The class the model gives the image.
         boxes: The objects in it; the first ``MAX_OBJECTS`` are drawn, the others need not be given.
         object_count: The number of all its objects, where not all are given.
-        bbox_unit: The unit of boxes: pixels, or shares of the image's width and height. Both are
-            those of the image as it is stored, before it is turned as its EXIF orientation says.
+        bbox_unit: The unit of boxes: pixels, or shares of the image's width and height.
+        image_size: Width and height that the manifest has. Boxes are those of the image turned
+            upright, as its EXIF orientation says, unless this is its size before it is turned.
     """
 
     rank: int
@@ -46,3 +47,4 @@ class Tile:
     boxes: tuple[Box, ...] = ()
     object_count: int = 0
     bbox_unit: Literal["pixel", "relative"] = "pixel"
+    image_size: tuple[int, int] | None = None

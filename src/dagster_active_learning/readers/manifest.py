@@ -20,7 +20,7 @@ from dagster_active_learning.readers.formats.jsonl import line_blocks, object_li
 from dagster_active_learning.readers.formats.parquet import FOOTER_ERRORS
 from dagster_active_learning.readers.text_lines import listed_ids
 from dagster_active_learning.readers.values import as_whole
-from dagster_active_learning.text import describe_names
+from dagster_active_learning.text import describe_names, quoted_pair
 
 _COLUMNS: Mapping[str, pl.DataType] = MappingProxyType(
     {
@@ -141,10 +141,11 @@ def _mark_labeled(path: Path, images: pl.DataFrame, labeled: Sequence[str] | Pat
     unknown = ids.filter(~ids.is_in(images["image_id"].implode()))
     if len(unknown):
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        wanted, first = quoted_pair(unknown[0], images["image_id"][0])
         raise PredictionReadError(
-            f"{path} has no image {unknown[0]!r}{more}: {source} says that it is labeled "
+            f"{path} has no image {wanted}{more}: {source} says that it is labeled "
             f"({len(unknown)} of its {len(ids)} ids are not in the manifest, whose first is "
-            f"{images['image_id'].first()!r})"
+            f"{first})"
         )
     return images.with_columns(
         pl.when(pl.col("image_id").is_in(ids.implode()))

@@ -18,6 +18,7 @@ from dagster_active_learning.acquisition.schemas import image_score_schema
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
 from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.alike_ids import ALIKE_IDS, sets_with_other_ids
 from dagster_active_learning.store.empty_images import has_empty_images
 from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.pool_store import PoolStore
@@ -67,6 +68,7 @@ SELECT $prediction_set AS prediction_set, image_id, 0 AS prediction_count, {scor
         CASE WHEN $objects AND image_id NOT IN (
             SELECT image_id FROM quarantined_predictions
             WHERE prediction_set = $prediction_set AND image_id IS NOT NULL
+            {alike}
         ) THEN 0 END AS score_of_no_object
     FROM (
         SELECT image_id FROM images WHERE $in_manifest
@@ -81,25 +83,31 @@ SELECT $prediction_set AS prediction_set, image_id, 0 AS prediction_count, {scor
 ORDER BY image_id
 """
 
+OR_NEARLY_NAMED = "UNION ALL SELECT image_id FROM ({alike})"
+
 
 def add_images_without_predictions(store: PoolStore, prediction_set: str, rules: Rules) -> None:
     """Store a row for each image that has no scores yet.
 
-    Those are images of the manifest, or without one images in which the model found nothing.
+    Those are images of the manifest, or without one images in which the model found nothing. One
+    that predictions nearly name is unknown: it has no score, as one with rows in quarantine.
     """
     # DuckDB would hash the ids of all scores also where there is no image to look for.
     if not rules.in_manifest and not has_empty_images(store, prediction_set):
         return
     columns = score_columns(store, _functions("object"))
     of_objects = [f"score_of_no_object AS {column}" for column in columns]
-    store.connection.execute(
-        INSERT_IMAGES_WITHOUT_PREDICTIONS.format(scores=", ".join(of_objects)),
-        {
-            "prediction_set": prediction_set,
-            "in_manifest": rules.in_manifest,
-            "objects": rules.objects,
-        },
-    )
+    values: dict[str, object] = {
+        "prediction_set": prediction_set,
+        "in_manifest": rules.in_manifest,
+        "objects": rules.objects,
+    }
+    alike = ""
+    if rules.objects and rules.in_manifest and sets_with_other_ids(store, [prediction_set]):
+        alike = OR_NEARLY_NAMED.format(alike=ALIKE_IDS)
+        values["prediction_sets"] = [prediction_set]
+    query = INSERT_IMAGES_WITHOUT_PREDICTIONS.format(scores=", ".join(of_objects), alike=alike)
+    store.connection.execute(query, values)
 
 
 def has_scores(store: PoolStore, prediction_set: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -22,7 +23,7 @@ from dagster_active_learning.definitions.checks.check import (
     check,
 )
 from dagster_active_learning.files.addresses import shown_address
-from dagster_active_learning.text import shown
+from dagster_active_learning.text import quoted_pair, shown
 
 if TYPE_CHECKING:
     from dagster_active_learning.store.prediction_sets import PredictionSet
@@ -224,12 +225,101 @@ def pool_coverage(run: CheckRun) -> dg.AssetCheckResult:
     )
 
 
+@check(
+    "ids_as_in_the_manifest",
+    lambda pool: (
+        (
+            "No image of the manifest without predictions has an id that differs in form only from "
+            "one that the predictions name: by separators, Unicode normal form, case, suffix, "
+            "leading zeros or a folder."
+        )
+        if pool.manifest
+        else None
+    ),
+)
+def ids_as_in_the_manifest(run: CheckRun) -> dg.AssetCheckResult:
+    """Predictions that nearly name an image of the manifest: nobody knows what is in it."""
+    from dagster_active_learning.store.alike_ids import alike_ids
+
+    counts: Counter[str] = Counter()
+    pairs: dict[str, tuple[str, str]] = {}
+    examples: list[dict[str, Any]] = []
+    for alike in alike_ids(run.store, run.names):
+        predicted, in_manifest = quoted_pair(alike.predicted_id, alike.image_id)
+        counts[alike.difference] += alike.image_count
+        pairs.setdefault(alike.difference, (predicted, in_manifest))
+        examples.append(
+            {
+                "prediction_set": alike.prediction_set,
+                "difference": alike.difference,
+                "images": alike.image_count,
+                "predicted_id": predicted,
+                "image_id": in_manifest,
+            }
+        )
+    description = f"{counts.total():,} images of the manifest are named in another form only"
+    if counts:
+        description += ": " + "; ".join(
+            f"{counts[difference]:,} by {difference} ({predicted} in the predictions, "
+            f"{in_manifest} in the manifest)"
+            for difference, (predicted, in_manifest) in pairs.items()
+        )
+    numbers = {"nearly_named": counts.total()}
+    return run.result(not counts, description, numbers, examples, WARN)
+
+
+@check(
+    "boxes_inside_images",
+    lambda pool: (
+        "No box leaves its image by more than a pixel, where the image's size is known."
+        if pool.rules.objects
+        else None
+    ),
+)
+def boxes_inside_images(run: CheckRun) -> dg.AssetCheckResult:
+    """Boxes beyond the edges of their images: most often boxes in another format."""
+    from dagster_active_learning.store.predictions import box_counts, boxes_outside
+
+    relative = [stored.prediction_set for stored in run.sets if stored.bbox_unit == "relative"]
+    in_manifest = run.pool.rules.in_manifest
+    counts = box_counts(run.store, run.names, relative=relative, in_manifest=in_manifest)
+    description = (
+        f"{counts.outside:,} of {counts.sized:,} boxes in images of known size leave their image"
+    )
+    examples: list[dict[str, Any]] = []
+    if counts.outside:
+        examples = boxes_outside(run.store, run.names, relative=relative, in_manifest=in_manifest)
+        first = examples[0]
+        description += (
+            f", such as {first['bbox']} in {shown(first['image_id'])!r} of {first['width']} x "
+            f"{first['height']}; boxes that are not x, y, width and height do (box)"
+        )
+    if counts.turned:
+        description += (
+            f"; {counts.turned:,} of them fit if width and height are exchanged, as they are in "
+            "the manifest of an image that its EXIF orientation turns"
+        )
+    return run.result(
+        not counts.outside,
+        description,
+        {
+            "boxes": counts.boxes,
+            "boxes_in_images_of_known_size": counts.sized,
+            "boxes_outside": counts.outside,
+        },
+        examples,
+        WARN,
+    )
+
+
 CHECKS = (
     valid_class_probabilities,
     no_duplicate_predictions,
     no_undeclared_committee,
     class_names_unchanged,
     pool_coverage,
+    ids_as_in_the_manifest,
+    boxes_inside_images,
 )
 
 

@@ -178,6 +178,7 @@ class CandidateMetadata:
 
     def reports(self, rankings: Mapping[str, Ranking]) -> dict[str, RankingReport]:
         """The reports on the rankings that were made since, by function."""
+        from dagster_active_learning.store.alike_ids import alike_of_first
         from dagster_active_learning.store.image_scores import score_bins
         from dagster_active_learning.store.labeling_candidates import candidate_rows
         from dagster_active_learning.store.prediction_sets import prediction_set
@@ -189,13 +190,14 @@ class CandidateMetadata:
         names = [function.name for function in self._functions]
         predictions = predictions_of_first(store, name, names, FIRST_RANKS)
         in_quarantine = quarantined_of_first(store, name, names, FIRST_RANKS)
+        alike = alike_of_first(store, name, names, FIRST_RANKS) if rules.in_manifest else {}
         class_names = [shown(class_name, NAME_BYTES) for class_name in stored.class_names]
         reports: dict[str, RankingReport] = {}
         for function in self._functions:
             ranking = rankings[function.name]
             with candidate_rows(store, name, [function.name], limit=FIRST_RANKS) as rows:
                 first: list[dict[str, Any]] = rows.read_all().to_pylist()
-            preview = self._preview(function, first, class_names, predictions, in_quarantine)
+            preview = self._preview(function, first, class_names, predictions, in_quarantine, alike)
             metadata: Metadata = {
                 **self._numbers(function, ranking),
                 "preview": rows_table(preview),
@@ -218,6 +220,7 @@ class CandidateMetadata:
         class_names: Sequence[str],
         predictions: Mapping[str, pl.DataFrame],
         in_quarantine: set[str],
+        alike: Mapping[str, str],
     ) -> list[dict[str, Any]]:
         from dagster_active_learning.explanation.phrase import candidate_reason
 
@@ -231,6 +234,7 @@ class CandidateMetadata:
                     class_names=class_names,
                     rules=self._rules,
                     has_quarantined=row["image_id"] in in_quarantine,
+                    alike_id=alike.get(row["image_id"]),
                 ),
                 "score": row["score"],
                 "predicted_class": row["predicted_class"],
@@ -311,6 +315,7 @@ class CandidateMetadata:
             boxes=() if predictions is None else _boxes(predictions, stored.class_names),
             object_count=0 if predictions is None else _object_count(predictions),
             bbox_unit=bbox_unit,
+            image_size=(row["width"], row["height"]) if row["width"] and row["height"] else None,
         )
 
 
