@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.compression import stem
+from dagster_active_learning.readers.json_blocks import NotPlainError
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow, with_rejected
 from dagster_active_learning.readers.stream import PredictionPart, prediction_batch
@@ -105,6 +106,7 @@ def object_part(
     class_names: Sequence[str] | None,
     bbox_unit: str | None,
     sha256: Callable[[], str],
+    in_columns: Callable[[], Iterator[pa.RecordBatch]] | None = None,
 ) -> PredictionPart:
     """A file of objects as a part of a stream.
 
@@ -115,12 +117,23 @@ def object_part(
         class_names: Class names in class order; None where the file does not give them.
         bbox_unit: ``"pixel"`` or ``"relative"``.
         sha256: Gives the hash of the content once the file has been read.
+        in_columns: Reads the same faster, as far as it can: ``NotPlainError`` is how it ends where
+            it cannot go on.
     """
 
     def batches() -> Iterator[pa.RecordBatch]:
-        items = iter(read())
+        rows = 0
+        if in_columns is not None:
+            try:
+                for batch in in_columns():
+                    rows += len(batch)
+                    yield batch
+                return
+            except NotPlainError:
+                pass
+        items = islice(read(), rows, None)
         while block := list(islice(items, OBJECTS_PER_BATCH)):
-            yield _batch(block, options.score_transform)
+            yield object_batch(block, options.score_transform)
 
     return PredictionPart(
         source=source,
@@ -167,7 +180,8 @@ def names_in_source(
     return names
 
 
-def _batch(items: Sequence[Finding], transform: str | None) -> pa.RecordBatch:
+def object_batch(items: Sequence[Finding], transform: str | None) -> pa.RecordBatch:
+    """Objects as canonical columns, the rejected rows in their places, images behind them."""
     objects = [item for item in items if isinstance(item, DetectedObject)]
     images = [item for item in items if isinstance(item, EmptyImage)]
     scores = np.array([math.nan if item.score is None else item.score for item in objects])
