@@ -84,7 +84,7 @@ def read_fours(
     text: npt.NDArray[np.uint8], spans: Spans
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Lists of four numbers ``(n_rows, 4)``, and which are known."""
-    numbers = np.empty((len(spans), 4))
+    numbers = np.zeros((len(spans), 4))
     known = np.empty(len(spans), np.bool_)
     _parse_fours(text, spans, numbers, known)
     return numbers, known

@@ -48,6 +48,7 @@ from dagster_active_learning.readers.values import (
     as_id,
     as_name,
     as_number,
+    boxes_as_xywh,
     read_probabilities,
 )
 from dagster_active_learning.text import raw_text
@@ -295,8 +296,8 @@ def _read_block(
     category_ids = read_names(block.text, category)
     scores, has_score = read_numbers(block.text, score)
     boxes, has_box = read_fours(block.text, bbox)
-    with np.errstate(over="ignore", invalid="ignore"):
-        is_box = has_box & np.isfinite(boxes.sum(axis=1)) & (boxes[:, 2:] >= 0).all(axis=1)
+    boxes, is_box = boxes_as_xywh(boxes)
+    is_box &= has_box
     known &= image_ids.known & category_ids.known & has_score
     known &= (is_box | (bbox[:, 0] < 0)) & (class_probs[:, 0] < 0)
 
