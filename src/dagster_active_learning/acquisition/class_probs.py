@@ -43,6 +43,10 @@ def class_prob_matrix(
             f"class_probs has shape {matrix.shape} and type {matrix.dtype}, expected shape "
             "(n_predictions, n_classes) and numbers"
         )
+    if matrix.dtype == np.float16:
+        from dagster_active_learning.acquisition.half_precision import widen_half
+
+        return widen_half(matrix)
     if matrix.dtype.kind != "f" or matrix.dtype.itemsize > 8:
         dtype = np.float64
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,6 +67,54 @@ def content_sha256(files: Sequence[Path]) -> Callable[[], str]:
     return sha256
 
 
+class WatchedFile:
+    """A file that must stay the one it was.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read: tuple[tuple[int, int, int], str] | None = None
+        self._sha256 = content_sha256([path])
+
+    def read(self) -> bytes:
+        """The content of a small file, whose hash then takes no further reading.
+
+        Raises:
+            PredictionReadError: If it is another than it was when it was read before.
+            OSError: If it cannot be read.
+        """
+        opened = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(opened)
+            pieces: list[bytes] = []
+            while piece := os.read(opened, status.st_size + 1):
+                pieces.append(piece)
+        finally:
+            os.close(opened)
+        content = b"".join(pieces)
+        read = _identity_of(status), hashlib.sha256(content).hexdigest()
+        if self._read not in (None, read):
+            raise changed_file(self.path)
+        self._read = read
+        return content
+
+    def sha256(self) -> str:
+        """The SHA-256 of the content.
+
+        Raises:
+            PredictionReadError: If the file is no longer the one it was, or cannot be read.
+        """
+        if self._read is None:
+            return self._sha256()
+        identity, sha256 = self._read
+        if _identity(self.path) != identity:
+            raise changed_file(self.path)
+        return sha256
+
+
 def changed_file(file: object) -> PredictionReadError:
     """The error of a file that is no longer the one it was when it was opened."""
     return PredictionReadError(
@@ -80,6 +129,10 @@ def _identity(file: Path) -> tuple[int, int, int] | None:
         status = file.stat()
     except FileNotFoundError:
         return None
+    return _identity_of(status)
+
+
+def _identity_of(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 

@@ -304,7 +304,18 @@ def as_numbers(values: pa.Array, value_type: pa.DataType) -> pa.Array:
     if is_text(values.type):
         text: Any = pl.from_arrow(as_text(values))
         return text.str.strip_chars().cast(pl.Float64, strict=False).to_arrow()
+    if pa.types.is_float16(values.type):
+        values = _widened(values)
     return values.cast(value_type, safe=False)
+
+
+def _widened(values: pa.HalfFloatArray) -> pa.FloatArray:
+    # Few files have half precision: only they wait for the compiler.
+    from dagster_active_learning.acquisition.half_precision import widen_half
+
+    stored = np.frombuffer(values.buffers()[1] or b"", np.float16)
+    numbers = widen_half(stored[values.offset : values.offset + len(values)])
+    return pa.array(numbers, mask=np.array(values.is_null()) if values.null_count else None)
 
 
 def _split_text(column: pa.Array) -> pa.Array:

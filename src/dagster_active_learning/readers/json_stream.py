@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.compression import open_binary
+from dagster_active_learning.readers.json_blocks import Block, NotPlainError
 from dagster_active_learning.readers.odd_numbers import OddNumbers, restored
 from dagster_active_learning.text import describe_names
 
@@ -40,6 +42,10 @@ HALF_PAIR = re.compile(rb"u[dD][89a-fA-F]..", re.DOTALL)
 OUTLINE_KEY = re.compile(rb'"([^"]*)"\s*:')
 
 NO_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
+
+
+SMALLEST_LARGE_FILE = 16 * 2**20
+"""Bytes from which a file is worth the time that the kernels take to be compiled."""
 
 
 class UnreadableJsonError(PredictionReadError):
@@ -83,11 +89,63 @@ def json_items(
         PredictionReadError: If the key's value is no list, or is there twice, or the file cannot
             be read or nests too deep.
     """
+    read = 0
+    try:
+        for block in plain_blocks(path, key):
+            values = block_values(block, map_type)
+            yield from values
+            read += len(values)
+    except NotPlainError:
+        yield from islice(_parsed_items(path, key, name, map_type), read, None)
+
+
+def _parsed_items(
+    path: Path, key: str | None, name: str, map_type: type[dict[str, Any]] | None
+) -> Iterator[Any]:
     with _opened(path, element_depth=1 if key is None else 2) as file:
         prefix = "item" if key is None else f"{key}.item"
         yield from _values(file, prefix, f"after {{}} {name}", map_type)
         if key is not None:
             _check_list(file, key)
+
+
+def plain_blocks(path: Path, key: str | None) -> Iterator[Block]:
+    """The blocks of a large file: a small one is read before the kernels are there.
+
+    Raises:
+        NotPlainError: If it is no such file, or is not plainly right; see ``element_blocks``.
+    """
+    try:
+        if path.stat().st_size < SMALLEST_LARGE_FILE:
+            raise NotPlainError
+        from dagster_active_learning.readers.json_scan import element_blocks
+
+        for block in element_blocks(path, key):
+            # A backslash that is left begins half of a pair.
+            if block.may_have_half_pairs and b"\\" in CHARACTER_ESCAPE.sub(b"", block.joined()):
+                raise NotPlainError
+            yield block
+    except OSError as error:
+        raise NotPlainError from error
+
+
+def block_values(block: Block, map_type: type[dict[str, Any]] | None = None) -> list[Any]:
+    """The elements of a block, as ``json_items`` gives them.
+
+    Raises:
+        NotPlainError: If a number is longer than Python reads.
+    """
+
+    def as_map(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = (map_type or dict)()
+        for key, value in pairs:
+            result[key] = value
+        return result
+
+    try:
+        return json.loads(block.joined(), object_pairs_hook=as_map if map_type else None)
+    except ValueError as error:
+        raise NotPlainError from error
 
 
 class ShallowFile:

@@ -6,26 +6,39 @@ this module makes Arrow columns of them.
 
 from __future__ import annotations
 
+import codecs
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.files.compression import stem
+from dagster_active_learning.files.compression import SUFFIXES, stem
+from dagster_active_learning.files.versions import WatchedFile
+from dagster_active_learning.readers.json_blocks import NotPlainError
 from dagster_active_learning.readers.options import ObjectOptions
-from dagster_active_learning.readers.quarantine import Reason, RejectedRow, with_rejected
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow, in_order, with_rejected
 from dagster_active_learning.readers.stream import PredictionPart, prediction_batch
 from dagster_active_learning.readers.text_lines import numbered_lines, raw_line
 from dagster_active_learning.readers.values import Box
 from dagster_active_learning.text import describe_names
 
+if TYPE_CHECKING:
+    from dagster_active_learning.readers.line_columns import Lines
+
 OBJECTS_PER_BATCH = 8_192
+
+BYTES_TOGETHER = 2**20
+"""Bytes of the text files that are read at once, at the most; a larger file is read alone."""
+
+_ROW_BITS = 32
 
 NO_IMAGES = frozenset(
     {
@@ -97,6 +110,99 @@ def objects_of_lines(
         yield EmptyImage(stem(path))
 
 
+@dataclass(frozen=True)
+class LinesTogether:
+    """Text files about one image each, read some thousand at once.
+
+    Attributes:
+        options: The options of the format.
+        judge: Makes canonical columns of lines, and says which of them it knows.
+        read_object: Makes an object, or the reason why there is none, of the id of an image, a row
+            number, a line and the options.
+    """
+
+    options: ObjectOptions
+    judge: Callable[[bytes, Lines, Any], tuple[dict[str, pa.Array], npt.NDArray[np.bool_]]]
+    read_object: Callable[[str, int, bytes, Any], DetectedObject | Reason]
+
+    def __call__(
+        self, files: Sequence[WatchedFile]
+    ) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.int64]]]:
+        """Batches of the files' rows, and for each row the position of its file.
+
+        Raises:
+            PredictionReadError: If a file cannot be read.
+        """
+        contents: list[bytes] = []
+        first = size = 0
+        for position, file in enumerate(files):
+            try:
+                content = file.read()
+            except OSError as error:
+                raise PredictionReadError(
+                    f"{file.path} cannot be read after row 0: {error}"
+                ) from error
+            if contents and size + len(content) > BYTES_TOGETHER:
+                yield self._batch(files, first, contents)
+                contents, first, size = [], position, 0
+            contents.append(content.removeprefix(codecs.BOM_UTF8))
+            size += len(content)
+        if contents:
+            yield self._batch(files, first, contents)
+
+    def _batch(
+        self, files: Sequence[WatchedFile], first: int, contents: Sequence[bytes]
+    ) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
+        from dagster_active_learning.readers.line_columns import read_lines
+
+        text = b"".join(contents)
+        lines = read_lines(
+            np.frombuffer(text, np.uint8), np.cumsum([len(content) for content in contents])
+        )
+        # A row's place among those of all files; row 0 is that of an image without objects.
+        places = (lines.files << _ROW_BITS) + lines.row_numbers
+        image_ids = [stem(files[first + position].path) for position in range(len(contents))]
+        columns, known = self.judge(text, lines, self.options)
+        good = pa.array(np.flatnonzero(known))
+        columns = {name: column.take(good) for name, column in columns.items()}
+        ids = pa.array(image_ids, pa.string()).take(pa.array(lines.files[known]))
+        batches = [
+            prediction_batch(
+                len(good),
+                image_id=ids,
+                class_probs=pa.nulls(len(good), pa.list_(pa.float64())),
+                row_number=pa.array(places[known]),
+                **columns,
+            )
+        ]
+        other: list[Finding] = []
+        for row in np.flatnonzero(~known).tolist():
+            line, place = text[slice(*lines.spans[row].tolist())], int(places[row])
+            image_id = image_ids[lines.files[row]]
+            result = self.read_object(image_id, place, line, self.options)
+            if isinstance(result, Reason):
+                result = RejectedRow(place, result, raw_line(line), image_id)
+            other.append(result)
+        if other:
+            batches.append(object_batch(other, self.options.score_transform))
+        empty = np.setdiff1d(np.arange(len(contents)), lines.files)
+        if len(empty):
+            batches.append(
+                prediction_batch(
+                    len(empty),
+                    image_id=pa.array([image_ids[position] for position in empty.tolist()]),
+                    class_probs=pa.nulls(len(empty), pa.list_(pa.float64())),
+                    row_number=pa.array(empty << _ROW_BITS),
+                )
+            )
+        batch = batches[0] if len(batches) == 1 else in_order(batches)
+        places = batch.column("row_number").to_numpy()
+        rows = places & (2**_ROW_BITS - 1)
+        number = batch.schema.get_field_index("row_number")
+        batch = batch.set_column(number, "row_number", pa.array(rows, mask=rows == 0))
+        return batch, first + (places >> _ROW_BITS)
+
+
 def object_part(
     source: str,
     read: Callable[[], Iterable[Finding]],
@@ -105,6 +211,7 @@ def object_part(
     class_names: Sequence[str] | None,
     bbox_unit: str | None,
     sha256: Callable[[], str],
+    in_columns: Callable[[], Iterator[pa.RecordBatch]] | None = None,
 ) -> PredictionPart:
     """A file of objects as a part of a stream.
 
@@ -115,12 +222,23 @@ def object_part(
         class_names: Class names in class order; None where the file does not give them.
         bbox_unit: ``"pixel"`` or ``"relative"``.
         sha256: Gives the hash of the content once the file has been read.
+        in_columns: Reads the same faster, as far as it can: ``NotPlainError`` is how it ends where
+            it cannot go on.
     """
 
     def batches() -> Iterator[pa.RecordBatch]:
-        items = iter(read())
+        rows = 0
+        if in_columns is not None:
+            try:
+                for batch in in_columns():
+                    rows += len(batch)
+                    yield batch
+                return
+            except NotPlainError:
+                pass
+        items = islice(read(), rows, None)
         while block := list(islice(items, OBJECTS_PER_BATCH)):
-            yield _batch(block, options.score_transform)
+            yield object_batch(block, options.score_transform)
 
     return PredictionPart(
         source=source,
@@ -130,6 +248,24 @@ def object_part(
         sha256=sha256,
         bbox_unit=bbox_unit,
     )
+
+
+def first_line_of(file: WatchedFile) -> tuple[bytes, bool]:
+    """The first line that is not blank, and whether ``LinesTogether`` may read the file.
+
+    Raises:
+        PredictionReadError: If it cannot be read.
+    """
+    path = file.path
+    if path.suffix not in SUFFIXES and stem(path) not in NO_IMAGES:
+        try:
+            if os.stat(path).st_size <= BYTES_TOGETHER:
+                content = file.read().removeprefix(codecs.BOM_UTF8).lstrip()
+                return content.partition(b"\n")[0].strip(), True
+        except OSError:
+            pass
+    _, line = next(numbered_lines(path), (0, b""))
+    return line, False
 
 
 def transform_scores(
@@ -167,7 +303,8 @@ def names_in_source(
     return names
 
 
-def _batch(items: Sequence[Finding], transform: str | None) -> pa.RecordBatch:
+def object_batch(items: Sequence[Finding], transform: str | None) -> pa.RecordBatch:
+    """Objects as canonical columns, the rejected rows in their places, images behind them."""
     objects = [item for item in items if isinstance(item, DetectedObject)]
     images = [item for item in items if isinstance(item, EmptyImage)]
     scores = np.array([math.nan if item.score is None else item.score for item in objects])

@@ -83,5 +83,10 @@ def with_rejected(batch: pa.RecordBatch, rejected: Sequence[RejectedRow]) -> pa.
         reason=pa.array([row.reason for row in rejected], pa.string()),
         raw=pa.array([raw_text(row.raw) for row in rejected], pa.string()),
     )
-    table = pa.Table.from_batches([batch, refused]).sort_by("row_number")
+    return in_order([batch, refused])
+
+
+def in_order(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """The rows of some batches as one, in the order of their numbers."""
+    table = pa.Table.from_batches(batches).sort_by("row_number")
     return table.combine_chunks().to_batches()[0]

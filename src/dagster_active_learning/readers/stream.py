@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Literal
 
 import numpy as np
@@ -20,9 +21,15 @@ import pyarrow.compute as pc
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.links import content_withheld
-from dagster_active_learning.files.versions import combined_sha256
+from dagster_active_learning.files.versions import WatchedFile, combined_sha256
 from dagster_active_learning.limits import BATCH_BYTES, DEFAULT_BATCH_ROWS, SMALL_BATCH_ROWS
 from dagster_active_learning.text import describe_names
+
+FEWEST_TOGETHER = 1_000
+"""Files from which it is worth the time that the kernels take to be compiled."""
+
+FILES_TOGETHER = 4_096
+"""Files that are read at once, at the most."""
 
 ImagesNamed = Literal["predicted", "seen", "one"]
 """The images that a file names: those with predictions, all that the model saw, or a single one.
@@ -54,6 +61,12 @@ def canonical_schema(value_type: pa.DataType) -> pa.Schema:
     )
 
 
+Together = Callable[[Sequence[WatchedFile]], Iterator[tuple[pa.RecordBatch, "Positions"]]]
+"""Reads some small files at once: batches, and for each row the position of its file."""
+
+Positions = npt.NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class PredictionPart:
     """One file of a source, or a whole table or query.
@@ -66,6 +79,8 @@ class PredictionPart:
         sha256: The hash of the content; complete once the batches have been read.
         bbox_unit: What boxes are measured in, ``"pixel"`` or ``"relative"`` to the image's size.
         empty: Whether the file holds no row from which its classes could be told.
+        file: The file, where it may be read together with others.
+        together: Reads such files, and gives what ``batches`` of each give.
     """
 
     source: str
@@ -76,6 +91,8 @@ class PredictionPart:
     bbox_unit: str | None = None
     names_in_file: tuple[str, ...] | None = None
     empty: bool = False
+    file: WatchedFile | None = None
+    together: Together | None = None
 
 
 @dataclass(frozen=True)
@@ -116,23 +133,24 @@ class PredictionStream:
         waiting: list[pa.RecordBatch] = []
         files: dict[str, str] = {}
         waiting_rows = waiting_bytes = 0
-        for part in self.parts:
-            for batch in part.batches():
-                if self.images_named == "one":
-                    _check_only_file(batch.column("image_id")[0].as_py(), part.source, files)
-                for start in range(0, batch.num_rows, self.batch_rows):
-                    empty = False
-                    rows = self._with_source(batch.slice(start, self.batch_rows), part.source)
-                    waiting_rows += len(rows)
-                    waiting_bytes += rows.nbytes
-                    # A folder of small files makes few batches, not one per file.
-                    if (
-                        waiting_rows > min(self.batch_rows, SMALL_BATCH_ROWS)
-                        or waiting_bytes > BATCH_BYTES
-                    ):
-                        yield from _joined(waiting)
-                        waiting, waiting_rows, waiting_bytes = [], len(rows), rows.nbytes
-                    waiting.append(rows)
+        for batch, sources in self._read():
+            if self.images_named == "one":
+                _check_only_files(batch, sources, files)
+            for start in range(0, batch.num_rows, self.batch_rows):
+                empty = False
+                rows = self._with_source(
+                    batch.slice(start, self.batch_rows), sources.slice(start, self.batch_rows)
+                )
+                waiting_rows += len(rows)
+                waiting_bytes += rows.nbytes
+                # A folder of small files makes few batches, not one per file.
+                if (
+                    waiting_rows > min(self.batch_rows, SMALL_BATCH_ROWS)
+                    or waiting_bytes > BATCH_BYTES
+                ):
+                    yield from _joined(waiting)
+                    waiting, waiting_rows, waiting_bytes = [], len(rows), rows.nbytes
+                waiting.append(rows)
         yield from _joined(waiting)
         if empty and self.images_named != "predicted":
             raise PredictionReadError(f"{self.name} holds no predictions: expected at least one")
@@ -141,10 +159,26 @@ class PredictionStream:
         """The hash of the content, once all batches have been read."""
         return combined_sha256([part.sha256() for part in self.parts])
 
-    def _with_source(self, batch: pa.RecordBatch, source: str) -> pa.RecordBatch:
-        sources = pa.DictionaryArray.from_arrays(
-            pa.array(np.zeros(batch.num_rows, dtype=np.int32)), pa.array([source])
-        )
+    def _read(self) -> Iterator[tuple[pa.RecordBatch, pa.DictionaryArray]]:
+        """The batches of all parts, and the source of each row."""
+        for together, run in groupby(self.parts, key=lambda part: part.together):
+            parts = list(run)
+            is_many = together is not None and len(parts) >= FEWEST_TOGETHER
+            step = FILES_TOGETHER if is_many else 1
+            for start in range(0, len(parts), step):
+                some = parts[start : start + step]
+                sources = pa.array([part.source for part in some])
+                files = [part.file for part in some if part.file is not None]
+                if together is not None and is_many:
+                    batches = together(files)
+                else:
+                    alone = some[0].batches()
+                    batches = ((batch, np.zeros(batch.num_rows, np.int64)) for batch in alone)
+                for batch, positions in batches:
+                    indices = pa.array(positions.astype(np.int32))
+                    yield batch, pa.DictionaryArray.from_arrays(indices, sources)
+
+    def _with_source(self, batch: pa.RecordBatch, sources: pa.DictionaryArray) -> pa.RecordBatch:
         columns = [
             sources if field.name == "source" else batch.column(field.name).cast(field.type)
             for field in self.schema
@@ -152,14 +186,20 @@ class PredictionStream:
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
-def _check_only_file(image_id: str | None, source: str, files: dict[str, str]) -> None:
-    """Raise PredictionReadError if an image has a file already, else note it in ``files``."""
-    if image_id is not None and files.setdefault(image_id, source) != source:
-        raise PredictionReadError(
-            f"{files[image_id]} and {source} are both about the image {image_id!r}: expected one "
-            "file per image; give one of the images another id, or read their folders as two "
-            "prediction sets"
-        )
+def _check_only_files(
+    batch: pa.RecordBatch, sources: pa.DictionaryArray, files: dict[str, str]
+) -> None:
+    """Raise PredictionReadError if an image has a file already, else note those of a batch."""
+    _, first_rows = np.unique(sources.indices.to_numpy(), return_index=True)
+    rows = pa.array(first_rows)
+    image_ids = batch.column("image_id").take(rows).to_pylist()
+    for image_id, source in zip(image_ids, sources.take(rows).to_pylist(), strict=True):
+        if image_id is not None and files.setdefault(image_id, source) != source:
+            raise PredictionReadError(
+                f"{files[image_id]} and {source} are both about the image {image_id!r}: expected "
+                "one file per image; give one of the images another id, or read their folders as "
+                "two prediction sets"
+            )
 
 
 def _joined(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
@@ -227,7 +267,11 @@ def _in_order_of(first: PredictionPart, part: PredictionPart) -> PredictionPart:
             yield batch.set_column(position, batch.schema.names[position], class_probs)
 
     return replace(
-        part, batches=batches, class_names=first.class_names, names_in_file=first.names_in_file
+        part,
+        batches=batches,
+        class_names=first.class_names,
+        names_in_file=first.names_in_file,
+        together=None,
     )
 
 
@@ -245,12 +289,14 @@ def _reordered(lists: pa.ListArray, order: npt.NDArray[np.int64]) -> pa.ListArra
 
 def with_content_withheld(part: PredictionPart, files: Sequence[str]) -> PredictionPart:
     """The part, with errors that say nothing of the content of links; see ``content_withheld``."""
+    if not files:
+        return part
 
     def batches() -> Iterator[pa.RecordBatch]:
         with content_withheld(files):
             yield from part.batches()
 
-    return replace(part, batches=batches)
+    return replace(part, batches=batches, together=None)
 
 
 def prediction_batch(rows: int, **columns: pa.Array) -> pa.RecordBatch:

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.text import is_utf8
 
@@ -127,6 +130,22 @@ def as_box(values: object, kind: str = "xywh") -> Box | Reason:
     if not all(map(math.isfinite, (x, y, width, height))):
         return Reason.BBOX_NOT_FOUR_NUMBERS
     return Reason.BBOX_NEGATIVE if min(width, height) < 0 else (x, y, width, height)
+
+
+def boxes_as_xywh(
+    numbers: npt.NDArray[np.float64], kind: str = "xywh"
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Boxes ``(n, 4)`` as ``as_box`` has them, and which of them are boxes."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        x, y, width, height = numbers.T
+        known = np.isfinite(x + y + width + height)
+        if kind == "xyxy":
+            width, height = width - x, height - y
+        elif kind == "xcycwh":
+            x, y = x - width / 2, y - height / 2
+        boxes = np.stack([x, y, width, height], axis=1)
+        known &= np.isfinite(boxes).all(axis=1) & (width >= 0) & (height >= 0)
+    return boxes, known
 
 
 def read_probabilities(values: object, n_classes: int | None = None) -> list[float] | Reason:

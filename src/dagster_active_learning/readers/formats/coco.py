@@ -13,25 +13,48 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.compression import open_binary
 from dagster_active_learning.files.versions import content_sha256
-from dagster_active_learning.readers.json_stream import NoListError, UnreadableJsonError, json_items
-from dagster_active_learning.readers.objects import DetectedObject, EmptyImage, Finding, object_part
+from dagster_active_learning.readers.json_blocks import Block, NotPlainError
+from dagster_active_learning.readers.json_stream import (
+    NoListError,
+    UnreadableJsonError,
+    block_values,
+    json_items,
+    plain_blocks,
+)
+from dagster_active_learning.readers.objects import (
+    DetectedObject,
+    EmptyImage,
+    Finding,
+    object_batch,
+    object_part,
+    transform_scores,
+)
 from dagster_active_learning.readers.options import CocoOptions
-from dagster_active_learning.readers.quarantine import Reason, RejectedRow, key_fault
-from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.readers.quarantine import Reason, RejectedRow, in_order, key_fault
+from dagster_active_learning.readers.stream import PredictionPart, boxes_array, prediction_batch
 from dagster_active_learning.readers.values import (
     as_box,
     as_id,
     as_name,
     as_number,
+    boxes_as_xywh,
     read_probabilities,
 )
 from dagster_active_learning.text import raw_text
+
+if TYPE_CHECKING:
+    from dagster_active_learning.readers.json_columns import Names
 
 _NAME_KEYS = {"images": ("file_name", "coco_url", "id"), "categories": ("name",)}
 """The keys, in each table, whose value an id may stand for: the first that the first entry has."""
@@ -76,12 +99,15 @@ def open_file(path: Path, options: CocoOptions) -> PredictionPart:
     if instances is not None:
         _check_instances(instances)
 
-    def read() -> Iterator[Finding]:
-        has_own_tables = instances is None and rows is not None
+    has_own_tables = instances is None and rows is not None
+
+    def read_tables() -> CocoTables:
         if instances is not None:
-            tables = _read_tables(instances, required=True)
-        else:
-            tables = _read_own_tables(path) if has_own_tables else CocoTables()
+            return _read_tables(instances, required=True)
+        return _read_own_tables(path) if has_own_tables else CocoTables()
+
+    def read() -> Iterator[Finding]:
+        tables = read_tables()
         without_object = dict.fromkeys(tables.images or ()) if has_own_tables else {}
         for number, row in enumerate(json_items(path, rows, "detections"), start=1):
             detection, images = _read_row(row, number, tables, options.class_names)
@@ -91,6 +117,24 @@ def open_file(path: Path, options: CocoOptions) -> PredictionPart:
         for image in without_object:
             yield EmptyImage((tables.images or {})[image])
 
+    def in_columns() -> Iterator[pa.RecordBatch]:
+        blocks = plain_blocks(path, rows)
+        for first in blocks:
+            tables = read_tables()
+            without_object = dict.fromkeys(tables.images or ()) if has_own_tables else {}
+            first_number = 1
+            for block in chain([first], blocks):
+                batch, images = _read_block(block, first_number, tables, options)
+                for image in images:
+                    without_object.pop(image, None)
+                first_number += len(batch)
+                yield batch
+            empty = [EmptyImage((tables.images or {})[image]) for image in without_object]
+            if empty:
+                yield object_batch(empty, None)
+            return
+        raise NotPlainError
+
     return object_part(
         str(path),
         read,
@@ -98,6 +142,7 @@ def open_file(path: Path, options: CocoOptions) -> PredictionPart:
         class_names=options.class_names,
         bbox_unit="pixel",
         sha256=content_sha256([path] if instances is None else [path, instances]),
+        in_columns=in_columns,
     )
 
 
@@ -228,6 +273,94 @@ class _FaultError(Exception):
         self.reason = reason
 
 
+def _read_block(
+    block: Block, first_number: int, tables: CocoTables, options: CocoOptions
+) -> tuple[pa.RecordBatch, set[str]]:
+    """The rows of a block as ``_read_row`` reads them, and the ids of the images they may be about.
+
+    Most are judged in columns; the others one by one.
+
+    Raises:
+        NotPlainError: If a row cannot be read.
+    """
+    from dagster_active_learning.readers.json_columns import (
+        find_values,
+        read_fours,
+        read_names,
+        read_numbers,
+    )
+
+    keys = ("image_id", "category_id", "score", "bbox", "segmentation", "class_probs")
+    (image, category, score, bbox, segmentation, class_probs), known = find_values(block, keys)
+    image_ids = read_names(block.text, image)
+    category_ids = read_names(block.text, category)
+    scores, has_score = read_numbers(block.text, score)
+    boxes, has_box = read_fours(block.text, bbox)
+    boxes, is_box = boxes_as_xywh(boxes)
+    is_box &= has_box
+    known &= image_ids.known & category_ids.known & has_score
+    known &= (is_box | (bbox[:, 0] < 0)) & (class_probs[:, 0] < 0)
+
+    names, images = image_ids.names, set[str]()
+    if tables.images is not None:
+        listed, codes = _by_value(image_ids)
+        meant = [_meant_images(name, is_text, tables) for name, is_text in listed]
+        found = [_known_image(ids, tables) for ids in meant]
+        known &= np.array([not isinstance(name, Reason) for name in found])[codes]
+        images.update(chain.from_iterable(meant[code] for code in np.unique(codes[known])))
+        names = pa.array(found, pa.string()).take(pa.array(codes))
+    listed, codes = _by_value(category_ids)
+    found = [_category_name(name, tables.categories, options.class_names) for name, _ in listed]
+    known &= np.array([name is not None for name in found])[codes]
+    categories = pa.array(found, pa.string()).take(pa.array(codes))
+    masks: list[str | None] = [None] * len(known)
+    for row in np.flatnonzero(known & (segmentation[:, 0] >= 0)).tolist():
+        try:
+            mask = json.loads(block.text[slice(*segmentation[row])].tobytes()) or None
+        except ValueError as error:
+            raise NotPlainError from error
+        known[row] = mask is None or _is_mask(mask)
+        masks[row] = None if mask is None else json.dumps(mask, ensure_ascii=False)
+
+    rows = np.flatnonzero(known)
+    batch = prediction_batch(
+        len(rows),
+        **{
+            name: column if len(rows) == len(known) else column.take(pa.array(rows))
+            for name, column in {
+                "image_id": names,
+                "class_probs": pa.nulls(len(known), pa.list_(pa.float64())),
+                "score": pa.array(transform_scores(scores, options.score_transform)),
+                "category": categories,
+                "bbox": boxes_array(boxes, is_box),
+                "segmentation": pa.array(masks, pa.string()),
+                "row_number": pa.array(np.arange(first_number, first_number + len(known))),
+            }.items()
+        },
+    )
+    if len(rows) == len(known):
+        return batch, images
+    others = np.flatnonzero(~known)
+    findings: list[Finding] = []
+    values = block_values(block._replace(starts=block.starts[others], stops=block.stops[others]))
+    for number, row in zip((first_number + others).tolist(), values, strict=True):
+        finding, seen = _read_row(row, number, tables, options.class_names)
+        findings.append(finding)
+        images.update(seen)
+    return in_order([batch, object_batch(findings, options.score_transform)]), images
+
+
+def _by_value(ids: Names) -> tuple[list[tuple[str, bool]], npt.NDArray[np.int64]]:
+    """Each id once, with whether it is a text, and for each row the position of its id there."""
+    encoded = ids.names.dictionary_encode()
+    codes = encoded.indices.to_numpy().astype(np.int64) * 2 + ids.is_text
+    different = np.flatnonzero(np.bincount(codes))
+    positions = np.zeros(2 * len(encoded.dictionary), np.int64)
+    positions[different] = np.arange(len(different))
+    names = encoded.dictionary.to_pylist()
+    return [(names[code // 2], bool(code % 2)) for code in different.tolist()], positions[codes]
+
+
 def _read_row(
     row: Any, number: int, tables: CocoTables, class_names: Sequence[str] | None
 ) -> tuple[Finding, tuple[str, ...]]:
@@ -242,30 +375,41 @@ def _read_row(
         if image_id is None:
             raise _FaultError(as_id(given) if "image_id" in row else key_fault(row, "image_id"))
         if tables.images is not None:
-            if isinstance(given, str):
-                images = tables.ids.get(given, images)
-            if len(images) > 1:
-                raise _FaultError(Reason.AMBIGUOUS_IMAGE)
-            known = [tables.images[image] for image in images if image in tables.images]
-            if not known:
-                raise _FaultError(Reason.UNKNOWN_IMAGE)
-            (image_id,) = known
-        category = _category(row, tables.categories, class_names)
+            images = _meant_images(image_id, isinstance(given, str), tables)
+            known = _known_image(images, tables)
+            if isinstance(known, Reason):
+                raise _FaultError(known)
+            image_id = known
+        category = as_name(row.get("category_id"))
+        if category is None:
+            raise _FaultError(key_fault(row, "category_id"))
+        category = _category_name(category, tables.categories, class_names)
+        if category is None:
+            raise _FaultError(Reason.UNKNOWN_CATEGORY)
         return _detection(row, number, image_id, category), images
     except _FaultError as fault:
         return RejectedRow(number, fault.reason, raw_text(row), image_id), images
 
 
-def _category(
-    row: dict[str, Any], categories: dict[str, str] | None, class_names: Sequence[str] | None
-) -> str:
-    number = as_name(row.get("category_id"))
-    if number is None:
-        raise _FaultError(key_fault(row, "category_id"))
+def _meant_images(image_id: str, is_text: bool, tables: CocoTables) -> tuple[str, ...]:
+    """The ids of the images that an image_id may stand for: as text it may be a name."""
+    return tables.ids.get(image_id, (image_id,)) if is_text else (image_id,)
+
+
+def _known_image(images: tuple[str, ...], tables: CocoTables) -> str | Reason:
+    """The name of the one image in the tables, or why there is none."""
+    if len(images) > 1:
+        return Reason.AMBIGUOUS_IMAGE
+    known = [name for image in images if (name := (tables.images or {}).get(image)) is not None]
+    return known[0] if known else Reason.UNKNOWN_IMAGE
+
+
+def _category_name(
+    number: str, categories: dict[str, str] | None, class_names: Sequence[str] | None
+) -> str | None:
+    """The name of a category; None if it is not known."""
     name = number if categories is None else categories.get(number)
-    if name is None or (class_names is not None and name not in class_names):
-        raise _FaultError(Reason.UNKNOWN_CATEGORY)
-    return name
+    return None if class_names is not None and name not in class_names else name
 
 
 def _detection(row: dict[str, Any], number: int, image_id: str, category: str) -> DetectedObject:

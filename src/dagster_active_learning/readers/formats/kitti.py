@@ -7,15 +7,27 @@ has no bounds, so most detectors need the option ``score_transform``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from dagster_active_learning.files.compression import stem
-from dagster_active_learning.files.versions import content_sha256
-from dagster_active_learning.readers.objects import DetectedObject, object_part, objects_of_lines
+from dagster_active_learning.files.versions import WatchedFile
+from dagster_active_learning.readers.objects import (
+    DetectedObject,
+    LinesTogether,
+    first_line_of,
+    object_part,
+    objects_of_lines,
+    transform_scores,
+)
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.quarantine import Reason
-from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.readers.stream import PredictionPart, boxes_array
 from dagster_active_learning.readers.text_lines import (
     as_finite,
     as_float,
@@ -23,7 +35,10 @@ from dagster_active_learning.readers.text_lines import (
     as_text,
     split_fields,
 )
-from dagster_active_learning.readers.values import as_box
+from dagster_active_learning.readers.values import as_box, boxes_as_xywh
+
+if TYPE_CHECKING:
+    from dagster_active_learning.readers.line_columns import Lines
 
 COLUMNS = 16
 BOX = slice(4, 8)
@@ -36,20 +51,45 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
     names, ``DontCare`` too, as long as it is one of ``class_names``, where they are given. A file
     without lines says that no object was found.
     """
-    return object_part(
+    file = WatchedFile(path)
+    _, is_together = first_line_of(file)
+    part = object_part(
         str(path),
         lambda: objects_of_lines(
-            path, lambda number, line: _object(stem(path), number, line, options.class_names)
+            path, lambda number, line: _object(stem(path), number, line, options)
         ),
         options,
         class_names=options.class_names,
         bbox_unit="pixel",
-        sha256=content_sha256([path]),
+        sha256=file.sha256,
     )
+    together = LinesTogether(options, _judge, _object) if is_together else None
+    return replace(part, file=file, together=together)
+
+
+def _judge(
+    text: bytes, lines: Lines, options: ObjectOptions
+) -> tuple[dict[str, pa.Array], npt.NDArray[np.bool_]]:
+    """The objects of lines, and which lines are known to be some: what ``_object`` says of them."""
+    known = lines.known & (lines.field_counts == COLUMNS)
+    boxes, is_box = boxes_as_xywh(lines.numbers[:, 3:7], "xyxy")
+    known &= is_box
+    ends = zip(lines.spans[:, 0].tolist(), lines.label_ends.tolist(), strict=True)
+    names = [as_text(text[start:end]) for start, end in ends]
+    allowed = None if options.class_names is None else frozenset(options.class_names)
+    is_allowed = [name is not None and (allowed is None or name in allowed) for name in names]
+    known &= np.array(is_allowed, np.bool_)
+    scores = np.where(known, lines.numbers[:, COLUMNS - 2], 0)
+    columns = {
+        "score": pa.array(transform_scores(scores, options.score_transform)),
+        "category": pa.array(names, pa.string()),
+        "bbox": boxes_array(boxes, np.ones(len(boxes), np.bool_)),
+    }
+    return columns, known
 
 
 def _object(  # noqa: PLR0911 - a table
-    image_id: str, row_number: int, line: bytes, class_names: Sequence[str] | None
+    image_id: str, row_number: int, line: bytes, options: ObjectOptions
 ) -> DetectedObject | Reason:
     """The object of a line, or why there is none."""
     fields = split_fields(line)
@@ -58,7 +98,8 @@ def _object(  # noqa: PLR0911 - a table
     if len(fields) != COLUMNS:
         return Reason.UNREADABLE_OBJECT
     category = as_text(fields[0])
-    if category is None or (class_names is not None and category not in class_names):
+    names = options.class_names
+    if category is None or (names is not None and category not in names):
         return Reason.UNKNOWN_CATEGORY
     score = as_score(fields[-1])
     if isinstance(score, Reason):

@@ -23,19 +23,27 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.compression import stem
-from dagster_active_learning.files.versions import content_sha256
+from dagster_active_learning.files.versions import WatchedFile
 from dagster_active_learning.readers.objects import (
     DetectedObject,
     Finding,
+    LinesTogether,
+    first_line_of,
     object_part,
     objects_of_lines,
+    transform_scores,
 )
 from dagster_active_learning.readers.options import YoloOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
-from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.readers.stream import PredictionPart, boxes_array
 from dagster_active_learning.readers.text_lines import (
     as_finite,
     as_float,
@@ -45,7 +53,10 @@ from dagster_active_learning.readers.text_lines import (
     raw_line,
     split_fields,
 )
-from dagster_active_learning.readers.values import as_box, as_whole, bounds
+from dagster_active_learning.readers.values import LARGEST_WHOLE_FLOAT, as_box, as_whole, boxes_as_xywh, bounds
+
+if TYPE_CHECKING:
+    from dagster_active_learning.readers.line_columns import Lines
 
 OTHER = "other"
 """The class that holds what the classes left out of a classification file have together."""
@@ -67,8 +78,8 @@ def open_file(path: Path, options: YoloOptions) -> PredictionPart:
     Raises:
         PredictionReadError: If it cannot be read, or is a classification without ``class_names``.
     """
-    sha256 = content_sha256([path])
-    _, first_line = next(numbered_lines(path), (0, b""))
+    file = WatchedFile(path)
+    first_line, is_together = first_line_of(file)
     if _is_classification(first_line, options.class_names):
         if options.class_names is None:
             raise PredictionReadError(
@@ -82,7 +93,7 @@ def open_file(path: Path, options: YoloOptions) -> PredictionPart:
             options,
             class_names=[*names, OTHER if OTHER not in names else f"{OTHER} classes"],
             bbox_unit=None,
-            sha256=sha256,
+            sha256=file.sha256,
         )
     part = object_part(
         str(path),
@@ -92,9 +103,10 @@ def open_file(path: Path, options: YoloOptions) -> PredictionPart:
         options,
         class_names=options.class_names,
         bbox_unit=options.bbox_unit,
-        sha256=sha256,
+        sha256=file.sha256,
     )
-    return replace(part, empty=not first_line)
+    together = LinesTogether(options, _judge, _object) if is_together else None
+    return replace(part, empty=not first_line, file=file, together=together)
 
 
 def _is_classification(line: bytes, class_names: Sequence[str] | None) -> bool:
@@ -166,6 +178,44 @@ def _object(  # noqa: PLR0911 - a table
         category=category,
         bbox=bbox,
         segmentation=None if is_box else json.dumps(coordinates),
+    )
+
+
+def _judge(
+    text: bytes, lines: Lines, options: YoloOptions
+) -> tuple[dict[str, pa.Array], npt.NDArray[np.bool_]]:
+    """The boxes of lines, and which lines are known to be boxes: what ``_object`` makes of them."""
+    is_last = options.confidence == "last"
+    numbers = lines.numbers
+    known = lines.known & _is_class(lines.labels, options.class_names)
+    with_track_id = lines.field_counts == 7
+    with_track_id &= is_last & _is_whole(numbers[:, 5])
+    known &= (lines.field_counts == 6) | with_track_id
+    boxes, is_box = boxes_as_xywh(numbers[:, :4] if is_last else numbers[:, 1:5], options.box)
+    known &= is_box
+    classes = np.where(known, lines.labels, 0).astype(np.int64)
+    if options.class_names is None:
+        categories = pa.array(classes).cast(pa.string())
+    else:
+        categories = pa.array(options.class_names, pa.string()).take(pa.array(classes))
+    scores = np.where(known, numbers[:, 4 if is_last else 0], 0)
+    columns = {
+        "score": pa.array(transform_scores(scores, options.score_transform)),
+        "category": categories,
+        "bbox": boxes_array(boxes, np.ones(len(boxes), np.bool_)),
+    }
+    return columns, known
+
+
+def _is_whole(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    return (np.abs(numbers) <= LARGEST_WHOLE_FLOAT) & (numbers == np.floor(numbers))
+
+
+def _is_class(
+    labels: npt.NDArray[np.float64], class_names: Sequence[str] | None
+) -> npt.NDArray[np.bool_]:
+    return _is_whole(labels) & (labels >= 0) & (
+        labels < (np.inf if class_names is None else len(class_names))
     )
 
 
