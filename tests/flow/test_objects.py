@@ -413,7 +413,8 @@ def test_ids_of_another_form_than_those_of_the_manifest_are_shown(store):
     with pytest.raises(PredictionReadError) as error:
         ingest(store, stream, rules=DETECTION, in_manifest=True)
     assert (
-        "is '000397133.jpg', the first of the manifest '397133': if they should be the same image, "
+        "'000397133.jpg' is not there, but '397133' is; ids of the manifest that differ so (leading "
+        "zeros): 1; if they should be the same image, "
         'write both alike; PoolImages(path, image_id="file_name") takes'
     ) in str(error.value)
 
@@ -502,8 +503,8 @@ def test_the_same_detections_in_four_formats_give_the_same_scores(store, real_pr
 @pytest.mark.parametrize(
     ("predicted", "image_id", "words"),
     [
-        ("A.jpg", "a.jpg", "'A.jpg' is not there, but 'a.jpg' is: 1 images of the manifest differ so (upper and lower case)"),
-        ("caf\u00e9", "cafe\u0301", "'caf\\xe9' is not there, but 'cafe\\u0301' is: 1 images of the manifest differ so (Unicode"),
+        ("A.jpg", "a.jpg", "'A.jpg' is not there, but 'a.jpg' is; ids of the manifest that differ so (upper and lower case): 1;"),
+        ("caf\u00e9", "cafe\u0301", "'caf\\xe9' is not there, but 'cafe\\u0301' is; ids of the manifest that differ so (Unicode"),
         ("\u0430.jpg", "a.jpg", "not there is '\\u0430.jpg', the first of the manifest 'a.jpg'"),
         ("\u043a\u043e\u0442", "dog1", "not there is '\u043a\u043e\u0442', the first of the manifest 'dog1'"),
     ],

@@ -480,8 +480,8 @@ def _check_nothing_found(
         if alike:
             quarantined, manifest = quoted_pair(alike[0].predicted_id, alike[0].image_id)
             listed += (
-                f"; {quarantined} is not there, but {manifest} is: {alike[0].image_count:,} images "
-                f"of the manifest differ so ({alike[0].difference})"
+                f"; {quarantined} is not there, but {manifest} is; ids of the manifest that differ "
+                f"so ({alike[0].difference}): {alike[0].image_count:,}"
             )
         else:
             quarantined, manifest = quoted_pair(first.quarantined or "", first.manifest or "")
@@ -490,7 +490,7 @@ def _check_nothing_found(
                 f"manifest {manifest}"
             )
         listed += (
-            ": if they should be the same image, write both alike; "
+            "; if they should be the same image, write both alike; "
             'PoolImages(path, image_id="file_name") takes the file names of a COCO file for ids, '
             'image_id="stem" those of a folder without their suffixes'
         )
