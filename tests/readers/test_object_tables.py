@@ -362,11 +362,19 @@ def test_text_that_is_no_object_costs_its_row(tmp_path, format, text, reason):
     assert "b'" not in rows[2]["raw"]
 
 
+# Before 26, pyarrow neither writes nor reads null rows of them in Parquet.
+FIXED_SIZE = (
+    [pa.array([[1, 2, 3, 4], None], pa.list_(pa.float32(), 4))]
+    if int(pa.__version__.partition(".")[0]) >= 26
+    else []
+)
+
+
 @pytest.mark.parametrize(
     "boxes",
     [
         pa.array([[1, 2, 3, 4], None], pa.list_(pa.int32())),
-        pa.array([[1, 2, 3, 4], None], pa.list_(pa.float32(), 4)),
+        *FIXED_SIZE,
         pa.array([[1, 2, 3, 4], None], pa.large_list(pa.float64())),
         pa.array([["1", "2", "3", "4"], None]),
         pa.array(["[1, 2, 3, 4]", None]),

@@ -10,7 +10,7 @@ row but over those rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,11 +54,10 @@ def read_class_columns(
     """One column per class, as a list column of the same rows."""
     reasons: dict[int, str] = {}
     matrix = np.empty((len(columns[0]), len(columns)), dtype=numpy_type(value_type))
-    for position, source in enumerate(columns):
-        numbers = as_numbers(source, value_type)
+    for position, numbers in enumerate(_columns_as_numbers(columns, value_type)):
         if numbers.null_count:
             for row in _rows_where(numbers.is_null()):
-                reasons.setdefault(row, number_fault(source[row]))
+                reasons.setdefault(row, number_fault(columns[position][row]))
         matrix[:, position] = numbers.to_numpy(zero_copy_only=False)
     offsets = np.arange(len(matrix) + 1, dtype=np.int32) * matrix.shape[1]
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(matrix.ravel())), reasons
@@ -300,13 +299,25 @@ def _decode(value: bytes | None) -> str | None:
 
 def as_numbers(values: pa.Array, value_type: pa.DataType) -> pa.Array:
     """Numbers in the wanted precision; text that is no number becomes null."""
-    values = _without_dictionary(values)
-    if is_text(values.type):
-        text: Any = pl.from_arrow(as_text(values))
-        return text.str.strip_chars().cast(pl.Float64, strict=False).to_arrow()
-    if pa.types.is_float16(values.type):
-        values = _widened(values)
-    return values.cast(value_type, safe=False)
+    (numbers,) = _columns_as_numbers([values], value_type)
+    return numbers
+
+
+def _columns_as_numbers(columns: Sequence[pa.Array], value_type: pa.DataType) -> Iterator[pa.Array]:
+    """``as_numbers`` of several columns: polars needs 1 ms to begin, for one as for all of them."""
+    values = [_without_dictionary(column) for column in columns]
+    texts: dict[str, Any] = {
+        str(position): pl.from_arrow(as_text(column))
+        for position, column in enumerate(values)
+        if is_text(column.type)
+    }
+    parsed = pl.DataFrame(texts).select(pl.all().str.strip_chars().cast(pl.Float64, strict=False))
+    for position, column in enumerate(values):
+        if str(position) in texts:
+            yield parsed[str(position)].to_arrow()
+            continue
+        numbers = _widened(column) if pa.types.is_float16(column.type) else column
+        yield numbers.cast(value_type, safe=False)
 
 
 def _widened(values: pa.HalfFloatArray) -> pa.FloatArray:

@@ -28,6 +28,9 @@ from dagster_active_learning.readers.tables import (
 FOOTER_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)
 """The errors of pyarrow about a file that is broken, or whose footer is."""
 
+_FIXED_SIZE = "Expected all lists to be of size="
+"""What pyarrow before 26 says of a null row in a column of lists of fixed size."""
+
 
 def open_file(path: Path, options: TableOptions) -> PredictionPart:
     """Open one Parquet file; its metadata may carry the class names.
@@ -80,7 +83,10 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
                     yield batch
             promised = opened.metadata.num_rows
     except FOOTER_ERRORS as error:
-        raise PredictionReadError(f"{path} cannot be read after row {rows}: {error}") from error
+        advice = "; pyarrow 26 reads null rows of them" if _FIXED_SIZE in str(error) else ""
+        raise PredictionReadError(
+            f"{path} cannot be read after row {rows}: {error}{advice}"
+        ) from error
     if rows != promised:
         raise _broken(path, f"it promises {promised} rows, but has {rows}")
 
@@ -95,10 +101,11 @@ def _batch_rows(path: Path, opened: pq.ParquetFile, group: int, columns: Sequenc
     """
     # pyarrow ends the process when it is asked about a column chunk that it cannot understand; read
     # from, the same chunk is an error. As a dictionary, its longest value can be seen, too.
+    wanted = set(columns)
     text = [
         column.path
         for column in opened.schema
-        if column.path in columns and column.physical_type == "BYTE_ARRAY"
+        if column.path in wanted and column.physical_type == "BYTE_ARRAY"
     ]
     with pq.ParquetFile(path, pre_buffer=False, read_dictionary=text) as encoded:
         first = next(encoded.iter_batches(1, row_groups=[group], columns=columns), None)
@@ -111,7 +118,7 @@ def _batch_rows(path: Path, opened: pq.ParquetFile, group: int, columns: Sequenc
             bytes_per_row += pc.max(pc.binary_length(column.dictionary)).as_py() or 0
     for position, column in enumerate(opened.schema):
         name, *nested = column.path.split(".")
-        if name not in columns:
+        if name not in wanted:
             continue
         chunk = opened.metadata.row_group(group).column(position)
         if not nested and chunk.num_values != rows:
