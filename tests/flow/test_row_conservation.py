@@ -5,6 +5,8 @@ formats; nothing of the package says what is expected of them. ROW_CONSERVATION_
 how many are tried; by default it is a few hundred.
 """
 
+import bz2
+import gzip
 import json
 import math
 import os
@@ -100,9 +102,9 @@ object_rows = (
     | st.builds(lambda i, p: row(i, p, valid=False), ids, broken_probs)
 )
 no_csv_rows = st.sampled_from(["a", "a,b,c,d,e", '"a"', ",,,,"]).map(Row)
-no_json_rows = st.sampled_from(
-    ["{", "[1]", "null", '{"image_id": 1.5}', '{"image_id": true, "score": 0.5}', "\x00"]
-).map(Row)
+no_objects = ["[1]", "null", '{"image_id": 1.5}', '{"image_id": true, "score": 0.5}']
+no_array_rows = st.sampled_from(no_objects).map(Row)
+no_json_rows = st.sampled_from([*no_objects, "{", "\x00"]).map(Row)
 
 
 def write_parquet(folder, table, objects):
@@ -120,16 +122,16 @@ def arrow_table(table, objects):
     return pa.table({**found, "score": pa.array(columns[2], pa.float64())} if objects else found)
 
 
-def write_csv(folder, table, objects):
+def write_csv(folder, table, objects, delimiter=","):
     n_columns = 3 if objects else 2
-    lines = [",".join(["image_id", "class_probs", "score"][:n_columns])]
+    lines = [delimiter.join(["image_id", "class_probs", "score"][:n_columns])]
     for one in table:
         if isinstance(one.values, str):
             lines.append(one.values)
         else:
             image_id, probs, score = one.values
             fields = [image_id, None if probs is None else " ".join(map(str, probs)), score]
-            lines.append(",".join(map(csv_field, fields[:n_columns])))
+            lines.append(delimiter.join(map(csv_field, fields[:n_columns])))
     (folder / "p.csv").write_bytes("".join(f"{line}\n" for line in lines).encode())
     return folder / "p.csv"
 
@@ -139,16 +141,72 @@ def csv_field(value):
     return "" if value is None else '"' + str(value).replace('"', '""') + '"'
 
 
-def write_jsonl(folder, table, objects):
-    names = ["image_id", "class_probs", "score"][: 3 if objects else 2]
-    lines = [
-        one.values
-        if isinstance(one.values, str)
-        else json.dumps(dict(zip(names, one.values, strict=False)))
-        for one in table
-    ]
+def write_semicolons(folder, table, objects):
+    return write_csv(folder, table, objects, ";")
+
+
+def json_rows(table, objects, class_probs=lambda probs: probs):
+    rows = []
+    for one in table:
+        if isinstance(one.values, str):
+            rows.append(one.values)
+        else:
+            image_id, probs, score = one.values
+            found = {"image_id": image_id, "class_probs": class_probs(probs)}
+            rows.append(json.dumps({**found, "score": score} if objects else found))
+    return rows
+
+
+def write_lines(folder, lines):
     (folder / "p.jsonl").write_bytes("".join(f"{line}\n" for line in lines).encode())
     return folder / "p.jsonl"
+
+
+def write_jsonl(folder, table, objects):
+    return write_lines(folder, json_rows(table, objects))
+
+
+def write_named(folder, table, objects):
+    return write_lines(folder, json_rows(table, objects, by_name))
+
+
+def write_pairs(folder, table, objects):
+    """The classes of every other row in reverse."""
+    rows = [
+        json_rows([one], objects, lambda probs, step=1 - number % 2 * 2: pairs(probs, step))[0]
+        for number, one in enumerate(table)
+    ]
+    return write_lines(folder, rows)
+
+
+def by_name(probs):
+    return probs if probs is None else dict(zip([*NAMES, "fox"], probs, strict=False))
+
+
+def pairs(probs, step=1):
+    named = by_name(probs)
+    return named if named is None else [{"label": name, "score": p} for name, p in named.items()][::step]  # fmt: skip
+
+
+def write_array(folder, table, objects):
+    (folder / "p.json").write_text(f"[{', '.join(json_rows(table, objects))}]")
+    return folder / "p.json"
+
+
+def packed(write, suffix, pack):
+    """A writer of the same file, packed."""
+
+    def write_packed(folder, table, objects):
+        path = write(folder, table, objects)
+        new = path.with_name(path.name + suffix)
+        new.write_bytes(pack(path.read_bytes()))
+        return new
+
+    return write_packed
+
+
+def zst(content):
+    return pa.compress(content, "zstd", asbytes=True)
 
 
 def write_coco(folder, table, objects):
@@ -173,19 +231,34 @@ def _json_number(value):
     return value if value is None or math.isfinite(value) else 2
 
 
-WRITERS = {"csv": write_csv, "jsonl": write_jsonl, "parquet": write_parquet, "coco": write_coco}
+WRITERS = {
+    "csv": ("csv", write_csv),
+    "csv with semicolons": ("csv", write_semicolons),
+    "csv.gz": ("csv", packed(write_csv, ".gz", gzip.compress)),
+    "jsonl": ("jsonl", write_jsonl),
+    "jsonl.zst": ("jsonl", packed(write_jsonl, ".zst", zst)),
+    "jsonl by name": ("jsonl", write_named),
+    "jsonl with labels": ("jsonl", write_pairs),
+    "a JSON array": ("jsonl", write_array),
+    "parquet": ("parquet", write_parquet),
+    "coco": ("coco", write_coco),
+    "coco.bz2": ("coco", packed(write_coco, ".bz2", bz2.compress)),
+}
+"""A shape of files: the format that it is read as, and what writes it."""
 
 
 @st.composite
 def tables(draw):
     """A format, whether its rows are objects, and the rows."""
     kind = draw(st.sampled_from([*WRITERS, "arrow"]))
-    objects = kind == "coco" or draw(st.booleans())
+    objects = kind.startswith("coco") or draw(st.booleans())
     kinds = object_rows if objects else class_rows
-    if kind == "csv":
+    if kind.startswith("csv"):
         kinds = kinds | no_csv_rows
-    elif kind == "jsonl":
+    elif kind.startswith("jsonl"):
         kinds = kinds | no_json_rows
+    elif kind == "a JSON array":
+        kinds = kinds | no_array_rows
     table = draw(st.lists(kinds, min_size=1, max_size=25))
     return kind, objects, table
 
@@ -196,14 +269,15 @@ def one_store():
         yield PoolStore(connection, "pool")
 
 
-def read(folder, format, objects, table):
+def read(folder, kind, objects, table):
     options: dict[str, Any] = {"class_names": NAMES}
-    if objects and format != "coco":
+    if objects and not kind.startswith("coco"):
         options["score_column"] = "score"
-    if format == "arrow":
+    if kind == "arrow":
         return read_table(arrow_table(table, objects), name="t", options=TableOptions(**options))
-    path = WRITERS[format](folder, table, objects)
-    return read_predictions(path, format=format, batch_rows=5, **options)
+    read_as, write = WRITERS[kind]
+    path = write(folder, table, objects)
+    return read_predictions(path, format=read_as, batch_rows=5, **options)
 
 
 @settings(

@@ -183,6 +183,13 @@ def test_a_first_row_with_an_odd_class_costs_itself(tmp_path, first):
     assert [row["class_probs"] for row in found[1:]] == PROBS[1:]
 
 
+def test_a_list_of_misspelt_fields_is_an_error_that_names_them():
+    rows = [[{"label": "cat", "valeu": 0.5}, {"label": "dog", "valeu": 0.5}]]
+    table = pa.table({"image_id": ["a"], "class_probs": rows})
+    with pytest.raises(PredictionReadError, match="struct<label: string, valeu: double>.*expected"):
+        read_table(table, name="t", options=TableOptions())
+
+
 def test_a_name_that_is_there_twice_is_no_set_of_names(tmp_path):
     rows = [
         [("cat", 0.5), ("dog", 0.5)],

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.readers.columns import is_list, read_image_ids, without_views
+from dagster_active_learning.readers.columns import is_list, is_text, read_image_ids, without_views
 from dagster_active_learning.readers.named_probabilities import has_names, label_and_number
 from dagster_active_learning.readers.options import TableOptions, find_class_columns
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow
@@ -37,8 +37,14 @@ def has_row_per_image(schema: pa.Schema, options: TableOptions) -> bool:
     kind = schema.field(name).type
     if not is_list(kind) or has_names(kind):
         return False
-    is_nested = is_list(kind.value_type) or has_names(kind.value_type)
+    is_nested = is_list(kind.value_type) or _is_mapping(kind.value_type)
     return is_nested == (options.score_column is None)
+
+
+def _is_mapping(kind: pa.DataType) -> bool:
+    """True for the type of class probabilities by name; with a text it is one class, misspelt."""
+    fields = list(kind) if pa.types.is_struct(kind) else []
+    return has_names(kind) and not any(is_text(field.type) for field in fields)
 
 
 def sample_has_row_per_image(sample: Mapping[str, Any], options: TableOptions) -> bool:

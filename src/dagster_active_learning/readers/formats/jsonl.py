@@ -216,7 +216,7 @@ def _object_columns(options: TableOptions, samples: Mapping[str, Any]) -> dict[s
     """The types of the columns of objects, which ``_wrong_type`` makes sure of."""
     box = samples.get(options.bbox_column or "")
     box_type = (
-        pa.struct(dict.fromkeys(box, pa.float64()))
+        pa.struct(dict.fromkeys(filter(is_utf8, box), pa.float64()))
         if box and type(box) is dict
         else pa.list_(pa.float64())
     )
