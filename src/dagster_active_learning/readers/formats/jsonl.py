@@ -352,8 +352,11 @@ def _column(rows: Sequence[dict[str, Any]], name: str, layout: Layout) -> pa.Arr
         # Arrow refuses integers that a float64 cannot hold; as_number makes them infinite.
         return pa.array([as_number(value) for value in values], pa.float64())
     if layout.box_fields and name in layout.bbox:
+        # Odd ones are those of rows that lack an id or a score, and are rejected for that.
         boxes = [
-            value and {field: as_number(value[field]) for field in layout.box_fields}
+            {field: as_number(value.get(field)) for field in layout.box_fields}
+            if type(value) is dict
+            else None
             for value in values
         ]
         return pa.array(boxes, pa.struct(dict.fromkeys(layout.box_fields, pa.float64())))
