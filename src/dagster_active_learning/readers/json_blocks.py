@@ -29,4 +29,6 @@ class Block(NamedTuple):
 
     def joined(self) -> bytes:
         """The elements as one JSON list."""
-        return b"[%b]" % self.text[self.starts[0] : self.stops[-1]].tobytes()
+        text = self.text.tobytes()
+        spans = zip(self.starts.tolist(), self.stops.tolist(), strict=True)
+        return b"[%b]" % b",".join(text[start:stop] for start, stop in spans)

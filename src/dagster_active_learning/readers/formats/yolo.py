@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,18 +94,19 @@ def open_file(path: Path, options: YoloOptions) -> PredictionPart:
             bbox_unit=None,
             sha256=file.sha256,
         )
-    part = object_part(
+    return object_part(
         str(path),
         lambda: objects_of_lines(
-            path, lambda number, line: _object(stem(path), number, line, options)
+            path, lambda number, line: _object(file.stem, number, line, options)
         ),
         options,
         class_names=options.class_names,
         bbox_unit=options.bbox_unit,
         sha256=file.sha256,
+        empty=not first_line,
+        file=file,
+        together=LinesTogether(options, _judge, _object) if is_together else None,
     )
-    together = LinesTogether(options, _judge, _object) if is_together else None
-    return replace(part, empty=not first_line, file=file, together=together)
 
 
 def _is_classification(line: bytes, class_names: Sequence[str] | None) -> bool:
