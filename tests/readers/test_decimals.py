@@ -66,8 +66,8 @@ def test_nearly_all_scores_are_known():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-", "+", ".", "-.", "e5", ".e1", "1e", "1e+", "1..2", "1.2.3", "1 ", " 1", "0x1", "nan", "inf"]
-    + ["1_0", "--1", "1e12345", "1e400", "1e-400", "5e-324", "1" * 20, "1-", "1e5.0", "1,5"],
+    ["", "-", "+", ".", "-.", "e5", ".e1", "1e", "1e+", "1..2", "1.2.3", "1 ", " 1", "0x1", "nan", "inf",
+     "1_0", "--1", "1e12345", "1e400", "1e-400", "5e-324", "1" * 20, "1-", "1e5.0", "1,5"],
 )  # fmt: skip
 def test_what_is_no_such_number_is_not_known(text):
     assert parse([text])[1].tolist() == [False]

@@ -13,13 +13,13 @@ class NotPlainError(Exception):
 
 
 class Block(NamedTuple):
-    """Some elements of a list.
+    r"""Some elements of a list.
 
     Attributes:
         text: Bytes that hold them.
         starts: Where each begins.
         stops: Where each ends.
-        may_have_half_pairs: Whether a text in them has characters as ``\\u`` and four digits.
+        may_have_half_pairs: Whether a text in them has characters as ``\u`` and four digits.
     """
 
     text: npt.NDArray[np.uint8]

@@ -52,7 +52,13 @@ from dagster_active_learning.readers.text_lines import (
     raw_line,
     split_fields,
 )
-from dagster_active_learning.readers.values import LARGEST_WHOLE_FLOAT, as_box, as_whole, boxes_as_xywh, bounds
+from dagster_active_learning.readers.values import (
+    LARGEST_WHOLE_FLOAT,
+    as_box,
+    as_whole,
+    bounds,
+    boxes_as_xywh,
+)
 
 if TYPE_CHECKING:
     from dagster_active_learning.readers.line_columns import Lines
@@ -182,7 +188,7 @@ def _object(  # noqa: PLR0911 - a table
 
 
 def _judge(
-    text: bytes, lines: Lines, options: YoloOptions
+    _text: bytes, lines: Lines, options: YoloOptions
 ) -> tuple[dict[str, pa.Array], npt.NDArray[np.bool_]]:
     """The boxes of lines, and which lines are known to be boxes: what ``_object`` makes of them."""
     is_last = options.confidence == "last"
@@ -214,8 +220,10 @@ def _is_whole(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
 def _is_class(
     labels: npt.NDArray[np.float64], class_names: Sequence[str] | None
 ) -> npt.NDArray[np.bool_]:
-    return _is_whole(labels) & (labels >= 0) & (
-        labels < (np.inf if class_names is None else len(class_names))
+    return (
+        _is_whole(labels)
+        & (labels >= 0)
+        & (labels < (np.inf if class_names is None else len(class_names)))
     )
 
 
