@@ -97,6 +97,7 @@ def peak_of(function: Callable[[Path], object], path: Path) -> float:
 def read_json(path: Path) -> int:
     columns = "{image_id: 'BIGINT', category_id: 'BIGINT', bbox: 'DOUBLE[]', score: 'DOUBLE'}"
     with duckdb.connect(config={"threads": 1}) as connection:
+        connection.execute("SET enable_progress_bar = false")
         relation = connection.sql(
             f"SELECT * FROM read_json('{path}', format = 'array', columns = {columns})"
         )
