@@ -66,17 +66,17 @@ def find_files(
             f"{shown} {fault}: expected a file, or a glob that matches at least one"
         )
     # pathlib writes "./may.csv" and "may.csv" alike; with ``**`` twice, a glob gives a file twice.
-    kinds = {Path(entry.path): entry.kind for entry in entries}
-    files = sorted(kinds, key=str)
-    for file in files:
-        if kinds[file] != "file":
-            kind = "a folder" if kinds[file] == "folder" else "not a regular file"
+    found = {str(file := Path(entry.path)): (file, entry.kind) for entry in entries}
+    names = sorted(found)
+    for file, kind in map(found.__getitem__, names):
+        if kind != "file":
+            what = "a folder" if kind == "folder" else "not a regular file"
             raise PredictionReadError(
-                f"{file} is {kind}: expected a file, or a glob such as {file / '*'}"
+                f"{file} is {what}: expected a file, or a glob such as {file / '*'}"
             )
-    if folder is not None and (fault := folder.link_fault(map(str, files))):
+    if folder is not None and (fault := folder.link_fault(names)):
         raise PredictionReadError(fault)
-    return files
+    return [found[name][0] for name in names]
 
 
 def is_meant(file: str, path: str, files_in_folder: str | None = None) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.compression import stem
 
 _MARKS = frozenset({
     "blobid", "checksum", "contentmd5", "crc", "created", "digest", "etag", "generation", "hex",
@@ -68,37 +69,51 @@ def content_sha256(files: Sequence[Path]) -> Callable[[], str]:
 
 
 class WatchedFile:
-    """A file that must stay the one it was.
+    """A file that must stay the one it was, from ``watch`` or from its first reading on.
 
     Attributes:
         path: The file.
+        stem: Its name without its suffix, and without that of its compression.
     """
+
+    __slots__ = ("_read", "_sha256", "path", "stem")
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.stem = stem(path)
         self._read: tuple[tuple[int, int, int], str] | None = None
-        self._sha256 = content_sha256([path])
+        self._sha256: Callable[[], str] | None = None
 
-    def read(self) -> bytes:
-        """The content of a small file, whose hash then takes no further reading.
+    def watch(self) -> None:
+        """Watch a file that is not read as a whole."""
+        self._sha256 = content_sha256([self.path])
+
+    def read(self, most_bytes: int) -> bytes | None:
+        """The content, whose hash then takes no further reading; None if it is larger.
 
         Raises:
             PredictionReadError: If it is another than it was when it was read before.
             OSError: If it cannot be read.
         """
-        opened = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        opened = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
             status = os.fstat(opened)
-            pieces: list[bytes] = []
-            while piece := os.read(opened, status.st_size + 1):
-                pieces.append(piece)
+            content = os.read(opened, most_bytes + 1)
+            # A network's file may come in pieces.
+            while 0 < len(content) < status.st_size and len(content) <= most_bytes:
+                piece = os.read(opened, most_bytes + 1 - len(content))
+                if not piece:
+                    break
+                content += piece
         finally:
             os.close(opened)
-        content = b"".join(pieces)
+        if len(content) > most_bytes:
+            return None
         read = _identity_of(status), hashlib.sha256(content).hexdigest()
-        if self._read not in (None, read):
+        if self._read is None:
+            self._read = read
+        elif self._read != read:
             raise changed_file(self.path)
-        self._read = read
         return content
 
     def sha256(self) -> str:
@@ -108,7 +123,7 @@ class WatchedFile:
             PredictionReadError: If the file is no longer the one it was, or cannot be read.
         """
         if self._read is None:
-            return self._sha256()
+            return (self._sha256 or content_sha256([self.path]))()
         identity, sha256 = self._read
         if _identity(self.path) != identity:
             raise changed_file(self.path)

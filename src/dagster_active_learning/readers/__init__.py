@@ -71,10 +71,13 @@ def read_predictions(
     parts: list[PredictionPart] = []
     for file in files:
         companions = _companions(file, known, checked)
-        if folder is not None and (fault := folder.link_fault([], companions)):
+        if folder is not None and companions and (fault := folder.link_fault([], companions)):
             raise PredictionReadError(fault)
         # In a folder there is no link to others' files; who gives a path itself may give any.
-        may_be_links = [str(file), *companions] if folder is None else []
+        if folder is not None:
+            parts.append(reader.open_file(file, checked))
+            continue
+        may_be_links = [str(file), *companions]
         with content_withheld(may_be_links):
             part = reader.open_file(file, checked)
         parts.append(with_content_withheld(part, may_be_links))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dagster_active_learning.acquisition.compilation import compiled
 
 # Numba has no types, and the bodies of its kernels are not ordinary Python.
-# ruff: noqa: ANN001, ANN201, ANN202
+# ruff: noqa: ANN001, ANN201, PLR0911, PLR0912, PLR0915, ANN202
 # pyright: reportMissingParameterType=false
 
 _SMALLEST, _LARGEST = -300, 280

@@ -13,13 +13,13 @@ class NotPlainError(Exception):
 
 
 class Block(NamedTuple):
-    """Some elements of a list.
+    r"""Some elements of a list.
 
     Attributes:
         text: Bytes that hold them.
         starts: Where each begins.
         stops: Where each ends.
-        may_have_half_pairs: Whether a text in them has characters as ``\\u`` and four digits.
+        may_have_half_pairs: Whether a text in them has characters as ``\u`` and four digits.
     """
 
     text: npt.NDArray[np.uint8]
@@ -29,4 +29,6 @@ class Block(NamedTuple):
 
     def joined(self) -> bytes:
         """The elements as one JSON list."""
-        return b"[%b]" % self.text[self.starts[0] : self.stops[-1]].tobytes()
+        text = self.text.tobytes()
+        spans = zip(self.starts.tolist(), self.stops.tolist(), strict=True)
+        return b"[%b]" % b",".join(text[start:stop] for start, stop in spans)

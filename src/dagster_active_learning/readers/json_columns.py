@@ -18,7 +18,7 @@ from dagster_active_learning.readers.decimals import parse_decimal
 from dagster_active_learning.readers.json_blocks import Block
 
 # Numba has no types, and the bodies of its kernels are not ordinary Python.
-# ruff: noqa: ANN001, ANN201, ANN202, PLR0912
+# ruff: noqa: ANN001, ANN202, PLR0912
 # pyright: reportMissingParameterType=false
 
 Spans = npt.NDArray[np.int64]

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from dagster_active_learning.acquisition.compilation import compiled, inlined
 from dagster_active_learning.files.compression import open_binary
 from dagster_active_learning.readers.json_blocks import Block, NotPlainError
 
 # Numba has no types, and the bodies of its kernels are not ordinary Python.
-# ruff: noqa: ANN001, ANN201, ANN202, PLR0912, PLR0915
+# ruff: noqa: ANN001, ANN202, PLR0911, PLR0912
 # pyright: reportMissingParameterType=false
 
 BLOCK_BYTES = 2**20
@@ -223,7 +222,7 @@ def _blanks_end(text, position, stop):
 
 @inlined
 def _text_end(text, position, stop):
-    """The end of a text whose quote was passed; and 1 if it has ``\\u``, 2 if it is not ASCII."""
+    r"""The end of a text whose quote was passed; and 1 if it has ``\u``, 2 if it is not ASCII."""
     found = 0
     while position < stop:
         character = text[position]

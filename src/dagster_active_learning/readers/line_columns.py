@@ -1,4 +1,4 @@
-"""The fields of text lines as columns of numbers, for many files at a time, by a compiled kernel."""
+"""The fields of text lines as columns of numbers, of many files at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dagster_active_learning.acquisition.compilation import compiled, inlined
 from dagster_active_learning.readers.decimals import parse_decimal
 
 # Numba has no types, and the bodies of its kernels are not ordinary Python.
-# ruff: noqa: ANN001, ANN201, ANN202
+# ruff: noqa: ANN001, ANN202, PLR0912
 # pyright: reportMissingParameterType=false
 
 MOST_FIELDS = 16

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,7 +20,7 @@ import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.compression import SUFFIXES, stem
-from dagster_active_learning.files.versions import WatchedFile
+from dagster_active_learning.files.versions import WatchedFile, changed_file
 from dagster_active_learning.readers.json_blocks import NotPlainError
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow, in_order, with_rejected
@@ -137,11 +136,13 @@ class LinesTogether:
         first = size = 0
         for position, file in enumerate(files):
             try:
-                content = file.read()
+                content = file.read(BYTES_TOGETHER)
             except OSError as error:
                 raise PredictionReadError(
                     f"{file.path} cannot be read after row 0: {error}"
                 ) from error
+            if content is None:
+                raise changed_file(file.path)
             if contents and size + len(content) > BYTES_TOGETHER:
                 yield self._batch(files, first, contents)
                 contents, first, size = [], position, 0
@@ -161,7 +162,7 @@ class LinesTogether:
         )
         # A row's place among those of all files; row 0 is that of an image without objects.
         places = (lines.files << _ROW_BITS) + lines.row_numbers
-        image_ids = [stem(files[first + position].path) for position in range(len(contents))]
+        image_ids = [file.stem for file in files[first : first + len(contents)]]
         columns, known = self.judge(text, lines, self.options)
         good = pa.array(np.flatnonzero(known))
         columns = {name: column.take(good) for name, column in columns.items()}
@@ -212,6 +213,9 @@ def object_part(
     bbox_unit: str | None,
     sha256: Callable[[], str],
     in_columns: Callable[[], Iterator[pa.RecordBatch]] | None = None,
+    empty: bool = False,
+    file: WatchedFile | None = None,
+    together: LinesTogether | None = None,
 ) -> PredictionPart:
     """A file of objects as a part of a stream.
 
@@ -224,6 +228,9 @@ def object_part(
         sha256: Gives the hash of the content once the file has been read.
         in_columns: Reads the same faster, as far as it can: ``NotPlainError`` is how it ends where
             it cannot go on.
+        empty: See ``PredictionPart``, as for the two that follow.
+        file: The file, where it may be read together with others.
+        together: Reads such files.
     """
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -247,6 +254,9 @@ def object_part(
         batches=batches,
         sha256=sha256,
         bbox_unit=bbox_unit,
+        empty=empty,
+        file=file,
+        together=together,
     )
 
 
@@ -256,15 +266,16 @@ def first_line_of(file: WatchedFile) -> tuple[bytes, bool]:
     Raises:
         PredictionReadError: If it cannot be read.
     """
-    path = file.path
-    if path.suffix not in SUFFIXES and stem(path) not in NO_IMAGES:
+    if file.stem not in NO_IMAGES and file.path.suffix not in SUFFIXES:
         try:
-            if os.stat(path).st_size <= BYTES_TOGETHER:
-                content = file.read().removeprefix(codecs.BOM_UTF8).lstrip()
-                return content.partition(b"\n")[0].strip(), True
+            content = file.read(BYTES_TOGETHER)
         except OSError:
-            pass
-    _, line = next(numbered_lines(path), (0, b""))
+            content = None
+        if content is not None:
+            content = content.removeprefix(codecs.BOM_UTF8).lstrip()
+            return content.partition(b"\n")[0].rstrip(), True
+    file.watch()
+    _, line = next(numbered_lines(file.path), (0, b""))
     return line, False
 
 

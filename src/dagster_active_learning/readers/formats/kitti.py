@@ -7,7 +7,6 @@ has no bounds, so most detectors need the option ``score_transform``.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dagster_active_learning.files.compression import stem
 from dagster_active_learning.files.versions import WatchedFile
 from dagster_active_learning.readers.objects import (
     DetectedObject,
@@ -53,18 +51,18 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
     """
     file = WatchedFile(path)
     _, is_together = first_line_of(file)
-    part = object_part(
+    return object_part(
         str(path),
         lambda: objects_of_lines(
-            path, lambda number, line: _object(stem(path), number, line, options)
+            path, lambda number, line: _object(file.stem, number, line, options)
         ),
         options,
         class_names=options.class_names,
         bbox_unit="pixel",
         sha256=file.sha256,
+        file=file,
+        together=LinesTogether(options, _judge, _object) if is_together else None,
     )
-    together = LinesTogether(options, _judge, _object) if is_together else None
-    return replace(part, file=file, together=together)
 
 
 def _judge(

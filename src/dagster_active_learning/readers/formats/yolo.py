@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +52,13 @@ from dagster_active_learning.readers.text_lines import (
     raw_line,
     split_fields,
 )
-from dagster_active_learning.readers.values import LARGEST_WHOLE_FLOAT, as_box, as_whole, boxes_as_xywh, bounds
+from dagster_active_learning.readers.values import (
+    LARGEST_WHOLE_FLOAT,
+    as_box,
+    as_whole,
+    bounds,
+    boxes_as_xywh,
+)
 
 if TYPE_CHECKING:
     from dagster_active_learning.readers.line_columns import Lines
@@ -95,18 +100,19 @@ def open_file(path: Path, options: YoloOptions) -> PredictionPart:
             bbox_unit=None,
             sha256=file.sha256,
         )
-    part = object_part(
+    return object_part(
         str(path),
         lambda: objects_of_lines(
-            path, lambda number, line: _object(stem(path), number, line, options)
+            path, lambda number, line: _object(file.stem, number, line, options)
         ),
         options,
         class_names=options.class_names,
         bbox_unit=options.bbox_unit,
         sha256=file.sha256,
+        empty=not first_line,
+        file=file,
+        together=LinesTogether(options, _judge, _object) if is_together else None,
     )
-    together = LinesTogether(options, _judge, _object) if is_together else None
-    return replace(part, empty=not first_line, file=file, together=together)
 
 
 def _is_classification(line: bytes, class_names: Sequence[str] | None) -> bool:
@@ -182,7 +188,7 @@ def _object(  # noqa: PLR0911 - a table
 
 
 def _judge(
-    text: bytes, lines: Lines, options: YoloOptions
+    _text: bytes, lines: Lines, options: YoloOptions
 ) -> tuple[dict[str, pa.Array], npt.NDArray[np.bool_]]:
     """The boxes of lines, and which lines are known to be boxes: what ``_object`` makes of them."""
     is_last = options.confidence == "last"
@@ -214,8 +220,10 @@ def _is_whole(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
 def _is_class(
     labels: npt.NDArray[np.float64], class_names: Sequence[str] | None
 ) -> npt.NDArray[np.bool_]:
-    return _is_whole(labels) & (labels >= 0) & (
-        labels < (np.inf if class_names is None else len(class_names))
+    return (
+        _is_whole(labels)
+        & (labels >= 0)
+        & (labels < (np.inf if class_names is None else len(class_names)))
     )
 
 
