@@ -16,7 +16,7 @@ from dagster_active_learning.acquisition.functions import (
 )
 from dagster_active_learning.limits import rows_for
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store.findings import Findings, findings
+from dagster_active_learning.store.findings import EXAMPLES, Findings, findings
 from dagster_active_learning.store.image_scores import score_columns
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import Database, existing_pool
@@ -57,10 +57,12 @@ predicted AS (
 MOST_FREQUENT_CLASSES = """
 WITH objects AS (
     SELECT p.image_id, coalesce(
-        p.category, s.class_names[list_position(p.class_probs, list_max(p.class_probs))]
+        p.category,
+        -- Not joined: a join would carry all class probabilities along.
+        (SELECT class_names FROM prediction_sets WHERE prediction_set = $prediction_set)
+            [list_position(p.class_probs, list_max(p.class_probs))]
     ) AS class
     FROM predictions p SEMI JOIN incoming c ON p.image_id = c.image_id
-    JOIN prediction_sets s ON p.prediction_set = s.prediction_set
     WHERE p.prediction_set = $prediction_set
 ),
 class_counts AS (
@@ -469,6 +471,25 @@ def broken_ranks(
     )
 
 
+# Unchanged candidates are among the images that are as good as the last: those are few.
+UNCHANGED_CANDIDATES = """
+WITH candidates AS (
+    FROM labeling_candidates
+    WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
+),
+scores AS (
+    FROM image_scores WHERE prediction_set = $prediction_set AND (
+        prediction_count = 0 OR {score} IS NULL
+        OR {score} {as_good_as} (SELECT {worst}(score) FROM candidates WHERE prediction_count > 0)
+    )
+)
+SELECT count(*) = (SELECT count(*) FROM candidates)
+FROM candidates c JOIN scores s ON c.image_id = s.image_id
+LEFT JOIN images i ON c.image_id = i.image_id
+WHERE c.score IS NOT DISTINCT FROM s.{score} AND c.prediction_count = s.prediction_count
+    AND NOT ($in_manifest AND i.image_id IS NULL)
+"""
+
 OUTDATED_CANDIDATES = """
 SELECT c.prediction_set, c.rank, c.image_id, c.score AS score_ranked_by, s.{score} AS score_now,
     c.prediction_count AS predictions_ranked_by, s.prediction_count AS predictions_now,
@@ -488,46 +509,56 @@ def outdated_candidates(
 ) -> Findings:
     """Candidates whose image has another score now, or none, or has left the manifest."""
     (score,) = score_columns(store, [function.name])
+    highest = function.label_first == "highest"
+    unchanged = UNCHANGED_CANDIDATES.format(
+        score=score, as_good_as=">=" if highest else "<=", worst="min" if highest else "max"
+    )
+    suspects = [
+        name
+        for name in prediction_sets
+        if store.rows(unchanged, in_manifest=rules.in_manifest, **_of_ranking(name, function.name))
+        != [(True,)]
+    ]
+    if not suspects:
+        return Findings(0, [])
     return findings(
         store,
         OUTDATED_CANDIDATES.format(score=score),
         in_manifest=rules.in_manifest,
-        **_of_rankings(prediction_sets, function),
+        **_of_rankings(suspects, function),
     )
 
 
-# Images that would be ranked now: there is room, or the last candidate stands behind them.
+# Images that would be ranked now: there is room, or the last candidate stands behind them. One set
+# at a time, so that the scores of most images are never looked at.
 MISSING_CANDIDATES = """
 WITH candidates AS (
     SELECT *, {place} AS place FROM labeling_candidates
-    WHERE prediction_set IN $prediction_sets AND acquisition_function = $acquisition_function
+    WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
 ),
 ends AS (
-    SELECT p.prediction_set, max(c.place) AS last_place,
-        coalesce(any_value(r.candidate_limit), $limit) - count(c.rank) AS room
-    FROM (SELECT unnest($prediction_sets) AS prediction_set) p
-    LEFT JOIN candidates c ON p.prediction_set = c.prediction_set
-    LEFT JOIN rankings r
-        ON p.prediction_set = r.prediction_set AND r.acquisition_function = $acquisition_function
-    GROUP BY p.prediction_set
+    SELECT max(place) AS last_place, coalesce((
+        SELECT candidate_limit FROM rankings
+        WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
+    ), $limit) - count(*) AS room FROM candidates
 ),
 scores AS (
     SELECT *, {place} AS place FROM (
         SELECT prediction_set, image_id, {score} AS score, prediction_count FROM image_scores
-        WHERE prediction_set IN $prediction_sets
+        WHERE prediction_set = $prediction_set
             AND CASE WHEN prediction_count = 0 THEN $ranks_empty ELSE {score} IS NOT NULL END
     )
+    WHERE (SELECT room FROM ends) > 0 OR place < (SELECT last_place FROM ends)
 )
 SELECT * EXCLUDE (place), count(*) OVER () AS finding_count FROM (
     SELECT s.* FROM scores s
-    JOIN ends e ON s.prediction_set = e.prediction_set AND (e.room > 0 OR s.place < e.last_place)
-    ANTI JOIN candidates c ON s.prediction_set = c.prediction_set AND s.image_id = c.image_id
+    ANTI JOIN candidates c ON s.image_id = c.image_id
     LEFT JOIN images i ON s.image_id = i.image_id
     WHERE NOT ($in_manifest AND coalesce(i.labeled, true))
-    QUALIFY s.place < e.last_place
-        OR row_number() OVER (PARTITION BY s.prediction_set ORDER BY s.place, s.image_id) <= e.room
+    QUALIFY place < (SELECT last_place FROM ends)
+        OR row_number() OVER (ORDER BY place, s.image_id) <= (SELECT room FROM ends)
 )
-ORDER BY prediction_set, place, image_id LIMIT $first
+ORDER BY place, image_id LIMIT $first
 """
 
 
@@ -544,14 +575,20 @@ def missing_candidates(
     ``limit`` is that of rankings which have never been made.
     """
     (score,) = score_columns(store, [function.name])
-    return findings(
-        store,
-        MISSING_CANDIDATES.format(score=score, place=_place(function)),
-        place_of_empty=_place_of_empty(rules),
-        ranks_empty=rules.images_without_predictions != "exclude",
-        in_manifest=rules.in_manifest,
-        limit=limit,
-        **_of_rankings(prediction_sets, function),
+    query = MISSING_CANDIDATES.format(score=score, place=_place(function))
+    values = {
+        "place_of_empty": _place_of_empty(rules),
+        "ranks_empty": rules.images_without_predictions != "exclude",
+        "in_manifest": rules.in_manifest,
+        "limit": limit,
+    }
+    of_sets = [
+        findings(store, query, **values, **_of_ranking(name, function.name))
+        for name in sorted(prediction_sets)
+    ]
+    return Findings(
+        sum(of_set.count for of_set in of_sets),
+        [example for of_set in of_sets for example in of_set.examples][:EXAMPLES],
     )
 
 

@@ -283,4 +283,6 @@ def duplicate_predictions(
 
     The count is that of the rows which could go. Objects without box and mask are left out.
     """
+    if not prediction_sets:
+        return Findings(0, [])
     return findings(store, DUPLICATE_PREDICTIONS, prediction_sets=prediction_sets, objects=objects)

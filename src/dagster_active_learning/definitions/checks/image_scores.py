@@ -30,7 +30,8 @@ log2 K.
     "every_image_scored",
     lambda _: (
         "Every image with predictions and every image of the manifest has one row, scored by the "
-        "predictions that it has under the pool's rules, and no other image has one."
+        "predictions that it has under the pool's rules, and no other image has one. Sums of "
+        "64-bit hashes of the ids are compared, and images one by one where these differ."
     ),
 )
 def every_image_scored(run: CheckRun) -> dg.AssetCheckResult:
