@@ -40,6 +40,36 @@ class Table:
         return f"## {self.title}\n\n{self.text}\n\n{table}\n"
 
 
+@dataclass(frozen=True)
+class Times:
+    """Seconds by the clock, and of all processor cores of the process together."""
+
+    wall: float
+    cpu: float
+
+    def __add__(self, other: "Times") -> "Times":
+        return Times(self.wall + other.wall, self.cpu + other.cpu)
+
+
+def times(function: Callable[[], object]) -> Times:
+    """The times of one call."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    function()
+    return Times(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def times_in_turn(functions: Sequence[Callable[[], object]], runs: int) -> list[Times]:
+    """Median times of functions that run one after the other, again and again."""
+    measured = [[times(function) for function in functions] for _ in range(runs)]
+    return [
+        Times(
+            statistics.median(each.wall for each in of_function),
+            statistics.median(each.cpu for each in of_function),
+        )
+        for of_function in zip(*measured, strict=True)
+    ]
+
+
 def in_turn(functions: Sequence[Callable[[], object]], runs: int) -> list[float]:
     """Median seconds of functions that run one after the other, again and again."""
     seconds: list[list[float]] = [[] for _ in functions]

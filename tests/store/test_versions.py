@@ -6,7 +6,12 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from dagster_active_learning import ACQUISITION_FUNCTIONS, explain_candidate, load_candidates
+from dagster_active_learning import (
+    ACQUISITION_FUNCTIONS,
+    explain_candidate,
+    load_candidates,
+    read_predictions,
+)
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.store import schema, versions
 from dagster_active_learning.store.pool_store import PoolStore
@@ -18,6 +23,7 @@ from dagster_active_learning.store.prediction_sets import (
 )
 from dagster_active_learning.store.rankings import check_rankings, outdated_rankings
 from pools import column, in_memory, ingest, rank, rows, score
+from ranked_pools import write_files
 from store.earlier_layouts import LAYOUTS, statements
 
 PREDICTIONS = [("a", [0.5, 0.5]), ("b", [0.75, 0.25]), ("a", [1.0, 0.0]), ("c", [0.125, 0.875])]
@@ -160,12 +166,42 @@ def test_it_is_scored_and_ranked_as_a_new_one(migrated):
 def test_a_reader_says_what_migrates_it(earlier):
     before = earlier.read_bytes()
     for read in (load_candidates, lambda path, **options: explain_candidate(path, "a", **options)):
-        with pytest.raises(PoolStateError, match=r"version 0 .*version 1 .*materialize"):
+        with pytest.raises(PoolStateError, match=r"version 0 .*version 2 .*materialize"):
             read(earlier, pool="pool")
     assert earlier.read_bytes() == before
     with duckdb.connect(str(earlier)) as connection:
         PoolStore(connection, "pool")
     assert load_candidates(earlier, pool="pool").height == 2
+
+
+VERSION_1 = """
+ALTER TABLE prediction_sets DROP COLUMN scored_functions;
+ALTER TABLE scorings DROP COLUMN committee;
+ALTER TABLE rankings DROP COLUMN committee;
+ALTER TABLE schema_version DROP COLUMN pool;
+UPDATE schema_version SET version = 1;
+"""
+"""What makes a pool of version 1 of one of version 2."""
+
+
+@pytest.mark.parametrize("image_ids", [["a", "b", "c", "d"], ["a", "b", "a", "c"]])
+def test_a_pool_of_version_1_keeps_its_scores_and_rankings(store, tmp_path, image_ids):
+    path = write_files(
+        tmp_path / "files",
+        [(i, probs) for i, (_, probs) in zip(image_ids, PREDICTIONS, strict=True)],
+    )
+    ingest(store, read_predictions(path, format="parquet"))
+    score(store)
+    rank(store, "margin")
+    scores = "FROM image_scores ORDER BY image_id"
+    lineage = "FROM candidate_lineage ORDER BY rank, prediction_index"
+    before = rows(store, scores), rows(store, lineage)
+    store.connection.execute(VERSION_1)
+    store = PoolStore(store.connection, "pool")
+    assert (rows(store, scores), rows(store, lineage)) == before
+    check_rankings(store, "set", ["margin"])
+    score(store)
+    assert rows(store, scores) == before[0]
 
 
 def test_sets_have_the_order_in_which_they_were_read_and_come_before_new_ones(database, layout):
@@ -216,7 +252,7 @@ def test_a_failed_migration_leaves_the_pool_as_it_was(earlier, monkeypatch):
 def test_a_later_version_is_refused_with_both_named(store, database):
     store.connection.execute("UPDATE schema_version SET version = 12, package_version = '7.8.9'")
     store.connection.close()
-    words = r"has version 12 of the schema.*7\.8\.9.*knows versions up to 1: install .* 7\.8\.9"
+    words = r"has version 12 of the schema.*7\.8\.9.*knows versions up to 2: install .* 7\.8\.9"
     for read_only in (True, False):
         with duckdb.connect(str(database), read_only=read_only) as connection:
             with pytest.raises(PoolStateError, match=words):

@@ -14,6 +14,9 @@ Report = Callable[[str], None]
 class Progress:
     """Rows done and rows per second, reported every few seconds and at the end.
 
+    The rate is that after the first batch, in which kernels may be compiled; of one batch there is
+    none.
+
     Attributes:
         rows: Rows done.
     """
@@ -22,10 +25,14 @@ class Progress:
         self._verb = verb
         self._report = report
         self.rows = 0
+        self._first_rows = 0
         self._start = self._last = time.monotonic()
 
     def add(self, rows: int) -> None:
         """Count rows that are done."""
+        if not self.rows:
+            self._first_rows = rows
+            self._start = time.monotonic()
         self.rows += rows
         if time.monotonic() - self._last >= SECONDS_BETWEEN_REPORTS:
             self._last = time.monotonic()
@@ -36,5 +43,8 @@ class Progress:
         self._report_rows()
 
     def _report_rows(self) -> None:
-        rate = self.rows / max(time.monotonic() - self._start, 1e-9)
-        self._report(f"{self._verb} {self.rows:,} predictions, {rate:,.0f} per second")
+        text = f"{self._verb} {self.rows:,} predictions"
+        if self.rows > self._first_rows:
+            rate = (self.rows - self._first_rows) / max(time.monotonic() - self._start, 1e-9)
+            text += f", {rate:,.0f} per second"
+        self._report(text)

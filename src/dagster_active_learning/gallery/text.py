@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from bisect import bisect_left
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ def load_font(size: int, *, bold: bool = False) -> Font:
 
     Where a distribution has taken it out, the font in Pillow, which has ASCII.
     """
-    import matplotlib
-
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    # Importing matplotlib takes longer than a sheet of pictures.
+    matplotlib = find_spec("matplotlib")
+    folder = Path(str(matplotlib and matplotlib.origin)).parent / "mpl-data" / "fonts" / "ttf"
     try:
-        return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)
+        return ImageFont.truetype(str(folder / name), size)
     except OSError:
         return ImageFont.load_default(size)
 

@@ -105,8 +105,10 @@ def parse_decimal(text, start, stop):
         return (-0.0 if is_negative and not is_integer else 0.0), True
     if digits <= _EXACT_INTEGER and -22 <= exponent <= 22:
         number = float(digits)
-        number = number / _POWERS_OF_TEN[-exponent] if exponent < 0 else (
-            number * _POWERS_OF_TEN[exponent]
+        number = (
+            number / _POWERS_OF_TEN[-exponent]
+            if exponent < 0
+            else (number * _POWERS_OF_TEN[exponent])
         )
     else:
         number = _rounded(digits, exponent)

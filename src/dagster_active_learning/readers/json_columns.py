@@ -231,9 +231,7 @@ def _parse_fours(text, spans, numbers, known):
         for column in range(4):
             position = _after_blanks(text, position)
             stop = position
-            while not (
-                text[stop] <= ord(" ") or text[stop] == ord(",") or text[stop] == ord("]")
-            ):
+            while not (text[stop] <= ord(" ") or text[stop] == ord(",") or text[stop] == ord("]")):
                 stop += 1
             numbers[row, column], is_number = parse_decimal(text, position, stop)
             position = _after_blanks(text, stop)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
 
 from dagster_active_learning.acquisition.functions import (
@@ -23,6 +23,9 @@ from dagster_active_learning.store.empty_images import has_empty_images
 from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.schema import quoted
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def score_columns(store: PoolStore, functions: Iterable[str]) -> list[str]:
@@ -48,15 +51,23 @@ INSERT INTO image_scores BY NAME SELECT $prediction_set AS prediction_set, * FRO
 """
 
 
+def add_image_scores(
+    store: PoolStore, prediction_set: str, scores: Iterable[pa.RecordBatch]
+) -> None:
+    """Store batches of ``image_score_schema`` as they come."""
+    values = {"prediction_set": prediction_set}
+    store.insert_stream(INSERT_IMAGE_SCORES, image_score_schema(), scores, **values)
+
+
 def replace_image_scores(
     store: PoolStore, prediction_set: str, scores: Iterable[pa.RecordBatch]
 ) -> None:
     """Store batches of ``image_score_schema`` in place of the set's scores, as they come."""
-    values = {"prediction_set": prediction_set}
     store.connection.execute(
-        "DELETE FROM image_scores WHERE prediction_set = $prediction_set", values
+        "DELETE FROM image_scores WHERE prediction_set = $prediction_set",
+        {"prediction_set": prediction_set},
     )
-    store.insert_stream(INSERT_IMAGE_SCORES, image_score_schema(), scores, **values)
+    add_image_scores(store, prediction_set, scores)
 
 
 # The score of no object is 0; those of class probabilities are null without any.
@@ -165,9 +176,12 @@ SELECT s.{{score}} {UNLABELED} AND s.prediction_count > 0 AND s.{{score}} IS NOT
 ORDER BY s.{{score}} {{direction}} LIMIT 1 OFFSET $beyond
 """
 
+# Two scans: as alternatives in one, neither could pass over what it does not need.
 CONTENDERS = f"""
 SELECT s.image_id, s.{{score}} AS score, s.prediction_count {UNLABELED}
-    AND (s.prediction_count = 0 OR $cut IS NULL OR s.{{score}} {{as_good_as}} $cut)
+    AND s.prediction_count > 0 AND ($cut IS NULL OR s.{{score}} {{as_good_as}} $cut)
+UNION ALL
+SELECT s.image_id, s.{{score}} AS score, s.prediction_count {UNLABELED} AND s.prediction_count = 0
 """
 
 
@@ -179,6 +193,8 @@ def contenders(
     Images whose score cannot be among the ``first`` are left out; those without predictions are
     not.
     """
+    import polars as pl
+
     (score,) = score_columns(store, [function.name])
     highest = function.label_first == "highest"
     words = {

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
 import pyarrow as pa
 
 from dagster_active_learning.acquisition.functions import (
@@ -22,6 +21,9 @@ from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import Database, existing_pool
 from dagster_active_learning.store.prediction_sets import PredictionSet, chosen_prediction_set
 from dagster_active_learning.store.rankings import replace_rankings
+
+if TYPE_CHECKING:
+    import polars as pl
 
 BATCH_ROWS = 65_536
 
@@ -102,6 +104,8 @@ def replace_candidates(
         DELETE_CANDIDATES, {"prediction_set": prediction_set, "acquisition_functions": functions}
     )
     replace_rankings(store, prediction_set, functions, run_id, limit=limit)
+    import polars as pl
+
     # Together, for the classes of their images are looked up in all predictions.
     incoming = pl.concat(
         ranked.with_columns(acquisition_function=pl.lit(name))
@@ -279,6 +283,8 @@ def load_candidates(
     Example:
         >>> load_candidates("labeling.duckdb", pool="digits", limit=10)  # doctest: +SKIP
     """
+    import polars as pl
+
     functions = None if acquisition_function is None else [acquisition_function]
     with existing_pool(database, pool) as store:
         chosen = chosen_prediction_set(store, prediction_set)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
 import pyarrow as pa
 
 from dagster_active_learning.store.findings import Findings, findings, first_rows
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def prediction_schema(value_type: pa.DataType) -> pa.Schema:
@@ -256,6 +258,8 @@ def boxes_outside(
     return first_rows(store, BOXES_OUTSIDE, prediction_sets=prediction_sets, **of_boxes)
 
 
+ROW_COUNT = "SELECT count(*) FROM predictions WHERE prediction_set = $prediction_set"
+
 DUPLICATE_PREDICTIONS = """
 WITH hashed AS (
     SELECT *, hash(class_probs, score, category, bbox, segmentation) AS content_hash
@@ -277,12 +281,18 @@ ORDER BY times DESC, prediction_set, first_index LIMIT $first
 
 
 def duplicate_predictions(
-    store: PoolStore, prediction_sets: Sequence[str], *, objects: bool
+    store: PoolStore, prediction_sets: Sequence[PredictionSet], *, objects: bool
 ) -> Findings:
     """Predictions that say the same about the same image as another one.
 
     The count is that of the rows which could go. Objects without box and mask are left out.
     """
-    if not prediction_sets:
+    # Where each image has one prediction, none is repeated.
+    several = [
+        stored.prediction_set
+        for stored in prediction_sets
+        if store.rows(ROW_COUNT, prediction_set=stored.prediction_set)[0][0] > stored.image_count
+    ]
+    if not several:
         return Findings(0, [])
-    return findings(store, DUPLICATE_PREDICTIONS, prediction_sets=prediction_sets, objects=objects)
+    return findings(store, DUPLICATE_PREDICTIONS, prediction_sets=several, objects=objects)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import polars as pl
 import pyarrow as pa
 
 from dagster_active_learning.limits import RAW_CHARACTERS
 from dagster_active_learning.store.pool_store import PoolStore
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)

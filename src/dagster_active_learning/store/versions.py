@@ -16,7 +16,7 @@ import duckdb
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.store.schema import TABLES, VIEW, known_columns, quoted, schema_sql
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The version of ``schema.sql``; 0 is any layout from the time before pools said theirs."""
 
 EARLIER_COLUMNS = {("prediction_sets", "aggregation")}
@@ -146,9 +146,13 @@ def migrate(connection: duckdb.DuckDBPyConnection, pool: str, stored: StoredSche
     )
 
 
-# Version 0. Its layouts lack columns and tables, in several combinations. The two small tables are
-# made anew, so that they are what they are in a new pool; large ones only get what they lack.
+# Earlier layouts lack columns and tables, in several combinations. The small tables are made anew,
+# so that they are what they are in a new pool; large ones only get what they lack.
 SET_ASIDE = """
+DROP TABLE IF EXISTS schema_version;
+CREATE TABLE IF NOT EXISTS scorings (prediction_set VARCHAR);
+CREATE TEMP TABLE aside_scorings AS FROM scorings;
+DROP TABLE scorings;
 ALTER TABLE predictions ADD COLUMN IF NOT EXISTS segmentation VARCHAR;
 CREATE TABLE IF NOT EXISTS rankings (prediction_set VARCHAR, acquisition_function VARCHAR);
 CREATE TEMP TABLE aside_prediction_sets AS FROM prediction_sets;
@@ -187,6 +191,7 @@ SELECT e.* REPLACE (
         WHERE database_name = current_database() AND schema_name = current_schema()
             AND table_name = 'predictions' AND column_name = 'class_probs'
     )) AS value_type,
+    coalesce(e.scored_functions, []) AS scored_functions,
     CASE WHEN e.task IS NOT NULL THEN e.inputs END AS inputs,
     coalesce(
         e.generation,
@@ -210,6 +215,13 @@ SELECT e.* REPLACE (
 )
 FROM earlier_rankings e;
 
+CREATE TEMP TABLE earlier_scorings AS FROM scorings;
+INSERT INTO earlier_scorings BY NAME FROM aside_scorings;
+INSERT INTO scorings BY NAME
+SELECT * REPLACE (coalesce(committee, false) AS committee) FROM earlier_scorings;
+
+DROP TABLE aside_scorings;
+DROP TABLE earlier_scorings;
 DROP TABLE aside_prediction_sets;
 DROP TABLE earlier_prediction_sets;
 DROP TABLE aside_rankings;

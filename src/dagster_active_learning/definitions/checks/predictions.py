@@ -83,11 +83,7 @@ def no_duplicate_predictions(run: CheckRun) -> dg.AssetCheckResult:
     from dagster_active_learning.store.predictions import duplicate_predictions
 
     objects = run.pool.rules.objects
-    # Where each image has one prediction, none is repeated.
-    suspects = [
-        stored.prediction_set for stored in run.sets if stored.prediction_count > stored.image_count
-    ]
-    duplicates = duplicate_predictions(run.store, suspects, objects=objects)
+    duplicates = duplicate_predictions(run.store, run.sets, objects=objects)
     predictions = sum(stored.prediction_count for stored in run.sets)
     return run.result(
         not duplicates.count,
