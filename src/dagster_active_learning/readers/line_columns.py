@@ -55,7 +55,7 @@ def read_lines(text: npt.NDArray[np.uint8], file_ends: npt.NDArray[np.int64]) ->
         np.empty(most, np.bool_),
     )
     count = _read_lines(text, file_ends, *lines)
-    return Lines(*(column[:count] for column in lines))
+    return Lines._make(column[:count] for column in lines)
 
 
 @inlined
