@@ -235,6 +235,50 @@ def test_same_bits_for_every_split_and_order(dtype, n_classes):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_classes", range(2, 36))
+def test_numbers_around_the_matrix_decide_nothing(dtype, n_classes):
+    for n_rows in (1, 15, 16, 17, 31, 32, 40):
+        class_probs = random_probs(n_rows, n_classes, dtype)
+        expected = (*score_class_probs(class_probs, objects=True), check_class_probs(class_probs))
+        for number in (0, 1, -1, 1e30, np.inf, np.nan):
+            memory = np.full((n_rows + 4, n_classes), number, dtype)
+            memory[2:-2] = class_probs
+            inside = memory[2:-2]
+            actual = (*score_class_probs(inside, objects=True), check_class_probs(inside))
+            for left, right in zip(expected, actual, strict=True):
+                assert same_bits(left, right)
+
+
+BETWEEN_PAGES_THAT_CANNOT_BE_READ = """
+import ctypes, itertools, mmap
+import numpy as np
+from dagster_active_learning.acquisition.kernels import *
+page, n_pages = mmap.PAGESIZE, 8
+memory = np.frombuffer(mmap.mmap(-1, (n_pages + 2) * page), np.uint8)
+for first in (memory.ctypes.data, memory.ctypes.data + (n_pages + 1) * page):
+    assert not ctypes.CDLL(None).mprotect(ctypes.c_void_p(first), ctypes.c_size_t(page), 0)
+for dtype, n_classes, n_rows in itertools.product(
+    (np.float32, np.float64), range(2, 36), (1, 15, 16, 17, 33, 40)
+):
+    probs = np.random.default_rng(n_rows).random((n_rows, n_classes)).astype(dtype)
+    probs[:-1] /= probs[:-1].sum(axis=1, keepdims=True)
+    expected = *score_class_probs(probs, objects=True), check_class_probs(probs)
+    for begin in (page, (n_pages + 1) * page - probs.nbytes):
+        placed = memory[begin : begin + probs.nbytes].view(dtype).reshape(probs.shape)
+        placed[:] = probs
+        actual = *score_class_probs(placed, objects=True), check_class_probs(placed)
+        for left, right in zip(expected, actual):
+            assert left.tobytes() == right.tobytes()
+print("no number outside was read")
+"""
+
+
+def test_nothing_outside_the_matrix_is_read():
+    """A number read outside ends the process: so in one of its own."""
+    assert run_python(BETWEEN_PAGES_THAT_CANNOT_BE_READ).strip() == "no number outside was read"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n_classes", [2, 10])
 def test_same_bits_for_every_thread_count(dtype, n_classes):
     class_probs = random_probs(60_003, n_classes, dtype)

@@ -30,6 +30,7 @@ from dagster_active_learning.acquisition.lanes import (
     multiply_add,
     prefetch,
     prefetch_block,
+    square_side,
     store,
     transpose,
     widen,
@@ -272,12 +273,19 @@ def _surely_valid(total, smallest, largest, sum_tolerance, value_tolerance):
 @_inlined_helper
 def _read_classes(flat, first, n_classes, width, prefetched, block):
     """Write `width` classes of a vector of rows to the block, one vector per class."""
-    lanes = lanes_in(flat)
+    lanes, side = lanes_in(flat), square_side(flat)
+    n_squares = (width + side - 1) // side
     if width == lanes:
         prefetch_block(flat, prefetched)
-        transpose(flat, first, n_classes, block)
+        for position in range(0, lanes, side):
+            transpose(flat, first + position, n_classes, block, position * lanes)
     elif n_classes == 2:
         deinterleave(flat, first, block)
+    # The last square may take numbers of the next rows, too, which nothing uses: if there are any.
+    elif first + (lanes - 1) * n_classes + n_squares * side <= flat.size:
+        for square in range(n_squares):
+            position = square * side
+            transpose(flat, first + position, n_classes, block, position * lanes)
     else:
         for position in range(width):
             store(block, position * lanes, gather(flat, first + position, n_classes))

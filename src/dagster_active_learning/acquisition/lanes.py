@@ -120,6 +120,11 @@ def _lanes_of(array: types.Array) -> Lanes:
     return Lanes(array.dtype, LANE_BYTES * 8 // array.dtype.bitwidth)
 
 
+def _square_side(array: types.Array) -> int:
+    """The numbers in 128 bits: so many columns of rows are transposed at a time."""
+    return 128 // array.dtype.bitwidth
+
+
 @_intrinsic
 def lanes_in(typing_context, array):
     """The number of an array's elements in a vector, known when the kernel is compiled."""
@@ -177,47 +182,71 @@ def gather(typing_context, array, index, stride):
 
 
 @_intrinsic
-def transpose(typing_context, array, index, stride, block):
-    """Read a vector from each of as many rows, stride apart, and write them transposed."""
+def square_side(typing_context, array):
+    """The number of columns that `transpose` reads, known when the kernel is compiled."""
+
+    def emit(context, builder, sig, args):
+        return context.get_constant(types.intp, _square_side(array))
+
+    return types.intp(array), emit
+
+
+@_intrinsic
+def transpose(typing_context, array, index, stride, block, target):
+    """Read `square_side` numbers from each row of a vector, stride apart, and write them transposed.
+
+    The first row's begin at array[index], the first column goes to block[target:].
+    """
 
     def emit(context, builder, sig, args):
         vector = _vector(_lanes_of(array))
-        count, half = vector.count, vector.count // 2
-        align = array.dtype.bitwidth // 8
+        side, align = _square_side(array), array.dtype.bitwidth // 8
+        part = ir.VectorType(vector.element, side)
+        _, start, stride, _, target = args
+
+        parts = []
+        for _ in range(vector.count):
+            pointer = _pointer(context, builder, array, args[0], start)
+            pointer = builder.bitcast(pointer, part.as_pointer())
+            parts.append(builder.load(pointer, align=align))
+            start = builder.add(start, stride)
 
         def shuffle(left, right, lanes):
             indices = ir.VectorType(ir.IntType(32), len(lanes))
             return builder.shuffle_vector(left, right, ir.Constant(indices, lanes))
 
-        def load_half(row, column):
-            position = builder.add(args[1], builder.mul(args[2], args[2].type(row)))
-            position = builder.add(position, args[2].type(column))
-            pointer = _pointer(context, builder, array, args[0], position)
-            half_vector = ir.VectorType(vector.element, half)
-            return builder.load(builder.bitcast(pointer, half_vector.as_pointer()), align=align)
+        def side_by_side(parts):
+            while len(parts) > 1:
+                lanes = list(range(2 * parts[0].type.count))
+                parts = [shuffle(*pair, lanes) for pair in zip(parts[::2], parts[1::2], strict=True)]
+            return parts[0]
 
-        # Each 128-bit half holds a square: x86 shuffles are cheap within the halves only.
-        low = [start + lane // 2 + lane % 2 * count for start in (0, half) for lane in range(half)]
-        high = [lane + half // 2 for lane in low]
-        for column in (0, half):
-            square = [
-                shuffle(load_half(row, column), load_half(row + half, column), list(range(count)))
-                for row in range(half)
+        # Squares of 128 bits side by side, each transposed in its place: no shuffle of x86 is
+        # dearer than that, and those that cross 128 bits are.
+        square = [side_by_side(parts[row::side]) for row in range(side)]
+        # Interleaved with the row half a square below, twice of four rows: transposed.
+        lanes_of_pairs = [
+            [
+                begin + half + lane // 2 + lane % 2 * vector.count
+                for begin in range(0, vector.count, side)
+                for lane in range(side)
             ]
-            for _ in range(half.bit_length() - 1):
-                square = [
-                    shuffle(upper, lower, lanes)
-                    for upper, lower in zip(square[: half // 2], square[half // 2 :], strict=True)
-                    for lanes in (low, high)
-                ]
-            for row, transposed in enumerate(square):
-                target = args[1].type((column + row) * count)
-                pointer = _pointer(context, builder, block, args[3], target)
-                pointer = builder.bitcast(pointer, vector.as_pointer())
-                builder.store(transposed, pointer, align=align)
+            for half in (0, side // 2)
+        ]
+        for _ in range(side.bit_length() - 1):
+            square = [
+                shuffle(upper, lower, lanes)
+                for upper, lower in zip(square[: side // 2], square[side // 2 :], strict=True)
+                for lanes in lanes_of_pairs
+            ]
+        for column, transposed in enumerate(square):
+            position = builder.add(target, target.type(column * vector.count))
+            pointer = _pointer(context, builder, block, args[3], position)
+            pointer = builder.bitcast(pointer, vector.as_pointer())
+            builder.store(transposed, pointer, align=align)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.intp, block), emit
+    return types.void(array, types.intp, types.intp, block, types.intp), emit
 
 
 @_intrinsic
