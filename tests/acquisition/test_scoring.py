@@ -1,11 +1,13 @@
 """score_images against plain float64 NumPy, for everything it takes and everything it refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
 
-from dagster_active_learning import score_images
+from dagster_active_learning import ACQUISITION_FUNCTIONS, score_images
 from reference import ROW_SCORES, image_scores, prediction_scores
 
 COLUMNS = ["image_id", "prediction_count", *ROW_SCORES]
@@ -115,6 +117,18 @@ def test_a_detectors_own_scores_are_the_object_scores():
     assert alone.select(
         "entropy", "least_confidence", "margin", "variance"
     ).null_count().sum_horizontal().to_list() == [4]
+
+
+@pytest.mark.parametrize("image_ids", [None, ["a", "b", "c"]])
+def test_a_function_of_ones_own_may_have_no_score(monkeypatch, toy_function, image_ids):
+    def first_where_small(class_probs):
+        return np.where(class_probs[:, 0] < 0.4, class_probs[:, 0], np.nan)
+
+    own = replace(toy_function, scores=first_where_small)
+    monkeypatch.setitem(ACQUISITION_FUNCTIONS, own.name, own)
+    result = score_images(MATRIX, image_ids)
+    assert result.columns == [*COLUMNS, own.name]
+    assert result[own.name].to_list() == [None, 0.125, 0.0]
 
 
 def test_no_rows_are_no_images():

@@ -11,10 +11,14 @@ import numpy.typing as npt
 import polars as pl
 
 from dagster_active_learning import score_images
+from dagster_active_learning.acquisition.kernels import score_class_probs
 from measuring import Settings, Table, in_turn, installed, milliseconds
 
 FUNCTIONS = ("entropy", "least_confidence", "margin", "variance")
 ALL = "all functions and validity"
+
+TARGETS = {"NumPy, in blocks": 6, "polars, a column a class": 12}
+"""How many times as fast `score_images` ought to be as a peer that is fast itself."""
 
 ClassProbs = npt.NDArray[np.float32]
 Metrics = Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]]
@@ -33,7 +37,7 @@ def tables(settings: Settings) -> Iterator[Table]:
         try:
             metrics = peer(class_probs)
         except ImportError as error:
-            rows.append([name, f"absent: {error}", "", "", ""])
+            rows.append([name, f"absent: {error}", "", "", "", ""])
             continue
         for metric, (call, as_ours) in metrics.items():
             _compare(f"{name}, {metric}", as_ours(call()), metric, scores)
@@ -42,8 +46,9 @@ def tables(settings: Settings) -> Iterator[Table]:
         timed = dict(zip(metrics, seconds, strict=True))
         if len(timed) > 1:
             timed["sum of these"] = sum(seconds)
+        target = f">= {TARGETS[name]}x" if name in TARGETS else ""
         rows += [
-            [name, metric, milliseconds(took), milliseconds(ours), f"{took / ours:.1f}x"]
+            [name, metric, milliseconds(took), milliseconds(ours), f"{took / ours:.1f}x", target]
             for metric, took in timed.items()
         ]
         whole = list(timed)[-1]
@@ -55,9 +60,22 @@ def tables(settings: Settings) -> Iterator[Table]:
         "that of each peer's metric. Results are compared before anything is timed. "
         f"scikit-activeml {installed('scikit-activeml')}, modAL {installed('modAL-python')}, "
         f"cleanlab {installed('cleanlab')}. The fastest for all that it has is {name}: "
-        f"{ratio:.1f}x (target: >= 25x).",
-        ("peer", "metric", "its time", "`score_images`", "times as fast"),
+        f"{ratio:.1f}x.",
+        ("peer", "metric", "its time", "`score_images`", "times as fast", "target"),
         rows,
+    )
+    yield _beside_its_kernel(class_probs, settings)
+
+
+def _beside_its_kernel(class_probs: ClassProbs, settings: Settings) -> Table:
+    kernel, whole = in_turn(
+        [lambda: score_class_probs(class_probs), lambda: score_images(class_probs)], settings.runs
+    )
+    return Table(
+        f"`score_images` beside its kernel: {len(class_probs):,} x {class_probs.shape[1]} float32",
+        "What the ids, the counts and the data frame add to `score_class_probs`.",
+        ("kernel", "`score_images`", "ratio", "target"),
+        [[milliseconds(kernel), milliseconds(whole), f"{whole / kernel:.2f}x", "<= 1.1x"]],
     )
 
 

@@ -193,9 +193,10 @@ def square_side(typing_context, array):
 
 @_intrinsic
 def transpose(typing_context, array, index, stride, block, target):
-    """Read `square_side` numbers from each row of a vector, stride apart, and write them transposed.
+    """Read `square_side` columns of a vector of rows, and write one vector per column.
 
-    The first row's begin at array[index], the first column goes to block[target:].
+    The first row's numbers begin at array[index], the next row's `stride` later. The first column
+    goes to block[target:].
     """
 
     def emit(context, builder, sig, args):
@@ -204,6 +205,7 @@ def transpose(typing_context, array, index, stride, block, target):
         part = ir.VectorType(vector.element, side)
         _, start, stride, _, target = args
 
+        # The position grows from row to row: a multiple of the stride per row filled the registers.
         parts = []
         for _ in range(vector.count):
             pointer = _pointer(context, builder, array, args[0], start)
@@ -218,11 +220,13 @@ def transpose(typing_context, array, index, stride, block, target):
         def side_by_side(parts):
             while len(parts) > 1:
                 lanes = list(range(2 * parts[0].type.count))
-                parts = [shuffle(*pair, lanes) for pair in zip(parts[::2], parts[1::2], strict=True)]
+                parts = [
+                    shuffle(*pair, lanes) for pair in zip(parts[::2], parts[1::2], strict=True)
+                ]
             return parts[0]
 
-        # Squares of 128 bits side by side, each transposed in its place: no shuffle of x86 is
-        # dearer than that, and those that cross 128 bits are.
+        # Four squares side by side, each transposed within its 128 bits: the shuffles of x86 that
+        # cross them take longer, and checking 80 classes took twice as long with those.
         square = [side_by_side(parts[row::side]) for row in range(side)]
         # Interleaved with the row half a square below, twice of four rows: transposed.
         lanes_of_pairs = [

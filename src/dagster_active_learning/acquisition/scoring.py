@@ -14,12 +14,13 @@ import polars as pl
 import pyarrow as pa
 
 from dagster_active_learning.acquisition.batches import (
+    PredictionScores,
     check_validity,
     score_batch,
     score_predictions,
-    single_images,
 )
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix
+from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.limits import PROBABILITY_TOLERANCE
 from dagster_active_learning.rules import Rules
 
@@ -88,11 +89,9 @@ def score_images(
     n_predictions = len(object_scores) if matrix is None else len(matrix)  # pyright: ignore[reportArgumentType]
     lists = _lists(matrix, n_predictions)
     if image_ids is None:
-        positions = pa.array(np.arange(n_predictions, dtype=np.uint32))
-        predictions = pa.record_batch({"image_id": positions, "class_probs": lists})
-        scored = score_predictions(predictions, rules)
+        scored = score_predictions(pa.record_batch({"class_probs": lists}), rules)
         check_validity(scored, rules)
-        return pl.DataFrame(single_images(scored))
+        return _images_of_rows(scored)
     ids = _arrow(image_ids)
     _check_length("image_ids", len(ids), n_predictions)
     if object_scores is None:
@@ -102,6 +101,26 @@ def score_images(
     if not committee:
         rules = replace(rules, task="detection")
     return pl.DataFrame(score_batch(predictions, rules))
+
+
+def _images_of_rows(scored: PredictionScores) -> pl.DataFrame:
+    """The scores of valid predictions as scores of images that have one each.
+
+    A kernel gives a valid prediction no NaN, so its scores are not searched for it, and a column of
+    one value is not written out: both took a fifth of the kernel's time for 10 classes.
+    """
+    n_images = len(scored.validity)
+    columns: list[pl.Series | pl.Expr] = [
+        pl.int_range(n_images, dtype=pl.UInt32, eager=True).alias("image_id"),
+        pl.lit(1, pl.Int64).alias("prediction_count"),
+    ]
+    for name, function in ACQUISITION_FUNCTIONS.items():
+        if name not in scored.functions:
+            columns.append(pl.lit(None, pl.Float64).alias(name))
+            continue
+        scores = pl.Series(name, pa.array(scored.under(name)))
+        columns.append(scores if isinstance(function.scores, str) else scores.fill_nan(None))
+    return pl.select(columns)
 
 
 def _lists(matrix: npt.NDArray[Any] | None, n_predictions: int) -> pa.Array:
