@@ -96,6 +96,8 @@ def values(generator):
         2**63,
         2**63 - 1,
         -(2**63) - 1,
+        -(2**63),
+        -(2**63) + 1,
         math.inf,
         -math.inf,
         7,
@@ -113,6 +115,13 @@ def values(generator):
         }
         for _ in range(generator.randrange(60))
     ]
+
+
+@pytest.mark.parametrize("power", [31, 32, 53, 62, 63, 64, 65, 127])
+def test_integers_about_a_power_of_two_cost_nothing(tmp_path, power):
+    expected = [sign * 2**power + step for sign in (1, -1) for step in (-1, 0, 1)]
+    (tmp_path / "f.json").write_text(json.dumps(expected))
+    assert list(json_items(tmp_path / "f.json", None, "numbers")) == expected
 
 
 @pytest.mark.parametrize("seed", range(40))

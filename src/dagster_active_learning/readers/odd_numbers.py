@@ -105,7 +105,8 @@ def _is_odd(text: bytes) -> bool:
         return False
     if not math.isfinite(number):
         return True
-    return text.lstrip(b"-").isdigit() and not -(2**63) <= int(text) < 2**63
+    # The parser refuses the smallest integer of 64 bits, too.
+    return text.lstrip(b"-").isdigit() and not abs(int(text)) < 2**63
 
 
 def restored(value: Any) -> Any:
