@@ -8,7 +8,7 @@ import random
 import pytest
 
 from dagster_active_learning import PoolImages, read_predictions
-from dagster_active_learning.readers.json_stream import json_items
+from dagster_active_learning.readers.json_stream import UnreadableJsonError, json_items
 from dagster_active_learning.readers.odd_numbers import OddNumbers, restored
 from dagster_active_learning.readers.quarantine import Reason
 
@@ -96,6 +96,8 @@ def values(generator):
         2**63,
         2**63 - 1,
         -(2**63) - 1,
+        -(2**63),
+        -(2**63) + 1,
         math.inf,
         -math.inf,
         7,
@@ -113,6 +115,27 @@ def values(generator):
         }
         for _ in range(generator.randrange(60))
     ]
+
+
+@pytest.mark.parametrize("power", [31, 32, 53, 62, 63, 64, 65, 127])
+def test_integers_about_a_power_of_two_cost_nothing(tmp_path, power):
+    expected = [sign * 2**power + step for sign in (1, -1) for step in (-1, 0, 1)]
+    (tmp_path / "f.json").write_text(json.dumps(expected))
+    assert list(json_items(tmp_path / "f.json", None, "numbers")) == expected
+
+
+@pytest.mark.parametrize("digits", [19, 309, 400, 4300])
+def test_an_integer_that_python_makes_is_that_integer(tmp_path, digits):
+    expected = [int("7" * digits), -int("9" * digits)]
+    (tmp_path / "f.json").write_text(json.dumps(expected))
+    assert list(json_items(tmp_path / "f.json", None, "numbers")) == expected
+
+
+@pytest.mark.parametrize("text", ["0" + "9" * 19, "-00" + "1" * 30, "1.e999", "01e999", "1e+"])
+def test_what_is_no_number_of_json_stays_an_error(tmp_path, text):
+    (tmp_path / "f.json").write_text(f"[NaN, {text}]")
+    with pytest.raises(UnreadableJsonError, match=r"f\.json is not readable UTF-8 JSON"):
+        list(json_items(tmp_path / "f.json", None, "numbers"))
 
 
 @pytest.mark.parametrize("seed", range(40))

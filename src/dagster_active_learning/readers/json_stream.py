@@ -107,6 +107,12 @@ def _parsed_items(
         yield from _values(file, prefix, f"after {{}} {name}", map_type)
         if key is not None:
             _check_list(file, key)
+        elif file.is_in_text:
+            # The parser does not mind a text that begins behind the whole and never ends.
+            raise UnreadableJsonError(
+                f"{path} is not readable UTF-8 JSON to its end: there is a quote behind the list; "
+                "expected a JSON array and nothing behind it"
+            )
 
 
 def plain_blocks(path: Path, key: str | None) -> Iterator[Block]:
@@ -172,6 +178,11 @@ class ShallowFile:
         self._escape = b""
         # A packed file cannot go back.
         self._beginning = file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
+
+    @property
+    def is_in_text(self) -> bool:
+        """Whether the bytes read so far end within a text."""
+        return self._quotes % 2 == 1
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes of the file, once their brackets have been counted."""
@@ -243,13 +254,19 @@ class _PairedFile(ShallowFile):
         # A backslash that is left begins half of a pair, or an escape that the chunk's end cuts.
         _, backslash, rest = CHARACTER_ESCAPE.sub(b"", self._cut + chunk).partition(b"\\")
         self._cut = backslash + rest
-        if HALF_PAIR.match(rest) and (len(self._cut) >= LONGEST_ESCAPE or not chunk):
+        if len(self._cut) >= LONGEST_ESCAPE or not chunk:
+            self.check_last_escape()
+        return chunk
+
+    def check_last_escape(self) -> None:
+        """Raise PredictionReadError if the bytes read so far end with half of a pair, and text."""
+        half = HALF_PAIR.match(self._cut, 1)
+        if half:
             raise PredictionReadError(
-                f"{self.path} has half of a surrogate pair, \\{rest[:5].decode(errors='replace')}, "
+                f"{self.path} has half of a surrogate pair, \\{half[0].decode(errors='replace')}, "
                 f"within its first {self.bytes_read:,} bytes: it stands for no character; expected "
                 "text that can be written as UTF-8"
             )
-        return chunk
 
 
 @contextmanager
@@ -271,6 +288,8 @@ def _values(
             read += 1
             yield restored(value) if file.numbers.found else value
     except (ijson.JSONError, UnicodeDecodeError) as error:
+        if isinstance(error, UnicodeDecodeError):
+            file.check_last_escape()
         raise UnreadableJsonError(
             f"{file.path} is not readable UTF-8 JSON {where.format(read)}: {_first_line(error)}, "
             f"within the first {file.bytes_read:,} bytes"
@@ -288,7 +307,6 @@ def _check_list(file: ShallowFile, key: str) -> None:
             object_pairs_hook=lambda pairs: tuple(value for name, value in pairs if name == key),
         )
     except ValueError as error:
-        # The parser does not mind a text that begins behind the whole and never ends.
         raise UnreadableJsonError(
             f"{file.path} is not readable UTF-8 JSON to its end: {error}; expected a JSON object "
             "and nothing behind it"

@@ -24,6 +24,7 @@ _NINES = bytes.maketrans(b"E012345678", b"e999999999")
 _LONG_INTEGER = b"9" * 19
 _TEXT = rb'"(?:[^"\\]|\\.)*"?'
 _TOKEN = re.compile(_TEXT + rb"|-?(?:NaN|Infinity|\d[-+.\deE]*)", re.DOTALL)
+_NUMBER = re.compile(rb"-?(?:NaN|Infinity|(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?)")
 _REST_OF_TEXT = re.compile(rb'(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 
@@ -99,13 +100,12 @@ def _may_have_odd_numbers(chunk: bytes) -> bool:
 
 def _is_odd(text: bytes) -> bool:
     """True for a number that the parser refuses, false for text that is no number at all."""
-    try:
-        number = float(text)
-    except ValueError:
+    if not _NUMBER.fullmatch(text):
         return False
-    if not math.isfinite(number):
-        return True
-    return text.lstrip(b"-").isdigit() and not -(2**63) <= int(text) < 2**63
+    # The parser refuses the smallest integer of 64 bits, too.
+    return not math.isfinite(float(text)) or (
+        text.lstrip(b"-").isdigit() and not abs(int(text)) < 2**63
+    )
 
 
 def restored(value: Any) -> Any:
@@ -114,9 +114,11 @@ def restored(value: Any) -> Any:
         text = value.removeprefix(MARK)
         if text is value or text == value:
             return value
-        number = float(text)
-        # Python makes no integer of more than 4,300 digits.
-        return int(text) if math.isfinite(number) and text.lstrip("-").isdigit() else number
+        try:
+            return int(text)
+        except ValueError:
+            # No integer, or of more than 4,300 digits, which Python does not make.
+            return float(text)
     if isinstance(value, list):
         value[:] = map(restored, value)
     elif isinstance(value, dict):
