@@ -21,6 +21,18 @@ def prediction_scores(class_probs: npt.ArrayLike) -> dict[str, npt.NDArray[np.fl
     }
 
 
+def uncertainties(name, scores, n_classes: int, *, independent=False):
+    """Scores on the scale 0..1, where 1 is the most uncertain."""
+    k = n_classes
+    if name in ("margin", "mean_object_score"):
+        return 1 - scores
+    if name == "entropy":
+        return scores / (k if independent else np.log2(k))
+    if name == "least_confidence":
+        return scores if independent else scores * k / (k - 1)
+    return 1 - scores / ((k // 2) * (k - k // 2) / k**2 if independent else (k - 1) / k**2)
+
+
 def image_scores(class_probs: npt.ArrayLike, image_ids: list) -> dict[str, dict[str, float]]:
     """The scores of every image: the mean over its rows, in order of first appearance."""
     rows = prediction_scores(class_probs)

@@ -40,7 +40,8 @@ class Rules:
             each other, ``"logits"``, of which the softmax is taken, or ``"independent"``
             probabilities of a sigmoid for each class, whose sum is free and whose entropy is the
             sum of the classes' binary entropies.
-        aggregation: What an image's score is of the scores of its predictions.
+        aggregation: What an image's score is of the scores of its predictions. ``"sum"`` adds
+            their uncertainties, 0..1 each, and is labeled highest first under every function.
         score_only: ``"binary"`` declares that the score s of an object without class
             probabilities is the probability of two classes, [s, 1-s]. Without it the functions of
             class probabilities are null for such objects.
@@ -106,6 +107,8 @@ def score_origin(aggregation: str, *, committee: bool) -> str:
     """The way from predictions to the score of their image, in words."""
     if committee:
         return "of the mean of the class probabilities that the image's predictions have"
+    if aggregation == "sum":
+        return "sum of the uncertainties of the image's predictions"
     return f"{aggregation} over the image's predictions"
 
 

@@ -16,7 +16,7 @@ from dagster_active_learning.acquisition.batches import (
 from dagster_active_learning.acquisition.schemas import image_score_schema, prediction_batch_schema
 from dagster_active_learning.acquisition.validity import Validity
 from dagster_active_learning.rules import Rules
-from reference import ROW_SCORES, prediction_scores
+from reference import ROW_SCORES, prediction_scores, uncertainties
 
 CLASSIFICATION = [
     Rules(inputs=inputs, aggregation=aggregation)
@@ -66,6 +66,13 @@ def reference_scores(batch, rules):
             of_row.pop("mean_object_score")
         elif given is not None:
             of_row["mean_object_score"] = [given]
+        if rules.aggregation == "sum":
+            n_classes = 2 if class_probs is None else len(class_probs)
+            independent = rules.inputs == "independent" and class_probs is not None
+            of_row = {
+                name: [uncertainties(name, values[0], n_classes, independent=independent)]
+                for name, values in of_row.items()
+            }
         for name in ROW_SCORES:
             scores[name].append(of_row.get(name, [np.nan])[0])
     return scores

@@ -8,11 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagster_active_learning import ACQUISITION_FUNCTIONS
 from dagster_active_learning.ranking.total_order import rank_images
 
-LOWEST_FIRST = ACQUISITION_FUNCTIONS["margin"]
-HIGHEST_FIRST = ACQUISITION_FUNCTIONS["entropy"]
+LOWEST_FIRST, HIGHEST_FIRST = "lowest", "highest"
 
 
 def images(scores, ids=None) -> pl.DataFrame:
@@ -25,16 +23,16 @@ def images(scores, ids=None) -> pl.DataFrame:
     )
 
 
-def ranked(frame: pl.DataFrame, function, *, limit=1000, seed=0, batch_rows=None) -> list[str]:
+def ranked(frame: pl.DataFrame, label_first, *, limit=1000, seed=0, batch_rows=None) -> list[str]:
     batches = frame.iter_slices(batch_rows) if batch_rows else [frame]
-    result = rank_images(batches, function, limit=limit, seed=seed)
+    result = rank_images(batches, label_first, limit=limit, seed=seed)
     assert result["rank"].to_list() == list(range(1, result.height + 1))
     return result["image_id"].to_list()
 
 
-def reference(frame: pl.DataFrame, function, limit: int, seed: int) -> list[str]:
+def reference(frame: pl.DataFrame, label_first, limit: int, seed: int) -> list[str]:
     """The order in plain Python: nothing is shared with the code under test."""
-    sign = -1 if function.label_first == "highest" else 1
+    sign = -1 if label_first == "highest" else 1
 
     def key(row):
         hashed = hashlib.blake2b(
@@ -52,10 +50,10 @@ def reference(frame: pl.DataFrame, function, limit: int, seed: int) -> list[str]
 
 
 @pytest.mark.parametrize(
-    ("function", "expected"), [(LOWEST_FIRST, ["b", "c", "a"]), (HIGHEST_FIRST, ["a", "c", "b"])]
+    ("label_first", "expected"), [(LOWEST_FIRST, ["b", "c", "a"]), (HIGHEST_FIRST, ["a", "c", "b"])]
 )
-def test_the_uncertain_end_of_the_scale_comes_first(function, expected):
-    assert ranked(images([0.9, 0.1, 0.5], ["a", "b", "c"]), function) == expected
+def test_the_uncertain_end_of_the_scale_comes_first(label_first, expected):
+    assert ranked(images([0.9, 0.1, 0.5], ["a", "b", "c"]), label_first) == expected
 
 
 @given(
@@ -63,17 +61,17 @@ def test_the_uncertain_end_of_the_scale_comes_first(function, expected):
     limit=st.integers(1, 70),
     seed=st.integers(-(2**63), 2**63 - 1),
     batch_rows=st.integers(1, 60),
-    function=st.sampled_from([LOWEST_FIRST, HIGHEST_FIRST]),
+    label_first=st.sampled_from([LOWEST_FIRST, HIGHEST_FIRST]),
 )
 @settings(max_examples=300, deadline=None)
 def test_order_is_that_of_plain_python_whatever_the_batches(
-    scores, limit, seed, batch_rows, function
+    scores, limit, seed, batch_rows, label_first
 ):
     frame = images(scores)
-    expected = reference(frame, function, limit, seed)
-    assert ranked(frame, function, limit=limit, seed=seed) == expected
-    assert ranked(frame, function, limit=limit, seed=seed, batch_rows=batch_rows) == expected
-    assert ranked(frame.reverse(), function, limit=limit, seed=seed) == expected
+    expected = reference(frame, label_first, limit, seed)
+    assert ranked(frame, label_first, limit=limit, seed=seed) == expected
+    assert ranked(frame, label_first, limit=limit, seed=seed, batch_rows=batch_rows) == expected
+    assert ranked(frame.reverse(), label_first, limit=limit, seed=seed) == expected
 
 
 def test_another_seed_reorders_ties_and_nothing_else():
@@ -85,7 +83,7 @@ def test_another_seed_reorders_ties_and_nothing_else():
     assert first[-1] == second[-1] == "image51"
 
 
-@pytest.mark.parametrize("function", [LOWEST_FIRST, HIGHEST_FIRST])
+@pytest.mark.parametrize("label_first", [LOWEST_FIRST, HIGHEST_FIRST])
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
@@ -95,7 +93,7 @@ def test_another_seed_reorders_ties_and_nothing_else():
         ("exclude", ["scored"]),
     ],
 )
-def test_images_without_predictions_rank_where_the_policy_says(function, policy, expected):
+def test_images_without_predictions_rank_where_the_policy_says(label_first, policy, expected):
     frame = pl.DataFrame(
         {
             "image_id": ["empty", "unscored", "scored"],
@@ -103,7 +101,7 @@ def test_images_without_predictions_rank_where_the_policy_says(function, policy,
             "prediction_count": [0, 3, 1],
         }
     )
-    result = rank_images([frame], function, limit=9, seed=0, images_without_predictions=policy)
+    result = rank_images([frame], LOWEST_FIRST, limit=9, seed=0, images_without_predictions=policy)
     assert result["image_id"].to_list() == expected
 
 
@@ -124,8 +122,7 @@ def test_an_image_without_objects_ranks_by_its_score_of_0_unless_a_policy_is_set
             "prediction_count": [3, 0, 1],
         }
     )
-    function = ACQUISITION_FUNCTIONS["mean_object_score"]
-    result = rank_images([frame], function, limit=9, seed=0, images_without_predictions=policy)
+    result = rank_images([frame], LOWEST_FIRST, limit=9, seed=0, images_without_predictions=policy)
     assert result["image_id"].to_list() == expected
     assert result["score"][expected.index("sure")] == 0.9
 

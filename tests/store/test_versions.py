@@ -13,6 +13,7 @@ from dagster_active_learning import (
     read_predictions,
 )
 from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.rules import Rules
 from dagster_active_learning.store import schema, versions
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import existing_pool
@@ -166,7 +167,9 @@ def test_it_is_scored_and_ranked_as_a_new_one(migrated):
 def test_a_reader_says_what_migrates_it(earlier):
     before = earlier.read_bytes()
     for read in (load_candidates, lambda path, **options: explain_candidate(path, "a", **options)):
-        with pytest.raises(PoolStateError, match=r"version 0 .*version 2 .*materialize"):
+        with pytest.raises(
+            PoolStateError, match=rf"version 0 .*version {versions.SCHEMA_VERSION} .*materialize"
+        ):
             read(earlier, pool="pool")
     assert earlier.read_bytes() == before
     with duckdb.connect(str(earlier)) as connection:
@@ -181,7 +184,7 @@ ALTER TABLE rankings DROP COLUMN committee;
 ALTER TABLE schema_version DROP COLUMN pool;
 UPDATE schema_version SET version = 1;
 """
-"""What makes a pool of version 1 of one of version 2."""
+"""What makes a pool of version 1 of a newer one."""
 
 
 @pytest.mark.parametrize("image_ids", [["a", "b", "c", "d"], ["a", "b", "a", "c"]])
@@ -246,13 +249,34 @@ def test_a_failed_migration_leaves_the_pool_as_it_was(earlier, monkeypatch):
         assert prediction_set(PoolStore(connection, "pool"), "set").image_count == 3
 
 
+# Version 2
+
+
+def test_a_sum_of_version_2_is_made_again_before_it_is_ranked(store):
+    """It added scores, also of functions that are labeled lowest first."""
+    table = pa.table({"image_id": ["a", "b"], "class_probs": [[0.5, 0.5], [0.75, 0.25]]})
+    rules = Rules(aggregation="sum")
+    ingest(store, in_memory(table))
+    for aggregation, is_kept in ((rules, False), (Rules(), True)):
+        score(store, rules=aggregation)
+        store.connection.execute("UPDATE schema_version SET version = 2")
+        PoolStore(store.connection, "pool")
+        assert (column(store, "SELECT aggregation FROM scorings") == ["mean"]) == is_kept
+        if not is_kept:
+            with pytest.raises(PoolStateError, match=r"scores of an earlier version"):
+                rank(store, "margin", rules=aggregation)
+
+
 # Later versions
 
 
 def test_a_later_version_is_refused_with_both_named(store, database):
     store.connection.execute("UPDATE schema_version SET version = 12, package_version = '7.8.9'")
     store.connection.close()
-    words = r"has version 12 of the schema.*7\.8\.9.*knows versions up to 2: install .* 7\.8\.9"
+    newest = versions.SCHEMA_VERSION
+    words = (
+        rf"has version 12 of the schema.*7\.8\.9.*knows versions up to {newest}: install .* 7\.8\.9"
+    )
     for read_only in (True, False):
         with duckdb.connect(str(database), read_only=read_only) as connection:
             with pytest.raises(PoolStateError, match=words):

@@ -49,7 +49,9 @@ class PredictionScores:
     Attributes:
         predictions: The batch.
         functions: The names of the acquisition functions that apply, one per row of scores.
-        scores: (n_functions, n_predictions) float64, NaN where there is no score.
+        scores: (n_functions, n_predictions) float64, NaN where there is no score. What is added
+            up to a sum is the scores' uncertainties, 0..1 each: functions of which low scores are
+            labeled first would be upside down.
         validity: (n_predictions,) uint8, the `Validity` of the class probabilities; valid where a
             prediction has none.
     """
@@ -88,6 +90,7 @@ def score_predictions(predictions: pa.RecordBatch, rules: Rules) -> PredictionSc
     else:
         matrix = class_prob_matrix(class_probs)
         scores, validity = score_matrix(matrix, functions, rules)
+        _make_summable(scores, functions, matrix.shape[1], rules)
     names = tuple(function.name for function in functions)
     return PredictionScores(predictions, names, scores, validity)
 
@@ -283,20 +286,34 @@ def _score_objects(
         scores = np.full((len(functions), len(class_probs)), np.nan)
         validity = np.full(len(class_probs), Validity.VALID, np.uint8)
         if has_class_probs.any():
-            scores[:, has_class_probs], validity[has_class_probs] = score_matrix(
-                class_prob_matrix(class_probs.drop_null()), functions, rules
-            )
+            matrix = class_prob_matrix(class_probs.drop_null())
+            of_matrix, validity[has_class_probs] = score_matrix(matrix, functions, rules)
+            _make_summable(of_matrix, functions, matrix.shape[1], rules)
+            scores[:, has_class_probs] = of_matrix
         if rules.score_only == "binary":
             alone = own_scores[~has_class_probs]
             pairs = np.column_stack([alone, 1 - alone])
-            scores[:, ~has_class_probs], _ = score_matrix(
-                pairs, functions, replace(rules, inputs="probabilities")
-            )
+            of_pairs = replace(rules, inputs="probabilities")
+            scores_of_pairs, _ = score_matrix(pairs, functions, of_pairs)
+            _make_summable(scores_of_pairs, functions, 2, of_pairs)
+            scores[:, ~has_class_probs] = scores_of_pairs
     else:
         matrix = class_prob_matrix(class_probs)
         scores, validity = score_matrix(matrix, functions, rules)
+        _make_summable(scores, functions, matrix.shape[1], rules)
     is_given = ~np.isnan(own_scores)
     for function, row in zip(functions, scores, strict=True):
         if function.level == "object":
-            row[is_given] = own_scores[is_given]
+            given = own_scores[is_given]
+            # Of an object's score the number of classes says nothing.
+            row[is_given] = function.uncertainty(given, 2) if rules.aggregation == "sum" else given
     return scores, validity
+
+
+def _make_summable(
+    scores: _Scores, functions: Sequence[AcquisitionFunction], n_classes: int, rules: Rules
+) -> None:
+    """Put the uncertainty in the place of each score (n_functions, n_predictions) of a sum."""
+    if rules.aggregation == "sum":
+        for function, row in zip(functions, scores, strict=True):
+            row[:] = function.uncertainty(row, n_classes, rules.inputs)

@@ -106,6 +106,32 @@ class AcquisitionFunction:
         """Tell whether images can have a score, with class probabilities or without."""
         return has_class_probs or self.level == "object" or rules.score_only == "binary"
 
+    def label_first_under(self, aggregation: str | None) -> Literal["highest", "lowest"]:
+        """The end of the images' scores that is labeled first: a sum is one of uncertainties."""
+        return "highest" if aggregation == "sum" else self.label_first
+
+    def unit_under(self, aggregation: str | None) -> str:
+        """The unit of the images' scores."""
+        return "sum of uncertainties" if aggregation == "sum" else self.unit
+
+    def image_uncertainty(
+        self, score: npt.NDArray[np.float64], n_classes: int, rules: Rules
+    ) -> npt.NDArray[np.float64]:
+        """The scores of images on the scale 0..1; NaN stays NaN.
+
+        A sum of uncertainties is cut at 1, which one prediction can reach alone.
+
+        Args:
+            score: (n_images,) what the aggregation makes of the scores of predictions.
+            n_classes: The number of classes.
+            rules: How images are scored.
+        """
+        import numpy as np
+
+        if rules.aggregation == "sum":
+            return np.clip(score, 0.0, 1.0)
+        return self.uncertainty(score, n_classes, rules.inputs)
+
     @overload
     def uncertainty(self, score: float, n_classes: int, inputs: str = ...) -> float: ...
 
@@ -123,7 +149,7 @@ class AcquisitionFunction:
         """The score on the scale 0..1, where 1 is the most uncertain; NaN stays NaN.
 
         Rounding and the tolerance for class probabilities can carry a score over its bounds by
-        about 1e-3, and a sum over predictions goes far beyond; the uncertainty stays inside 0..1.
+        about 1e-3; the uncertainty stays inside 0..1.
 
         Args:
             score: One score or an array of them.

@@ -163,7 +163,10 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
     aggregation: Annotated[
         Aggregation,
         dg.Resolver.default(
-            description="What an image's score is of the scores of its predictions."
+            description=(
+                "What an image's score is of the scores of its predictions; `sum` adds their "
+                "uncertainties, 0..1 each, and is labeled highest first under every function."
+            )
         ),
     ] = "mean"
     score_only: Annotated[

@@ -80,7 +80,8 @@ def active_learning_definitions(
             exclude each other, ``"logits"``, or ``"independent"`` probabilities, one sigmoid per
             class.
         aggregation: What an image's score is of those of its predictions: ``"mean"``, ``"max"``,
-            ``"min"`` or ``"sum"``.
+            ``"min"`` or ``"sum"``, which adds their uncertainties, 0..1 each, and is labeled
+            highest first under every function.
         score_only: ``"binary"`` declares the score s of an object without class probabilities to
             be a probability of two classes, [s, 1-s]. Without it only the mean object score is
             computed for such objects.

@@ -137,11 +137,12 @@ def _rank(
     if score is None:
         yield "  no score: the image has no predictions"
     else:
-        yield f"  score {_number(score)} ({function.unit}), uncertainty {_number(uncertainty)}"
+        unit = function.unit_under(ranking["aggregation"])
+        yield f"  score {_number(score)} ({unit}), uncertainty {_number(uncertainty)}"
     if ranking["inputs"] is not None:
         origin = score_origin(ranking["aggregation"], committee=ranking["committee"])
         yield f"  formula {function.formula_of(ranking['inputs'])}, {origin}"
-    yield f"  the {function.label_first} scores are labeled first"
+    yield f"  the {function.label_first_under(ranking['aggregation'])} scores are labeled first"
     if ranking["predicted_class"] is not None:
         yield f"  predicted class {ranking['predicted_class']!r}"
     yield f"  ranked by Dagster run {ranking['run_id']}"
@@ -208,6 +209,8 @@ def _why_no_candidate(  # noqa: PLR0911 - a table
             "nothing is ranked by this function: materialize "
             f"{store.pool}/labeling_candidates/{function.name}"
         )
+    aggregation = ranking["aggregation"]
+    with_unit = f"its score of {_number(score)} ({function.unit_under(aggregation)})"
     listed = f"the list of {ranking['candidates']:,}"
     if not count:
         in_quarantine = " but rows in quarantine" if record.quarantined else ""
@@ -218,18 +221,15 @@ def _why_no_candidate(  # noqa: PLR0911 - a table
     last = ranking["last_score"]
     if score == last:
         return (
-            f"its score of {_number(score)} ({function.unit}) is that of the last in {listed}, and "
+            f"{with_unit} is that of the last in {listed}, and "
             "equal scores are ordered by a seeded hash of the id"
         )
-    if last is None or (score > last) == (function.label_first == "highest"):
+    if last is None or (score > last) == (function.label_first_under(aggregation) == "highest"):
         return (
-            f"its score of {_number(score)} ({function.unit}) is newer than {listed}: materialize "
+            f"{with_unit} is newer than {listed}: materialize "
             f"{store.pool}/labeling_candidates/{function.name} again"
         )
-    return (
-        f"its score of {_number(score)} ({function.unit}) is behind {listed}, in which "
-        f"{_number(last)} is the last"
-    )
+    return f"{with_unit} is behind {listed}, in which {_number(last)} is the last"
 
 
 def _predictions(stored: PredictionSet, record: ImageRecord) -> Iterator[str]:

@@ -78,7 +78,8 @@ def _worst(
 
     (batch,) = predictions.select("class_probs", "score").rechunk().to_arrow().to_batches()
     scores = score_predictions(batch, rules).under(function.name)
-    place = int(np.argmin(scores if function.label_first == "lowest" else -scores))
+    lowest = function.label_first_under(rules.aggregation) == "lowest"
+    place = int(np.argmin(scores if lowest else -scores))
     return predictions.row(place, named=True)
 
 

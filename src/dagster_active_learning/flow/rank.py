@@ -92,13 +92,13 @@ def _candidates(
         contenders(store, stored.prediction_set, function, limit, rules)
         if function.can_rank(rules, has_class_probs=has_class_probs)
         else [],
-        function,
+        function.label_first_under(rules.aggregation),
         limit=limit,
         seed=seed,
         images_without_predictions=rules.images_without_predictions,
     )
     scores = ranked["score"].to_numpy()  # NaN where there is none
-    uncertainty = function.uncertainty(scores, n_classes, rules.inputs)
+    uncertainty = function.image_uncertainty(scores, n_classes, rules)
     return ranked.with_columns(pl.Series("uncertainty", uncertainty, nan_to_null=True))
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
+from typing import Literal
 
 import polars as pl
-
-from dagster_active_learning.acquisition.functions import AcquisitionFunction
 
 
 def rank_images(
     batches: Iterable[pl.DataFrame],
-    function: AcquisitionFunction,
+    label_first: Literal["highest", "lowest"],
     *,
     limit: int,
     seed: int,
     images_without_predictions: str | None = None,
 ) -> pl.DataFrame:
-    """The first images to label under an acquisition function.
+    """The first images to label by their scores.
 
     Images are ordered by score, equal scores by a hash of ``seed`` and image_id, equal hashes by
     image_id. Images that have predictions but no score are left out. Memory holds one batch and
@@ -27,7 +26,7 @@ def rank_images(
 
     Args:
         batches: Frames with the columns image_id, score and prediction_count, each image once.
-        function: Which end of the scores comes first.
+        label_first: The end of the scores that comes first.
         limit: How many images to rank at the most.
         seed: Another seed puts images with equal scores in another order.
         images_without_predictions: ``"last"``, ``"first"`` or ``"exclude"``. By default they are
@@ -45,17 +44,17 @@ def rank_images(
         }
     )
     for batch in batches:
-        ordered = _with_order(batch, function, images_without_predictions)
+        ordered = _with_order(batch, label_first, images_without_predictions)
         first = _first_ranks(pl.concat([first, ordered]), limit, seed)
     return first.drop("order").with_row_index("rank", offset=1).cast({"rank": pl.Int64})
 
 
 def _with_order(
-    images: pl.DataFrame, function: AcquisitionFunction, images_without_predictions: str | None
+    images: pl.DataFrame, label_first: str, images_without_predictions: str | None
 ) -> pl.DataFrame:
     """A column that sorts images lowest first, without those that are no candidates."""
     score, empty = pl.col("score"), pl.col("prediction_count") == 0
-    order = -score if function.label_first == "highest" else score
+    order = -score if label_first == "highest" else score
     if images_without_predictions is not None:
         end = -math.inf if images_without_predictions == "first" else math.inf
         order = pl.when(empty).then(pl.lit(end)).otherwise(order)

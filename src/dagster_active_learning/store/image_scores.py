@@ -196,7 +196,7 @@ def contenders(
     import polars as pl
 
     (score,) = score_columns(store, [function.name])
-    highest = function.label_first == "highest"
+    highest = function.label_first_under(rules.aggregation) == "highest"
     words = {
         "score": score,
         "direction": "DESC" if highest else "ASC",

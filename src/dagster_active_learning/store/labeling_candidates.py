@@ -471,7 +471,7 @@ def broken_ranks(
     """
     return findings(
         store,
-        BROKEN_RANKS.format(place=_place(function)),
+        BROKEN_RANKS.format(place=_place(function, rules)),
         place_of_empty=_place_of_empty(rules),
         **_of_rankings(prediction_sets, function),
     )
@@ -515,7 +515,7 @@ def outdated_candidates(
 ) -> Findings:
     """Candidates whose image has another score now, or none, or has left the manifest."""
     (score,) = score_columns(store, [function.name])
-    highest = function.label_first == "highest"
+    highest = function.label_first_under(rules.aggregation) == "highest"
     unchanged = UNCHANGED_CANDIDATES.format(
         score=score, as_good_as=">=" if highest else "<=", worst="min" if highest else "max"
     )
@@ -581,7 +581,7 @@ def missing_candidates(
     ``limit`` is that of rankings which have never been made.
     """
     (score,) = score_columns(store, [function.name])
-    query = MISSING_CANDIDATES.format(score=score, place=_place(function))
+    query = MISSING_CANDIDATES.format(score=score, place=_place(function, rules))
     values = {
         "place_of_empty": _place_of_empty(rules),
         "ranks_empty": rules.images_without_predictions != "exclude",
@@ -598,8 +598,10 @@ def missing_candidates(
     )
 
 
-def _place(function: AcquisitionFunction) -> str:
-    return PLACE.format(sign="-" if function.label_first == "highest" else "")
+def _place(function: AcquisitionFunction, rules: Rules) -> str:
+    return PLACE.format(
+        sign="-" if function.label_first_under(rules.aggregation) == "highest" else ""
+    )
 
 
 def _place_of_empty(rules: Rules) -> float | None:

@@ -168,7 +168,7 @@ CREATE TABLE IF NOT EXISTS image_scores (
     prediction_count BIGINT NOT NULL
 );
 ALTER TABLE image_scores ADD COLUMN IF NOT EXISTS {score} DOUBLE USING COMPRESSION uncompressed;
-COMMENT ON TABLE image_scores IS 'The scores of every image of the pool under each acquisition function: of its predictions'' scores what scorings.aggregation says, or those of their mean class probabilities where they are a committee';
+COMMENT ON TABLE image_scores IS 'The scores of every image of the pool under each acquisition function: of its predictions'' scores what scorings.aggregation says, or those of their mean class probabilities where they are a committee; a sum is one of uncertainties, 0 to 1 each, and high is uncertain';
 COMMENT ON COLUMN image_scores.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN image_scores.image_id IS 'The image''s id';
 COMMENT ON COLUMN image_scores.prediction_count IS 'How many predictions the scores are made of';
@@ -221,7 +221,7 @@ COMMENT ON COLUMN labeling_candidates.acquisition_function IS 'The rule that ran
 COMMENT ON COLUMN labeling_candidates.rank IS 'Place in the queue, from 1';
 COMMENT ON COLUMN labeling_candidates.image_id IS 'The image''s id';
 COMMENT ON COLUMN labeling_candidates.score IS 'The image''s score in the function''s own unit';
-COMMENT ON COLUMN labeling_candidates.uncertainty IS 'The score mapped to 0..1, where 1 is the most uncertain';
+COMMENT ON COLUMN labeling_candidates.uncertainty IS 'The score mapped to 0..1, where 1 is the most uncertain; a sum is cut at 1';
 COMMENT ON COLUMN labeling_candidates.prediction_count IS 'How many predictions the score is made of';
 COMMENT ON COLUMN labeling_candidates.predicted_class IS 'The class with the highest mean probability; of objects the most frequent class';
 COMMENT ON COLUMN labeling_candidates.run_id IS 'Dagster run that ranked the images';

@@ -16,8 +16,12 @@ import duckdb
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.store.schema import TABLES, VIEW, known_columns, quoted, schema_sql
 
-SCHEMA_VERSION = 2
-"""The version of ``schema.sql``; 0 is any layout from the time before pools said theirs."""
+SCHEMA_VERSION = 3
+"""The version of ``schema.sql``.
+
+0 is any layout from the time before pools said theirs. Up to 2 a sum added scores, not
+uncertainties, and there were no batches.
+"""
 
 EARLIER_COLUMNS = {("prediction_sets", "aggregation")}
 """The columns of earlier versions that this one does not have."""
@@ -128,12 +132,14 @@ def migrate(connection: duckdb.DuckDBPyConnection, pool: str, stored: StoredSche
         pool: The pool's name.
         stored: The schema of the pool; None where there is none yet.
     """
-    earlier = stored is not None and stored.version < SCHEMA_VERSION
-    if earlier:
+    earlier = SCHEMA_VERSION if stored is None else stored.version
+    if earlier < 2:
         connection.execute(SET_ASIDE)
     connection.execute(schema_sql())
-    if earlier:
+    if earlier < 2:
         connection.execute(TAKE_BACK)
+    if earlier < 3:
+        connection.execute(FORGET_SUMS)
     connection.execute("DELETE FROM schema_version")
     connection.execute(
         RECORD_VERSION,
@@ -146,8 +152,8 @@ def migrate(connection: duckdb.DuckDBPyConnection, pool: str, stored: StoredSche
     )
 
 
-# Earlier layouts lack columns and tables, in several combinations. The small tables are made anew,
-# so that they are what they are in a new pool; large ones only get what they lack.
+# Versions 0 and 1. Their layouts lack columns and tables, in several combinations. The small tables
+# are made anew, so that they are what they are in a new pool; large ones only get what they lack.
 SET_ASIDE = """
 DROP TABLE IF EXISTS schema_version;
 CREATE TABLE IF NOT EXISTS scorings (prediction_set VARCHAR);
@@ -227,6 +233,9 @@ DROP TABLE earlier_prediction_sets;
 DROP TABLE aside_rankings;
 DROP TABLE earlier_rankings;
 """
+
+# Version 2. Its sums are not what a sum is now: without a scoring they are made again.
+FORGET_SUMS = "DELETE FROM scorings WHERE aggregation = 'sum'"
 
 RECORD_VERSION = """
 INSERT INTO schema_version BY NAME

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dagster_active_learning.definitions.pool import Pool
     from dagster_active_learning.flow import Ranking
     from dagster_active_learning.gallery import Box, Thumbnails, Tile
+    from dagster_active_learning.rules import Rules
     from dagster_active_learning.store.image_scores import ScoreBins
     from dagster_active_learning.store.pool_store import PoolStore
     from dagster_active_learning.store.prediction_sets import PredictionSet
@@ -56,14 +57,14 @@ class CandidatePictures:
         tiles: The first candidates.
         bins: The scores of all images.
         function: The acquisition function.
-        formula: Its formula for the pool's inputs.
+        rules: How the images are scored.
         score_at_cut: The score of the last candidate.
     """
 
     tiles: Sequence[Tile]
     bins: ScoreBins | None
     function: AcquisitionFunction
-    formula: str
+    rules: Rules
     score_at_cut: float | None
 
     def drawn(self, metadata: Metadata, thumbnails: Thumbnails) -> Metadata:
@@ -108,9 +109,10 @@ class CandidatePictures:
             bins.counts,
             bins.edges,
             cut=self.score_at_cut,
-            label_first=function.label_first,
+            label_first=function.label_first_under(self.rules.aggregation),
             title=f"{function.title} of all {bins.counts.sum():,} images with a score",
-            score_label=f"{self.formula}, {function.unit}",
+            score_label=f"{function.formula_of(self.rules.inputs)}, "
+            f"{function.unit_under(self.rules.aggregation)}",
             max_bytes=HISTOGRAM_BYTES,
         )
         return {"score_histogram": _picture(histogram, f"Histogram of {function.title.lower()}")}
@@ -208,8 +210,7 @@ class CandidateMetadata:
             }
             tiles = [self._tile(stored, row, predictions.get(row["image_id"])) for row in first]
             bins = score_bins(store, name, function.name, HISTOGRAM_BINS)
-            formula = function.formula_of(rules.inputs)
-            pictures = CandidatePictures(tiles, bins, function, formula, ranking.score_at_cut)
+            pictures = CandidatePictures(tiles, bins, function, rules, ranking.score_at_cut)
             reports[function.name] = RankingReport(metadata, pictures, ranking.sha256)
         return reports
 

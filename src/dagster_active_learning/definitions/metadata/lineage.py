@@ -49,8 +49,8 @@ def ranking_rule(function: AcquisitionFunction, rules: Rules) -> list[tuple[str,
     origin = score_origin(rules.aggregation, committee=rules.committee)
     return [
         ("acquisition function", function.title),
-        ("formula", f"{formula}, {origin}, {function.unit}"),
-        ("labeled first", f"{function.label_first} score"),
+        ("formula", f"{formula}, {origin}, {function.unit_under(rules.aggregation)}"),
+        ("labeled first", f"{function.label_first_under(rules.aggregation)} score"),
     ]
 
 
