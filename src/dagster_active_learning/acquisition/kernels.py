@@ -11,7 +11,6 @@ numbers are combined in an order that depends on the number of classes alone. Th
 polynomial on the float's bits: it vectorises, and no two math libraries can disagree about it.
 """
 
-import threading
 from collections.abc import Callable
 from typing import Any, Literal, cast
 
@@ -19,6 +18,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from dagster_active_learning.acquisition.compiling import compiled, launch_lock
 from dagster_active_learning.acquisition.lanes import (
     all_inside,
     deinterleave,
@@ -76,7 +76,7 @@ def score_class_probs(
     scores = np.empty((len(KERNEL_ROWS) - (not objects), n_rows))
     validity = np.zeros(n_rows, np.uint8)
     if n_predictions:
-        with _launch_lock:
+        with launch_lock:
             _score_kernel(
                 flat, n_classes, sum_tolerance, value_tolerance, scores.reshape(-1), validity
             )
@@ -107,7 +107,7 @@ def check_class_probs(
     flat, n_predictions, n_classes = _flat_class_probs(class_probs)
     validity = np.zeros(flat.size // n_classes, np.uint8)
     if n_predictions:
-        with _launch_lock:
+        with launch_lock:
             _check_kernel(flat, n_classes, sum_tolerance, value_tolerance, validity)
     return validity[:n_predictions]
 
@@ -161,7 +161,7 @@ def add_by_image(
         )
     ascending = bool((image_index[1:] >= image_index[:-1]).all())
     rows = _rows_of_threads(image_index, ascending=ascending)
-    with _launch_lock:
+    with launch_lock:
         if keep == "sum":
             _add_kernel(_read_only(values), image_index, rows, ascending, totals, counts)
         else:
@@ -169,10 +169,6 @@ def add_by_image(
             sign = 1.0 if keep == "max" else -1.0
             _extreme_kernel(_read_only(values), image_index, rows, ascending, sign, totals, counts)
 
-
-# The workqueue threading layer aborts the process when two threads launch at once. A launch uses
-# every core, so waiting costs nothing.
-_launch_lock = threading.Lock()
 
 _SUM_ERROR = 1e-6  # a sum of eight float32 is off by up to 4e-7 of the absolute values
 _TERMS = 8  # summed in float32: with 16 the entropy of 10,000 equal classes was off by 1.4e-6
@@ -237,14 +233,6 @@ def _flat_class_probs(class_probs: _Array) -> tuple[_Array, int, int]:
     if 0 < n_predictions < _PADDED_ROWS:
         class_probs = np.resize(class_probs, (_PADDED_ROWS, n_classes))
     return _read_only(class_probs.reshape(-1)), n_predictions, n_classes
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a parallel kernel, from Numba's cache where there is a writable place for one."""
-    try:
-        return cast("Callable[..., Any]", numba.njit(parallel=True, cache=True)(function))
-    except RuntimeError:  # "no locator available": a read-only package and no writable home
-        return cast("Callable[..., Any]", numba.njit(parallel=True)(function))
 
 
 def _helper(function: Callable[..., Any], *, inline: bool = False) -> Callable[..., Any]:
@@ -436,7 +424,7 @@ def _chunk_rows(flat, n_classes):
     return max(rows // _PADDED_ROWS, 1) * _PADDED_ROWS
 
 
-@_compiled
+@compiled
 def _score_kernel(flat, n_classes, sum_tolerance, value_tolerance, scores, validity):
     chunk_rows = _chunk_rows(flat, n_classes)
     n_chunks = max(validity.size // chunk_rows, 1)
@@ -447,7 +435,7 @@ def _score_kernel(flat, n_classes, sum_tolerance, value_tolerance, scores, valid
         _score_rows(flat, n_classes, sum_tolerance, value_tolerance, start, stop, scores, validity)
 
 
-@_compiled
+@compiled
 def _check_kernel(flat, n_classes, sum_tolerance, value_tolerance, validity):
     chunk_rows = _chunk_rows(flat, n_classes)
     n_chunks = max(validity.size // chunk_rows, 1)
@@ -476,7 +464,7 @@ def _prefetch_image(image, totals, counts):
     prefetch(totals, (image + np.uint64(1)) * n_values - np.uint64(1))
 
 
-@_compiled
+@compiled
 def _add_kernel(values, image_index, rows, ascending, totals, counts):
     n_values, n_parts = values.shape[0], rows.shape[0]
     last_row = image_index.size - 1
@@ -493,7 +481,7 @@ def _add_kernel(values, image_index, rows, ascending, totals, counts):
                     totals[image, np.uint64(value)] += values[value, row]
 
 
-@_compiled
+@compiled
 def _extreme_kernel(values, image_index, rows, ascending, sign, totals, counts):
     n_values = values.shape[0]
     for part in numba.prange(rows.shape[0]):
