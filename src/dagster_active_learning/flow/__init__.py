@@ -3,7 +3,13 @@
 Plain functions over an open store: the Dagster assets call them, and so may anything else.
 """
 
+from dagster_active_learning.flow.housekeeping import (
+    delete_prediction_set as delete_prediction_set,
+)
+from dagster_active_learning.flow.housekeeping import keep_newest_sets as keep_newest_sets
 from dagster_active_learning.flow.ingest import ingest_predictions as ingest_predictions
 from dagster_active_learning.flow.rank import Ranking as Ranking
 from dagster_active_learning.flow.rank import rank_candidates as rank_candidates
 from dagster_active_learning.flow.score import score_prediction_set as score_prediction_set
+from dagster_active_learning.flow.select import LabelingBatchReport as LabelingBatchReport
+from dagster_active_learning.flow.select import select_labeling_batch as select_labeling_batch

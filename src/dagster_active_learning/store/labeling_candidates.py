@@ -19,6 +19,7 @@ from dagster_active_learning.store.findings import EXAMPLES, Findings, findings
 from dagster_active_learning.store.image_scores import score_columns
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import Database, existing_pool
+from dagster_active_learning.store.predicted_classes import predicted_classes_sql
 from dagster_active_learning.store.prediction_sets import PredictionSet, chosen_prediction_set
 from dagster_active_learning.store.rankings import replace_rankings
 
@@ -30,50 +31,6 @@ BATCH_ROWS = 65_536
 DELETE_CANDIDATES = """
 DELETE FROM labeling_candidates WHERE prediction_set = $prediction_set
     AND list_contains($acquisition_functions, acquisition_function)
-"""
-
-# The class with the highest mean probability, for predictions of whole images.
-PREDICTED_CLASSES = """
-WITH probabilities AS (
-    SELECT p.image_id, p.prediction_index, unnest(p.class_probs) AS probability,
-        generate_subscripts(p.class_probs, 1) AS class_index
-    FROM predictions p SEMI JOIN incoming c ON p.image_id = c.image_id
-    WHERE p.prediction_set = $prediction_set
-),
-class_means AS (
-    SELECT image_id, class_index, avg(probability ORDER BY prediction_index) AS mean_probability
-    FROM probabilities GROUP BY image_id, class_index
-),
-class_indices AS (
-    SELECT image_id, min_by(class_index, (-mean_probability, class_index)) AS class_index
-    FROM class_means GROUP BY image_id
-),
--- The names come last: beside each class of an image they would be the square of the classes.
-predicted AS (
-    SELECT image_id, s.class_names[class_index] AS class
-    FROM class_indices, prediction_sets s WHERE s.prediction_set = $prediction_set
-)
-"""
-
-# The most frequent class, for predictions of objects.
-MOST_FREQUENT_CLASSES = """
-WITH objects AS (
-    SELECT p.image_id, coalesce(
-        p.category,
-        -- Not joined: a join would carry all class probabilities along.
-        (SELECT class_names FROM prediction_sets WHERE prediction_set = $prediction_set)
-            [list_position(p.class_probs, list_max(p.class_probs))]
-    ) AS class
-    FROM predictions p SEMI JOIN incoming c ON p.image_id = c.image_id
-    WHERE p.prediction_set = $prediction_set
-),
-class_counts AS (
-    SELECT image_id, class, count(*) AS objects FROM objects
-    WHERE class IS NOT NULL GROUP BY image_id, class
-),
-predicted AS (
-    SELECT image_id, min_by(class, (-objects, class)) AS class FROM class_counts GROUP BY image_id
-)
 """
 
 INSERT_CANDIDATES = """
@@ -111,9 +68,7 @@ def replace_candidates(
         ranked.with_columns(acquisition_function=pl.lit(name))
         for name, ranked in candidates.items()
     )
-    statement = INSERT_CANDIDATES.format(
-        predicted_classes=MOST_FREQUENT_CLASSES if objects else PREDICTED_CLASSES
-    )
+    statement = INSERT_CANDIDATES.format(predicted_classes=predicted_classes_sql(objects=objects))
     store.insert(statement, incoming.to_arrow(), prediction_set=prediction_set, run_id=run_id)
 
 

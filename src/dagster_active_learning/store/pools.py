@@ -19,13 +19,14 @@ Database: TypeAlias = "duckdb.DuckDBPyConnection | str | PathLike[str]"
 
 
 @contextmanager
-def existing_pool(database: Database, pool: str) -> Generator[PoolStore]:
-    """A pool that is in a database already, for reading, as long as the block runs.
+def existing_pool(database: Database, pool: str, *, read_only: bool = True) -> Generator[PoolStore]:
+    """A pool that is in a database already, as long as the block runs.
 
     Args:
-        database: The path of the database, which is opened read-only and closed again; or an open
-            connection, which is left as it is: what it has not committed is not seen.
+        database: The path of the database, which is opened and closed again; or an open connection,
+            which is left as it is: what it has not committed is not seen.
         pool: The pool's name.
+        read_only: Whether a database that is opened is only read.
 
     Raises:
         PoolStateError: If the database does not have the pool.
@@ -36,7 +37,7 @@ def existing_pool(database: Database, pool: str) -> Generator[PoolStore]:
         # A cursor starts in the first database, wherever its connection is.
         connection.execute(f"USE {quoted(name)}")
     else:
-        connection = connect(fspath(database), read_only=True)
+        connection = connect(fspath(database), read_only=read_only)
     try:
         pools = list(pool_schemas(connection))
         if pool not in pools:

@@ -121,6 +121,12 @@ def prediction_set_names(store: PoolStore) -> list[str]:
     return [name for (name,) in rows]
 
 
+def prediction_sets_by_age(store: PoolStore) -> list[str]:
+    """The names of all prediction sets of the pool, the one that was read first before others."""
+    rows = store.rows("SELECT prediction_set FROM prediction_sets ORDER BY generation")
+    return [name for (name,) in rows]
+
+
 def chosen_prediction_set(store: PoolStore, name: str | None) -> str:
     """The prediction set with that name, or without a name the pool's only one.
 

@@ -132,11 +132,8 @@ def predictions_by_class(store: PoolStore, prediction_set: str) -> list[tuple[st
     return store.rows(PREDICTIONS_BY_CLASS, prediction_set=prediction_set)
 
 
-PREDICTIONS_OF_FIRST = """
-WITH candidates AS (
-    SELECT image_id FROM labeling_candidates WHERE prediction_set = $prediction_set
-        AND list_contains($acquisition_functions, acquisition_function) AND rank <= $first
-),
+PREDICTIONS_OF_IMAGES = """
+WITH candidates AS ({images}),
 -- Without the class probabilities, which are long: an image may have a hundred thousand objects.
 places AS (
     SELECT p.prediction_index, row_number() OVER (of_image ORDER BY p.prediction_index) AS place,
@@ -148,6 +145,11 @@ SELECT p.image_id, p.class_probs, p.score, p.category, p.bbox, places.prediction
 FROM predictions p JOIN places USING (prediction_index)
 WHERE p.prediction_set = $prediction_set AND places.place <= $per_image
 ORDER BY p.image_id, p.prediction_index
+"""
+
+FIRST_CANDIDATES = """
+    SELECT image_id FROM labeling_candidates WHERE prediction_set = $prediction_set
+        AND list_contains($acquisition_functions, acquisition_function) AND rank <= $first
 """
 
 
@@ -165,12 +167,24 @@ def predictions_of_first(
     all predictions of the image; one row per prediction in their order, ``per_image`` at the most.
     Images without predictions are left out.
     """
+    values = {"acquisition_functions": list(functions), "first": first}
+    return _by_image(store, prediction_set, FIRST_CANDIDATES, per_image, **values)
+
+
+def predictions_of_images(
+    store: PoolStore, prediction_set: str, image_ids: Sequence[str], *, per_image: int = 1_000
+) -> Mapping[str, pl.DataFrame]:
+    """Predictions about some images, as ``predictions_of_first`` gives them."""
+    images = "SELECT unnest($image_ids) AS image_id"
+    return _by_image(store, prediction_set, images, per_image, image_ids=list(image_ids))
+
+
+def _by_image(
+    store: PoolStore, prediction_set: str, images: str, per_image: int, **values: Any
+) -> Mapping[str, pl.DataFrame]:
+    statement = PREDICTIONS_OF_IMAGES.format(images=images)
     rows = store.relation(
-        PREDICTIONS_OF_FIRST,
-        prediction_set=prediction_set,
-        acquisition_functions=list(functions),
-        first=first,
-        per_image=per_image,
+        statement, prediction_set=prediction_set, per_image=per_image, **values
     ).pl()
     by_image = rows.partition_by("image_id", as_dict=True, include_key=False)
     return {image_id: frame for (image_id,), frame in by_image.items()}

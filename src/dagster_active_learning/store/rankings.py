@@ -46,6 +46,16 @@ def replace_rankings(
     delete_former_sources(store, prediction_set)
 
 
+DELETE_ALL_OF = "DELETE FROM {table} WHERE prediction_set = $prediction_set"
+
+
+def delete_rankings(store: PoolStore, prediction_set: str) -> None:
+    """Remove all rankings of a prediction set, and the files of predictions that they kept."""
+    for table in ("labeling_candidates", "rankings", "former_prediction_sources"):
+        statement = DELETE_ALL_OF.format(table=table)
+        store.connection.execute(statement, {"prediction_set": prediction_set})
+
+
 OUTDATED_RANKINGS = """
 SELECT r.prediction_set, r.acquisition_function, r.run_id AS ranked_by_run,
     r.prediction_run_id AS of_predictions_read_by_run, d.run_id AS predictions_read_by_run,
@@ -68,6 +78,16 @@ def outdated_rankings(
     """Rankings that were made of other predictions or scores than are stored now."""
     values = {"prediction_sets": prediction_sets, "acquisition_functions": list(functions)}
     return findings(store, OUTDATED_RANKINGS, **values)
+
+
+def has_ranking(store: PoolStore, prediction_set: str, function: str) -> bool:
+    """True if a function has ranked the images of a set."""
+    query = """
+    SELECT EXISTS (FROM rankings WHERE prediction_set = $prediction_set
+        AND acquisition_function = $acquisition_function)
+    """
+    values = {"prediction_set": prediction_set, "acquisition_function": function}
+    return store.rows(query, **values)[0][0]
 
 
 def check_rankings(store: PoolStore, prediction_set: str, functions: Sequence[str]) -> None:

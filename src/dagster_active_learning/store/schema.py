@@ -9,11 +9,14 @@ from importlib import resources
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 
 TABLES = (
+    "batch_selections",
     "empty_images",
     "former_prediction_sources",
     "image_scores",
     "images",
+    "labeling_batches",
     "labeling_candidates",
+    "near_duplicates",
     "prediction_sets",
     "prediction_sources",
     "predictions",

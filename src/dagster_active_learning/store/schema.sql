@@ -272,6 +272,91 @@ COMMENT ON COLUMN rankings.scoring_run_id IS 'Dagster run that scored the images
 COMMENT ON COLUMN rankings.run_id IS 'Dagster run that ranked the images';
 COMMENT ON COLUMN rankings.ranked_at IS 'When they were ranked';
 
+-- One batch of a pool is open at the most: it has the highest number, and no image of it was handed out.
+CREATE TABLE IF NOT EXISTS labeling_batches (
+    batch BIGINT NOT NULL,
+    position BIGINT NOT NULL,
+    image_id VARCHAR NOT NULL,
+    chosen_by VARCHAR NOT NULL,
+    acquisition_function VARCHAR NOT NULL,
+    queue_rank BIGINT,
+    selection_probability DOUBLE,
+    score DOUBLE,
+    uncertainty DOUBLE,
+    prediction_count BIGINT NOT NULL,
+    predicted_class VARCHAR,
+    nearest_distance DOUBLE,
+    prediction_set VARCHAR NOT NULL,
+    ranking_run_id VARCHAR NOT NULL,
+    run_id VARCHAR NOT NULL,
+    created_at TIMESTAMPTZ NOT NULL,
+    handed_out_at TIMESTAMPTZ,
+    returned_at TIMESTAMPTZ
+);
+COMMENT ON TABLE labeling_batches IS 'The images that go out to be labeled together, one row per image; in flight are those that are handed out, not returned and not labeled';
+COMMENT ON COLUMN labeling_batches.batch IS 'Number of the batch, from 1';
+COMMENT ON COLUMN labeling_batches.position IS 'Place in the batch, from 1';
+COMMENT ON COLUMN labeling_batches.image_id IS 'The image''s id';
+COMMENT ON COLUMN labeling_batches.chosen_by IS 'queue, random or typical: the reason why the image is in the batch';
+COMMENT ON COLUMN labeling_batches.acquisition_function IS 'The rule of the queue';
+COMMENT ON COLUMN labeling_batches.queue_rank IS 'Rank of the image under that rule when the batch was made; null where it was no candidate';
+COMMENT ON COLUMN labeling_batches.selection_probability IS 'Probability with which a random image was drawn, of all images that were neither labeled nor in flight; null for others';
+COMMENT ON COLUMN labeling_batches.score IS 'The image''s score under the rule, as the ranking had it';
+COMMENT ON COLUMN labeling_batches.uncertainty IS 'That score mapped to 0..1, where 1 is the most uncertain';
+COMMENT ON COLUMN labeling_batches.prediction_count IS 'Number of predictions of the image, for objects how many there are to label';
+COMMENT ON COLUMN labeling_batches.predicted_class IS 'The class with the highest mean probability; of objects the most frequent class';
+COMMENT ON COLUMN labeling_batches.nearest_distance IS 'Distance of the embedding to the nearest image that is labeled, in flight or at an earlier place';
+COMMENT ON COLUMN labeling_batches.prediction_set IS 'The prediction set whose ranking was used';
+COMMENT ON COLUMN labeling_batches.ranking_run_id IS 'Dagster run that ranked the images';
+COMMENT ON COLUMN labeling_batches.run_id IS 'Dagster run that made the batch';
+COMMENT ON COLUMN labeling_batches.created_at IS 'When it was made';
+COMMENT ON COLUMN labeling_batches.handed_out_at IS 'When it went out; null as long as the batch is open';
+COMMENT ON COLUMN labeling_batches.returned_at IS 'When the image came back without a label, to be chosen again; null else';
+
+CREATE TABLE IF NOT EXISTS batch_selections (
+    batch BIGINT NOT NULL,
+    prediction_set VARCHAR NOT NULL,
+    acquisition_function VARCHAR NOT NULL,
+    wanted_count BIGINT NOT NULL,
+    image_count BIGINT NOT NULL,
+    random_count BIGINT NOT NULL,
+    unlabeled_count BIGINT NOT NULL,
+    in_flight_count BIGINT NOT NULL,
+    duplicate_count BIGINT NOT NULL,
+    shortfall VARCHAR,
+    full_classes VARCHAR[] NOT NULL,
+    ranking_generation BIGINT NOT NULL,
+    run_id VARCHAR NOT NULL,
+    created_at TIMESTAMPTZ NOT NULL
+);
+COMMENT ON TABLE batch_selections IS 'How each batch was made, one row per batch; an empty batch has one too';
+COMMENT ON COLUMN batch_selections.batch IS 'Number of the batch, as in labeling_batches';
+COMMENT ON COLUMN batch_selections.prediction_set IS 'The prediction set whose ranking was used';
+COMMENT ON COLUMN batch_selections.acquisition_function IS 'The rule of the queue';
+COMMENT ON COLUMN batch_selections.wanted_count IS 'How many images the setting size asks for';
+COMMENT ON COLUMN batch_selections.image_count IS 'How many the batch has';
+COMMENT ON COLUMN batch_selections.random_count IS 'How many of them were drawn at random';
+COMMENT ON COLUMN batch_selections.unlabeled_count IS 'Images that were neither labeled nor in flight: what the random ones were drawn from';
+COMMENT ON COLUMN batch_selections.in_flight_count IS 'Images in flight, which were left out';
+COMMENT ON COLUMN batch_selections.duplicate_count IS 'Images of the queue that were left out as near-duplicates';
+COMMENT ON COLUMN batch_selections.shortfall IS 'Why the batch has fewer images than were asked for; null where it has not';
+COMMENT ON COLUMN batch_selections.full_classes IS 'Classes that had more candidates than max_per_class lets in';
+COMMENT ON COLUMN batch_selections.ranking_generation IS 'Number of the ranking, as in rankings.generation';
+COMMENT ON COLUMN batch_selections.run_id IS 'Dagster run that made the batch';
+COMMENT ON COLUMN batch_selections.created_at IS 'When it was made';
+
+CREATE TABLE IF NOT EXISTS near_duplicates (
+    batch BIGINT NOT NULL,
+    image_id VARCHAR NOT NULL,
+    duplicate_of VARCHAR NOT NULL,
+    distance DOUBLE NOT NULL
+);
+COMMENT ON TABLE near_duplicates IS 'Images that a batch left out, because they are like one that is labeled, in flight or in the batch';
+COMMENT ON COLUMN near_duplicates.batch IS 'Number of the batch';
+COMMENT ON COLUMN near_duplicates.image_id IS 'The image that was left out';
+COMMENT ON COLUMN near_duplicates.duplicate_of IS 'The image that it is like';
+COMMENT ON COLUMN near_duplicates.distance IS 'Euclidean distance of their embeddings';
+
 -- Made anew for a pool of an earlier version, so that it has the columns of all functions.
 --
 -- stored_set is null where the predictions were replaced since the images were ranked: those that are

@@ -1,0 +1,202 @@
+"""Labeling candidates -> the batch of images to label next."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.ranking.batch import (
+    Embeddings,
+    Selection,
+    draw_images,
+    select_batch,
+)
+from dagster_active_learning.ranking.batch_rules import LABELS_TO_TRUST, BatchRules
+from dagster_active_learning.rules import Rules
+from dagster_active_learning.store import labeling_batches, prediction_sets
+from dagster_active_learning.store.labeling_batches import BatchSelection
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.rankings import check_rankings, has_ranking
+
+ReadEmbeddings = Callable[[PoolStore, Sequence[str], Sequence[str]], Embeddings]
+"""Takes the pool, the images whose embeddings are wanted, and those that are labeled or out."""
+
+
+@dataclass(frozen=True)
+class LabelingBatchReport:
+    """A batch in numbers.
+
+    Attributes:
+        selection: How it was made, as it is stored.
+        returned_count: Images that came back now, after ``return_after_days``.
+        overlap: The share of the batch that the bare queue would have had too, None without images.
+        by_class: Images of each predicted class, the rarest last.
+        queue_by_class: Candidates of each predicted class in the queue.
+        distances: Nearest distances of the images that were looked at, those left out too.
+        cold_start: The reason why uncertainty cannot be trusted yet, None where it can.
+        sha256: Hash of the images in their order.
+    """
+
+    selection: BatchSelection
+    returned_count: int
+    overlap: float | None
+    by_class: list[tuple[str | None, int]]
+    queue_by_class: Mapping[str | None, int]
+    distances: list[float]
+    cold_start: str | None
+    sha256: str
+
+
+def select_labeling_batch(
+    store: PoolStore,
+    prediction_set: str,
+    function: str,
+    *,
+    rules: Rules,
+    batch_rules: BatchRules,
+    seed: int,
+    run_id: str,
+    read_embeddings: ReadEmbeddings | None = None,
+) -> LabelingBatchReport:
+    """Choose the images to label next, in place of the open batch.
+
+    Batches that are out do not change. The same tables give the same batch, so that a step that is
+    tried again neither skips nor repeats an image.
+
+    Args:
+        store: The pool.
+        prediction_set: Name of the set whose ranking is the queue.
+        function: Name of the acquisition function of the ranking.
+        rules: How the images were scored and ranked.
+        batch_rules: What the batch is to be.
+        seed: Decides which images are drawn at random.
+        run_id: What makes the batch, for the record.
+        read_embeddings: Reads embeddings, for near-duplicates.
+
+    Raises:
+        PoolStateError: If there is no ranking, or it is not of the predictions and scores that are
+            stored.
+    """
+    with store.transaction():
+        stored = prediction_sets.prediction_set(store, prediction_set)
+        if not has_ranking(store, prediction_set, function):
+            raise PoolStateError(
+                f"pool {store.pool!r} has no ranking by {function} of prediction set "
+                f"{prediction_set!r}: materialize {store.pool}/labeling_candidates/{function} first"
+            )
+        check_rankings(store, prediction_set, [function])
+        days = batch_rules.return_after_days
+        returned = 0 if days is None else labeling_batches.return_overdue(store, days)
+        in_flight = labeling_batches.in_flight_count(store)
+        size = _room(batch_rules, in_flight)
+        number = labeling_batches.open_batch_number(store)
+        draw = draw_images(
+            labeling_batches.unlabeled_images(store, prediction_set, rules),
+            batch_rules.random_count(batch_rules.queue_length),
+            seed=seed,
+            batch=number,
+        )
+        reserved = batch_rules.reserved_count(draw.image_count)
+        draw = replace(draw, image_ids=draw.image_ids[:reserved])
+
+        def queue(drawn: Sequence[str], length: int) -> pl.DataFrame:
+            return labeling_batches.queue(
+                store, prediction_set, function, rules, drawn=drawn, queue_length=length
+            )
+
+        candidates = queue(draw.image_ids, batch_rules.queue_length)
+        # Of the others nothing needs to be known: they are only kept back.
+        drawn = draw.image_ids[: batch_rules.random_count(size)]
+        described = labeling_batches.described(store, prediction_set, drawn, objects=rules.objects)
+        for image_id, name, count in candidates.select(
+            "image_id", "predicted_class", "prediction_count"
+        ).iter_rows():
+            described[image_id] = (name, count)
+        embeddings = None
+        if read_embeddings is not None:
+            known = labeling_batches.labeled_or_in_flight(store)
+            wanted = [*drawn, *candidates["image_id"].to_list(), *known]
+            embeddings = read_embeddings(store, wanted, known)
+        chosen = select_batch(
+            candidates, draw, described, batch_rules, size=size, embeddings=embeddings
+        )
+        selection = BatchSelection(
+            batch=number,
+            prediction_set=prediction_set,
+            acquisition_function=function,
+            wanted_count=batch_rules.size,
+            image_count=chosen.images.height,
+            random_count=int((chosen.images["chosen_by"] == "random").sum()),
+            unlabeled_count=draw.image_count,
+            in_flight_count=in_flight,
+            duplicate_count=chosen.duplicates.height,
+            shortfall=_shortfall(batch_rules, chosen, in_flight, size),
+            full_classes=chosen.full_classes,
+            run_id=run_id,
+        )
+        images = _with_description(chosen.images, described)
+        labeling_batches.replace_open_batch(store, selection, images, chosen.duplicates)
+        bare = set(queue([], chosen.images.height)["image_id"]) if chosen.images.height else set()
+        cold_start = (
+            _cold_start(stored.class_names, labeling_batches.labels_by_class(store))
+            if rules.in_manifest and not rules.objects
+            else None
+        )
+    ids = images["image_id"].to_list()
+    by_class = Counter(images["predicted_class"].to_list())
+    distances = [*images["nearest_distance"].drop_nulls(), *chosen.duplicates["distance"]]
+    return LabelingBatchReport(
+        selection=selection,
+        returned_count=returned,
+        overlap=len(bare & set(ids)) / len(ids) if ids else None,
+        by_class=sorted(by_class.items(), key=lambda item: (-item[1], str(item[0]))),
+        queue_by_class=Counter(candidates["predicted_class"].to_list()),
+        distances=distances,
+        cold_start=cold_start,
+        sha256=hashlib.sha256("\n".join(ids).encode()).hexdigest(),
+    )
+
+
+def _room(rules: BatchRules, in_flight: int) -> int:
+    """How many images a batch may have now."""
+    if rules.max_in_flight is None:
+        return rules.size
+    return min(rules.size, max(rules.max_in_flight - in_flight, 0))
+
+
+def _shortfall(rules: BatchRules, chosen: Selection, in_flight: int, size: int) -> str | None:
+    reasons: list[str] = []
+    if size < rules.size:
+        reasons.append(
+            f"max_in_flight is {rules.max_in_flight:,} and {in_flight:,} images are in flight: "
+            f"there is room for {size:,}"
+        )
+    if chosen.shortfall:
+        reasons.append(chosen.shortfall)
+    return "; ".join(reasons) or None
+
+
+def _with_description(
+    images: pl.DataFrame, described: Mapping[str, tuple[str | None, int]]
+) -> pl.DataFrame:
+    of_images = [described[image_id] for image_id in images["image_id"]]
+    return images.with_columns(
+        pl.Series("predicted_class", [name for name, _ in of_images], pl.String),
+        pl.Series("prediction_count", [count for _, count in of_images], pl.Int64),
+    )
+
+
+def _cold_start(class_names: Sequence[str], labels: Mapping[str, int]) -> str | None:
+    """The reason why uncertainty cannot be trusted yet, as a sentence."""
+    few = [name for name in class_names if labels.get(name, 0) < LABELS_TO_TRUST]
+    if not few:
+        return None
+    return (
+        f"{len(few):,} of {len(class_names):,} classes have fewer than {LABELS_TO_TRUST} labels: "
+        "no uncertainty can be trusted yet; take random_share: 1 until then"
+    )
