@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     )
     from dagster_active_learning.acquisition.scoring import score_images as score_images
     from dagster_active_learning.acquisition.warm_up import warm_up as warm_up
+    from dagster_active_learning.definitions.batches import LabelingBatch as LabelingBatch
+    from dagster_active_learning.definitions.batches import NearDuplicates as NearDuplicates
     from dagster_active_learning.definitions.component import (
         ActiveLearningComponent as ActiveLearningComponent,
     )
@@ -53,7 +55,13 @@ if TYPE_CHECKING:
         AcquisitionNamespace as AcquisitionNamespace,
     )
     from dagster_active_learning.explanation.page import explain_candidate as explain_candidate
+    from dagster_active_learning.flow.housekeeping import (
+        delete_prediction_set as delete_prediction_set,
+    )
     from dagster_active_learning.readers import read_predictions as read_predictions
+    from dagster_active_learning.store.labeling_batches import hand_out_batch as hand_out_batch
+    from dagster_active_learning.store.labeling_batches import load_batch as load_batch
+    from dagster_active_learning.store.labeling_batches import release_batch as release_batch
     from dagster_active_learning.store.labeling_candidates import load_candidates as load_candidates
 
 __version__ = version("dagster-active-learning")
@@ -70,7 +78,13 @@ _MODULES = {
     "PredictionFiles": "definitions.sources",
     "PredictionQuery": "definitions.sources",
     "PredictionSource": "definitions.sources",
+    "LabelingBatch": "definitions.batches",
+    "NearDuplicates": "definitions.batches",
+    "delete_prediction_set": "flow.housekeeping",
     "explain_candidate": "explanation.page",
+    "hand_out_batch": "store.labeling_batches",
+    "load_batch": "store.labeling_batches",
+    "release_batch": "store.labeling_batches",
     "load_candidates": "store.labeling_candidates",
     "active_learning_definitions": "definitions.from_python",
     "read_predictions": "readers",
@@ -84,6 +98,8 @@ __all__ = [
     "AcquisitionFunction",
     "AcquisitionNamespace",
     "ActiveLearningComponent",
+    "LabelingBatch",
+    "NearDuplicates",
     "PoolAsset",
     "PoolImages",
     "PredictionAsset",
@@ -92,10 +108,14 @@ __all__ = [
     "PredictionQuery",
     "PredictionSource",
     "active_learning_definitions",
+    "delete_prediction_set",
     "explain_candidate",
+    "hand_out_batch",
+    "load_batch",
     "load_candidates",
     "read_predictions",
     "register_functions",
+    "release_batch",
     "score_images",
     "warm_up",
 ]

@@ -56,8 +56,11 @@ def output(environment, data_folder):
     """What the README's command says, with the home that `dagster dev` then has."""
     home, materialize, dev = readme_commands("ui")
     assert dev == "dagster dev"
-    assert materialize in readme_commands("main job")[0]
-    commands = f"{home}\n{materialize}".replace("$PWD/pipelines/data", str(data_folder))
+    (main_job,) = readme_commands("main job")
+    installed, main_job = main_job.split(" && ", 1)
+    assert installed.startswith("pip install")
+    assert materialize in main_job
+    commands = f"{home}\n{main_job}".replace("$PWD/pipelines/data", str(data_folder))
     return run(["bash", "-euo", "pipefail", "-c", commands], environment)
 
 
@@ -66,16 +69,32 @@ def rows(data_folder, sql):
         return connection.execute(sql).fetchall()
 
 
-def test_the_main_job_ends_with_ten_candidates_and_the_database(output, data_folder):
+def test_the_main_job_ends_with_the_ten_images_to_label_next(output, data_folder):
     predictions = pl.read_parquet(data_folder / "digits" / "predictions.parquet")
     manifest = pl.read_csv(data_folder / "digits" / "manifest.csv")
     assert manifest["labeled"].sum() == 50
     margins = prediction_scores(predictions["class_probs"].to_list())["margin"]
-    margins[manifest["labeled"].to_numpy()] = np.inf
-    expected = [predictions["image_id"][int(row)] for row in np.argsort(margins)[:10]]
-    table = output[output.index("Label these next") :]
-    assert re.findall(r"digit_\d{4}", table) == expected
-    assert str(data_folder / "labeling.duckdb") in table
+    predicted = predictions["class_probs"].list.arg_max()
+    lines = output.rstrip().splitlines()
+    assert len(lines) - lines.index("Label these next:") < 20, "it is read without scrolling"
+    table = "\n".join(lines[lines.index("Label these next:") :])
+    ids = re.findall(r"digit_\d{4}", table)
+    assert len(set(ids)) == 10
+    assert str(data_folder / "labeling.duckdb") in lines[-1]
+    batch = pl.read_csv(data_folder / "digits" / "labeling_batch.csv")
+    assert batch["image_id"].to_list() == ids
+    assert (batch["chosen_by"] == "random").sum() == 1
+    assert batch.filter(pl.col("chosen_by") == "random")["selection_probability"].to_list() == [
+        pytest.approx(1 / 1747)
+    ]
+    # Nine of ten classes have their turn, each with its smallest margin that is not drawn.
+    of_queue = batch.filter(pl.col("chosen_by") == "queue")
+    assert of_queue["predicted_class"].n_unique() == 9
+    for image_id, score in of_queue.select("image_id", "score").iter_rows():
+        row = predictions["image_id"].to_list().index(image_id)
+        of_class = (predicted == predicted[row]).to_numpy() & ~manifest["labeled"].to_numpy()
+        assert score == pytest.approx(margins[row], abs=1e-6)
+        assert (margins[of_class] < margins[row]).sum() <= 30
 
 
 def test_the_digits_are_all_there_and_the_labeled_ones_no_candidates(output, data_folder):

@@ -1,14 +1,27 @@
 """Numba's compiler, with its cache where there is a writable place for one."""
 
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
 import numba
 
+# The workqueue threading layer aborts the process when two threads launch at once. A launch uses
+# every core, so waiting costs nothing.
+launch_lock = threading.Lock()
+
+
+def parallel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function of several threads, which is called under the ``launch_lock``."""
+    return _cached(function, parallel=True)
+
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function of one thread, which lets other threads run meanwhile."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    return _cached(function, nogil=True, error_model="numpy")
+
+
+def _cached(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     try:
         return cast("Callable[..., Any]", numba.njit(cache=True, **options)(function))
     except RuntimeError:  # "no locator available": a read-only package and no writable home

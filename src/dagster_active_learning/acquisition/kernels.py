@@ -18,7 +18,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from dagster_active_learning.acquisition.compiling import compiled, launch_lock
+from dagster_active_learning.acquisition.compilation import launch_lock, parallel
 from dagster_active_learning.acquisition.lanes import (
     all_inside,
     deinterleave,
@@ -424,7 +424,7 @@ def _chunk_rows(flat, n_classes):
     return max(rows // _PADDED_ROWS, 1) * _PADDED_ROWS
 
 
-@compiled
+@parallel
 def _score_kernel(flat, n_classes, sum_tolerance, value_tolerance, scores, validity):
     chunk_rows = _chunk_rows(flat, n_classes)
     n_chunks = max(validity.size // chunk_rows, 1)
@@ -435,7 +435,7 @@ def _score_kernel(flat, n_classes, sum_tolerance, value_tolerance, scores, valid
         _score_rows(flat, n_classes, sum_tolerance, value_tolerance, start, stop, scores, validity)
 
 
-@compiled
+@parallel
 def _check_kernel(flat, n_classes, sum_tolerance, value_tolerance, validity):
     chunk_rows = _chunk_rows(flat, n_classes)
     n_chunks = max(validity.size // chunk_rows, 1)
@@ -464,7 +464,7 @@ def _prefetch_image(image, totals, counts):
     prefetch(totals, (image + np.uint64(1)) * n_values - np.uint64(1))
 
 
-@compiled
+@parallel
 def _add_kernel(values, image_index, rows, ascending, totals, counts):
     n_values, n_parts = values.shape[0], rows.shape[0]
     last_row = image_index.size - 1
@@ -481,7 +481,7 @@ def _add_kernel(values, image_index, rows, ascending, totals, counts):
                     totals[image, np.uint64(value)] += values[value, row]
 
 
-@compiled
+@parallel
 def _extreme_kernel(values, image_index, rows, ascending, sign, totals, counts):
     n_values = values.shape[0]
     for part in numba.prange(rows.shape[0]):

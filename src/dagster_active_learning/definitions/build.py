@@ -54,7 +54,9 @@ def pool_definitions(pool: Pool, *, metadata: Mapping[str, Any] | None = None) -
             for asset in existing
         ],
         asset_checks=[
-            check_step(pool, specs, asset.table, asset.checks) for asset in existing if asset.checks
+            check_step(pool, specs, asset.table, asset.checks)
+            for asset in existing
+            if any(check.sentence(pool) for check in asset.checks)
         ],
         jobs=[job],
         sensors=_sensors(pool, specs),

@@ -9,6 +9,7 @@ import dagster as dg
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from pydantic import BaseModel
 
+from dagster_active_learning.definitions.batches import LabelingBatch
 from dagster_active_learning.definitions.build import pool_definitions, pool_specs
 from dagster_active_learning.definitions.exports import Export
 from dagster_active_learning.definitions.pool import Pool, PoolAsset
@@ -17,10 +18,12 @@ from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
 from dagster_active_learning.definitions.yaml_models import (
     FunctionName,
+    LabelingBatchModel,
     ManifestModel,
     PartitionsModel,
     PredictionsModel,
     SensorModel,
+    resolve_batch,
     resolve_export,
     resolve_images,
     resolve_partitions_def,
@@ -55,7 +58,8 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
 
     A model's predictions are read into DuckDB (``<pool>/predictions``), every image gets its score
     under each acquisition function (``<pool>/image_scores``), and the images without a label are
-    ranked (``<pool>/labeling_candidates/<function>``) and, with ``export``, written to files
+    ranked (``<pool>/labeling_candidates/<function>``), from which ``batch`` chooses what to label
+    next (``<pool>/labeling_batch``), and, with ``export``, written to files
     (``<pool>/exported_candidates``). The database is that of the project's own
     ``dagster_duckdb.DuckDBResource`` under the resource key ``duckdb``.
 
@@ -259,6 +263,28 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
                 "prediction files then has `{partition_key}`; a query may use `$partition_key`."
             ),
             examples=[{"type": "dynamic", "name": "street_sign_predictions"}],
+        ),
+    ] = None
+    batch: Annotated[
+        LabelingBatch | None,
+        dg.Resolver(
+            resolve_batch,
+            model_field_type=LabelingBatchModel | None,
+            description=(
+                "The images to label next, as the asset labeling_batch chooses them from a "
+                "ranking; `{}` for a batch of 100."
+            ),
+            examples=[{"size": 50, "random_share": 0.2, "export": "batch.csv"}],
+        ),
+    ] = None
+    keep_prediction_sets: Annotated[
+        int | None,
+        dg.Resolver.default(
+            description=(
+                "How many prediction sets stay in the database: after each reading the oldest go, "
+                "but none of which images are in flight. By default all stay."
+            ),
+            examples=[12],
         ),
     ] = None
     export: Annotated[

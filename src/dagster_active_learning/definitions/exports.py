@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from dagster_active_learning.definitions.partitions import check_path, literal_path
 from dagster_active_learning.errors import SettingError
-from dagster_active_learning.exporters import EXPORTERS, export_candidates, exporter_of_path
+from dagster_active_learning.exporters import (
+    EXPORTERS,
+    export_batch,
+    export_candidates,
+    exporter_of_path,
+)
 from dagster_active_learning.files.addresses import is_address, shown_address
 
 if TYPE_CHECKING:
@@ -77,10 +82,26 @@ class CandidateFiles:
                 prediction_set=prediction_set,
                 functions=functions,
             )
-            content = Path(path)
-            size, sha256 = content.stat().st_size, _sha256(content)
-            written.append(WrittenFile(exporter, path, rows, size, sha256))
+            written.append(_written(exporter, path, rows))
         return written
+
+    def write_batch(self, store: PoolStore, batch: int, prediction_set: str) -> list[WrittenFile]:
+        """Write a labeling batch, made of the ranking of a prediction set."""
+        return [
+            _written(
+                exporter,
+                path,
+                export_batch(
+                    store, path, exporter=exporter, batch=batch, prediction_set=prediction_set
+                ),
+            )
+            for exporter, path in self.paths.items()
+        ]
+
+
+def _written(exporter: str, path: str, rows: int) -> WrittenFile:
+    content = Path(path)
+    return WrittenFile(exporter, path, rows, content.stat().st_size, _sha256(content))
 
 
 def _paths_by_exporter(export: Export) -> dict[str, str]:

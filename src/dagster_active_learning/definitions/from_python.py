@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from dagster_active_learning.definitions.batches import LabelingBatch
 from dagster_active_learning.definitions.build import pool_definitions
 from dagster_active_learning.definitions.exports import Export
 from dagster_active_learning.definitions.pool import Pool
@@ -46,6 +47,8 @@ def active_learning_definitions(
     lock_timeout_seconds: float = 600,
     group_name: str | None = None,
     partitions_def: dg.PartitionsDefinition | None = None,
+    batch: LabelingBatch | None = None,
+    keep_prediction_sets: int | None = None,
     export: Export | None = None,
     sensor: PredictionFileSensor | None = None,
     automation: bool = False,
@@ -56,7 +59,8 @@ def active_learning_definitions(
 
     ``<pool>/predictions`` reads the predictions into DuckDB, ``<pool>/image_scores`` computes every
     acquisition function for every image, and ``<pool>/labeling_candidates/<function>`` ranks the
-    images that have no label yet. With ``images``, ``<pool>/images`` reads the pool's manifest.
+    images that have no label yet. With ``batch``, ``<pool>/labeling_batch`` chooses the images to
+    label next. With ``images``, ``<pool>/images`` reads the pool's manifest.
     Each has asset checks of what can go wrong with it.
     The tables are in the schema named after the pool, in the database of the ``DuckDBResource``
     under the resource key ``duckdb``, which the definitions do not bring along.
@@ -104,6 +108,10 @@ def active_learning_definitions(
         group_name: Group of the assets in the UI, by default the pool.
         partitions_def: Partitions of one dimension, static, dynamic or of time, where the pool has
             a prediction set for each partition key. The manifest has no partitions.
+        batch: The images to label next, chosen from a ranking: size, random share, turns of the
+            classes, near-duplicates and more.
+        keep_prediction_sets: How many prediction sets stay in the database: after each reading the
+            oldest go, but none of which images are in flight. By default all stay.
         export: Files that ``<pool>/exported_candidates`` writes the candidates to: a path or
             several whose suffix says the exporter (``.parquet``, ``.csv``), or paths by the names
             of their exporters. In a pool with partitions ``{partition_key}`` stands for the key.
@@ -152,6 +160,8 @@ def active_learning_definitions(
         lock_timeout_seconds=lock_timeout_seconds,
         group_name=group_name,
         partitions_def=partitions_def,
+        batch=batch,
+        keep_prediction_sets=keep_prediction_sets,
         export=export,
         sensor=sensor,
         automation=automation,

@@ -19,12 +19,14 @@ from dagster_active_learning.definitions.automation import (
     check_freshness_policy,
     check_schedule,
 )
+from dagster_active_learning.definitions.batches import LabelingBatch
 from dagster_active_learning.definitions.exports import CandidateFiles, Export
 from dagster_active_learning.definitions.partitions import check_partitions_def
 from dagster_active_learning.definitions.sensors import PredictionFileSensor, check_sensor
 from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
 from dagster_active_learning.errors import SettingError
 from dagster_active_learning.limits import PROBABILITY_TOLERANCE
+from dagster_active_learning.ranking.batch_rules import check_count
 from dagster_active_learning.rules import (
     Aggregation,
     ImagesWithoutPredictions,
@@ -57,8 +59,9 @@ class PoolAsset:
 
     Attributes:
         pool: The pool.
-        table: The table it fills: ``"images"``, ``"predictions"``, ``"image_scores"`` or
-            ``"labeling_candidates"``; ``"exported_candidates"`` for the files written of it.
+        table: The table it fills: ``"images"``, ``"predictions"``, ``"image_scores"``,
+            ``"labeling_candidates"`` or ``"labeling_batch"``; ``"exported_candidates"`` for the
+            files written of them.
         acquisition_function: For candidates, the function they are ranked by.
     """
 
@@ -113,6 +116,8 @@ class Pool:
     lock_timeout_seconds: float = 600
     group_name: str | None = None
     partitions_def: dg.PartitionsDefinition | None = None
+    batch: LabelingBatch | None = None
+    keep_prediction_sets: int | None = None
     export: Export | None = None
     sensor: PredictionFileSensor | None = None
     automation: bool = False
@@ -152,14 +157,23 @@ class Pool:
         check_schedule(self.schedule, self.partitions_def)
         _check_group_name(self.group_name)
         # Checked where they are made, and used as they are then.
-        _ = self.manifest, self.rules, self.functions, self.candidate_files
+        _ = self.manifest, self.rules, self.functions, self.candidate_files, self.batch_function
+        if self.keep_prediction_sets is not None:
+            check_count("keep_prediction_sets", self.keep_prediction_sets)
         self._check_export()
         if self.image_roots:
             _ = self.picture_roots
 
     def _check_export(self) -> None:
         """Raise SettingError if a file of candidates would take the place of what is read."""
-        for path in self.candidate_files.paths.values() if self.candidate_files else ():
+        batch_files = self.batch.files if self.batch else None
+        files = [each for each in (self.candidate_files, batch_files) if each is not None]
+        paths = [path for each in files for path in each.paths.values()]
+        if len(set(paths)) != len(paths):
+            raise SettingError(
+                "export", f"export and the export of batch are the same file: {paths!r}"
+            )
+        for path in paths:
             of_predictions = self.predictions.reads(path)
             if of_predictions or (self.manifest is not None and self.manifest.reads(path)):
                 read = "predictions" if of_predictions else "images"
@@ -206,6 +220,29 @@ class Pool:
                 f"{', '.join(possible)} for the task {self.task!r}",
             )
         return [possible[name] for name in names]
+
+    @cached_property
+    def batch_function(self) -> AcquisitionFunction | None:
+        """The acquisition function whose ranking the labeling batch is made of."""
+        if self.batch is None:
+            return None
+        if not isinstance(self.batch, LabelingBatch):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SettingError("batch", f"batch is {self.batch!r}, expected LabelingBatch")
+        name = self.batch.rank_by or ("mean_object_score" if self.rules.objects else "margin")
+        by_name = {function.name: function for function in self.functions}
+        if name not in by_name:
+            raise SettingError(
+                "batch",
+                f"the batch's rank_by is {name!r}, expected one of the pool's acquisition "
+                f"functions: {', '.join(by_name)}",
+            )
+        if self.limit is not None and self.limit < self.batch.size:
+            raise SettingError(
+                "batch",
+                f"the batch's size is {self.batch.size} and limit is {self.limit}: a ranking needs "
+                "at least as many candidates as a batch has images",
+            )
+        return by_name[name]
 
     @cached_property
     def manifest(self) -> PoolImages | None:

@@ -64,6 +64,16 @@ attributes:
   # freshness_policy: "{{{{ dg.FreshnessPolicy.time_window(datetime.timedelta(days=7)) }}}}"
   # schedule: "0 6 * * *"             # materializes the whole pool
 
+  # The images to label next; written to a file they are handed out.
+  # batch:
+  #   size: 100
+  #   rank_by: margin
+  #   random_share: 0.1               # drawn from all images; without them nothing is known
+  #   max_in_flight: 300
+  #   return_after_days: 14
+  #   export: "{{{{ context.project_root }}}}/labeling_batch.csv"
+  # keep_prediction_sets: 12          # the oldest go
+
   # group_name: labeling
   # Files that the candidates are written to, .parquet or .csv or one of each.
   # export: "{{{{ context.project_root }}}}/labeling_candidates.csv"

@@ -1,7 +1,8 @@
 """The settings of a pool in YAML, and how they become the objects of Python."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,6 +12,7 @@ from dagster.components.resolved import core_models
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
+from dagster_active_learning.definitions.batches import LabelingBatch, NearDuplicates
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import (
     PoolImages,
@@ -19,6 +21,7 @@ from dagster_active_learning.definitions.sources import (
     PredictionQuery,
     PredictionSource,
 )
+from dagster_active_learning.errors import SettingError
 from dagster_active_learning.files.addresses import is_address
 from dagster_active_learning.readers.formats import FORMATS
 
@@ -234,6 +237,107 @@ class SensorModel(dg.Model):
     )
 
 
+class NearDuplicatesModel(dg.Model):
+    """Embeddings of the images, by which near-duplicates are left out of a batch."""
+
+    path: str | None = Field(
+        None,
+        description=(
+            "A Parquet file or glob with one row per image, or a NPY file, relative to the folder "
+            "of this YAML file."
+        ),
+    )
+    asset: str | None = Field(
+        None, description="Key of an asset that returns a table of embeddings instead."
+    )
+    query: str | None = Field(
+        None, description="A DuckDB query in the pool's database instead, or `FROM schema.table`."
+    )
+    image_ids: str | None = Field(
+        None,
+        description=(
+            "npy: a text file with the id of each row, one per line; by default beside the file "
+            "under its name with .ids.txt."
+        ),
+    )
+    image_id_column: str | None = Field(
+        None, description="Tables: column with the image's id, by default image_id."
+    )
+    embedding_column: str | None = Field(
+        None, description="Tables: column of embeddings, by default embedding."
+    )
+    max_distance: float | None = Field(
+        None,
+        description=(
+            "The Euclidean distance up to which two images are near-duplicates; without it nothing "
+            "is left out, and a histogram of nearest distances is there to choose it by."
+        ),
+    )
+    deps: list[str] = Field([], description="Keys of the assets that write the embeddings.")
+
+
+class LabelingBatchModel(dg.Model):
+    """The images to label next."""
+
+    size: int | None = Field(None, description="Images in a batch at the most, by default 100.")
+    rank_by: FunctionName | None = Field(
+        None,
+        description=(
+            "The function whose ranking is the queue, by default margin, for objects "
+            "mean_object_score. Entropy finds errors of one model well, and in comparisons by "
+            "retraining it was worse than random images in most of them."
+        ),
+    )
+    random_share: float | None = Field(
+        None,
+        description=(
+            "The share that is drawn at random from all unlabeled images, by default 0.1: labels "
+            "from the queue alone cannot say how good the model or the queue is."
+        ),
+    )
+    class_turns: bool | None = Field(
+        None,
+        description=(
+            "Whether the predicted classes take turns, the one with the fewest candidates first; "
+            "true by default."
+        ),
+    )
+    queue_length: int | None = Field(
+        None,
+        description=(
+            "How many of the first candidates the classes take turns in, by default 1000, whatever "
+            "the size: a batch of 50 is the beginning of a batch of 100."
+        ),
+    )
+    max_in_flight: int | None = Field(
+        None,
+        description="How many images may be out: a batch has no more than bring them up to it.",
+    )
+    return_after_days: int | None = Field(
+        None, description="After how many days an image that is out without a label comes back."
+    )
+    max_per_class: int | None = Field(
+        None, description="How many images of a predicted class a batch may have."
+    )
+    class_weights: dict[str, float] | None = Field(
+        None, description="How many turns a class has for one of another class; 1 by default."
+    )
+    objects_budget: int | None = Field(
+        None,
+        description="How many predicted objects a batch may have: it ends before the next image.",
+    )
+    near_duplicates: NearDuplicatesModel | None = Field(
+        None, description="Embeddings, by which images that tell nothing new are left out."
+    )
+    export: str | list[str] | dict[str, str] | None = Field(
+        None,
+        description=(
+            "Files that the batch is written to by the asset exported_candidates, as `export` of "
+            "the pool is for the rankings. Writing them hands the batch out."
+        ),
+    )
+
+
 class DynamicPartitionsModel(dg.Model):
     """Partitions that are added while Dagster runs, by a sensor or a person."""
 
@@ -329,6 +433,42 @@ def resolve_sensor(context: dg.ResolutionContext, model: Any) -> PredictionFileS
     return PredictionFileSensor(**settings)
 
 
+def resolve_batch(context: dg.ResolutionContext, model: Any) -> LabelingBatch | None:
+    """The labeling batch that the YAML describes."""
+    if model is None:
+        return None
+    if isinstance(model, str):
+        raise ValueError(
+            f"batch is {model!r}, expected an object with size and more, which may be empty: {{}}"
+        )
+    nested = {"near_duplicates", "export", "class_weights"}
+    settings = _settings(context, model, nested)
+    if "class_weights" in model.model_fields_set:
+        settings["class_weights"] = model.class_weights
+    if "export" in model.model_fields_set:
+        settings["export"] = resolve_export(context.at_path("export"), model.export)
+    with _at_line(context, model):
+        duplicates = model.near_duplicates
+        if duplicates is not None:
+            embeddings = _settings(context.at_path("near_duplicates"), duplicates)
+            for name in {"path", "image_ids"} & embeddings.keys():
+                embeddings[name] = _path(context, embeddings[name])
+            if "asset" in embeddings:
+                embeddings["asset"] = dg.AssetKey.from_user_string(embeddings["asset"])
+            settings["near_duplicates"] = NearDuplicates(**embeddings)
+        return LabelingBatch(**settings)
+
+
+@contextmanager
+def _at_line(context: dg.ResolutionContext, model: dg.Model) -> Generator[None]:
+    """Name the line of a setting that cannot be used."""
+    try:
+        yield
+    except SettingError as error:
+        place = context.at_path(error.setting)
+        raise place.build_resolve_fn_exc([str(error)], error.setting, model) from None
+
+
 def resolve_partitions_def(
     context: dg.ResolutionContext, model: Any
 ) -> dg.PartitionsDefinition | None:
@@ -360,10 +500,12 @@ def resolve_export(context: dg.ResolutionContext, model: Any) -> Any:
     return None if paths is None else _path(context, paths)
 
 
-def _settings(context: dg.ResolutionContext, model: dg.Model) -> dict[str, Any]:
-    """The settings that the YAML gives and does not leave to their defaults."""
+def _settings(
+    context: dg.ResolutionContext, model: dg.Model, nested: Collection[str] = ()
+) -> dict[str, Any]:
+    """The settings that the YAML gives and does not leave to their defaults, but nested ones."""
     settings: dict[str, Any] = {}
-    for name in model.model_fields_set:
+    for name in model.model_fields_set - set(nested):
         place = context.at_path(name)
         try:
             settings[name] = resolve_text(place, getattr(model, name))

@@ -7,7 +7,7 @@ An exporter is one module with a function ``write_candidates(candidates, path)``
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,6 +21,7 @@ from dagster_active_learning.files.addresses import shown_address
 from dagster_active_learning.files.temporary import temporary_folder
 
 if TYPE_CHECKING:
+    from dagster_active_learning.exporters.candidates import Candidates
     from dagster_active_learning.store.pool_store import PoolStore
 
 
@@ -107,13 +108,53 @@ def export_candidates(
     from dagster_active_learning.store import prediction_sets
     from dagster_active_learning.store.rankings import check_rankings
 
-    if exporter not in EXPORTERS:
-        raise ValueError(f"unknown exporter {exporter!r}: expected one of {', '.join(EXPORTERS)}")
-    module = import_module(EXPORTERS[exporter].module)
     stored = prediction_sets.prediction_set(store, prediction_set)
     check_rankings(
         store, prediction_set, [*ACQUISITION_FUNCTIONS] if functions is None else functions
     )
+    return _write(
+        store, path, exporter, lambda closing: Candidates(store, stored, functions, limit, closing)
+    )
+
+
+def export_batch(
+    store: PoolStore, path: str | PathLike[str], *, exporter: str, batch: int, prediction_set: str
+) -> int:
+    """Write the images of a labeling batch to a file, as ``export_candidates`` writes candidates.
+
+    Args:
+        store: The pool.
+        path: The file to write.
+        exporter: Name of one of ``EXPORTERS``.
+        batch: The number of the batch.
+        prediction_set: Name of the set whose ranking it was made of.
+
+    Returns:
+        The number of images written.
+
+    Raises:
+        ValueError: If the exporter is unknown.
+        PoolStateError: If the prediction set is not in the database or the file is the database.
+    """
+    from dagster_active_learning.exporters.candidates import BatchCandidates
+    from dagster_active_learning.store import prediction_sets
+
+    stored = prediction_sets.prediction_set(store, prediction_set)
+    return _write(
+        store, path, exporter, lambda closing: BatchCandidates(store, stored, batch, closing)
+    )
+
+
+def _write(
+    store: PoolStore,
+    path: str | PathLike[str],
+    exporter: str,
+    candidates: Callable[[ExitStack], Candidates],
+) -> int:
+    """Write candidates to a new file, which then takes the place of an older one."""
+    if exporter not in EXPORTERS:
+        raise ValueError(f"unknown exporter {exporter!r}: expected one of {', '.join(EXPORTERS)}")
+    module = import_module(EXPORTERS[exporter].module)
     target = Path(path)
     if store.is_database_file(target):
         raise PoolStateError(
@@ -126,7 +167,6 @@ def export_candidates(
     with temporary_folder(target.parent, ".unfinished_") as folder:
         unfinished = folder / "export"
         with ExitStack() as closing:
-            candidates = Candidates(store, stored, functions, limit, closing)
-            written = module.write_candidates(candidates, unfinished)
+            written = module.write_candidates(candidates(closing), unfinished)
         os.replace(unfinished, target)
     return written

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 
 import pyarrow as pa
 
+from dagster_active_learning.limits import rows_for
+from dagster_active_learning.store.labeling_batches import batch_rows
 from dagster_active_learning.store.labeling_candidates import candidate_predictions, candidate_rows
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
@@ -75,5 +77,41 @@ class Candidates:
                 self._functions,
                 limit=self._limit,
                 still_to_label=True,
+            )
+        )
+
+
+class BatchCandidates(Candidates):
+    """The images of a labeling batch, in its order, which is their rank here.
+
+    The rows have the columns of ``Candidates``, and batch, chosen_by, queue_rank and
+    selection_probability.
+
+    Args:
+        store: The pool.
+        prediction_set: The set whose ranking the batch was made of.
+        batch: The number of the batch.
+        closing: Closes the readings.
+    """
+
+    def __init__(
+        self, store: PoolStore, prediction_set: PredictionSet, batch: int, closing: ExitStack
+    ) -> None:
+        super().__init__(store, prediction_set, None, None, closing)
+        self._batch = batch
+
+    def rows(self) -> pa.RecordBatchReader:
+        """One row per image of the batch that has no label by now."""
+        return self._closing.enter_context(batch_rows(self._store, self._batch))
+
+    def predictions(self) -> pa.RecordBatchReader:
+        """One row per prediction of each image, a single row where it has none."""
+        stored = self.prediction_set
+        return self._closing.enter_context(
+            batch_rows(
+                self._store,
+                self._batch,
+                value_type=stored.value_type,
+                rows=rows_for(len(stored.class_names) * 8),
             )
         )

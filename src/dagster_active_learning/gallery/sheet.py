@@ -182,6 +182,7 @@ def _draw_caption(
     rank = f"{tile.rank:,}"
     draw.text((left, top), rank, _MUTED, bold)
     score = "no score" if tile.score is None else number_text(tile.score)
+    score = score if tile.reason is None else shorten(tile.reason, plain, width // 2)
     if layout.is_narrow:
         draw.text((right - plain.getlength(score), top), score, _TEXT, plain)
         _draw_class(draw, tile.predicted_class, (left, top + _LINE), width)

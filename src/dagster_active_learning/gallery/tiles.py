@@ -31,6 +31,7 @@ class Tile:
         uri: The place of the image file: a path (a relative one starts at the working directory),
             a file:// URI, or a URI of any file system that fsspec knows. It may hold secrets.
         score: The image's score in the acquisition function's own unit.
+        reason: Words that stand in place of the score.
         predicted_class: The class the model gives the image.
         boxes: The objects in it; the first ``MAX_OBJECTS`` are drawn, the others need not be given.
         object_count: The number of all its objects, where not all are given.
@@ -43,6 +44,7 @@ class Tile:
     image_id: str
     uri: str | None = field(repr=False)
     score: float | None = None
+    reason: str | None = None
     predicted_class: str | None = None
     boxes: tuple[Box, ...] = ()
     object_count: int = 0

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dagster_active_learning.acquisition.compiling import compiled, compiled_serial, launch_lock
+from dagster_active_learning.acquisition.compilation import compiled, launch_lock, parallel
 
 # Numba has no types, and the bodies of its kernels are not ordinary Python.
 # ruff: noqa: ANN001, ANN202
@@ -92,7 +92,7 @@ def gradient_squares(
         _gradient_kernel(residuals, embeddings, center, squares)
 
 
-@compiled_serial
+@compiled
 def _hash_rows(text, starts, seed, start, stop, hashes):
     for index in range(start, stop):
         begin, end = starts[index], starts[index + 1]
@@ -112,7 +112,7 @@ def _hash_rows(text, starts, seed, start, stop, hashes):
         hashes[index] = value
 
 
-@compiled
+@parallel
 def _hash_kernel(text, starts, seed, hashes):
     n_rows = hashes.size
     for chunk in numba.prange((n_rows + _CHUNK_ROWS - 1) // _CHUNK_ROWS):
@@ -193,13 +193,13 @@ def _product(row, other):
     return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7))
 
 
-@compiled_serial
+@compiled
 def _square_rows(rows, point, start, stop, squares):
     for row in range(start, stop):
         squares[row] = _square(rows[row], point)
 
 
-@compiled
+@parallel
 def _square_kernel(rows, point, squares):
     n_rows = squares.size
     for chunk in numba.prange((n_rows + _CHUNK_ROWS - 1) // _CHUNK_ROWS):
@@ -207,7 +207,7 @@ def _square_kernel(rows, point, squares):
         _square_rows(rows, point, start, min(start + _CHUNK_ROWS, n_rows), squares)
 
 
-@compiled
+@parallel
 def _gradient_kernel(residuals, embeddings, center, squares):
     n_rows = squares.size
     own = _product(residuals[center], residuals[center]) * _product(

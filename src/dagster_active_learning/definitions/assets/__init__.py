@@ -3,6 +3,7 @@
 from dagster_active_learning.definitions.assets.exported_candidates import EXPORTED_CANDIDATES
 from dagster_active_learning.definitions.assets.image_scores import IMAGE_SCORES
 from dagster_active_learning.definitions.assets.images import IMAGES
+from dagster_active_learning.definitions.assets.labeling_batch import LABELING_BATCH
 from dagster_active_learning.definitions.assets.labeling_candidates import LABELING_CANDIDATES
 from dagster_active_learning.definitions.assets.predictions import PREDICTIONS
 
@@ -11,6 +12,7 @@ ASSETS = [
     PREDICTIONS,
     IMAGE_SCORES,
     LABELING_CANDIDATES,
+    LABELING_BATCH,
     EXPORTED_CANDIDATES,
 ]
 """The assets in the order of the flow: each may depend on those before it."""

@@ -1,17 +1,19 @@
-"""``<pool>/exported_candidates``: the candidates as files for other tools."""
+"""``<pool>/exported_candidates``: the labeling batch and the rankings as files for other tools."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from dagster_active_learning.definitions.assets.asset import Results, TableAsset, asset_step
 from dagster_active_learning.definitions.checks.exported_candidates import CHECKS
 from dagster_active_learning.definitions.code_versions import changed
-from dagster_active_learning.definitions.exports import CandidateFiles
-from dagster_active_learning.definitions.metadata.exported_candidates import file_metadata
+from dagster_active_learning.definitions.metadata.exported_candidates import (
+    batch_file_metadata,
+    file_metadata,
+)
 from dagster_active_learning.definitions.partitions import (
     Materialized,
     collected,
@@ -20,22 +22,47 @@ from dagster_active_learning.definitions.partitions import (
 )
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.specs import Outline, PoolSpecs
+from dagster_active_learning.errors import PoolStateError
+
+if TYPE_CHECKING:
+    from dagster_active_learning.definitions.exports import CandidateFiles
+    from dagster_active_learning.definitions.metadata.tables import Metadata
+    from dagster_active_learning.store.pool_store import PoolStore
 
 TABLE = "exported_candidates"
 
 
 def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
-    files = pool.candidate_files
-    if files is None:
+    rankings = pool.candidate_files
+    batch = pool.batch.files if pool.batch else None
+    if rankings is None and batch is None:
         return []
+    of_batch = (
+        "The labeling batch as files for other tools, in the order in which to label: written, it "
+        "is handed out, and its images are in flight."
+    )
+    of_rankings = (
+        "The candidates of every acquisition function as files for other tools, in the order of "
+        "their ranks, with the uri of each image."
+    )
+    left_out = "Images that have their label by now, or have left the manifest, are left out."
     outline = Outline(
-        deps=[*specs.keys("labeling_candidates"), *specs.keys("images")],
-        description=(
-            "The candidates of every acquisition function as files for other tools, in the "
-            "order of their ranks, with the uri of each image. Images that have their label by "
-            "now, or have left the manifest, are left out."
+        deps=[
+            *(specs.keys("labeling_candidates") if rankings else ()),
+            *(specs.keys("labeling_batch") if batch else ()),
+            *specs.keys("images"),
+        ],
+        description=" ".join(
+            [of_batch] * bool(batch) + [of_rankings] * bool(rankings) + [left_out]
         ),
-        settings={"export": files.paths, **changed(pool, "acquisition_functions")},
+        settings={
+            **({"batch_export": batch.paths} if batch else {}),
+            **(
+                {"export": rankings.paths, **changed(pool, "acquisition_functions")}
+                if rankings
+                else {}
+            ),
+        },
         kinds={"duckdb", "file"},
         stored=False,
     )
@@ -43,29 +70,70 @@ def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
 
 
 def _step(pool: Pool, specs: PoolSpecs) -> dg.AssetsDefinition:
-    # Without files there is no such asset.
-    files = cast("CandidateFiles", pool.candidate_files)
-    materialize = partial(_materialize, pool, specs, files)
-    return asset_step(pool, specs.of_table(TABLE), TABLE, materialize)
+    return asset_step(pool, specs.of_table(TABLE), TABLE, partial(_materialize, pool, specs))
 
 
-def _materialize(
-    pool: Pool, specs: PoolSpecs, files: CandidateFiles, context: dg.AssetExecutionContext
-) -> Results:
+def _materialize(pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext) -> Results:
+    rankings = pool.candidate_files
+    batch = pool.batch.files if pool.batch else None
+    names = prediction_sets(context)
+    with collected(context) as done, pool.open(context, read_only=batch is None) as store:
+        for name in names:
+            metadata: Metadata = {"dagster/row_count": 0}
+            if rankings is not None:
+                metadata |= _write_rankings(pool, rankings, context, store, name)
+            # A pool has one open batch, that of the last prediction set of the run.
+            if batch is not None and name == names[-1]:
+                metadata |= _write_batch(pool, batch, context, store)
+            done[specs.key(TABLE)][name] = Materialized(metadata)
+    yield from materialized(context, done)
+
+
+def _write_rankings(
+    pool: Pool,
+    files: CandidateFiles,
+    context: dg.AssetExecutionContext,
+    store: PoolStore,
+    prediction_set: str,
+) -> Metadata:
     from dagster_active_learning.store.labeling_candidates import done_candidates
 
     # Not all that is there: functions that the pool had before have left their candidates.
     functions = [function.name for function in pool.functions]
-    with collected(context) as done, pool.open(context, read_only=True) as store:
-        for name in prediction_sets(context):
-            written = files.write(store, name, functions)
-            left_out = done_candidates(store, [name], functions).count
-            context.log.info(
-                f"{written[0].rows:,} candidates written; {left_out:,} left out, which have their "
-                "label by now or left the manifest"
-            )
-            done[specs.key(TABLE)][name] = Materialized(file_metadata(written, left_out))
-    yield from materialized(context, done)
+    written = files.write(store, prediction_set, functions)
+    left_out = done_candidates(store, [prediction_set], functions).count
+    context.log.info(
+        f"{written[0].rows:,} candidates written; {left_out:,} left out, which have their "
+        "label by now or left the manifest"
+    )
+    return file_metadata(written, left_out)
+
+
+def _write_batch(
+    pool: Pool, files: CandidateFiles, context: dg.AssetExecutionContext, store: PoolStore
+) -> Metadata:
+    """Write the open batch and hand it out; without one write the last that went out again.
+
+    A step that was killed after it had handed the batch out writes the same images again. An empty
+    batch is not written: the files keep what went out before.
+    """
+    from dagster_active_learning.store.labeling_batches import last_selection, mark_handed_out
+
+    selection = last_selection(store)
+    if selection is None:
+        raise PoolStateError(
+            f"pool {pool.name!r} has no batch: materialize {pool.name}/labeling_batch first"
+        )
+    if not selection.image_count:
+        empty = f"batch {selection.batch} is empty: {selection.shortfall}"
+        context.log.warning(f"{empty}; the files stay as they are")
+        return {"batch": selection.batch, "not_written": empty}
+    with store.transaction():
+        # Before it is committed: a batch is not out before somebody can have it.
+        written = files.write_batch(store, selection.batch, selection.prediction_set)
+        mark_handed_out(store, selection.batch)
+    context.log.info(f"batch {selection.batch} is out: {written[0].rows:,} images written")
+    return batch_file_metadata(written, selection.batch)
 
 
 EXPORTED_CANDIDATES = TableAsset(TABLE, _outlines, _step, CHECKS)

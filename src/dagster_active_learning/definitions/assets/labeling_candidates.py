@@ -51,7 +51,8 @@ def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
             description=(
                 f"The images to label next by {function.title.lower()} "
                 f"({function.formula_of(pool.rules.inputs)}): those with the "
-                f"{function.label_first_under(pool.aggregation)} scores first, without the ones that are labeled."
+                f"{function.label_first_under(pool.aggregation)} scores first, "
+                "without the ones that are labeled."
             ),
             settings=settings,
             kinds={"duckdb", "polars"},

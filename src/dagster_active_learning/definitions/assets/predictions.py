@@ -18,6 +18,7 @@ from dagster_active_learning.definitions.code_versions import changed
 from dagster_active_learning.definitions.metadata.lineage import column_lineage
 from dagster_active_learning.definitions.metadata.predictions import prediction_metadata
 from dagster_active_learning.definitions.partitions import (
+    PREDICTION_SET,
     Materialized,
     collected,
     materialized,
@@ -27,8 +28,11 @@ from dagster_active_learning.definitions.partitions import (
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.specs import Outline, PoolSpecs
 from dagster_active_learning.rules import READING_RULES
+from dagster_active_learning.text import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dagster_active_learning.definitions.metadata.tables import Metadata
     from dagster_active_learning.store.prediction_sets import PredictionSet
 
@@ -77,7 +81,26 @@ def _materialize(
             if pool.partitioned and pool.predictions.upstream is not None:
                 value = partition_value(upstream, name, len(names))
             done[specs.key(TABLE)][name] = _ingest(pool, specs, context, name, value)
+        if pool.keep_prediction_sets is not None:
+            _keep_newest(pool, pool.keep_prediction_sets, context, names)
     yield from materialized(context, done)
+
+
+def _keep_newest(
+    pool: Pool, count: int, context: dg.AssetExecutionContext, names: Sequence[str]
+) -> None:
+    """Remove what is older than the sets that stay; all of this run do."""
+    from dagster_active_learning import flow
+
+    # A pool that is partitioned by now may have a set from before.
+    orphans = [PREDICTION_SET] if pool.partitioned and PREDICTION_SET not in names else []
+    with pool.open(context) as store:
+        removed = flow.keep_newest_sets(store, max(count, len(names)), orphans=orphans)
+    if removed:
+        context.log.info(
+            f"removed {len(removed):,} prediction sets (keep_prediction_sets is {count}): "
+            + ", ".join(map(shown, removed[:5]))
+        )
 
 
 def _ingest(

@@ -9,9 +9,11 @@ from dagster_active_learning.definitions.checks.check import WARN, CheckRun, che
 
 @check(
     "every_candidate_exported",
-    lambda _: (
-        "No candidate is left out because it has its label by now or left the manifest, and every "
-        "ranking is of the predictions and scores that are stored."
+    lambda pool: (
+        "No candidate is left out because it has its label by now or left the manifest, and "
+        "every ranking is of the predictions and scores that are stored."
+        if pool.candidate_files
+        else None
     ),
 )
 def every_candidate_exported(run: CheckRun) -> dg.AssetCheckResult:

@@ -89,7 +89,40 @@ def no_labeled_candidates(run: CheckRun) -> dg.AssetCheckResult:
     return _ranking_result(run, labeled, "have their label already")
 
 
-CHECKS = (ranks_without_gaps, candidates_are_fresh, no_labeled_candidates)
+@check(
+    "queue_is_not_empty",
+    lambda _: "There are candidates, as long as there are images without a label.",
+)
+def queue_is_not_empty(run: CheckRun) -> dg.AssetCheckResult:
+    """Rankings without a candidate: a function may have nothing to rank by."""
+    from dagster_active_learning.store.image_scores import unlabeled_count
+    from dagster_active_learning.store.labeling_candidates import candidate_count
+
+    rules, function = run.pool.rules, _function(run)
+    empty = [
+        {
+            "prediction_set": stored.prediction_set,
+            "images_without_label": unlabeled_count(run.store, stored.prediction_set, rules),
+            "reason": "no image has a score"
+            if function.can_rank(rules, has_class_probs=stored.has_class_probs)
+            else "the predictions have a score and no class probabilities",
+        }
+        for stored in run.sets
+        if not candidate_count(run.store, [stored.prediction_set], function)
+    ]
+    wrong = [each for each in empty if each["images_without_label"]]
+    advice = f'leave {function.name} out of acquisition_functions, or declare score_only="binary"'
+    return run.result(
+        not wrong,
+        f"{len(wrong):,} of {len(run.sets):,} rankings are empty though images have no label"
+        + (f": {wrong[0]['reason']}; {advice}" if wrong else ""),
+        {"empty": len(wrong)},
+        wrong,
+        WARN,
+    )
+
+
+CHECKS = (queue_is_not_empty, ranks_without_gaps, candidates_are_fresh, no_labeled_candidates)
 
 
 def _function(run: CheckRun) -> AcquisitionFunction:

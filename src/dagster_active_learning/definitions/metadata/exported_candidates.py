@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from dagster_active_learning.definitions.exports import WrittenFile
 
 
+def batch_file_metadata(files: Sequence[WrittenFile], batch: int) -> Metadata:
+    """The place and content of each file of a batch."""
+    return {
+        "dagster/row_count": files[0].rows,
+        "batch": batch,
+        "batch_files": rows_table([asdict(file) for file in files]),
+        **{f"batch_{file.format}": dg.MetadataValue.path(file.path) for file in files},
+    }
+
+
 def file_metadata(files: Sequence[WrittenFile], left_out: int) -> Metadata:
     """The place and content of each file, and the number of candidates that are in none."""
     return {

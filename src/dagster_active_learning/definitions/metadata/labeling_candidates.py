@@ -79,25 +79,9 @@ class CandidatePictures:
         """
         histogram = self._histogram()
         size = len(serialize_value(dg.AssetMaterialization("size", metadata=metadata | histogram)))
-        return {**self._gallery(EVENT_BYTES - size, thumbnails), **histogram, **metadata}
-
-    def _gallery(self, room: int, thumbnails: Thumbnails) -> Metadata:
-        from dagster_active_learning.gallery import contact_sheet
-        from dagster_active_learning.gallery.contact_sheets import MIN_BYTES
-
-        if not self.tiles:
-            return {}
-        if not any(tile.uri for tile in self.tiles):
-            return {
-                "gallery": (
-                    "no images to show: give the pool a manifest (images) whose column uri says "
-                    "where the image files are"
-                )
-            }
-        # Base64 takes four characters for three bytes.
-        max_bytes = max(room * 3 // 4, MIN_BYTES)
-        sheet = contact_sheet(self.tiles, thumbnails, max_bytes=max_bytes)
-        return {"gallery": _picture(sheet, f"The first {len(self.tiles)} candidates")}
+        text = f"The first {len(self.tiles)} candidates"
+        sheet = gallery_metadata(self.tiles, EVENT_BYTES - size, thumbnails, text)
+        return {**sheet, **histogram, **metadata}
 
     def _histogram(self) -> Metadata:
         from dagster_active_learning.gallery import score_histogram
@@ -115,7 +99,7 @@ class CandidatePictures:
             f"{function.unit_under(self.rules.aggregation)}",
             max_bytes=HISTOGRAM_BYTES,
         )
-        return {"score_histogram": _picture(histogram, f"Histogram of {function.title.lower()}")}
+        return {"score_histogram": picture(histogram, f"Histogram of {function.title.lower()}")}
 
 
 @dataclass(frozen=True)
@@ -208,7 +192,10 @@ class CandidateMetadata:
                 **table_metadata(store, "labeling_candidates", ranking.candidate_count),
                 **unscored_metadata(stored, rules, [function]),
             }
-            tiles = [self._tile(stored, row, predictions.get(row["image_id"])) for row in first]
+            tiles = [
+                image_tile(self._pool, stored, row, predictions.get(row["image_id"]))
+                for row in first
+            ]
             bins = score_bins(store, name, function.name, HISTOGRAM_BINS)
             pictures = CandidatePictures(tiles, bins, function, rules, ranking.score_at_cut)
             reports[function.name] = RankingReport(metadata, pictures, ranking.sha256)
@@ -298,26 +285,70 @@ class CandidateMetadata:
             **({"agreement": rows_table(agreement)} if agreement else {}),
         }
 
-    def _tile(
-        self, stored: PredictionSet, row: Mapping[str, Any], predictions: pl.DataFrame | None
-    ) -> Tile:
-        from dagster_active_learning.gallery import Tile
 
-        bbox_unit: Literal["pixel", "relative"] = (
-            "relative" if stored.bbox_unit == "relative" else "pixel"
-        )
-        manifest = self._pool.manifest
-        return Tile(
-            rank=row["rank"],
-            image_id=row["image_id"],
-            uri=_located(row["uri"], manifest.path if manifest else None),
-            score=row["score"],
-            predicted_class=row["predicted_class"],
-            boxes=() if predictions is None else _boxes(predictions, stored.class_names),
-            object_count=0 if predictions is None else _object_count(predictions),
-            bbox_unit=bbox_unit,
-            image_size=(row["width"], row["height"]) if row["width"] and row["height"] else None,
-        )
+def gallery_metadata(
+    tiles: Sequence[Tile], room: int, thumbnails: Thumbnails, text: str
+) -> Metadata:
+    """The contact sheet of images, or why there is none.
+
+    Args:
+        tiles: The images.
+        room: The bytes that it may have; it has at least one image.
+        thumbnails: Their pictures.
+        text: The words in its place.
+    """
+    from dagster_active_learning.gallery import contact_sheet
+    from dagster_active_learning.gallery.contact_sheets import MIN_BYTES
+
+    if not tiles:
+        return {}
+    if not any(tile.uri for tile in tiles):
+        return {
+            "gallery": (
+                "no images to show: give the pool a manifest (images) whose column uri says "
+                "where the image files are"
+            )
+        }
+    # Base64 takes four characters for three bytes.
+    max_bytes = max(room * 3 // 4, MIN_BYTES)
+    sheet = contact_sheet(tiles, thumbnails, max_bytes=max_bytes)
+    return {"gallery": picture(sheet, text)}
+
+
+def image_tile(
+    pool: Pool,
+    stored: PredictionSet,
+    row: Mapping[str, Any],
+    predictions: pl.DataFrame | None,
+    *,
+    reason: str | None = None,
+) -> Tile:
+    """An image of a contact sheet.
+
+    Args:
+        pool: The pool.
+        stored: The prediction set.
+        row: A row of ``candidate_rows``.
+        predictions: What the model said about the image.
+        reason: Words in place of the score.
+    """
+    from dagster_active_learning.gallery import Tile
+
+    bbox_unit: Literal["pixel", "relative"] = (
+        "relative" if stored.bbox_unit == "relative" else "pixel"
+    )
+    return Tile(
+        rank=row["rank"],
+        image_id=row["image_id"],
+        uri=_located(row["uri"], pool.manifest.path if pool.manifest else None),
+        score=row["score"],
+        reason=reason,
+        predicted_class=row["predicted_class"],
+        boxes=() if predictions is None else _boxes(predictions, stored.class_names),
+        object_count=0 if predictions is None else _object_count(predictions),
+        bbox_unit=bbox_unit,
+        image_size=(row["width"], row["height"]) if row["width"] and row["height"] else None,
+    )
 
 
 def _located(uri: str | None, manifest: Path | None) -> str | None:
@@ -353,5 +384,6 @@ def _boxes(predictions: pl.DataFrame, class_names: Sequence[str]) -> tuple[Box, 
     return tuple(boxes)
 
 
-def _picture(png: bytes, text: str) -> dg.MarkdownMetadataValue:
+def picture(png: bytes, text: str) -> dg.MarkdownMetadataValue:
+    """A PNG as the UI shows it, with words for those who do not see it."""
     return dg.MetadataValue.md(f"![{text}](data:image/png;base64,{base64.b64encode(png).decode()})")
