@@ -73,25 +73,6 @@ def nearest_row(rows: _Floats, point: _Floats) -> tuple[int, float]:
     return row, float(np.sqrt(squares[row]))
 
 
-def gradient_squares(
-    residuals: _Floats, embeddings: _Floats, center: int, squares: npt.NDArray[np.float64]
-) -> None:
-    """Lower each gradient embedding's squared distance to that of a new center, if it is nearer.
-
-    The gradient embedding of BADGE (Ash et al. 2020) is the outer product of the residual p - y and
-    the embedding; of two of them the inner product is that of the residuals times that of the
-    embeddings, so that none is made.
-
-    Args:
-        residuals: (n_images, n_classes) float32: p, less 1 at the predicted class.
-        embeddings: (n_images, n_dimensions) float32.
-        center: The row of the new center.
-        squares: (n_images,) the least squared distance so far, changed in place.
-    """
-    with launch_lock:
-        _gradient_kernel(residuals, embeddings, center, squares)
-
-
 @compiled
 def _hash_rows(text, starts, seed, start, stop, hashes):
     for index in range(start, stop):
@@ -145,11 +126,6 @@ def _mixed(value):
 
 
 @numba.njit(inline="always")
-def _times(value, other):
-    return np.float64(value) * np.float64(other)
-
-
-@numba.njit(inline="always")
 def _squared_difference(value, other):
     difference = np.float64(value) - np.float64(other)
     return difference * difference
@@ -174,25 +150,6 @@ def _square(row, other):
     return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7))
 
 
-@numba.njit(inline="always")
-def _product(row, other):
-    """The inner product, added up as ``_square`` does."""
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-    whole = other.size // 8 * 8
-    for first in range(0, whole, 8):
-        s0 += _times(row[first], other[first])
-        s1 += _times(row[first + 1], other[first + 1])
-        s2 += _times(row[first + 2], other[first + 2])
-        s3 += _times(row[first + 3], other[first + 3])
-        s4 += _times(row[first + 4], other[first + 4])
-        s5 += _times(row[first + 5], other[first + 5])
-        s6 += _times(row[first + 6], other[first + 6])
-        s7 += _times(row[first + 7], other[first + 7])
-    for position in range(whole, other.size):
-        s0 += _times(row[position], other[position])
-    return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7))
-
-
 @compiled
 def _square_rows(rows, point, start, stop, squares):
     for row in range(start, stop):
@@ -205,20 +162,3 @@ def _square_kernel(rows, point, squares):
     for chunk in numba.prange((n_rows + _CHUNK_ROWS - 1) // _CHUNK_ROWS):
         start = chunk * _CHUNK_ROWS
         _square_rows(rows, point, start, min(start + _CHUNK_ROWS, n_rows), squares)
-
-
-@parallel
-def _gradient_kernel(residuals, embeddings, center, squares):
-    n_rows = squares.size
-    own = _product(residuals[center], residuals[center]) * _product(
-        embeddings[center], embeddings[center]
-    )
-    for chunk in numba.prange((n_rows + _CHUNK_ROWS - 1) // _CHUNK_ROWS):
-        for row in range(chunk * _CHUNK_ROWS, min((chunk + 1) * _CHUNK_ROWS, n_rows)):
-            norm = _product(residuals[row], residuals[row]) * _product(
-                embeddings[row], embeddings[row]
-            )
-            both = _product(residuals[row], residuals[center]) * _product(
-                embeddings[row], embeddings[center]
-            )
-            squares[row] = min(squares[row], max(own + norm - 2.0 * both, 0.0))
