@@ -4,6 +4,7 @@ import json
 from decimal import Decimal
 from uuid import UUID
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,12 +23,19 @@ FIRST, SECOND = UUID(int=1), UUID("12345678-90ab-cdef-1234-567890abcdef")
 COLUMNS = {
     "floats": (pa.array([12.0, 3.0, -1.0, 0.0]), ["12", "3", "-1", "0"]),
     "floats with a fraction": (
-        pa.array([12.0, 12.5, None, float("nan"), float("inf"), 2.0**53, 2.0**53 + 2]),
+        pa.array([12.0, 12.5, None, float("nan"), float("inf"), 2.0**53 - 1, 2.0**53]),
         ["12", Reason.IMAGE_ID_NOT_TEXT, Reason.IMAGE_ID_NULL, Reason.IMAGE_ID_NOT_TEXT,
-         Reason.IMAGE_ID_NOT_TEXT, "9007199254740992", Reason.IMAGE_ID_NOT_TEXT],
+         Reason.IMAGE_ID_NOT_TEXT, "9007199254740991", Reason.IMAGE_ID_NOT_TEXT],
     ),
-    "short floats": (pa.array([7.0, 8.0], pa.float32()), ["7", "8"]),
-    "half floats": (pa.array([7.0, 8.0], pa.float16()), ["7", "8"]),
+    # Of 2^24 + 1 a float32 is 2^24, and of 2^11 + 1 a float16 is 2^11: two ids would become one.
+    "short floats": (
+        pa.array([7.0, 2.0**24 - 1, 2.0**24 + 1], pa.float32()),
+        ["7", "16777215", Reason.IMAGE_ID_NOT_TEXT],
+    ),
+    "half floats": (
+        pa.array([7.0, 2.0**11 - 1, 2.0**11 + 1], pa.float16()),
+        ["7", "2047", Reason.IMAGE_ID_NOT_TEXT],
+    ),
     "decimals": (
         pa.array([Decimal("12.00"), Decimal("12.50"), None]),
         ["12", Reason.IMAGE_ID_NOT_TEXT, Reason.IMAGE_ID_NULL],
@@ -92,6 +100,40 @@ def test_ids_of_json_are_text_or_have_a_reason(tmp_path, value, expected):
 )
 def test_a_whole_number_may_be_written_as_a_float(value, whole):
     assert as_whole(value) == whole
+
+
+@pytest.mark.parametrize("format", ["npy", "npz"])
+@pytest.mark.parametrize(
+    ("dtype", "largest"), [("<f8", 2**53 - 1), (">f8", 2**53 - 1), ("<f4", 2**24 - 1), ("<f2", 2**11 - 1)]
+)  # fmt: skip
+def test_ids_of_arrays_may_be_whole_floats(tmp_path, format, dtype, largest):
+    ids = np.array([12.0, 12.5, -3.0, np.nan, largest, largest + 1], dtype)
+    probabilities = np.full((len(ids), 2), 0.5)
+    options = {}
+    if format == "npy":
+        np.save(tmp_path / "p.npy", probabilities)
+        np.save(tmp_path / "p.ids.npy", ids)
+        options = {"image_ids": "{stem}.ids.npy"}
+    else:
+        np.savez(tmp_path / "p.npz", class_probs=probabilities, image_ids=ids)
+    (batch,) = read_predictions(tmp_path / f"p.{format}", format=format, **options)
+    rows = batch.to_pylist()
+    no_id = Reason.IMAGE_ID_NOT_TEXT
+    assert [row["reason"] or row["image_id"] for row in rows] == [
+        "12", no_id, "-3", no_id, str(largest), no_id,
+    ]  # fmt: skip
+    assert json.loads(rows[1]["raw"])["image_id"] == 12.5
+
+
+@pytest.mark.parametrize(("names", "expected"), [([0.0, 1.0], ("0", "1")), ([0.0, 1.5], None)])
+def test_names_of_classes_may_be_whole_floats(tmp_path, names, expected):
+    np.savez(tmp_path / "p.npz", class_probs=[[0.5, 0.5]], image_ids=["a"], class_names=names)
+    if expected is None:
+        with pytest.raises(PredictionReadError, match="class_names.*a number that is not whole"):
+            read_predictions(tmp_path / "p.npz", format="npz")
+    else:
+        stream = read_predictions(tmp_path / "p.npz", format="npz")
+        assert stream.class_names == expected
 
 
 def test_categories_of_tables_may_be_whole_floats():

@@ -217,6 +217,18 @@ SCHEMA = {"task_type": "object-detection", "categories": [{"id": 0, "name": "cat
 MANIFEST = {"images": [{"id": 7, "file_name": "a.jpg"}]}
 
 
+@pytest.mark.parametrize(
+    ("format", "key"), [("megadetector", "detection_categories"), ("rvc", "classes")]
+)
+@pytest.mark.parametrize("content", ["[]", "[1]", "{}", '{"results": []}'])
+def test_a_file_without_classes_is_told_so(tmp_path, format, key, content):
+    path = write(tmp_path, content.encode())
+    with pytest.raises(
+        PredictionReadError, match=rf"f\.json has no value of the key '{key}': expec"
+    ):
+        read_predictions(path, format=format)
+
+
 def write_marked(path: Path, document: object) -> Path:
     path.write_text(json.dumps(document), encoding="utf-8-sig")
     return path

@@ -22,7 +22,6 @@ import pyarrow.compute as pc
 from dagster_active_learning.readers.objects import transform_scores
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import boxes_array
-from dagster_active_learning.readers.values import LARGEST_WHOLE_FLOAT
 
 
 def may_be_ids(kind: pa.DataType) -> bool:
@@ -271,9 +270,10 @@ def as_text(values: pa.Array) -> pa.Array:
 
 def _whole(values: pa.Array) -> pa.Array:
     """Floats as integers, null where they are not whole or too large to be what was written."""
+    largest = 2 ** (np.finfo(values.type.to_pandas_dtype()).nmant + 1) - 1
     numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     with np.errstate(invalid="ignore"):
-        is_whole = (numbers == np.floor(numbers)) & (np.abs(numbers) <= LARGEST_WHOLE_FLOAT)
+        is_whole = (numbers == np.floor(numbers)) & (np.abs(numbers) <= largest)
     return pa.array(np.where(is_whole, numbers, 0).astype(np.int64), mask=~is_whole)
 
 

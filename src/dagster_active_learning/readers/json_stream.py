@@ -19,7 +19,7 @@ from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.compression import open_binary
 from dagster_active_learning.readers.json_blocks import Block, NotPlainError
 from dagster_active_learning.readers.odd_numbers import OddNumbers, restored
-from dagster_active_learning.text import describe_names
+from dagster_active_learning.text import describe_names, raw_text
 
 DEEPEST_NESTING = 200
 """ijson keeps the path of every open bracket: 100,000 of them in a row would take 25 GB."""
@@ -67,6 +67,13 @@ def json_value(path: Path, key: str) -> Any:
     """
     with _opened(path) as file:
         return next(_values(file, key, f"while {key!r} was looked for"), None)
+
+
+def value_fault(key: str, value: Any) -> str:
+    """The words of an error for a value of ``json_value`` that is not what it should be."""
+    if value is None:
+        return f"has no value of the key {key!r}"
+    return f"has as {key!r} {raw_text(value)[:200]}"
 
 
 def json_items(

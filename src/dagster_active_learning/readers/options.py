@@ -149,7 +149,7 @@ class NpyOptions(Options):
     Attributes:
         image_ids: The list of ids next to the matrix, in row order: a path in which ``{stem}``
             stands for the matrix's file name without its suffix, relative to the matrix's folder.
-            A name ending in ``.npy`` is an array of text or integers, any other a UTF-8 text
+            A name ending in ``.npy`` is an array of text or whole numbers, any other a UTF-8 text
             file with one id per line.
         class_names: Class names in class order.
         single_probability: The shape is (n_predictions,) or (n_predictions, 1); a row has one
@@ -174,7 +174,7 @@ class NpzOptions(Options):
 
     Attributes:
         class_probs_array: Name of the matrix ``(n_predictions, n_classes)`` in the archive.
-        image_ids_array: Name of the array of ids in row order, text or integers.
+        image_ids_array: Name of the array of ids in row order, text or whole numbers.
         class_names_array: Name of the array of class names; it need not be there.
         class_names: Class names in class order, where the archive does not carry them.
         single_probability: See ``NpyOptions``.

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.text import is_utf8
 
-LARGEST_WHOLE_FLOAT = 2**53
-"""Above it a float need not be the whole number that was written."""
+LARGEST_WHOLE_FLOAT = 2**53 - 1
+"""Above it a float need not be the whole number that was written: of 2^53 + 1 it is 2^53."""
 
 Box = tuple[float, float, float, float]
 """x, y (top left), width, height."""

@@ -191,7 +191,7 @@ BROKEN_FILES = {
     "images null": (lambda f: write(f, None), "no list 'images'"),
     "images an object": (lambda f: write(f, {"a.jpg": []}), "no list 'images'"),
     "no image": (lambda f: write(f, []), "holds no predictions"),
-    "without categories": (lambda f: write(f, IMAGES, detection_categories=...), "'detection_categories' null"),
+    "without categories": (lambda f: write(f, IMAGES, detection_categories=...), "no value of the key 'detection_categories': "),
     "categories a list": (lambda f: write(f, IMAGES, detection_categories=["animal"]), "expected an object of names"),
     "categories without names": (lambda f: write(f, IMAGES, detection_categories={"1": 1}), "expected an object of names"),
     "nested too deep": (

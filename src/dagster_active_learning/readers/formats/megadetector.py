@@ -8,7 +8,7 @@ from typing import Any
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.versions import content_sha256
-from dagster_active_learning.readers.json_stream import json_items, json_value
+from dagster_active_learning.readers.json_stream import json_items, json_value, value_fault
 from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
@@ -52,7 +52,7 @@ def _read_categories(path: Path) -> Mapping[str, str]:
     names = json_value(path, "detection_categories")
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise PredictionReadError(
-            f"{path} has as 'detection_categories' {raw_text(names)[:200]}: expected an object of "
+            f"{path} {value_fault('detection_categories', names)}: expected an object of "
             'names such as {"1": "animal"} in a MegaDetector results file'
         )
     return names

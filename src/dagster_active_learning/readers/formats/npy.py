@@ -21,6 +21,7 @@ import pyarrow as pa
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.versions import changed_file, content_sha256
 from dagster_active_learning.limits import rows_for
+from dagster_active_learning.readers.columns import read_image_ids
 from dagster_active_learning.readers.options import NpyOptions, NpzOptions
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import PredictionPart, prediction_batch
@@ -158,18 +159,20 @@ def matrix_part(
     n_classes = 2 if options.is_binary else matrix.header.shape[1]
     id_bytes = image_ids.header.dtype.itemsize if isinstance(image_ids, StoredArray) else 0
     batch_rows = rows_for(n_classes * dtype.itemsize + id_bytes)
+    has_floats = isinstance(image_ids, StoredArray) and image_ids.header.dtype.kind == "f"
+    no_id = Reason.IMAGE_ID_NOT_TEXT if has_floats else Reason.IMAGE_ID_NULL
 
     def batches() -> Iterator[pa.RecordBatch]:
         rows_before = 0
         id_blocks = _id_blocks(image_ids, batch_rows)
-        for stored, ids in zip(matrix.blocks(batch_rows), id_blocks, strict=True):
+        for stored, (ids, written) in zip(matrix.blocks(batch_rows), id_blocks, strict=True):
             block = np.ascontiguousarray(stored, dtype=dtype)
             if options.is_binary:
                 single = block.reshape(-1)
                 block = np.column_stack([np.clip(1 - single, 0, 1), single])
             offsets = np.arange(len(block) + 1, dtype=np.int32) * n_classes
             missing = [not image_id for image_id in ids] if n_classes else [True] * len(ids)
-            reason = Reason.IMAGE_ID_NULL if n_classes else Reason.CLASS_PROBS_EMPTY
+            reason = no_id if n_classes else Reason.CLASS_PROBS_EMPTY
             yield prediction_batch(
                 len(block),
                 image_id=pa.array(ids, pa.string()),
@@ -180,7 +183,7 @@ def matrix_part(
                 ),
                 raw=pa.array(
                     [
-                        raw_text({"image_id": ids[row], "class_probs": block[row].tolist()})
+                        raw_text({"image_id": written[row], "class_probs": block[row].tolist()})
                         if is_missing
                         else None
                         for row, is_missing in enumerate(missing)
@@ -261,38 +264,47 @@ def check_ids(ids: StoredArray) -> StoredArray:
     """An array of ids.
 
     Raises:
-        PredictionReadError: If it is no list of text or integers.
+        PredictionReadError: If it is no list of text or numbers.
     """
     shape, dtype = ids.header.shape, ids.header.dtype
-    if len(shape) != 1 or dtype.kind not in "USiu" or not dtype.itemsize:
+    is_list = len(shape) == 1 and dtype.kind in "USiuf" and dtype.itemsize
+    if not is_list or (dtype.kind == "f" and dtype.itemsize > 8):
         raise PredictionReadError(
             f"{ids.source} holds an array of shape {shape} and type {dtype}, expected one "
-            "dimension of text or integers"
+            "dimension of text or whole numbers"
         )
     return ids
 
 
-def as_text(source: str, ids: npt.NDArray[Any]) -> list[str]:
-    """An array of ids, text or integers, as text.
+def as_text(source: str, ids: npt.NDArray[Any]) -> list[str | None]:
+    """An array of ids as text, None for a number that is not whole.
 
     Raises:
         PredictionReadError: If one is not UTF-8 text.
     """
+    if ids.dtype.kind == "f":
+        return read_image_ids(pa.array(ids.astype(ids.dtype.newbyteorder("="))))[0].to_pylist()
     try:
-        texts = [
+        texts: list[str | None] = [
             value.decode() if isinstance(value, bytes) else str(value) for value in ids.tolist()
         ]
         # NumPy's text may hold what no text is: half a surrogate pair.
-        "".join(texts).encode()
+        "".join(filter(None, texts)).encode()
     except (ValueError, SystemError) as error:  # SystemError: no character has this number
         raise PredictionReadError(f"{source} has ids that are not UTF-8 text: {error}") from error
     return texts
 
 
-def _id_blocks(ids: ImageIds, rows: int) -> Iterator[Sequence[str | None]]:
+def _id_blocks(ids: ImageIds, rows: int) -> Iterator[tuple[Sequence[str | None], Sequence[object]]]:
+    """Blocks of ids as text, and as they are written."""
     if isinstance(ids, StoredArray):
-        return (as_text(ids.source, block) for block in ids.blocks(rows))
-    return (ids[start : start + rows] for start in range(0, len(ids), rows))
+        for block in ids.blocks(rows):
+            texts = as_text(ids.source, block)
+            yield texts, block.tolist() if block.dtype.kind == "f" else texts
+    else:
+        for start in range(0, len(ids), rows):
+            texts = ids[start : start + rows]
+            yield texts, texts
 
 
 def _read_ids(path: Path, matrix: StoredArray) -> ImageIds:

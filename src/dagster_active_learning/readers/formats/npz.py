@@ -70,7 +70,12 @@ def _class_names(path: Path, array: str) -> list[str]:
             f"most {CLASS_NAME_BYTES}"
         )
     blocks = stored.blocks(CLASS_NAME_BYTES)
-    names = [name for block in blocks for name in as_text(stored.source, block)]
+    texts = [name for block in blocks for name in as_text(stored.source, block)]
+    names = [name for name in texts if name is not None]
+    if len(names) != len(texts):
+        raise PredictionReadError(
+            f"{stored.source} holds a number that is not whole: expected names of classes"
+        )
     if len(set(names)) != len(names):
         raise PredictionReadError(
             f"{stored.source} holds {describe_names(names)}: expected each name once"

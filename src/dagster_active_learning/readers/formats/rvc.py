@@ -11,7 +11,7 @@ from typing import Any
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.compression import stem
 from dagster_active_learning.files.versions import content_sha256
-from dagster_active_learning.readers.json_stream import json_items, json_value
+from dagster_active_learning.readers.json_stream import json_items, json_value, value_fault
 from dagster_active_learning.readers.objects import (
     DetectedObject,
     EmptyImage,
@@ -66,8 +66,7 @@ def _read_classes(path: Path, options: RvcOptions) -> Sequence[str]:
     names = json_value(path, "classes")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise PredictionReadError(
-            f"{path} has as 'classes' {raw_text(names)[:200]}: expected a list of class names in "
-            "an RVC file"
+            f"{path} {value_fault('classes', names)}: expected a list of class names in an RVC file"
         )
     if BACKGROUND in names:
         raise PredictionReadError(
