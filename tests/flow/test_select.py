@@ -1,5 +1,8 @@
 """A batch out of a pool's tables: the draw, the flight, what is made again and what is fixed."""
 
+# What a test expects to be there may be None for the types.
+# pyright: reportOperatorIssue=false
+
 import math
 from collections import Counter
 from dataclasses import replace

@@ -1,5 +1,8 @@
 """The steps of a labeling batch, as tables and properties against plain Python."""
 
+# What a test expects to be there may be None for the types.
+# pyright: reportOperatorIssue=false, reportPrivateImportUsage=false
+
 import math
 import subprocess
 import sys
