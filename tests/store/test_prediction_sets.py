@@ -37,7 +37,7 @@ def test_a_record_is_read_as_it_was_written(store, class_names):
         prediction_set="'; DROP", model=None, source="$model", source_sha256="0f",
         class_names=class_names, prediction_count=7, image_count=5, image_run_count=6,
         quarantined_count=4, score_only_count=3, bbox_unit="pixel", value_type="FLOAT[]",
-        scored_functions=class_names, run_id="run",
+        run_id="run",
     )  # fmt: skip
     add_prediction_set(store, given)
     assert prediction_set(store, given.prediction_set) == given

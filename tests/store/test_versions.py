@@ -178,7 +178,6 @@ def test_a_reader_says_what_migrates_it(earlier):
 
 
 VERSION_1 = """
-ALTER TABLE prediction_sets DROP COLUMN scored_functions;
 ALTER TABLE scorings DROP COLUMN committee;
 ALTER TABLE rankings DROP COLUMN committee;
 ALTER TABLE schema_version DROP COLUMN pool;

@@ -78,7 +78,7 @@ def score_predictions(predictions: pa.RecordBatch, rules: Rules) -> PredictionSc
         TypeError: If the class probabilities are not lists of numbers.
         ValueError: If their numbers differ, or a prediction that is not an object has none.
     """
-    functions = functions_of(rules)
+    functions = _functions_of(rules)
     class_probs = predictions.column("class_probs")
     if rules.objects:
         scores, validity = _score_objects(
@@ -202,7 +202,7 @@ class _ImageTotals:
         cls, image_ids: pa.Array, predictions: pa.RecordBatch, rules: Rules
     ) -> _ImageTotals:
         """Images of which no prediction has been added; the first of them tell their size."""
-        width = _votes(predictions[:1]).shape[1] if rules.committee else len(functions_of(rules))
+        width = _votes(predictions[:1]).shape[1] if rules.committee else len(_functions_of(rules))
         totals = np.full((len(image_ids), width), _BEFORE_THE_FIRST[rules.aggregation])
         return cls(image_ids, rules, totals, np.zeros(len(image_ids), np.int64))
 
@@ -226,7 +226,7 @@ class _ImageTotals:
 
     def image_scores(self) -> pa.RecordBatch:
         """The images' scores, where no prediction of them is to come."""
-        functions = functions_of(self.rules)
+        functions = _functions_of(self.rules)
         if self.rules.committee:
             scores = score_means(self.totals, self.counts, functions, self.rules)
         else:
@@ -261,8 +261,7 @@ def _votes(predictions: pa.RecordBatch) -> npt.NDArray[Any]:
     return class_prob_matrix(predictions.column("class_probs"))
 
 
-def functions_of(rules: Rules) -> list[AcquisitionFunction]:
-    """The acquisition functions under which predictions have a score."""
+def _functions_of(rules: Rules) -> list[AcquisitionFunction]:
     return [function for function in ACQUISITION_FUNCTIONS.values() if function.applies_to(rules)]
 
 

@@ -1,8 +1,4 @@
-"""Predictions of a source -> rows of a prediction set; every row is stored or in quarantine.
-
-One pass over the class probabilities of images judges and scores them. Where each image has one
-prediction, these are the image's scores already.
-"""
+"""Predictions of a source -> rows of a prediction set; every row is stored or in quarantine."""
 
 # The functions of pyarrow.compute are made when it is imported.
 # pyright: reportAttributeAccessIssue=false
@@ -19,14 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagster_active_learning.acquisition.batches import (
-    PredictionScores,
-    functions_of,
-    single_images,
-)
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix, softmax
 from dagster_active_learning.acquisition.kernels import check_class_probs
-from dagster_active_learning.acquisition.matrices import score_matrix
 from dagster_active_learning.acquisition.validity import Validity
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.addresses import redacted
@@ -42,7 +32,6 @@ from dagster_active_learning.store.empty_images import (
     add_empty_images,
     empty_images_not_in_manifest,
 )
-from dagster_active_learning.store.image_scores import add_image_scores
 from dagster_active_learning.store.kept_rules import kept_rules
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import (
@@ -100,13 +89,8 @@ def ingest_predictions(
             database then stays as it was.
     """
     progress = Progress("read", report)
-    with (
-        store.transaction(),
-        RowSpool() as quarantined,
-        RowSpool() as empty_images,
-        RowSpool() as scores,
-    ):
-        rows = _SortedRows(stream, rules, progress, quarantined, empty_images, scores)
+    with store.transaction(), RowSpool() as quarantined, RowSpool() as empty_images:
+        rows = _SortedRows(stream, rules, progress, quarantined, empty_images)
         clear_prediction_set(store, prediction_set)
         schema = prediction_schema(stream.value_type)
         add_predictions(store, prediction_set, schema, read_ahead(rows.predictions(schema)))
@@ -119,11 +103,6 @@ def ingest_predictions(
         unknown = _move_unknown_images(store, prediction_set, report) if rules.in_manifest else 0
         images, class_names = rows.images, rows.class_names
         each_once = images.ascending and not unknown
-        counted = images.run_count if each_once else image_count(store, prediction_set)
-        # Scores of images that the manifest does not have are among those put aside.
-        scored = scores.row_count > 0 and counted == scores.row_count
-        if scored:
-            add_image_scores(store, prediction_set, scores.batches())
         stored = PredictionSet(
             prediction_set=prediction_set,
             model=model,
@@ -131,13 +110,12 @@ def ingest_predictions(
             source_sha256=combined_sha256(list(hashes.values())),
             class_names=categories(store, prediction_set) if class_names is None else class_names,
             prediction_count=images.row_count - unknown,
-            image_count=counted,
+            image_count=images.run_count if each_once else image_count(store, prediction_set),
             image_run_count=images.run_count,
             quarantined_count=quarantined.row_count + unknown,
             score_only_count=score_only_count(store, prediction_set) if rules.objects else 0,
             bbox_unit=stream.bbox_unit,
             value_type=sql_value_type(stream.value_type),
-            scored_functions=[each.name for each in functions_of(rules)] if scored else [],
             run_id=run_id,
             **kept_rules(rules, READING_RULES),
         )
@@ -170,10 +148,9 @@ def _move_unknown_images(store: PoolStore, prediction_set: str, report: Report) 
 
 
 class _SortedRows:
-    """The rows of a stream: predictions, rows for quarantine, images without objects, and scores.
+    """The rows of a stream: predictions, rows for quarantine, images without objects.
 
-    The last three wait on disk until the predictions are stored: one statement runs at a time.
-    Scores are those of predictions about whole images, unless these are votes.
+    The last two wait on disk until the predictions are stored: one statement runs at a time.
 
     Attributes:
         sources: The rows of each file, once ``predictions`` is at its end.
@@ -190,14 +167,12 @@ class _SortedRows:
         progress: Progress,
         quarantined: RowSpool,
         empty_images: RowSpool,
-        scores: RowSpool,
     ) -> None:
         self._stream = stream
         self._rules = rules
         self._progress = progress
         self._quarantined = quarantined
         self._empty_images = empty_images
-        self._scores = scores
         self.deviation = 0.0
         self.sources = _SourceRows()
         self.images = _ImageRuns()
@@ -220,8 +195,6 @@ class _SortedRows:
             if sorted_rows.quarantined is not None:
                 self._quarantined.add(sorted_rows.quarantined)
             self.deviation = max(self.deviation, sorted_rows.deviation)
-            if sorted_rows.scores is not None:
-                self._scores.add(sorted_rows.scores)
             accepted = sorted_rows.predictions
             self.images.count(accepted.column("image_id"))
             self._progress.add(rows.num_rows)
@@ -327,13 +300,9 @@ def _readable_lengths(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
 
 
 class _SortedBatch(NamedTuple):
-    """The predictions of a batch, their scores as images, and its rows for quarantine.
-
-    ``deviation`` says how far off those of them are.
-    """
+    """The predictions of a batch, its rows for quarantine, and how far off those of them are."""
 
     predictions: pa.Table
-    scores: pa.Table | None
     quarantined: pa.Table | None
     deviation: float
 
@@ -343,10 +312,10 @@ def _sort_out(
 ) -> _SortedBatch:
     """The rows of a batch that can be scored, and those that go to quarantine, if any."""
     readable = _is_null(batch.column("reason"))
-    judged = _judge_class_probs(batch.column("class_probs"), readable, n_classes, rules)
-    validity, deviation = judged.validity, judged.deviation
+    class_probs, validity, deviation = _judge_class_probs(
+        batch.column("class_probs"), readable, n_classes, rules
+    )
     accepted = readable & (validity == Validity.VALID)
-    image_scores = None if judged.scores is None else _image_scores(batch, judged, accepted, rules)
     scores = batch.column("score")
     if rules.objects and scores.null_count < len(scores):
         values = scores.to_numpy(zero_copy_only=False)
@@ -357,11 +326,9 @@ def _sort_out(
 
     positions = pa.array(np.arange(first_index, first_index + batch.num_rows))
     columns = {name: batch.column(name) for name in STORED_COLUMNS}
-    predictions = pa.table(
-        {**columns, "class_probs": judged.class_probs, "prediction_index": positions}
-    )
+    predictions = pa.table({**columns, "class_probs": class_probs, "prediction_index": positions})
     if accepted.all():
-        return _SortedBatch(predictions, image_scores, None, deviation)
+        return _SortedBatch(predictions, None, deviation)
     refused = np.flatnonzero(~accepted)
     rows = batch.take(pa.array(refused)).to_pylist()
     quarantined = pa.table(
@@ -386,22 +353,7 @@ def _sort_out(
             ),
         }
     )
-    predictions = predictions.filter(pa.array(accepted))
-    return _SortedBatch(predictions, image_scores, quarantined, deviation)
-
-
-class _Judged(NamedTuple):
-    """Class probabilities, from logits if they are logits, and what they are like.
-
-    ``scores`` (n_functions, n_predictions) of images are NaN where a row is not valid, None for
-    objects and votes; ``deviation`` is the largest one of rows which a higher ``sum_tolerance``
-    would let pass.
-    """
-
-    class_probs: pa.ListArray
-    validity: npt.NDArray[np.uint8]
-    scores: npt.NDArray[np.float64] | None
-    deviation: float
+    return _SortedBatch(predictions.filter(pa.array(accepted)), quarantined, deviation)
 
 
 def _judge_class_probs(
@@ -409,30 +361,24 @@ def _judge_class_probs(
     readable: npt.NDArray[np.bool_],
     n_classes: int | None,
     rules: Rules,
-) -> _Judged:
-    """Judge class probabilities, and score those of images in the same pass."""
+) -> tuple[pa.ListArray, npt.NDArray[np.uint8], float]:
+    """Class probabilities, from logits if they are logits, each row's validity, and the deviation.
+
+    That is the largest one of rows which a higher ``sum_tolerance`` would let pass.
+    """
     lengths = _lengths(class_probs)
     fitting = readable & (lengths == n_classes) & (lengths >= 2)
-    all_fit = bool(fitting.all())
-    matrix = class_prob_matrix(class_probs if all_fit else class_probs.filter(fitting))
+    matrix = class_prob_matrix(class_probs if fitting.all() else class_probs.filter(fitting))
     if rules.inputs == "logits":
         matrix = softmax(matrix)
     validity = np.full(len(class_probs), Validity.OTHER_CLASS_COUNT, dtype=np.uint8)
     deviation = 0.0
-    scores = None
     if len(matrix):
-        if rules.objects or rules.committee:
-            validity[fitting] = check_class_probs(
-                matrix,
-                sum_tolerance=np.inf if rules.inputs == "independent" else rules.sum_tolerance,
-                value_tolerance=rules.sum_tolerance,
-            )
-        else:
-            of_fitting, validity[fitting] = score_matrix(matrix, functions_of(rules), rules)
-            scores = of_fitting
-            if not all_fit:
-                scores = np.full((len(of_fitting), len(class_probs)), np.nan)
-                scores[:, fitting] = of_fitting
+        validity[fitting] = check_class_probs(
+            matrix,
+            sum_tolerance=np.inf if rules.inputs == "independent" else rules.sum_tolerance,
+            value_tolerance=rules.sum_tolerance,
+        )
         deviation = _largest_deviation(matrix, validity[fitting], rules)
     if rules.inputs == "logits":
         offsets = np.zeros(len(class_probs) + 1, dtype=np.int32)
@@ -440,20 +386,7 @@ def _judge_class_probs(
         class_probs = pa.ListArray.from_arrays(
             pa.array(offsets), pa.array(matrix.ravel()), mask=pa.array(~fitting)
         )
-    return _Judged(class_probs, validity, scores, deviation)
-
-
-def _image_scores(
-    batch: pa.RecordBatch, judged: _Judged, accepted: npt.NDArray[np.bool_], rules: Rules
-) -> pa.Table:
-    """The scores of the accepted rows as those of images."""
-    scores, validity, image_ids = judged.scores, judged.validity, batch.select(["image_id"])
-    if not accepted.all():
-        scores, validity = np.ascontiguousarray(scores[:, accepted]), validity[accepted]  # pyright: ignore[reportOptionalSubscript]
-        image_ids = image_ids.filter(pa.array(accepted))
-    names = tuple(function.name for function in functions_of(rules))
-    scored = PredictionScores(image_ids, names, scores, validity)  # pyright: ignore[reportArgumentType]
-    return pa.Table.from_batches([single_images(scored)])
+    return class_probs, validity, deviation
 
 
 def _largest_deviation(

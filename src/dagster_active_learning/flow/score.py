@@ -9,7 +9,6 @@ import pyarrow as pa
 from dagster_active_learning.acquisition.batches import (
     PredictionScores,
     adjacent_images,
-    functions_of,
     score_predictions,
     single_images,
 )
@@ -26,7 +25,7 @@ from dagster_active_learning.store.image_scores import (
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
 from dagster_active_learning.store.predictions import predictions_by_image
-from dagster_active_learning.store.scorings import is_scored, replace_scoring
+from dagster_active_learning.store.scorings import replace_scoring
 
 
 def score_prediction_set(
@@ -40,8 +39,7 @@ def score_prediction_set(
 ) -> PredictionSet:
     """Compute the scores of every image of a prediction set, in place of those it had.
 
-    Those that were computed while the predictions were read stay the first time. Otherwise the
-    predictions are read once; memory holds a few batches of them, whatever their number.
+    The predictions are read once; memory holds a few batches of them, whatever their number.
 
     Args:
         store: The pool.
@@ -56,34 +54,6 @@ def score_prediction_set(
         PoolStateError: If the prediction set is not in the database, was read under other rules,
             or is replaced while it is read.
     """
-    with store.transaction():
-        # The record first: predictions that are replaced after it have another generation.
-        stored = prediction_sets.prediction_set(store, prediction_set)
-        prediction_sets.check_reading(store, stored, rules)
-        if _scored_while_read(store, stored, rules):
-            report(f"scored {stored.prediction_count:,} predictions while they were read")
-        else:
-            _score_again(store, stored, rules, batch_rows, report)
-        add_images_without_predictions(store, prediction_set, rules)
-        replace_scoring(store, prediction_set, rules, run_id)
-    return stored
-
-
-def _scored_while_read(store: PoolStore, stored: PredictionSet, rules: Rules) -> bool:
-    """Whether the scores that are stored are those of the reading, and the wanted ones."""
-    needed = {function.name for function in functions_of(rules)}
-    return (
-        needed <= set(stored.scored_functions)
-        and not rules.committee
-        and rules.aggregation != "sum"
-        and not is_scored(store, stored.prediction_set)
-    )
-
-
-def _score_again(
-    store: PoolStore, stored: PredictionSet, rules: Rules, batch_rows: int | None, report: Report
-) -> None:
-    """Score the predictions as they are stored."""
     progress = Progress("scored", report)
 
     def scored(predictions: pa.RecordBatchReader) -> Iterator[PredictionScores]:
@@ -91,15 +61,22 @@ def _score_again(
             yield score_predictions(batch, rules)
             progress.add(batch.num_rows)
 
-    rows = batch_rows or rows_for(len(stored.class_names) * 8)
-    scores = scored(predictions_by_image(store, stored, rows))
-    # The mean of a committee is in float64, also where it has one member.
-    one_each = stored.image_count == stored.prediction_count and not rules.committee
-    images = map(single_images, scores) if one_each else adjacent_images(scores, rules)
-    replace_image_scores(store, stored.prediction_set, images)
-    if progress.rows != stored.prediction_count:
-        raise PoolStateError(
-            f"prediction set {stored.prediction_set!r} of pool {store.pool!r} was replaced while "
-            "it was scored: materialize its scores again"
-        )
+    with store.transaction():
+        # The record first: predictions that are replaced after it have another generation.
+        stored = prediction_sets.prediction_set(store, prediction_set)
+        prediction_sets.check_reading(store, stored, rules)
+        rows = batch_rows or rows_for(len(stored.class_names) * 8)
+        scores = scored(predictions_by_image(store, stored, rows))
+        # The mean of a committee is in float64, also where it has one member.
+        one_each = stored.image_count == stored.prediction_count and not rules.committee
+        images = map(single_images, scores) if one_each else adjacent_images(scores, rules)
+        replace_image_scores(store, prediction_set, images)
+        if progress.rows != stored.prediction_count:
+            raise PoolStateError(
+                f"prediction set {prediction_set!r} of pool {store.pool!r} was replaced while it "
+                "was scored: materialize its scores again"
+            )
+        add_images_without_predictions(store, prediction_set, rules)
+        replace_scoring(store, prediction_set, rules, run_id)
     progress.finish()
+    return stored

@@ -51,23 +51,15 @@ INSERT INTO image_scores BY NAME SELECT $prediction_set AS prediction_set, * FRO
 """
 
 
-def add_image_scores(
-    store: PoolStore, prediction_set: str, scores: Iterable[pa.RecordBatch]
-) -> None:
-    """Store batches of ``image_score_schema`` as they come."""
-    values = {"prediction_set": prediction_set}
-    store.insert_stream(INSERT_IMAGE_SCORES, image_score_schema(), scores, **values)
-
-
 def replace_image_scores(
     store: PoolStore, prediction_set: str, scores: Iterable[pa.RecordBatch]
 ) -> None:
     """Store batches of ``image_score_schema`` in place of the set's scores, as they come."""
+    values = {"prediction_set": prediction_set}
     store.connection.execute(
-        "DELETE FROM image_scores WHERE prediction_set = $prediction_set",
-        {"prediction_set": prediction_set},
+        "DELETE FROM image_scores WHERE prediction_set = $prediction_set", values
     )
-    add_image_scores(store, prediction_set, scores)
+    store.insert_stream(INSERT_IMAGE_SCORES, image_score_schema(), scores, **values)
 
 
 # The score of no object is 0; those of class probabilities are null without any.

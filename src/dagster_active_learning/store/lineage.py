@@ -41,15 +41,9 @@ SELECT uri, labeled, label FROM images WHERE image_id = $image_id AND (
 )
 """
 
-# Those that were computed while the predictions were read are the image's once it is scored.
 SCORES_OF_IMAGE = """
 SELECT * EXCLUDE (prediction_set, image_id) FROM image_scores
-WHERE prediction_set = $prediction_set AND image_id = $image_id AND (
-    EXISTS (FROM scorings WHERE prediction_set = $prediction_set) OR NOT EXISTS (
-        FROM prediction_sets
-        WHERE prediction_set = $prediction_set AND len(scored_functions) > 0
-    )
-)
+WHERE prediction_set = $prediction_set AND image_id = $image_id
 """
 
 RANKINGS_OF_IMAGE = """

@@ -31,7 +31,6 @@ class PredictionSet:
     score_only_count: int
     bbox_unit: str | None
     value_type: str
-    scored_functions: list[str]
     run_id: str
     task: str | None = None
     inputs: str | None = None

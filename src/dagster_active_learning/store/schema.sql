@@ -57,7 +57,6 @@ CREATE TABLE IF NOT EXISTS prediction_sets (
     score_only_count BIGINT NOT NULL,
     bbox_unit VARCHAR,
     value_type VARCHAR NOT NULL,
-    scored_functions VARCHAR[] NOT NULL,
     task VARCHAR,
     inputs VARCHAR,
     in_manifest BOOLEAN,
@@ -79,7 +78,6 @@ COMMENT ON COLUMN prediction_sets.quarantined_count IS 'Rows stored in quarantin
 COMMENT ON COLUMN prediction_sets.score_only_count IS 'Rows in predictions with a score and no class probabilities: the reason why functions of class probabilities are null for their images';
 COMMENT ON COLUMN prediction_sets.bbox_unit IS 'What boxes are measured in: pixel, or relative to the image''s size';
 COMMENT ON COLUMN prediction_sets.value_type IS 'Precision of the source''s class probabilities, in which they are scored: FLOAT[] or DOUBLE[]';
-COMMENT ON COLUMN prediction_sets.scored_functions IS 'The acquisition functions whose scores were computed while the predictions were read';
 COMMENT ON COLUMN prediction_sets.task IS 'The task they were read for: classification, detection or segmentation; null if a version read them that did not keep it';
 COMMENT ON COLUMN prediction_sets.inputs IS 'What the class probabilities were declared to be when they were read: probabilities, logits or independent; null as task is';
 COMMENT ON COLUMN prediction_sets.in_manifest IS 'Whether only images of the manifest counted when they were read; null as task is';

@@ -28,17 +28,6 @@ def replace_scoring(store: PoolStore, prediction_set: str, rules: Rules, run_id:
     )
 
 
-def is_scored(store: PoolStore, prediction_set: str) -> bool:
-    """True if a set's images were scored since its predictions were read."""
-    query = "SELECT EXISTS (FROM scorings WHERE prediction_set = $prediction_set)"
-    return store.rows(query, prediction_set=prediction_set)[0][0]
-
-
-SCORED_WHILE_READ = """
-SELECT count(*) > 0 FROM prediction_sets
-WHERE prediction_set = $prediction_set AND len(scored_functions) > 0
-"""
-
 SCORING = """
 SELECT s.*, s.predictions_generation = d.generation AS of_stored_predictions,
     d.run_id AS stored_prediction_run_id
@@ -54,11 +43,9 @@ def scoring_problem(store: PoolStore, prediction_set: str, rules: Rules) -> str 
         None where the scores are those.
     """
     name = f"prediction set {prediction_set!r} of pool {store.pool!r}"
-    scorings = store.relation(SCORING, prediction_set=prediction_set).to_arrow_table().to_pylist()
-    # Scores that were computed while predictions were read become the images' with the next step.
-    while_read = store.rows(SCORED_WHILE_READ, prediction_set=prediction_set)[0][0]
-    if not has_scores(store, prediction_set) or (while_read and not scorings):
+    if not has_scores(store, prediction_set):
         return f"{name} has no scores"
+    scorings = store.relation(SCORING, prediction_set=prediction_set).to_arrow_table().to_pylist()
     if not scorings:
         return f"{name} has scores of an earlier version, which did not keep their rules"
     (scoring,) = scorings

@@ -197,7 +197,6 @@ SELECT e.* REPLACE (
         WHERE database_name = current_database() AND schema_name = current_schema()
             AND table_name = 'predictions' AND column_name = 'class_probs'
     )) AS value_type,
-    coalesce(e.scored_functions, []) AS scored_functions,
     CASE WHEN e.task IS NOT NULL THEN e.inputs END AS inputs,
     coalesce(
         e.generation,
