@@ -262,7 +262,7 @@ def test_a_sum_of_version_2_is_made_again_before_it_is_ranked(store):
         PoolStore(store.connection, "pool")
         assert (column(store, "SELECT aggregation FROM scorings") == ["mean"]) == is_kept
         if not is_kept:
-            with pytest.raises(PoolStateError, match=r"scores of an earlier version"):
+            with pytest.raises(PoolStateError, match=r"materialize pool/image_scores"):
                 rank(store, "margin", rules=aggregation)
 
 
