@@ -181,7 +181,7 @@ TEXTS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_line_or_text_of_100_megabytes_is_an_error_and_is_not_held(tmp_path, name):
+def test_a_line_or_text_of_300_megabytes_is_an_error_and_is_not_held(tmp_path, name):
     target = TARGETS[name]
     seed = target.seeds[0]
     path, options = write(target, seed, tmp_path)
@@ -189,10 +189,10 @@ def test_a_line_or_text_of_100_megabytes_is_an_error_and_is_not_held(tmp_path, n
     begin = seed[: seed.index(b'"') + 1] if name in JSON else seed
     with (tmp_path / target.file).open("wb") as opened:
         opened.write(begin)
-        for _ in range(100):
+        for _ in range(300):
             opened.write(b"x" * MIB)
         opened.write(b'"}]\n')
     found, lifted = read(path, target.format, options)
     assert str(tmp_path / target.file) in str(found)
-    # Blocks that are read ahead and half that again; held, it would be more than 150.
-    assert lifted < 130
+    # The largest blocks are those of JSON lists that are read in columns.
+    assert lifted < 250
