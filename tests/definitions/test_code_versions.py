@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from dagster_active_learning import (
+    LabelingBatch,
     PoolImages,
     PredictionAsset,
     PredictionFiles,
@@ -89,6 +90,8 @@ CASES = {
     "acquisition_functions": ({"acquisition_functions": ["margin"]}, {EXPORT}),
     "another file": ({"export": "others.csv"}, {EXPORT}),
     "the same file by its exporter": ({"export": {"csv": "candidates.csv"}}, set()),
+    "batch": ({"batch": LabelingBatch(size=7)}, set()),
+    "keep_prediction_sets": ({"keep_prediction_sets": 7}, set()),
     # When and where, and what is checked.
     "max_quarantined_share": ({"max_quarantined_share": 0.5}, set()),
     "min_coverage": ({"min_coverage": 0.5}, set()),
