@@ -412,7 +412,7 @@ def test_a_pool_may_be_named_as_the_database_is(tmp_path, instance, write_predic
         resources={"duckdb": DuckDBResource(database=str(tmp_path / "pool.duckdb"))},
     )
     with duckdb.connect(str(tmp_path / "pool.duckdb")) as connection:
-        assert len(connection.execute("FROM pool.pool.labeling_candidates").fetchall()) == 4
+        assert len(connection.execute("FROM pool.labeling_candidates").fetchall()) == 4
 
 
 def test_a_step_after_a_failed_one_in_the_same_process_does_not_wait_for_it(tmp_path):
