@@ -16,6 +16,9 @@ from dagster_shared.serdes import serialize_value
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from dagster_active_learning import PredictionFiles
+from dagster_active_learning.definitions.cursor import Cursor, Memory
+from dagster_active_learning.definitions.sensors import HASH_SECONDS
 from dagster_ui import dagster_dev
 
 pytestmark = pytest.mark.slow
@@ -118,15 +121,13 @@ def instance(home):
 
 
 @pytest.fixture(scope="module")
-def cursor(home, instance):
-    """What the sensor remembers when it has seen all files."""
-    defs = runpy.run_path(str(home / "location.py"))["defs"]
-    (sensor,) = defs.sensors
-    cursor = None
-    while cursor is None or json.loads(cursor)["waiting"]:
-        context = dg.build_sensor_context(instance=instance, cursor=cursor, definitions=defs)
-        cursor = sensor(context).cursor
-    return cursor
+def cursor(home):
+    """What the sensor remembers when it is done with all files."""
+    source = PredictionFiles(f"{home}/inbox/{{partition_key}}.parquet", "parquet")
+    file_sets = source.find(partitioned=True)
+    until = time.monotonic() + HASH_SECONDS
+    done = {name: files.version(until) for name, files in file_sets.items()}
+    return Cursor(memory=Memory(done)).dump()
 
 
 @pytest.fixture(scope="module")
