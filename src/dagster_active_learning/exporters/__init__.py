@@ -45,6 +45,12 @@ EXPORTERS: dict[str, Exporter] = {
     "csv": Exporter(f"{__name__}.csv", ".csv"),
     "parquet": Exporter(f"{__name__}.parquet", ".parquet"),
     "spreadsheet": Exporter(f"{__name__}.spreadsheet"),
+    "coco": Exporter(f"{__name__}.coco"),
+    "cvat": Exporter(f"{__name__}.cvat"),
+    "cvat_manifest": Exporter(f"{__name__}.cvat_manifest"),
+    "label_studio": Exporter(f"{__name__}.label_studio"),
+    "label_studio_config": Exporter(f"{__name__}.label_studio_config"),
+    "yolo": Exporter(f"{__name__}.yolo"),
 }
 """The exporters by name. An exporter of your own is one more entry."""
 

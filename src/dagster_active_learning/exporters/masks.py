@@ -1,0 +1,107 @@
+"""Masks as run lengths: COCO's, and those of labeling tools.
+
+COCO counts pixels down the columns, from the first column on, first those outside the mask. The
+counts are a list, or a text in which each has five bits per character
+(https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dagster_active_learning.errors import PoolStateError
+
+Pixels = npt.NDArray[np.bool_]
+
+
+def is_run_lengths(mask: Any) -> bool:
+    """True if a mask is COCO's run lengths: a size (height, width) and counts."""
+    return isinstance(mask, dict) and "counts" in mask and "size" in mask
+
+
+def mask_pixels(run_lengths: dict[str, Any]) -> Pixels:
+    """The pixels of COCO's run lengths, shape (height, width).
+
+    Raises:
+        PoolStateError: If the counts are not those of as many pixels as the size says.
+    """
+    height, width = run_lengths["size"]
+    counts = run_lengths["counts"]
+    lengths = _lengths_in_text(counts) if isinstance(counts, str) else [int(one) for one in counts]
+    if min(lengths, default=0) < 0 or sum(lengths) != height * width:
+        raise PoolStateError(
+            f"a mask of {height} x {width} pixels has run lengths of {sum(lengths)} pixels, "
+            f"expected {height * width}: correct the predictions and materialize them again"
+        )
+    inside = np.arange(len(lengths)) % 2 == 1
+    return np.repeat(inside, lengths).reshape(width, height).T
+
+
+def _lengths_in_text(text: str) -> list[int]:
+    lengths: list[int] = []
+    place = 0
+    while place < len(text):
+        value = shift = 0
+        more = True
+        while more:
+            if place == len(text):
+                raise PoolStateError(
+                    f"the run lengths of a mask end within a number: {text[-20:]!r}; correct the "
+                    "predictions and materialize them again"
+                )
+            bits = ord(text[place]) - 48
+            value |= (bits & 0x1F) << shift
+            more = bool(bits & 0x20)
+            place += 1
+            shift += 5
+            if not more and bits & 0x10:
+                value |= -1 << shift
+        # From the fourth on, each is the difference to the last but one.
+        lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
+    return lengths
+
+
+def bounding_box(pixels: Pixels) -> tuple[int, int, int, int]:
+    """Left and top pixel, width and height; zeros where no pixel is in the mask."""
+    rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    left, top = int(columns[0]), int(rows[0])
+    return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+
+
+def run_lengths_by_row(pixels: Pixels) -> list[int]:
+    """Lengths of runs along the rows, from the first row on, first those outside the mask."""
+    flat = pixels.ravel()
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    lengths = np.diff(np.concatenate(([0], changes, [flat.size]))).tolist()
+    return [0, *lengths] if flat.size and flat[0] else lengths
+
+
+_RUN_BITS = 16
+"""Bits of a run's length less one in ``brush_bytes``; longer runs are cut."""
+
+
+def brush_bytes(pixels: Pixels) -> list[int]:
+    """A mask as the bytes of Label Studio's brush, which has four channels per pixel.
+
+    A head says the number of values (32 bits), their bits less one (5) and four widths of lengths
+    less one (4 each). Then each run has a bit 1, the number of a width (2 bits), the length less
+    one, and the value (8 bits).
+    """
+    values = np.repeat(pixels.ravel(), 4)
+    changes = np.flatnonzero(values[1:] != values[:-1]) + 1
+    edges = [0, *changes.tolist(), len(values)] if len(values) else []
+    bits = [f"{len(values):032b}", f"{7:05b}", f"{_RUN_BITS - 1:04b}" * 4]
+    for start, end in pairwise(edges):
+        value = "1" * 8 if values[start] else "0" * 8
+        for first in range(start, end, 2**_RUN_BITS):
+            length = min(end - first, 2**_RUN_BITS)
+            bits.append(f"100{length - 1:0{_RUN_BITS}b}{value}")
+    text = "".join(bits)
+    text += "0" * (-len(text) % 8)
+    return [int(text[place : place + 8], 2) for place in range(0, len(text), 8)]
