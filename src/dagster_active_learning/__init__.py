@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dagster_active_learning.definitions.component import (
         ActiveLearningComponent as ActiveLearningComponent,
     )
+    from dagster_active_learning.definitions.evaluations import RuleEvaluation as RuleEvaluation
     from dagster_active_learning.definitions.from_python import (
         active_learning_definitions as active_learning_definitions,
     )
@@ -80,6 +81,7 @@ _MODULES = {
     "PredictionSource": "definitions.sources",
     "LabelingBatch": "definitions.batches",
     "NearDuplicates": "definitions.batches",
+    "RuleEvaluation": "definitions.evaluations",
     "delete_prediction_set": "flow.housekeeping",
     "explain_candidate": "explanation.page",
     "hand_out_batch": "store.labeling_batches",
@@ -107,6 +109,7 @@ __all__ = [
     "PredictionFiles",
     "PredictionQuery",
     "PredictionSource",
+    "RuleEvaluation",
     "active_learning_definitions",
     "delete_prediction_set",
     "explain_candidate",

@@ -13,6 +13,7 @@ from dagster_active_learning import (
     PredictionFiles,
     PredictionFileSensor,
     PredictionQuery,
+    RuleEvaluation,
     active_learning_definitions,
 )
 from dagster_active_learning.definitions.code_versions import changed, code_version
@@ -91,6 +92,7 @@ CASES = {
     "another file": ({"export": "others.csv"}, {EXPORT}),
     "the same file by its exporter": ({"export": {"csv": "candidates.csv"}}, set()),
     "batch": ({"batch": LabelingBatch(size=7)}, set()),
+    "evaluation": ({"evaluation": RuleEvaluation(boxes="boxes.json")}, set()),
     "keep_prediction_sets": ({"keep_prediction_sets": 7}, set()),
     # When and where, and what is checked.
     "max_quarantined_share": ({"max_quarantined_share": 0.5}, set()),
@@ -157,3 +159,14 @@ def test_an_option_that_is_added_changes_no_version():
 def test_a_version_depends_on_values_not_on_the_order_or_kind_of_sequence():
     assert code_version({"a": 1, "b": ["x"]}) == code_version({"b": ("x",), "a": 1})
     assert code_version({"a": 1}) != code_version({"a": "1"})
+
+
+def test_labels_and_seed_decide_the_evaluation_and_where_boxes_are_does_not():
+    def version(seed=0, **evaluation):
+        described = RuleEvaluation(**{"boxes": "boxes.json", **evaluation})
+        return versions(seed=seed, evaluation=described)["rule_evaluation"]
+
+    before = version()
+    assert version(boxes="other.json") == version(boxes_image_id="file_name") == before
+    others = [version(seed=1), version(first=7), version(labels_held_out=True), version(labels_drawn_at_random=True)]  # fmt: skip
+    assert len({before, *others}) == 5

@@ -266,6 +266,17 @@ def test_a_sum_of_version_2_is_made_again_before_it_is_ranked(store):
                 rank(store, "margin", rules=aggregation)
 
 
+# Version 3
+
+
+def test_a_pool_of_version_3_gets_the_table_of_evaluations(store):
+    layout = rows(store, LAYOUT)
+    store.connection.execute("DROP TABLE rule_evaluations; UPDATE schema_version SET version = 3")
+    store = PoolStore(store.connection, "pool")
+    assert rows(store, LAYOUT) == layout
+    assert column(store, "SELECT version FROM schema_version") == [versions.SCHEMA_VERSION]
+
+
 # Later versions
 
 

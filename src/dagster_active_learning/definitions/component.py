@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from dagster_active_learning.definitions.batches import LabelingBatch
 from dagster_active_learning.definitions.build import pool_definitions, pool_specs
+from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import Export
 from dagster_active_learning.definitions.pool import Pool, PoolAsset
 from dagster_active_learning.definitions.scaffolder import ActiveLearningScaffolder
@@ -22,8 +23,10 @@ from dagster_active_learning.definitions.yaml_models import (
     ManifestModel,
     PartitionsModel,
     PredictionsModel,
+    RuleEvaluationModel,
     SensorModel,
     resolve_batch,
+    resolve_evaluation,
     resolve_export,
     resolve_images,
     resolve_partitions_def,
@@ -275,6 +278,19 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
                 "ranking; `{}` for a batch of 100."
             ),
             examples=[{"size": 50, "random_share": 0.2, "export": "batch.csv"}],
+        ),
+    ] = None
+    evaluation: Annotated[
+        RuleEvaluation | None,
+        dg.Resolver(
+            resolve_evaluation,
+            model_field_type=RuleEvaluationModel | None,
+            description=(
+                "The evaluation of acquisition functions by labels that were drawn at random, as "
+                "the asset rule_evaluation makes it: which of them finds the model's errors; `{}` "
+                "for labels of the manifest."
+            ),
+            examples=[{"labels_drawn_at_random": True}],
         ),
     ] = None
     keep_prediction_sets: Annotated[

@@ -12,6 +12,7 @@ import dagster as dg
 
 from dagster_active_learning.definitions.batches import LabelingBatch
 from dagster_active_learning.definitions.build import pool_definitions
+from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import Export
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
@@ -48,6 +49,7 @@ def active_learning_definitions(
     group_name: str | None = None,
     partitions_def: dg.PartitionsDefinition | None = None,
     batch: LabelingBatch | None = None,
+    evaluation: RuleEvaluation | None = None,
     keep_prediction_sets: int | None = None,
     export: Export | None = None,
     sensor: PredictionFileSensor | None = None,
@@ -60,7 +62,8 @@ def active_learning_definitions(
     ``<pool>/predictions`` reads the predictions into DuckDB, ``<pool>/image_scores`` computes every
     acquisition function for every image, and ``<pool>/labeling_candidates/<function>`` ranks the
     images that have no label yet. With ``batch``, ``<pool>/labeling_batch`` chooses the images to
-    label next. With ``images``, ``<pool>/images`` reads the pool's manifest.
+    label next. With ``evaluation``, ``<pool>/rule_evaluation`` says by labels which function finds
+    the model's errors. With ``images``, ``<pool>/images`` reads the pool's manifest.
     Each has asset checks of what can go wrong with it.
     The tables are in the schema named after the pool, in the database of the ``DuckDBResource``
     under the resource key ``duckdb``, which the definitions do not bring along.
@@ -110,6 +113,8 @@ def active_learning_definitions(
             a prediction set for each partition key. The manifest has no partitions.
         batch: The images to label next, chosen from a ranking: size, random share, turns of the
             classes, near-duplicates and more.
+        evaluation: The evaluation of acquisition functions by labels that were drawn at random:
+            which of them puts images first that the model gets wrong.
         keep_prediction_sets: How many prediction sets stay in the database: after each reading the
             oldest go, but none of which images are in flight. By default all stay.
         export: Files that ``<pool>/exported_candidates`` writes the candidates to: a path or
@@ -161,6 +166,7 @@ def active_learning_definitions(
         group_name=group_name,
         partitions_def=partitions_def,
         batch=batch,
+        evaluation=evaluation,
         keep_prediction_sets=keep_prediction_sets,
         export=export,
         sensor=sensor,

@@ -20,6 +20,7 @@ from dagster_active_learning.definitions.automation import (
     check_schedule,
 )
 from dagster_active_learning.definitions.batches import LabelingBatch
+from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import CandidateFiles, Export
 from dagster_active_learning.definitions.partitions import check_partitions_def
 from dagster_active_learning.definitions.sensors import PredictionFileSensor, check_sensor
@@ -60,8 +61,8 @@ class PoolAsset:
     Attributes:
         pool: The pool.
         table: The table it fills: ``"images"``, ``"predictions"``, ``"image_scores"``,
-            ``"labeling_candidates"`` or ``"labeling_batch"``; ``"exported_candidates"`` for the
-            files written of them.
+            ``"labeling_candidates"``, ``"labeling_batch"`` or ``"rule_evaluation"``;
+            ``"exported_candidates"`` for the files written of them.
         acquisition_function: For candidates, the function they are ranked by.
     """
 
@@ -117,6 +118,7 @@ class Pool:
     group_name: str | None = None
     partitions_def: dg.PartitionsDefinition | None = None
     batch: LabelingBatch | None = None
+    evaluation: RuleEvaluation | None = None
     keep_prediction_sets: int | None = None
     export: Export | None = None
     sensor: PredictionFileSensor | None = None
@@ -158,6 +160,14 @@ class Pool:
         _check_group_name(self.group_name)
         # Checked where they are made, and used as they are then.
         _ = self.manifest, self.rules, self.functions, self.candidate_files, self.batch_function
+        if self.evaluation is not None:
+            if not isinstance(self.evaluation, RuleEvaluation):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise SettingError(
+                    "evaluation", f"evaluation is {self.evaluation!r}, expected RuleEvaluation"
+                )
+            self.evaluation.check_task(
+                objects=self.rules.objects, has_manifest=self.manifest is not None
+            )
         if self.keep_prediction_sets is not None:
             check_count("keep_prediction_sets", self.keep_prediction_sets)
         self._check_export()

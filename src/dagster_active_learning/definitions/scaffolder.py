@@ -72,6 +72,9 @@ attributes:
   #   max_in_flight: 300
   #   return_after_days: 14
   #   export: "{{{{ context.project_root }}}}/labeling_batch.csv"
+  # Which function finds the model's errors, by labels that were drawn at random.
+  # evaluation:
+  #   labels_drawn_at_random: true    # labels of images in no batch are a test set
   # keep_prediction_sets: 12          # the oldest go
 
   # group_name: labeling

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.definitions.batches import LabelingBatch, NearDuplicates
+from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import (
     PoolImages,
@@ -338,6 +339,42 @@ class LabelingBatchModel(dg.Model):
     )
 
 
+class RuleEvaluationModel(dg.Model):
+    """The evaluation of acquisition functions by labels."""
+
+    first: int | None = Field(
+        None,
+        description=(
+            "How many images of the pool are looked at, for the error rate among the first and its "
+            "lift; by default a tenth of it."
+        ),
+    )
+    labels_drawn_at_random: bool | None = Field(
+        None,
+        description=(
+            "Whether labels of images that were in no batch were drawn at random, as those of a "
+            "test set are, and are unknown to the model; false by default."
+        ),
+    )
+    labels_held_out: bool | None = Field(
+        None,
+        description=(
+            "Whether random labels of batches stay out of training, so that those from before the "
+            "predictions count too; false by default."
+        ),
+    )
+    boxes: str | None = Field(
+        None,
+        description=(
+            "Objects: a COCO instances file with the boxes that people drew, relative to the "
+            "folder of this YAML file; its images are labeled."
+        ),
+    )
+    boxes_image_id: Literal["id", "file_name"] = Field(
+        "id", description="Objects: which of an image's names in that file is its id."
+    )
+
+
 class DynamicPartitionsModel(dg.Model):
     """Partitions that are added while Dagster runs, by a sensor or a person."""
 
@@ -457,6 +494,22 @@ def resolve_batch(context: dg.ResolutionContext, model: Any) -> LabelingBatch | 
                 embeddings["asset"] = dg.AssetKey.from_user_string(embeddings["asset"])
             settings["near_duplicates"] = NearDuplicates(**embeddings)
         return LabelingBatch(**settings)
+
+
+def resolve_evaluation(context: dg.ResolutionContext, model: Any) -> RuleEvaluation | None:
+    """The evaluation of rules that the YAML describes."""
+    if model is None:
+        return None
+    if isinstance(model, str):
+        raise ValueError(
+            f"evaluation is {model!r}, expected an object with first and more, which may be "
+            "empty: {}"
+        )
+    settings = _settings(context, model)
+    if "boxes" in settings:
+        settings["boxes"] = _path(context, settings["boxes"])
+    with _at_line(context, model):
+        return RuleEvaluation(**settings)
 
 
 @contextmanager

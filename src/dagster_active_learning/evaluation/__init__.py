@@ -33,6 +33,9 @@ from dagster_active_learning.evaluation.finding_errors import (
 from dagster_active_learning.evaluation.finding_errors import (
     error_rate_among_first as error_rate_among_first,
 )
+from dagster_active_learning.evaluation.finding_errors import (
+    errors_found_curve as errors_found_curve,
+)
 from dagster_active_learning.evaluation.finding_errors import errors_per_box as errors_per_box
 from dagster_active_learning.evaluation.finding_errors import lift as lift
 from dagster_active_learning.evaluation.finding_errors import (
@@ -49,4 +52,7 @@ from dagster_active_learning.evaluation.sampling import (
 from dagster_active_learning.evaluation.sampling import lure_error_rate as lure_error_rate
 from dagster_active_learning.evaluation.sampling import (
     stratified_error_rate as stratified_error_rate,
+)
+from dagster_active_learning.evaluation.sampling import (
+    weighted_error_rate as weighted_error_rate,
 )

@@ -193,6 +193,8 @@ def conclusion(
     better = [(each.difference, name) for name, each in others.items() if each.is_better]
     worse = [(each.difference, name) for name, each in others.items() if each.is_worse]
     of = f"{image_count:,} labels"
+    if not others:
+        return f"there is nothing to compare with {against} ({of})"
     if better:
         _, name = max(better)
         return f"{name} finds errors better than {against} ({_words(others[name])}; {of})"

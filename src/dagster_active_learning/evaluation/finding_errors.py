@@ -121,6 +121,30 @@ def average_precision(
     return float((positive * precision).sum() / found) if found > 0 else float("nan")
 
 
+def errors_found_curve(
+    errors: npt.ArrayLike, uncertainty: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> tuple[Floats, Floats]:
+    """Share of all errors that is found among the first images, for each number of them.
+
+    Args:
+        errors: (n_images,) true or 1 where the model is wrong, at least once.
+        uncertainty: (n_images,) highest first.
+        weights: (n_images,) not negative; all 1 without them.
+
+    Returns:
+        The share of images that is looked at (n_groups + 1,), from 0 to 1 with a point behind
+        those of each uncertainty; and the share of errors (n_groups + 1,), NaN without errors.
+
+    Raises:
+        ValueError: As ``auroc``.
+    """
+    ranked, wrong, weight = _checked(errors, uncertainty, weights)
+    looked_at, found = (
+        np.r_[0.0, np.cumsum(ranked.sums(values))] for values in (weight, wrong * weight)
+    )
+    return looked_at / looked_at[-1], found / (found[-1] or np.nan)
+
+
 def risk_coverage_curve(
     errors: npt.ArrayLike, uncertainty: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> tuple[Floats, Floats]:

@@ -79,6 +79,30 @@ def stratified_error_rate(strata: Sequence[Stratum]) -> Estimate:
     return Estimate(value, math.sqrt(variance))
 
 
+def weighted_error_rate(errors: npt.ArrayLike, weights: npt.ArrayLike) -> Estimate:
+    """The error rate of a pool from labels with weights, Σ w L / Σ w (Hájek 1971).
+
+    Its standard error is that of a ratio, sqrt(Σ w² (L - rate)²) / Σ w, and on the safe side: it
+    takes the labels for few of many images.
+
+    Args:
+        errors: (n_labeled,) true or 1 where the model is wrong.
+        weights: (n_labeled,) 1/probability of each label.
+
+    Raises:
+        ValueError: If there is no label, or shapes differ.
+    """
+    wrong, weight = np.asarray(errors, np.float64), np.asarray(weights, np.float64)
+    if not wrong.size or wrong.shape != weight.shape:
+        raise ValueError(
+            f"errors has the shape {wrong.shape} and weights {weight.shape}: expected "
+            "(n_labeled,), at least one"
+        )
+    rate = float(np.average(wrong, weights=weight))
+    spread = math.sqrt(float((weight**2 * (wrong - rate) ** 2).sum())) / float(weight.sum())
+    return Estimate(rate, spread if wrong.size > 1 else math.nan)
+
+
 def lure_error_rate(
     errors: npt.ArrayLike, probabilities: npt.ArrayLike, pool_size: int
 ) -> Estimate:

@@ -3,6 +3,8 @@
 Plain functions over an open store: the Dagster assets call them, and so may anything else.
 """
 
+from dagster_active_learning.flow.evaluate import RuleEvaluationReport as RuleEvaluationReport
+from dagster_active_learning.flow.evaluate import evaluate_rules as evaluate_rules
 from dagster_active_learning.flow.housekeeping import (
     delete_prediction_set as delete_prediction_set,
 )

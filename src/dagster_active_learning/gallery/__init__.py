@@ -3,6 +3,7 @@
 The process that decodes image files imports this package too: it stays light.
 """
 
+from dagster_active_learning.gallery.charts import Line, error_curves, reliability_diagram
 from dagster_active_learning.gallery.contact_sheets import contact_sheet
 from dagster_active_learning.gallery.histogram import score_histogram
 from dagster_active_learning.gallery.image_roots import ImageRoots
@@ -14,8 +15,11 @@ __all__ = [
     "MAX_OBJECTS",
     "Box",
     "ImageRoots",
+    "Line",
     "Thumbnails",
     "Tile",
     "contact_sheet",
+    "error_curves",
+    "reliability_diagram",
     "score_histogram",
 ]

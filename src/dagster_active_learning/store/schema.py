@@ -22,6 +22,7 @@ TABLES = (
     "predictions",
     "quarantined_predictions",
     "rankings",
+    "rule_evaluations",
     "schema_version",
     "scorings",
 )

@@ -355,6 +355,63 @@ COMMENT ON COLUMN near_duplicates.image_id IS 'The image that was left out';
 COMMENT ON COLUMN near_duplicates.duplicate_of IS 'The image that it is like';
 COMMENT ON COLUMN near_duplicates.distance IS 'Euclidean distance of their embeddings';
 
+-- Rows are added and stay: how good an order is, over time.
+CREATE TABLE IF NOT EXISTS rule_evaluations (
+    prediction_set VARCHAR NOT NULL,
+    acquisition_function VARCHAR NOT NULL,
+    aggregation VARCHAR NOT NULL,
+    generation BIGINT NOT NULL,
+    label_count BIGINT NOT NULL,
+    error_count BIGINT NOT NULL,
+    error_rate DOUBLE NOT NULL,
+    error_rate_standard_error DOUBLE,
+    auroc DOUBLE NOT NULL,
+    auroc_low DOUBLE,
+    auroc_high DOUBLE,
+    compared_with VARCHAR NOT NULL,
+    difference DOUBLE NOT NULL,
+    difference_low DOUBLE,
+    difference_high DOUBLE,
+    average_precision DOUBLE NOT NULL,
+    risk_coverage_area DOUBLE NOT NULL,
+    first_images DOUBLE NOT NULL,
+    error_rate_among_first DOUBLE NOT NULL,
+    lift DOUBLE NOT NULL,
+    errors_per_box DOUBLE,
+    predictions_generation BIGINT NOT NULL,
+    model VARCHAR,
+    source_sha256 VARCHAR NOT NULL,
+    run_id VARCHAR NOT NULL,
+    evaluated_at TIMESTAMPTZ NOT NULL
+);
+COMMENT ON TABLE rule_evaluations IS 'How well each acquisition function put images first that the model got wrong, one row per function and evaluation: about errors of this model as it is, not about what retraining gains';
+COMMENT ON COLUMN rule_evaluations.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN rule_evaluations.acquisition_function IS 'The rule that orders the images';
+COMMENT ON COLUMN rule_evaluations.aggregation IS 'What the score of an image is of those of its predictions: mean, max, min or sum';
+COMMENT ON COLUMN rule_evaluations.generation IS 'Number of the evaluation: higher than that of whatever was read, scored, ranked or evaluated before';
+COMMENT ON COLUMN rule_evaluations.label_count IS 'Labels that were drawn at random, and which the model cannot have been trained on';
+COMMENT ON COLUMN rule_evaluations.error_count IS 'Images of them that the model got wrong';
+COMMENT ON COLUMN rule_evaluations.error_rate IS 'Share of the pool that the model gets wrong, as these labels estimate it';
+COMMENT ON COLUMN rule_evaluations.error_rate_standard_error IS 'Standard error of that share; null where there are too few labels to tell';
+COMMENT ON COLUMN rule_evaluations.auroc IS 'Probability that an image with an error comes before one without; a tie counts half';
+COMMENT ON COLUMN rule_evaluations.auroc_low IS 'Lower end of its interval of 95 %';
+COMMENT ON COLUMN rule_evaluations.auroc_high IS 'Upper end of it';
+COMMENT ON COLUMN rule_evaluations.compared_with IS 'The rule that it is compared with';
+COMMENT ON COLUMN rule_evaluations.difference IS 'Its auroc minus that of the rule it is compared with';
+COMMENT ON COLUMN rule_evaluations.difference_low IS 'Lower end of the interval of 95 % of the difference, on the same resampled images';
+COMMENT ON COLUMN rule_evaluations.difference_high IS 'Upper end of it';
+COMMENT ON COLUMN rule_evaluations.average_precision IS 'Mean share of errors among the first images, at each error';
+COMMENT ON COLUMN rule_evaluations.risk_coverage_area IS 'Mean error rate of the most certain images, over all numbers of them: low is good';
+COMMENT ON COLUMN rule_evaluations.first_images IS 'The number of images of the pool that the next three columns are about';
+COMMENT ON COLUMN rule_evaluations.error_rate_among_first IS 'Share of images with an error among the first';
+COMMENT ON COLUMN rule_evaluations.lift IS 'That share as a multiple of error_rate';
+COMMENT ON COLUMN rule_evaluations.errors_per_box IS 'False positives and false negatives for each predicted box in the first images; null for whole images, and without boxes';
+COMMENT ON COLUMN rule_evaluations.predictions_generation IS 'Number of the reading of the predictions, as in prediction_sets';
+COMMENT ON COLUMN rule_evaluations.model IS 'The model that made them';
+COMMENT ON COLUMN rule_evaluations.source_sha256 IS 'SHA-256 of the content that was read';
+COMMENT ON COLUMN rule_evaluations.run_id IS 'Dagster run that evaluated the rules';
+COMMENT ON COLUMN rule_evaluations.evaluated_at IS 'When it did';
+
 -- Made anew for a pool of an earlier version, so that it has the columns of all functions.
 --
 -- stored_set is null where the predictions were replaced since the images were ranked: those that are

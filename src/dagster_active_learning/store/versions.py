@@ -16,11 +16,11 @@ import duckdb
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.store.schema import TABLES, VIEW, known_columns, quoted, schema_sql
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The version of ``schema.sql``.
 
 0 is any layout from the time before pools said theirs. Up to 2 a sum added scores, not
-uncertainties, and there were no batches.
+uncertainties, and there were no batches. Up to 3 no rule was evaluated.
 """
 
 EARLIER_COLUMNS = {("prediction_sets", "aggregation")}

@@ -6,6 +6,7 @@ from dagster_active_learning.definitions.assets.images import IMAGES
 from dagster_active_learning.definitions.assets.labeling_batch import LABELING_BATCH
 from dagster_active_learning.definitions.assets.labeling_candidates import LABELING_CANDIDATES
 from dagster_active_learning.definitions.assets.predictions import PREDICTIONS
+from dagster_active_learning.definitions.assets.rule_evaluation import RULE_EVALUATION
 
 ASSETS = [
     IMAGES,
@@ -13,6 +14,7 @@ ASSETS = [
     IMAGE_SCORES,
     LABELING_CANDIDATES,
     LABELING_BATCH,
+    RULE_EVALUATION,
     EXPORTED_CANDIDATES,
 ]
 """The assets in the order of the flow: each may depend on those before it."""
