@@ -13,7 +13,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-SECONDS = 120
+SECONDS = 600
 
 
 class Dagster:
