@@ -1,5 +1,9 @@
 """The evaluation of rules from a pool's tables: which labels count, and what is found by them."""
 
+# What a test expects to be there may be None for the types.
+# pyright: reportOptionalMemberAccess=false, reportOperatorIssue=false, reportOptionalOperand=false
+# pyright: reportCallIssue=false
+
 import json
 import re
 

@@ -150,10 +150,11 @@ def judged_objects(
             if bbox is None:
                 without_box += 1
                 continue
-            best = None if class_probs is None else int(np.argmax(class_probs))
-            name = category if category is not None or best is None else stored.class_names[best]
-            certainty = score if score is not None or best is None else class_probs[best]
-            found.append((places[image_id], index(str(name)), float(certainty), bbox))
+            if class_probs is not None:
+                best = int(np.argmax(class_probs))
+                category = stored.class_names[best] if category is None else category  # noqa: PLW2901
+                score = class_probs[best] if score is None else score  # noqa: PLW2901
+            found.append((places[image_id], index(str(category)), float(score), bbox))
     if without_box:
         raise PoolStateError(
             f"{without_box:,} predictions of labeled images have no box: an evaluation of objects "

@@ -1,0 +1,290 @@
+"""Replay of labeling: models are trained round by round on what each rule would have chosen.
+
+Which function finds the errors of one model does not say which one trains the best next model. That
+can be measured where all labels are known: each rule begins with the same labels, asks for more,
+and a model is trained from scratch on them, with the same seeds for every rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
+from dagster_active_learning.acquisition.matrices import score_matrix
+from dagster_active_learning.evaluation.finding_errors import Floats
+from dagster_active_learning.rules import Rules
+
+Trainer = Callable[[Any, Any, Any, int], npt.ArrayLike]
+"""Takes labeled images, their labels, images to predict and a seed: trains a model from scratch and
+returns class probabilities (n_predicted, n_classes)."""
+
+RANDOM = "random"
+"""The rule that asks for random images."""
+
+_T_QUANTILES = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+    2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+"""The 97.5 % quantiles of Student's t for 1, 2, … degrees of freedom."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds and its interval of 95 %, by Student's t; NaN ends for one seed.
+
+    Attributes:
+        mean: The mean.
+        low: The lower end.
+        high: The upper end.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The learning curves of a replay.
+
+    Attributes:
+        label_counts: (n_rounds + 1,) the number of labels that a model was trained on.
+        seeds: The seeds, the same for every rule.
+        accuracies: By rule (n_seeds, n_rounds + 1), the share of test images that a model got
+            right.
+    """
+
+    label_counts: npt.NDArray[np.int64]
+    seeds: Sequence[int]
+    accuracies: Mapping[str, Floats]
+
+    def areas(self, rule: str) -> Floats:
+        """(n_seeds,) the area under each learning curve, by trapezoids, over its labels: 0 to 1."""
+        counts = self.label_counts
+        return np.trapezoid(self.accuracies[rule], counts, axis=1) / (counts[-1] - counts[0])
+
+    def curve(self, rule: str) -> list[Interval]:
+        """The mean accuracy of each round, with its interval over the seeds."""
+        return [_interval(column) for column in self.accuracies[rule].T]
+
+    def difference(self, rule: str, against: str) -> Interval:
+        """The difference of two rules' areas, seed by seed: far better known than either."""
+        return _interval(self.areas(rule) - self.areas(against))
+
+    def table(self, against: str = "margin") -> list[dict[str, Any]]:
+        """One row per rule, the largest area first: its area and its difference with intervals.
+
+        Args:
+            against: The rule that the others are compared with.
+
+        Raises:
+            ValueError: If it was not replayed.
+        """
+        if against not in self.accuracies:
+            raise ValueError(
+                f"against is {against!r}, expected one of {', '.join(self.accuracies)}"
+            )
+        rows: list[dict[str, Any]] = []
+        for rule in self.accuracies:
+            area, other = _interval(self.areas(rule)), self.difference(rule, against)
+            rows.append(
+                {
+                    "rule": rule,
+                    "area": area.mean,
+                    "area_low": area.low,
+                    "area_high": area.high,
+                    "difference": other.mean,
+                    "difference_low": other.low,
+                    "difference_high": other.high,
+                    "last_accuracy": float(self.accuracies[rule][:, -1].mean()),
+                }
+            )
+        return sorted(rows, key=lambda row: -row["area"])
+
+
+def replay(
+    trainer: Trainer,
+    images: Any,
+    labels: npt.ArrayLike,
+    rules: Sequence[str],
+    *,
+    test_images: Any,
+    test_labels: npt.ArrayLike,
+    start: int | npt.ArrayLike,
+    batch: int,
+    rounds: int,
+    seeds: Sequence[int] = tuple(range(10)),
+    progress: str | PathLike[str] | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Replay:
+    """Train models round by round on the images that each rule asks for, whose labels are known.
+
+    Args:
+        trainer: Trains a model from scratch; see ``Trainer``. Labels come as indices of classes.
+        images: (n_images, …) an array, or whatever can be indexed with an array of positions.
+        labels: (n_images,) the index of each image's class.
+        rules: Names of acquisition functions for whole images, and ``"random"``.
+        test_images: Images to measure accuracy on, which no rule may ask for.
+        test_labels: (n_test,) the index of each one's class.
+        start: How many random images have labels at the beginning, other ones with each seed and
+            the same for every rule; or their positions.
+        batch: Images that are asked for in a round; of equal scores the first.
+        rounds: How often images are asked for.
+        seeds: Seeds of the beginning, of random images and of the trainer.
+        progress: A file that keeps each finished pair of rule and seed; a replay that was
+            interrupted goes on where it was. By default nothing is kept.
+        report: Told of each pair that is finished; by default a bar in a terminal.
+
+    Raises:
+        ValueError: If a rule is unknown, there are fewer images than are asked for, or ``progress``
+            is the file of another replay.
+
+    Example:
+        >>> replay(train, x, y, ["margin", "random"], test_images=x_test, test_labels=y_test,
+        ...        start=50, batch=50, rounds=10).table()  # doctest: +SKIP
+    """
+    known, truth = np.asarray(labels, np.int64), np.asarray(test_labels, np.int64)
+    possible = [RANDOM, *(f.name for f in ACQUISITION_FUNCTIONS.values() if f.level == "image")]
+    unknown = [rule for rule in rules if rule not in possible]
+    if unknown or not rules or len(set(rules)) != len(rules):
+        raise ValueError(f"rules is {list(rules)!r}, expected different ones of {possible}")
+    first = start if isinstance(start, int) else len(np.asarray(start))
+    if first < 1 or batch < 1 or rounds < 1 or first + batch * rounds > known.size:
+        raise ValueError(
+            f"start {first}, batch {batch} and rounds {rounds} ask for {first + batch * rounds} "
+            f"of {known.size} images: expected at least 1 each and no more than there are"
+        )
+    begun = start if isinstance(start, int) else np.asarray(start).tolist()
+    identity = [known.tolist(), truth.tolist(), begun, batch, rounds]
+    file = None if progress is None else Path(progress)
+    sha256 = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    done = {} if file is None else _read_progress(file, sha256)
+    pairs = [(rule, seed) for seed in seeds for rule in rules]
+    for number, (rule, seed) in enumerate(pairs, 1):
+        if (rule, seed) not in done:
+            curve = list(
+                _curve(trainer, images, known, rule, test_images, truth, start, batch, rounds, seed)
+            )
+            done[rule, seed] = curve
+            if file is not None:
+                _keep(file, sha256, rule, seed, curve)
+        _tell(report, number, len(pairs), rule, seed)
+    return Replay(
+        label_counts=first + batch * np.arange(rounds + 1),
+        seeds=[*seeds],
+        accuracies={
+            rule: np.array([done[rule, seed] for seed in seeds], np.float64) for rule in rules
+        },
+    )
+
+
+def _curve(
+    trainer: Trainer,
+    images: Any,
+    labels: npt.NDArray[np.int64],
+    rule: str,
+    test_images: Any,
+    truth: npt.NDArray[np.int64],
+    start: int | npt.ArrayLike,
+    batch: int,
+    rounds: int,
+    seed: int,
+) -> Iterator[float]:
+    random = np.random.default_rng(seed)
+    # Drawn in any case, so that every rule goes on from the same state.
+    shuffled = random.permutation(labels.size)
+    labeled = shuffled[:start] if isinstance(start, int) else np.asarray(start, np.int64)
+    n_test = truth.size
+    for round_number in range(rounds + 1):
+        rest = np.setdiff1d(np.arange(labels.size), labeled)
+        wanted = _joined(test_images, images[rest]) if round_number < rounds else test_images
+        class_probs = np.asarray(trainer(images[labeled], labels[labeled], wanted, seed))
+        if class_probs.ndim != 2 or len(class_probs) != len(wanted):
+            raise ValueError(
+                f"the trainer returned the shape {class_probs.shape} for {len(wanted)} images: "
+                "expected (n_predicted, n_classes)"
+            )
+        yield float((class_probs[:n_test].argmax(axis=1) == truth).mean())
+        if round_number < rounds:
+            chosen = _asked_for(rule, class_probs[n_test:], batch, random)
+            labeled = np.concatenate([labeled, rest[chosen]])
+
+
+def _joined(first: Any, second: Any) -> Any:
+    return np.concatenate([np.asarray(first), np.asarray(second)])
+
+
+def _asked_for(
+    rule: str, class_probs: npt.NDArray[Any], batch: int, random: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    if rule == RANDOM:
+        return random.choice(len(class_probs), batch, replace=False)
+    function = ACQUISITION_FUNCTIONS[rule]
+    scores, _ = score_matrix(np.ascontiguousarray(class_probs), [function], Rules())
+    if np.isnan(scores[0]).any():
+        raise ValueError(
+            "the trainer returned class probabilities that are not finite, not in 0..1 or do not "
+            "add up to 1"
+        )
+    sign = -1 if function.label_first == "highest" else 1
+    return np.argsort(sign * scores[0], kind="stable")[:batch]
+
+
+def _read_progress(file: Path, sha256: str) -> dict[tuple[str, int], list[float]]:
+    if not file.exists():
+        return {}
+    done: dict[tuple[str, int], list[float]] = {}
+    whole = ""
+    for line in file.read_text("utf-8").splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break  # Cut by the interruption.
+        entry = json.loads(line)
+        if entry["replay"] != sha256:
+            raise ValueError(
+                f"progress is the file {file} of another replay: other labels, start, batch or "
+                "rounds; name another file, or delete it"
+            )
+        done[entry["rule"], entry["seed"]] = entry["accuracies"]
+        whole += line
+    file.write_text(whole, "utf-8")
+    return done
+
+
+def _keep(file: Path, sha256: str, rule: str, seed: int, curve: Sequence[float]) -> None:
+    entry = {"replay": sha256, "rule": rule, "seed": seed, "accuracies": [*curve]}
+    with file.open("a", encoding="utf-8") as opened:
+        opened.write(json.dumps(entry) + "\n")
+
+
+def _tell(
+    report: Callable[[str], None] | None, number: int, total: int, rule: str, seed: int
+) -> None:
+    text = f"replayed {rule} with seed {seed}: {number} of {total}"
+    if report is not None:
+        report(text)
+    elif sys.stderr.isatty():
+        blocks = 30 * number // total
+        bar = "█" * blocks + "·" * (30 - blocks)
+        sys.stderr.write(f"\r{bar} {text}\x1b[K" + "\n" * (number == total))
+        sys.stderr.flush()
+
+
+def _interval(values: Floats) -> Interval:
+    mean, count = float(np.mean(values)), values.size
+    if count < 2:
+        return Interval(mean, math.nan, math.nan)
+    quantile = _T_QUANTILES[min(count - 1, len(_T_QUANTILES)) - 1]
+    half = quantile * float(np.std(values, ddof=1)) / math.sqrt(count)
+    return Interval(mean, mean - half, mean + half)
