@@ -19,12 +19,12 @@ _LONGEST = 200
 
 @lru_cache
 def load_font(size: int, *, bold: bool = False) -> Font:
-    """The font of the plots, which comes with matplotlib and has Latin, Greek, Cyrillic and more.
+    """The font that comes with matplotlib, which has Latin, Greek, Cyrillic and more.
 
     Where a distribution has taken it out, the font in Pillow, which has ASCII.
     """
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    # Importing matplotlib takes longer than a sheet of pictures.
+    # Nothing else of matplotlib is needed: importing it takes longer than a sheet of pictures.
     matplotlib = find_spec("matplotlib")
     folder = Path(str(matplotlib and matplotlib.origin)).parent / "mpl-data" / "fonts" / "ttf"
     try:
