@@ -1,5 +1,6 @@
-"""Thousands of small text files are read at once: they say what each of them says alone."""
+"""Thousands of small files are read at once: they say what each of them says alone."""
 
+import json
 import random
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from dagster_active_learning import read_predictions
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.readers import objects, stream
+from dagster_active_learning.readers.formats import lightly
 
 NAMES = ["cat", "dog", "polar bear"]
 FIELDS = ["0", "1", "2.0", "-0", "0.5", ".25", "1e-3", "+1", "1.", "1_0", "nan", "inf", "cat", "dog", "x", "\\xff", "é", "1e300", "-1e308", "99999999999999999999", "0x1"]  # fmt: skip
@@ -85,6 +87,98 @@ def test_files_read_together_give_what_each_gives_alone(tmp_path, monkeypatch, f
     monkeypatch.setattr(stream, "FILES_TOGETHER", 50)
     source = read_predictions(tmp_path, format=format, batch_rows=64, **options)
     assert max(len(batch) for batch in source) == 64
+
+
+DEEP = json.loads("[" * 190 + "]" * 190)
+VALUES = {
+    "category_id": [0, 1, 1.0, 2, "0", None, True],
+    "bbox": [[1, 2, 3, 4], [0, 0.5, 1e300, 1], [1, 2, -3, 4], [1, 2, 3], None, "x", ["1", 2, 3, 4]],
+    "score": [0.5, 1, 0, -1, None, "0.5", 1e400, float("nan")],
+    "probabilities": [[0.25, 0.75], [1, 0], [0.5], [0.5, None], None, "x"],
+    "segmentation": [[[1, 2, 3, 4, 5, 6]], {"size": [1, 2], "counts": "x"}, None, DEEP],
+}
+
+
+def lightly_prediction(rng, oddness):
+    if rng.random() < oddness / 4:
+        return rng.choice([None, 1, "x", []])
+    row = {"category_id": 0, "bbox": [1, 2, 3.5, 4], "score": rng.random()}
+    if rng.random() < oddness:
+        name = rng.choice([*VALUES])
+        row[name] = rng.choice(VALUES[name])
+    return row
+
+
+def lightly_document(rng, name):
+    oddness = rng.choice([0, 0, 0.1, 0.5])
+    rows = [lightly_prediction(rng, oddness) for _ in range(rng.randrange(6))]
+    if rng.random() < oddness / 4:
+        name = rng.choice([None, "", 1, chr(0xD800)])
+    text = json.dumps({"file_name": name, "predictions": rows}, indent=rng.choice([None, 1]))
+    return "\ufeff" * (rng.random() < oddness) + text
+
+
+def test_documents_read_together_give_what_each_gives_alone(tmp_path, monkeypatch):
+    rng = random.Random(1)
+    options = {"score_transform": "percent"}
+    schema = {"task_type": "object-detection", "categories": [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}]}  # fmt: skip
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    for number in range(100):
+        document = lightly_document(rng, f"{number}.png")
+        (tmp_path / f"{number:03d}.json").write_text(document, "utf-8")
+    alone = outcome(tmp_path, "lightly", options)
+    assert len(alone[0]) > 150
+    monkeypatch.setattr(stream, "FEWEST_TOGETHER", 2)
+    for files, objects_per_batch, size in ((4_096, 8_192, 2**20), (7, 10, 300)):
+        monkeypatch.setattr(stream, "FILES_TOGETHER", files)
+        monkeypatch.setattr(lightly, "OBJECTS_PER_BATCH", objects_per_batch)
+        monkeypatch.setattr(lightly, "BYTES_TOGETHER", size)
+        assert outcome(tmp_path, "lightly", options) == alone
+
+
+def documents(folder, count=3):
+    schema = {"categories": [{"id": 0, "name": "a"}]}
+    (folder / "schema.json").write_text(json.dumps(schema))
+    for number in range(count):
+        text = json.dumps({"file_name": f"{number}.png", "predictions": []})
+        (folder / f"{number}.json").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[" * 1_000, "nests lists and objects more than 200 deep"),
+        ('{"file_name": "a.png", "predictions": [', "expected a file that is complete"),
+        ('{"file_name": "a.png"}', "expected the predictions of one image"),
+        (None, r"1\.json is not readable"),
+    ],
+)
+def test_a_broken_document_among_many_is_the_error_it_is_alone(
+    tmp_path, monkeypatch, content, words
+):
+    errors: list[str] = []
+    for fewest in (1_000, 2):
+        monkeypatch.setattr(stream, "FEWEST_TOGETHER", fewest)
+        source = read_predictions(documents(tmp_path), format="lightly")
+        if content is None:
+            (tmp_path / "1.json").unlink()
+        else:
+            (tmp_path / "1.json").write_text(content)
+        with pytest.raises(PredictionReadError, match=words) as error:
+            list(source)
+        errors.append(str(error.value))
+    assert errors[0] == errors[1]
+
+
+@pytest.mark.parametrize("name", ["1.json", "schema.json"])
+def test_a_document_that_changes_is_an_error(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(stream, "FEWEST_TOGETHER", 2)
+    source = read_predictions(documents(tmp_path), format="lightly")
+    list(source)
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(PredictionReadError, match=f"{name} changed while it was read"):
+        source.sha256()
 
 
 def many(folder, count=3):

@@ -24,7 +24,7 @@ from dagster_active_learning.files.versions import WatchedFile, changed_file
 from dagster_active_learning.readers.json_blocks import NotPlainError
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow, in_order, with_rejected
-from dagster_active_learning.readers.stream import PredictionPart, prediction_batch
+from dagster_active_learning.readers.stream import PredictionPart, Together, prediction_batch
 from dagster_active_learning.readers.text_lines import numbered_lines, raw_line
 from dagster_active_learning.readers.values import Box
 from dagster_active_learning.text import describe_names
@@ -215,7 +215,7 @@ def object_part(
     in_columns: Callable[[], Iterator[pa.RecordBatch]] | None = None,
     empty: bool = False,
     file: WatchedFile | None = None,
-    together: LinesTogether | None = None,
+    together: Together | None = None,
 ) -> PredictionPart:
     """A file of objects as a part of a stream.
 

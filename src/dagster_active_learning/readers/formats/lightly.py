@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.files.compression import open_binary
-from dagster_active_learning.files.versions import content_sha256
-from dagster_active_learning.readers.json_stream import ShallowFile
+from dagster_active_learning.files.compression import SUFFIXES, open_binary
+from dagster_active_learning.files.versions import (
+    WatchedFile,
+    combined_sha256,
+    content_sha256,
+)
+from dagster_active_learning.readers.json_stream import DEEPEST_NESTING, ShallowFile
 from dagster_active_learning.readers.objects import (
+    BYTES_TOGETHER,
+    OBJECTS_PER_BATCH,
     DetectedObject,
     EmptyImage,
     Finding,
     names_in_source,
+    object_batch,
     object_part,
 )
 from dagster_active_learning.readers.options import ObjectOptions
 from dagster_active_learning.readers.quarantine import Reason, RejectedRow, key_fault
-from dagster_active_learning.readers.stream import PredictionPart
+from dagster_active_learning.readers.stream import Positions, PredictionPart
 from dagster_active_learning.readers.values import as_box, as_number, as_whole, read_probabilities
 from dagster_active_learning.text import is_utf8, raw_text
 
@@ -69,19 +80,63 @@ def open_file(path: Path, options: ObjectOptions) -> PredictionPart:
         return replace(tasks, empty=True)
     is_schema = path.name == SCHEMA_FILE
     schema_path = path if is_schema else _find_schema(path)
-    sha256 = content_sha256([path] if is_schema else [path, schema_path])
+    file = WatchedFile(path)
+    file.watch()
+    schema_sha256 = content_sha256([schema_path])
     status = schema_path.stat()
     schema = _read_schema(schema_path, status.st_mtime_ns, status.st_size)
+    is_together = not is_schema and path.suffix not in SUFFIXES
     return object_part(
         str(path),
-        lambda: () if is_schema else _objects(path, schema),
+        lambda: () if is_schema else _objects(path, _load(path), schema),
         options,
         class_names=names_in_source(
             schema_path, list(schema.categories.values()), options.class_names
         ),
         bbox_unit="pixel",
-        sha256=sha256,
+        sha256=file.sha256
+        if is_schema
+        else lambda: combined_sha256([file.sha256(), schema_sha256()]),
+        file=file,
+        together=_FilesTogether(schema, options) if is_together else None,
     )
+
+
+@dataclass(frozen=True)
+class _FilesTogether:
+    """Files of one schema: thousands of them give a few batches, not one each."""
+
+    schema: Schema
+    options: ObjectOptions
+
+    def __call__(self, files: Sequence[WatchedFile]) -> Iterator[tuple[pa.RecordBatch, Positions]]:
+        """Batches of the files' rows, and for each row the position of its file."""
+        findings: list[Finding] = []
+        positions: list[int] = []
+        for position, file in enumerate(files):
+            of_file = list(_objects(file.path, _load_small(file), self.schema))
+            # Rejected rows go to their places by their numbers, which are those of one file.
+            is_alone = any(isinstance(finding, RejectedRow) for finding in of_file)
+            if findings and (is_alone or len(findings) + len(of_file) > OBJECTS_PER_BATCH):
+                yield self._batch(findings, positions)
+                findings, positions = [], []
+            findings += of_file
+            positions += [position] * len(of_file)
+            if is_alone:
+                yield self._batch(findings, positions)
+                findings, positions = [], []
+        if findings:
+            yield self._batch(findings, positions)
+
+    def _batch(
+        self, findings: Sequence[Finding], positions: Sequence[int]
+    ) -> tuple[pa.RecordBatch, Positions]:
+        batch = object_batch(findings, self.options.score_transform)
+        # There, images without objects are behind all others.
+        is_empty = np.array([isinstance(finding, EmptyImage) for finding in findings])
+        of_rows = np.array(positions)[np.argsort(is_empty, kind="stable")]
+        order = np.argsort(of_rows, kind="stable")
+        return batch.take(pa.array(order)), of_rows[order]
 
 
 def _find_schema(path: Path) -> Path:
@@ -123,19 +178,41 @@ def _read_schema(path: Path, _modified: int, _size: int) -> Schema:
     return Schema(task=str(task), categories=categories)
 
 
+def _load_small(file: WatchedFile) -> Any:
+    """The same as ``_load`` gives; a small file is read once, and its hash then known."""
+    try:
+        content = file.read(BYTES_TOGETHER)
+    except OSError:
+        content = None
+    if content is None or content.count(b"[") + content.count(b"{") > DEEPEST_NESTING:
+        return _load(file.path)
+    return _parsed(file.path, content.removeprefix(codecs.BOM_UTF8))
+
+
 def _load(path: Path) -> Any:
-    """One small JSON file."""
+    """One JSON file, which does not take too much memory."""
     try:
         with open_binary(path) as file:
             # The whole file is one element.
             shallow = ShallowFile(path, file, element_depth=0)
             text = b"".join(iter(lambda: shallow.read(PIECE_BYTES), b""))
-            return json.loads(text.decode("utf-8"))
     except (OSError, ValueError) as error:
-        raise PredictionReadError(
-            f"{path} is not readable UTF-8 JSON: {error}"
-            + ("; expected a file that is complete" if _ends_too_soon(error) else "")
-        ) from error
+        raise _unreadable(path, error) from error
+    return _parsed(path, text)
+
+
+def _parsed(path: Path, text: bytes) -> Any:
+    try:
+        return json.loads(text.decode("utf-8"))
+    except ValueError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> PredictionReadError:
+    return PredictionReadError(
+        f"{path} is not readable UTF-8 JSON: {error}"
+        + ("; expected a file that is complete" if _ends_too_soon(error) else "")
+    )
 
 
 def _ends_too_soon(error: Exception) -> bool:
@@ -147,8 +224,7 @@ def _ends_too_soon(error: Exception) -> bool:
     return error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
 
 
-def _objects(path: Path, schema: Schema) -> Iterator[Finding]:
-    document = _load(path)
+def _objects(path: Path, document: Any, schema: Schema) -> Iterator[Finding]:
     if not isinstance(document, dict) or not isinstance(document.get("predictions"), list):
         raise PredictionReadError(
             f"{path} holds {raw_text(document)[:200]!r}: expected the predictions of one image as "
