@@ -8,6 +8,7 @@ import pytest
 
 from dagster_active_learning import (
     LabelingBatch,
+    NearDuplicates,
     PoolImages,
     PredictionAsset,
     PredictionFiles,
@@ -122,6 +123,29 @@ CASES = {
 def test_a_setting_changes_the_assets_that_it_decides(settings, expected):
     before, after = versions(), versions(**settings)
     assert {table for table in before if before[table] != after[table]} == expected
+
+
+EMBEDDINGS = NearDuplicates(path="e.parquet")
+
+
+@pytest.mark.parametrize(
+    ("batch", "is_another"),
+    [
+        ({"choose_by": "queue"}, False),
+        ({"choose_by": "badge"}, True),
+        ({"choose_by": "typical"}, True),
+        ({"export": "batch.csv"}, False),
+        ({"class_turns": False}, True),
+    ],
+)
+def test_a_setting_of_the_batch_changes_the_batch_that_it_decides(batch, is_another):
+    before, after = (
+        versions(task="classification", batch=LabelingBatch(near_duplicates=EMBEDDINGS, **one))[
+            "labeling_batch"
+        ]
+        for one in ({}, batch)
+    )
+    assert (before != after) == is_another
 
 
 def test_every_setting_is_in_the_table():

@@ -3,6 +3,8 @@
 # What a test expects to be there may be None for the types.
 # pyright: reportOptionalMemberAccess=false, reportOptionalIterable=false, reportOperatorIssue=false
 
+import re
+
 import dagster as dg
 import duckdb
 import numpy as np
@@ -166,6 +168,7 @@ def test_yaml_and_python_are_the_same(folder):
             "size": 5,
             "rank_by": "entropy",
             "random_share": 0.5,
+            "choose_by": "queue",
             "class_weights": {"dog": 2.5},
             "max_in_flight": 7,
             "near_duplicates": {"path": "e.parquet", "max_distance": 0.5, "deps": ["model/embed"]},
@@ -194,11 +197,45 @@ def test_yaml_and_python_are_the_same(folder):
         ({"size": 2000, "queue_length": 3000}, "size is 2000 and limit is 1000"),
         ({"max_distance": 0.3}, "set it in near_duplicates"),
         ({"export": "batch.txt"}, "batch.txt"),
+        ({"choose_by": "badge"}, "choose_by is 'badge', which needs embeddings: say in near_dup"),
+        ({"choose_by": "BADGE"}, "choose_by is 'BADGE', expected one of 'queue', 'badge', 'typ"),
     ],
 )
 def test_a_batch_that_cannot_be_is_refused(folder, batch, words):
     with pytest.raises(SettingError, match=words):
         definitions(folder, LabelingBatch(**batch))
+
+
+@pytest.mark.parametrize("settings", [{"task": "detection"}, {"inputs": "independent"}])
+def test_badge_is_about_one_class_per_image(settings):
+    batch = LabelingBatch(choose_by="badge", near_duplicates=NearDuplicates(path="e.parquet"))
+    with pytest.raises(SettingError, match="choose_by is 'badge', expected 'queue' or 'typical'"):
+        active_learning_definitions(
+            pool="pool", predictions=PredictionFiles("p.jsonl", "jsonl"), batch=batch, **settings
+        )
+
+
+@pytest.mark.parametrize(
+    ("choose_by", "description", "reason"),
+    [
+        ("badge", "those whose gradients are far apart", r"badge, rank \d+ "),
+        ("typical", "typical ones, which are like many others", " typical "),
+    ],
+)
+def test_images_are_chosen_by_their_embeddings(folder, capfd, choose_by, description, reason):
+    batch = LabelingBatch(
+        size=10, choose_by=choose_by, near_duplicates=NearDuplicates(path=folder / "e.parquet")
+    )
+    defs = definitions(folder, batch)
+    (spec,) = [one for asset in defs.assets for one in asset.specs if one.key.path[-1] == "labeling_batch"]  # fmt: skip
+    assert description in spec.description
+    result = run(folder, defs)
+    metadata = metadata_of(result, "pool/labeling_batch")
+    rows = [record.data for record in metadata["images"].records]
+    assert [row["chosen_by"] for row in rows].count(choose_by) == 9
+    assert ("cold_start" in metadata) == (choose_by == "badge")
+    assert all(check.passed for check in checks_of(result).values())
+    assert re.search(reason, capfd.readouterr().err.split("Label these next")[1])
 
 
 @pytest.mark.parametrize("sources", [{}, {"path": "a", "query": "FROM b"}, {"path": "s3://a/b"}])

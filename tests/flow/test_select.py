@@ -15,7 +15,7 @@ import pytest
 
 from dagster_active_learning import flow, hand_out_batch, load_batch, release_batch
 from dagster_active_learning.errors import PoolStateError
-from dagster_active_learning.ranking.batch import Embeddings
+from dagster_active_learning.ranking.batch import Embeddings, draw_images
 from dagster_active_learning.ranking.batch_rules import BatchRules
 from dagster_active_learning.store.images import replace_images
 from dagster_active_learning.store.labeling_batches import (
@@ -26,6 +26,7 @@ from dagster_active_learning.store.labeling_batches import (
     return_overdue,
 )
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.predictions import mean_class_probs
 from pools import RULES, column, in_memory, ingest, rank, rows, score
 from ranked_pools import manifest
 
@@ -204,14 +205,119 @@ def test_a_cold_start_is_said(store):
     fill(store, dict(zip(IDS[:9], "xxxxxyyyy", strict=True)))
     assert select(store).cold_start == (
         "2 of 3 classes have fewer than 5 labels: no uncertainty can be trusted yet; take "
-        "random_share: 1 until then"
+        "random_share: 1 until then, or choose_by: typical where there are embeddings"
     )
+    # Where no image is chosen for it, it need not be trusted.
+    assert select(store, random_share=1).cold_start is None
+    # Labels that the manifest does not name may be of any class: one of y and five of z are missing.
+    for unnamed, is_cold in ((5, True), (6, False)):
+        names = ["x"] * 5 + ["y"] * 4 + [None] * unnamed
+        fill(store, dict(zip(IDS, names, strict=False)))
+        assert (select(store).cold_start is not None) == is_cold
     fill(store, dict(zip(IDS[:15], "xxxxxyyyyyzzzzz", strict=True)))
     assert select(store).cold_start is None
     report = select(store, random_share=1)
     assert report.selection.random_count == 30
     probabilities = {row[2] for row in batch_of(store)}
     assert probabilities == {30 / 285}
+
+
+def embedded(vectors, missing=()):
+    """Reads embeddings, of which some are missing."""
+
+    def read(store, wanted, known):
+        found = [one for one in dict.fromkeys(wanted) if one not in missing]
+        return Embeddings(found, vectors[[IDS.index(one) for one in found]], known)
+
+    return read
+
+
+def test_badge_chooses_among_the_first_of_the_queue(store):
+    class_probs = fill(store)
+    vectors = np.random.default_rng(1).normal(size=(300, 8)).astype(np.float32)
+    read = embedded(vectors, {IDS[7]})
+    report = select(store, read_embeddings=read, choose_by="badge", queue_length=100)
+    found = batch_of(store)
+    drawn = [row[0] for row in found if row[1] == "random"]
+    chosen = [row for row in found if row[1] == "badge"]
+    assert (len(drawn), len(chosen)) == (6, 24)
+    assert max(row[3] for row in chosen) <= 100 + 20
+    # The first is the one with the longest gradient of those that may be chosen.
+    kept_back = draw_images([pa.array(IDS)], 20, seed=0, batch=1).image_ids
+    queue = column(store, "SELECT image_id FROM labeling_candidates ORDER BY rank")
+    queue = [one for one in queue if one not in kept_back][:100]
+    assert report.without_embedding == (IDS[7] in queue)
+    rows_of = [IDS.index(one) for one in queue if one != IDS[7]]
+    residuals = class_probs - np.eye(3)[class_probs.argmax(axis=1)]
+    lengths = np.linalg.norm(residuals, axis=1) * np.linalg.norm(vectors, axis=1)
+    assert chosen[0][0] == IDS[max(rows_of, key=lambda row: lengths[row])]
+    # The same tables give the same batch, and a shorter one is the beginning of a longer one.
+    again = select(store, read_embeddings=read, choose_by="badge", queue_length=100)
+    assert again.sha256 == report.sha256
+    select(store, read_embeddings=read, choose_by="badge", queue_length=100, size=20)
+    assert [row[0] for row in batch_of(store)] == [row[0] for row in found[:20]]
+    assert select(store, seed=1, read_embeddings=read, choose_by="badge").sha256 != report.sha256
+
+
+def test_typical_images_are_of_all_images_and_not_of_the_queue(store):
+    fill(store, {IDS[0]: "x"})
+    rank(store, "margin", limit=40, in_manifest=True)
+    # Two heaps, the first with the label, and twice five images that are like few others.
+    random = np.random.default_rng(2)
+    vectors = random.normal(scale=0.1, size=(300, 6)).astype(np.float32)
+    vectors[150:290, 0] += 10
+    vectors[290:295, 1] += 30
+    vectors[295:, 2] += 30
+    report = select(
+        store, size=3, random_share=0, read_embeddings=embedded(vectors), choose_by="typical"
+    )
+    found = batch_of(store)
+    assert [row[1] for row in found] == ["typical"] * 3
+    assert report.cold_start is None
+    numbers = [IDS.index(row[0]) for row in found]
+    assert 150 <= numbers[0] < 290, "the heap without a label first"
+    assert all(number < 290 for number in numbers)
+    before = [row[0] for row in found]
+    select(store, size=3, random_share=0, read_embeddings=embedded(vectors), choose_by="typical")
+    assert [row[0] for row in batch_of(store)] == before
+    # A sample of queue_length of them is looked at, behind what is kept back for the random share.
+    report = select(
+        store, random_share=0.5, read_embeddings=embedded(vectors), choose_by="typical",
+        queue_length=60,
+    )  # fmt: skip
+    assert sum(report.queue_by_class.values()) == 60
+    assert Counter(row[1] for row in batch_of(store)) == {"random": 15, "typical": 15}
+
+
+@pytest.mark.parametrize("choose_by", ["badge", "typical"])
+def test_embeddings_of_other_images_are_refused(store, choose_by):
+    fill(store)
+    with pytest.raises(PoolStateError, match="none of the 270 candidates .* has an embedding"):
+        select(
+            store,
+            size=30,
+            random_share=0.1,
+            queue_length=300,
+            read_embeddings=embedded(np.zeros((300, 2), np.float32), set(IDS)),
+            choose_by=choose_by,
+        )
+
+
+def test_badge_takes_the_mean_of_a_committee(store):
+    fill(store)
+    votes = {"a": [[0.5, 0.3, 0.2], [0.1, 0.6, 0.3]], "b": [[1, 0, 0]]}
+    table = pa.table(
+        {
+            "image_id": ["a", "b", "a"],
+            "class_probs": [votes["a"][0], votes["b"][0], votes["a"][1]],
+        }
+    )
+    ingest(store, in_memory(table), prediction_set="votes")
+    means = mean_class_probs(store, "votes", ["a", "b", "c"])
+    assert {name: mean.tolist() for name, mean in means.items()} == {
+        name: np.mean(of_image, axis=0).tolist() for name, of_image in votes.items()
+    }
+    assert mean_class_probs(store, "votes", ["c"]) == {}
 
 
 def test_a_ranking_that_is_missing_or_of_other_scores_is_refused(store):

@@ -294,6 +294,8 @@ def test_threads_order_of_the_input_and_another_process_change_nothing():
         ({"objects_budget": -1}, "objects_budget is -1"),
         ({"max_distance": float("nan")}, "max_distance is nan"),
         ({"class_turns": "yes"}, "class_turns is 'yes'"),
+        ({"choose_by": "rank"}, "choose_by is 'rank', expected one of 'queue', 'badge', 'typical'"),
+        ({"choose_by": "badge", "class_weights": {"a": 2}}, "class_weights are turns in the queue"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(settings, words):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class NearDuplicates:
-    """Embeddings of the images, by which near-duplicates are known.
+    """Embeddings of the images, by which near-duplicates are known and images may be chosen.
 
     An image that is as near to a labeled one, to one in flight or to one in the batch is left out.
     There is no limit that fits all embeddings: without one nothing is left out, and the histogram
@@ -150,7 +150,8 @@ class LabelingBatch(BatchRules):
         rank_by: The acquisition function whose ranking is the queue; by default ``"margin"``, for
             objects ``"mean_object_score"``. In comparisons by retraining margin won: entropy was
             worse than random images in most of them, though it finds errors of one model well.
-        near_duplicates: Embeddings, by which images that tell nothing new are left out.
+        near_duplicates: Embeddings, by which images that tell nothing new are left out, and which
+            ``choose_by`` may need.
         export: Files that the batch is written to, as ``export`` of the pool is for the rankings.
             Writing them hands the batch out.
     """
@@ -166,6 +167,12 @@ class LabelingBatch(BatchRules):
                 "max_distance",
                 f"max_distance is {self.max_distance!r}: set it in near_duplicates, with the "
                 "embeddings",
+            )
+        if self.choose_by != "queue" and self.near_duplicates is None:
+            raise SettingError(
+                "choose_by",
+                f"choose_by is {self.choose_by!r}, which needs embeddings: say in near_duplicates "
+                "where they are; without max_distance in it nothing is left out",
             )
         _ = self.files
 

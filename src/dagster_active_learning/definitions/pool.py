@@ -246,6 +246,14 @@ class Pool:
                 f"the batch's rank_by is {name!r}, expected one of the pool's acquisition "
                 f"functions: {', '.join(by_name)}",
             )
+        if self.batch.choose_by == "badge" and (
+            self.rules.objects or self.rules.inputs == "independent"
+        ):
+            raise SettingError(
+                "batch",
+                "the batch's choose_by is 'badge', expected 'queue' or 'typical': badge is about "
+                "one class per image, with class probabilities that exclude each other",
+            )
         if self.limit is not None and self.limit < self.batch.size:
             raise SettingError(
                 "batch",

@@ -239,7 +239,7 @@ class SensorModel(dg.Model):
 
 
 class NearDuplicatesModel(dg.Model):
-    """Embeddings of the images, by which near-duplicates are left out of a batch."""
+    """Embeddings of the images: near-duplicates are left out, and images may be chosen by them."""
 
     path: str | None = Field(
         None,
@@ -296,6 +296,15 @@ class LabelingBatchModel(dg.Model):
             "from the queue alone cannot say how good the model or the queue is."
         ),
     )
+    choose_by: Literal["queue", "badge", "typical"] | None = Field(
+        None,
+        description=(
+            "How the images that are not random are chosen: by rank in the queue, which is the "
+            "default; by badge, which picks different ones of the first queue_length candidates by "
+            "their gradients; or as typical ones of as many that are drawn at random, for the "
+            "first batches. The last two need the embeddings of near_duplicates."
+        ),
+    )
     class_turns: bool | None = Field(
         None,
         description=(
@@ -328,7 +337,11 @@ class LabelingBatchModel(dg.Model):
         description="How many predicted objects a batch may have: it ends before the next image.",
     )
     near_duplicates: NearDuplicatesModel | None = Field(
-        None, description="Embeddings, by which images that tell nothing new are left out."
+        None,
+        description=(
+            "Embeddings, by which images that tell nothing new are left out, and which choose_by "
+            "may need."
+        ),
     )
     export: str | list[str] | dict[str, str] | None = Field(
         None,

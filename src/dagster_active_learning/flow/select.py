@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import polars as pl
 
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.ranking.batch import (
+    Draw,
     Embeddings,
+    ImageOrder,
     Selection,
     draw_images,
     select_batch,
 )
 from dagster_active_learning.ranking.batch_rules import LABELS_TO_TRUST, BatchRules
+from dagster_active_learning.ranking.gradients import GradientOrder
+from dagster_active_learning.ranking.sampling import uniform_numbers
+from dagster_active_learning.ranking.typical import TypicalOrder
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store import labeling_batches, prediction_sets
 from dagster_active_learning.store.labeling_batches import BatchSelection
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.predictions import mean_class_probs
 from dagster_active_learning.store.rankings import check_rankings, has_ranking
+
+CANDIDATE_SCHEMA = {
+    "image_id": pl.String,
+    "predicted_class": pl.String,
+    "prediction_count": pl.Int64,
+}
 
 ReadEmbeddings = Callable[[PoolStore, Sequence[str], Sequence[str]], Embeddings]
 """Takes the pool, the images whose embeddings are wanted, and those that are labeled or out."""
@@ -37,6 +50,8 @@ class LabelingBatchReport:
         overlap: The share of the batch that the bare queue would have had too, None without images.
         by_class: Images of each predicted class, the rarest last.
         queue_by_class: Candidates of each predicted class in the queue.
+        without_embedding: Candidates that could not be chosen, for they have no embedding, where
+            images are chosen by it.
         distances: Nearest distances of the images that were looked at, those left out too.
         cold_start: The reason why uncertainty cannot be trusted yet, None where it can.
         sha256: Hash of the images in their order.
@@ -47,6 +62,7 @@ class LabelingBatchReport:
     overlap: float | None
     by_class: list[tuple[str | None, int]]
     queue_by_class: Mapping[str | None, int]
+    without_embedding: int
     distances: list[float]
     cold_start: str | None
     sha256: str
@@ -76,11 +92,11 @@ def select_labeling_batch(
         batch_rules: What the batch is to be.
         seed: Decides which images are drawn at random.
         run_id: What makes the batch, for the record.
-        read_embeddings: Reads embeddings, for near-duplicates.
+        read_embeddings: Reads embeddings, for near-duplicates and where images are chosen by them.
 
     Raises:
-        PoolStateError: If there is no ranking, or it is not of the predictions and scores that are
-            stored.
+        PoolStateError: If there is no ranking, it is not of the predictions and scores that are
+            stored, or images are to be chosen by embeddings and no candidate has one.
     """
     with store.transaction():
         stored = prediction_sets.prediction_set(store, prediction_set)
@@ -95,35 +111,34 @@ def select_labeling_batch(
         in_flight = labeling_batches.in_flight_count(store)
         size = _room(batch_rules, in_flight)
         number = labeling_batches.open_batch_number(store)
-        draw = draw_images(
-            labeling_batches.unlabeled_images(store, prediction_set, rules),
-            batch_rules.random_count(batch_rules.queue_length),
-            seed=seed,
-            batch=number,
+        source = _choose_from(
+            store, prediction_set, function, rules, batch_rules, seed, number, size
         )
-        reserved = batch_rules.reserved_count(draw.image_count)
-        draw = replace(draw, image_ids=draw.image_ids[:reserved])
-
-        def queue(drawn: Sequence[str], length: int) -> pl.DataFrame:
-            return labeling_batches.queue(
-                store, prediction_set, function, rules, drawn=drawn, queue_length=length
-            )
-
-        candidates = queue(draw.image_ids, batch_rules.queue_length)
-        # Of the others nothing needs to be known: they are only kept back.
-        drawn = draw.image_ids[: batch_rules.random_count(size)]
-        described = labeling_batches.described(store, prediction_set, drawn, objects=rules.objects)
-        for image_id, name, count in candidates.select(
-            "image_id", "predicted_class", "prediction_count"
-        ).iter_rows():
-            described[image_id] = (name, count)
-        embeddings = None
+        embeddings = order = None
+        with_embedding: list[str] = []
         if read_embeddings is not None:
             known = labeling_batches.labeled_or_in_flight(store)
-            wanted = [*drawn, *candidates["image_id"].to_list(), *known]
-            embeddings = read_embeddings(store, wanted, known)
+            candidate_ids = source.candidates["image_id"].to_list()
+            embeddings = read_embeddings(store, [*source.drawn, *candidate_ids, *known], known)
+            with_embedding = [image_id for image_id in candidate_ids if image_id in embeddings]
+            if batch_rules.choose_by != "queue" and candidate_ids and size:
+                _check_embeddings(store, candidate_ids, with_embedding)
+                uniform = uniform_numbers(f"{batch_rules.choose_by} {number}", seed)
+                order = (
+                    _gradient_order(store, prediction_set, with_embedding, embeddings, uniform)
+                    if batch_rules.choose_by == "badge"
+                    else _typical_order(
+                        with_embedding, embeddings, [*known, *source.drawn], size, uniform
+                    )
+                )
         chosen = select_batch(
-            candidates, draw, described, batch_rules, size=size, embeddings=embeddings
+            source.candidates,
+            source.draw,
+            source.described,
+            batch_rules,
+            size=size,
+            embeddings=embeddings,
+            order=order,
         )
         selection = BatchSelection(
             batch=number,
@@ -132,34 +147,130 @@ def select_labeling_batch(
             wanted_count=batch_rules.size,
             image_count=chosen.images.height,
             random_count=int((chosen.images["chosen_by"] == "random").sum()),
-            unlabeled_count=draw.image_count,
+            unlabeled_count=source.draw.image_count,
             in_flight_count=in_flight,
             duplicate_count=chosen.duplicates.height,
             shortfall=_shortfall(batch_rules, chosen, in_flight, size),
             full_classes=chosen.full_classes,
             run_id=run_id,
         )
-        images = _with_description(chosen.images, described)
+        images = _with_description(chosen.images, source.described)
         labeling_batches.replace_open_batch(store, selection, images, chosen.duplicates)
-        bare = set(queue([], chosen.images.height)["image_id"]) if chosen.images.height else set()
-        cold_start = (
-            _cold_start(stored.class_names, labeling_batches.labels_by_class(store))
-            if rules.in_manifest and not rules.objects
-            else None
+        bare = labeling_batches.queue(
+            store, prediction_set, function, rules, drawn=[], queue_length=chosen.images.height
         )
+        cold_start = None
+        if rules.in_manifest and not rules.objects and batch_rules.by_uncertainty:
+            labels = labeling_batches.labels_by_class(store)
+            cold_start = _cold_start(stored.class_names, labels)
     ids = images["image_id"].to_list()
     by_class = Counter(images["predicted_class"].to_list())
     distances = [*images["nearest_distance"].drop_nulls(), *chosen.duplicates["distance"]]
     return LabelingBatchReport(
         selection=selection,
         returned_count=returned,
-        overlap=len(bare & set(ids)) / len(ids) if ids else None,
+        overlap=len({*bare["image_id"]} & set(ids)) / len(ids) if ids else None,
         by_class=sorted(by_class.items(), key=lambda item: (-item[1], str(item[0]))),
-        queue_by_class=Counter(candidates["predicted_class"].to_list()),
+        queue_by_class=Counter(source.candidates["predicted_class"].to_list()),
+        without_embedding=source.candidates.height - len(with_embedding) if order else 0,
         distances=distances,
         cold_start=cold_start,
         sha256=hashlib.sha256("\n".join(ids).encode()).hexdigest(),
     )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a batch is chosen from.
+
+    Attributes:
+        draw: The images that are drawn at random, and those that are kept back for a longer batch.
+        drawn: Those of them that this batch has room for.
+        candidates: The others, columns image_id, predicted_class and prediction_count.
+        described: Predicted class and number of predictions of each image that can be chosen.
+    """
+
+    draw: Draw
+    drawn: list[str]
+    candidates: pl.DataFrame
+    described: dict[str, tuple[str | None, int]]
+
+
+def _choose_from(
+    store: PoolStore,
+    prediction_set: str,
+    function: str,
+    rules: Rules,
+    batch_rules: BatchRules,
+    seed: int,
+    number: int,
+    size: int,
+) -> _Source:
+    sampled_count = batch_rules.queue_length if batch_rules.choose_by == "typical" else 0
+    draw = draw_images(
+        labeling_batches.unlabeled_images(store, prediction_set, rules),
+        batch_rules.random_count(batch_rules.queue_length) + sampled_count,
+        seed=seed,
+        batch=number,
+    )
+    reserved = batch_rules.reserved_count(draw.image_count)
+    sample = draw.image_ids[reserved : reserved + sampled_count]
+    draw = replace(draw, image_ids=draw.image_ids[:reserved])
+    # Of the others nothing needs to be known: they are only kept back.
+    drawn = draw.image_ids[: batch_rules.random_count(size)]
+    described = labeling_batches.described(
+        store, prediction_set, [*drawn, *sample], objects=rules.objects
+    )
+    if sampled_count:
+        rows = [(image_id, *described[image_id]) for image_id in sample]
+        candidates = pl.DataFrame(rows, CANDIDATE_SCHEMA, orient="row")
+    else:
+        candidates = labeling_batches.queue(
+            store,
+            prediction_set,
+            function,
+            rules,
+            drawn=draw.image_ids,
+            queue_length=batch_rules.queue_length,
+        ).select(*CANDIDATE_SCHEMA)
+        for image_id, name, count in candidates.iter_rows():
+            described[image_id] = (name, count)
+    return _Source(draw, drawn, candidates, described)
+
+
+def _gradient_order(
+    store: PoolStore,
+    prediction_set: str,
+    image_ids: Sequence[str],
+    embeddings: Embeddings,
+    uniform: Iterator[float],
+) -> ImageOrder:
+    class_probs = mean_class_probs(store, prediction_set, image_ids)
+    predicted = [image_id for image_id in image_ids if image_id in class_probs]
+    matrix = np.array([class_probs[image_id] for image_id in predicted], ndmin=2)
+    return GradientOrder(predicted, matrix, embeddings.of(predicted), uniform)
+
+
+def _typical_order(
+    image_ids: Sequence[str],
+    embeddings: Embeddings,
+    known: Sequence[str],
+    size: int,
+    uniform: Iterator[float],
+) -> ImageOrder:
+    of_known = embeddings.of([image_id for image_id in known if image_id in embeddings])
+    return TypicalOrder(image_ids, embeddings.of(image_ids), of_known, size, uniform)
+
+
+def _check_embeddings(
+    store: PoolStore, candidate_ids: Sequence[str], with_embedding: Sequence[str]
+) -> None:
+    if not with_embedding:
+        raise PoolStateError(
+            f"none of the {len(candidate_ids):,} candidates of pool {store.pool!r} has an "
+            f"embedding, such as {candidate_ids[0]!r}: expected embeddings under the ids of the "
+            "pool's images, for they are what images are chosen by"
+        )
 
 
 def _room(rules: BatchRules, in_flight: int) -> int:
@@ -191,12 +302,15 @@ def _with_description(
     )
 
 
-def _cold_start(class_names: Sequence[str], labels: Mapping[str, int]) -> str | None:
+def _cold_start(class_names: Sequence[str], labels: Mapping[str | None, int]) -> str | None:
     """The reason why uncertainty cannot be trusted yet, as a sentence."""
-    few = [name for name in class_names if labels.get(name, 0) < LABELS_TO_TRUST]
-    if not few:
+    missing = [LABELS_TO_TRUST - labels.get(name, 0) for name in class_names]
+    few = [count for count in missing if count > 0]
+    # A manifest need not say what the label of an image is: it may be that of any class.
+    if sum(few) <= labels.get(None, 0):
         return None
     return (
         f"{len(few):,} of {len(class_names):,} classes have fewer than {LABELS_TO_TRUST} labels: "
-        "no uncertainty can be trusted yet; take random_share: 1 until then"
+        "no uncertainty can be trusted yet; take random_share: 1 until then, or choose_by: typical "
+        "where there are embeddings"
     )

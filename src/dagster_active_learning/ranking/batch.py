@@ -12,6 +12,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -136,8 +137,9 @@ class Selection:
     """The images of a batch, and what it left out.
 
     Attributes:
-        images: The columns position (from 1), image_id, chosen_by (``"queue"`` or ``"random"``),
-            selection_probability (of a random image, None for the others) and nearest_distance.
+        images: The columns position (from 1), image_id, chosen_by (``"random"``, or as the rules
+            say), selection_probability (of a random image, None for the others) and
+            nearest_distance.
         duplicates: The columns image_id, duplicate_of and distance of the queue's images that are
             left out as near-duplicates of an image that is labeled, in flight or in the batch.
         full_classes: Classes that had more candidates than ``max_per_class`` let in.
@@ -150,6 +152,18 @@ class Selection:
     shortfall: str | None
 
 
+class ImageOrder(Protocol):
+    """Images in the order in which they are asked for, which may depend on those in the batch."""
+
+    def next_image(self) -> str | None:
+        """The next image, which is not given again; None at the end."""
+        ...
+
+    def end_turn(self) -> None:
+        """Count the last image among those in the batch: else it is left out."""
+        ...
+
+
 def select_batch(
     queue: pl.DataFrame,
     draw: Draw,
@@ -158,6 +172,7 @@ def select_batch(
     *,
     size: int,
     embeddings: Embeddings | None = None,
+    order: ImageOrder | None = None,
 ) -> Selection:
     """Choose the images of a batch.
 
@@ -170,8 +185,10 @@ def select_batch(
         size: How many images it has at the most: ``rules.size``, or less where too many are in
             flight.
         embeddings: Those of queue and draw, for near-duplicates.
+        order: Images of the queue in another order than by turns and ranks; the others are not
+            chosen.
     """
-    return _Selecting(queue, draw, described, rules, embeddings).run(size)
+    return _Selecting(queue, draw, described, rules, embeddings, order).run(size)
 
 
 class _Selecting:
@@ -184,6 +201,7 @@ class _Selecting:
         described: Mapping[str, tuple[str | None, int]],
         rules: BatchRules,
         embeddings: Embeddings | None,
+        order: ImageOrder | None,
     ) -> None:
         self._draw = draw
         self._described = described
@@ -194,7 +212,7 @@ class _Selecting:
         self._full: dict[str, None] = {}
         self._of_class: Counter[str | None] = Counter()
         self._objects = 0
-        self._turns = _Turns(queue, rules)
+        self._order = order or _Turns(queue, rules)
 
     def run(self, size: int) -> Selection:
         shortfall = self._fill(size)
@@ -235,7 +253,7 @@ class _Selecting:
                     f"{len(self._images):,} before it, {self._objects:,}, it goes beyond the "
                     f"objects_budget of {budget:,}"
                 )
-            self._place(image_id, "random" if is_random else "queue")
+            self._place(image_id, "random" if is_random else self._rules.choose_by)
         reasons = {
             "random": "no image is left to be drawn at random",
             "queue": "the queue is at its end",
@@ -255,7 +273,7 @@ class _Selecting:
 
     def _next_of_queue(self) -> str | None:
         """The next image of the queue that is not left out."""
-        while (image_id := self._turns.next_image()) is not None:
+        while (image_id := self._order.next_image()) is not None:
             if self._is_full(self._described[image_id][0]):
                 continue
             nearest = self._embeddings.nearest(image_id) if self._embeddings else None
@@ -263,7 +281,7 @@ class _Selecting:
             if limit is not None and nearest is not None and nearest[1] <= limit:
                 self._duplicates.append((image_id, *nearest))
                 continue
-            self._turns.end_turn()
+            self._order.end_turn()
             return image_id
         return None
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from dagster_active_learning.errors import SettingError
 from dagster_active_learning.rules import check_flag, check_share
+
+ChooseBy = Literal["queue", "badge", "typical"]
 
 LABELS_TO_TRUST = 5
 """Labels per class below which no uncertainty is better than chance."""
@@ -22,10 +25,16 @@ class BatchRules:
         random_share: The share of them that is drawn at random from all unlabeled images. Without
             them nothing tells how good the model or the queue is: labels from the queue alone
             cannot.
+        choose_by: How the images that are not drawn at random are chosen. ``"queue"``: by rank,
+            with turns of the classes. ``"badge"``: among the first ``queue_length`` candidates by
+            gradient embeddings, which have the variety in them. ``"typical"``: images that are like
+            many others, by TypiClust, among ``queue_length`` that are drawn at random; for the
+            first batches, before any rank can be trusted. The last two need embeddings.
         class_turns: Whether the predicted classes take turns, the one with the fewest candidates
-            first.
+            first. They do so in the queue only.
         queue_length: How many of the first candidates the classes take turns in. It does not
-            depend on ``size``, so that a batch of 50 is the beginning of a batch of 100.
+            depend on ``size``, so that a batch of 50 is the beginning of a batch of 100; but not
+            of typical images, which are of as many clusters as are wanted.
         max_per_class: How many images of a predicted class may be in a batch. An image that is
             drawn at random counts and is never left out.
         class_weights: How many turns a class has for one of another class, by its name; 1 for
@@ -42,6 +51,7 @@ class BatchRules:
 
     size: int = 100
     random_share: float = 0.1
+    choose_by: ChooseBy = "queue"
     class_turns: bool = True
     queue_length: int = 1000
     max_per_class: int | None = None
@@ -59,6 +69,18 @@ class BatchRules:
                 check_count(name, getattr(self, name))
         check_share("random_share", self.random_share)
         check_flag("class_turns", self.class_turns)
+        if self.choose_by not in get_args(ChooseBy):
+            raise SettingError(
+                "choose_by",
+                f"choose_by is {self.choose_by!r}, expected one of "
+                f"{', '.join(map(repr, get_args(ChooseBy)))}",
+            )
+        if self.class_weights and self.choose_by != "queue":
+            raise SettingError(
+                "class_weights",
+                f"class_weights are turns in the queue, and choose_by is {self.choose_by!r}: leave "
+                "one of the two out",
+            )
         if self.queue_length < self.size:
             raise SettingError(
                 "queue_length",
@@ -76,6 +98,11 @@ class BatchRules:
             raise SettingError(
                 "max_distance", f"max_distance is {limit!r}, expected a distance of at least 0"
             )
+
+    @property
+    def by_uncertainty(self) -> bool:
+        """Whether any image is chosen for what the model is uncertain of."""
+        return self.choose_by != "typical" and self.random_share < 1
 
     def random_count(self, places: int) -> int:
         """The number of random ones among the first places of a batch."""

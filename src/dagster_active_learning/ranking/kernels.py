@@ -1,4 +1,4 @@
-"""Numba kernels of a labeling batch: hashes of ids and distances of embeddings.
+"""Numba kernels of a labeling batch: hashes of ids, distances of embeddings and of gradients.
 
 NumPy in, NumPy out. The results are the same bits for any thread count: each distance is added up
 in one order, and of equal ones the first counts.
@@ -18,6 +18,7 @@ from dagster_active_learning.acquisition.compilation import compiled, launch_loc
 # pyright: reportMissingParameterType=false
 
 _Floats = npt.NDArray[np.float32]
+_Numbers = npt.NDArray[np.float64]
 
 _CHUNK_ROWS = 256
 """Rows whose distances one thread adds up at a time."""
@@ -63,14 +64,59 @@ def nearest_row(rows: _Floats, point: _Floats) -> tuple[int, float]:
         rows: (n_rows, n_dimensions) float32, C-contiguous, at least one row.
         point: (n_dimensions,) float32.
     """
+    squares = squared_distances(rows, point)
+    row = int(squares.argmin())
+    return row, float(np.sqrt(squares[row]))
+
+
+def squared_distances(rows: _Floats, point: _Floats) -> _Numbers:
+    """The squared Euclidean distance (n_rows,) float64 of each row from a point.
+
+    Args:
+        rows: (n_rows, n_dimensions) float32, C-contiguous.
+        point: (n_dimensions,) float32.
+    """
     squares = np.empty(len(rows))
     if rows.size < _VALUES_OF_ONE_THREAD:
         _square_rows(rows, point, 0, len(rows), squares)
     else:
         with launch_lock:
             _square_kernel(rows, point, squares)
-    row = int(squares.argmin())
-    return row, float(np.sqrt(squares[row]))
+    return squares
+
+
+def gradient_norms(residuals: _Floats, vectors: _Floats) -> _Numbers:
+    """The squared lengths (n_images,) of gradient embeddings: residuals times embeddings.
+
+    A gradient embedding is the outer product of the two, and is never made: its scalar product with
+    another one is that of the residuals times that of the embeddings.
+
+    Args:
+        residuals: (n_images, n_classes) float32, C-contiguous.
+        vectors: (n_images, n_dimensions) float32, C-contiguous.
+    """
+    norms = np.empty(len(vectors))
+    _norm_rows(residuals, vectors, norms)
+    return norms
+
+
+def lower_to_gradient(
+    residuals: _Floats, vectors: _Floats, norms: _Numbers, row: int, squares: _Numbers
+) -> None:
+    """Lower squared distances (n_images,) to those from one gradient embedding, where it is nearer.
+
+    Args:
+        residuals: As for ``gradient_norms``.
+        vectors: As for ``gradient_norms``.
+        norms: What that gives.
+        row: The image whose gradient embedding it is.
+        squares: (n_images,) the distances so far, lowered in place.
+    """
+    if vectors.size < _VALUES_OF_ONE_THREAD:
+        _lower_rows(residuals, vectors, norms, row, 0, len(norms), squares)
+    else:
+        with launch_lock:
+            _lower_kernel(residuals, vectors, norms, row, squares)
 
 
 @compiled
@@ -162,3 +208,47 @@ def _square_kernel(rows, point, squares):
     for chunk in numba.prange((n_rows + _CHUNK_ROWS - 1) // _CHUNK_ROWS):
         start = chunk * _CHUNK_ROWS
         _square_rows(rows, point, start, min(start + _CHUNK_ROWS, n_rows), squares)
+
+
+@numba.njit(inline="always")
+def _product(row, other):
+    """The scalar product, in eight sums as the squared distance."""
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+    whole = other.size // 8 * 8
+    for first in range(0, whole, 8):
+        s0 += np.float64(row[first]) * np.float64(other[first])
+        s1 += np.float64(row[first + 1]) * np.float64(other[first + 1])
+        s2 += np.float64(row[first + 2]) * np.float64(other[first + 2])
+        s3 += np.float64(row[first + 3]) * np.float64(other[first + 3])
+        s4 += np.float64(row[first + 4]) * np.float64(other[first + 4])
+        s5 += np.float64(row[first + 5]) * np.float64(other[first + 5])
+        s6 += np.float64(row[first + 6]) * np.float64(other[first + 6])
+        s7 += np.float64(row[first + 7]) * np.float64(other[first + 7])
+    for position in range(whole, other.size):
+        s0 += np.float64(row[position]) * np.float64(other[position])
+    return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7))
+
+
+@compiled
+def _norm_rows(residuals, vectors, norms):
+    for row in range(norms.size):
+        norms[row] = _product(residuals[row], residuals[row]) * _product(vectors[row], vectors[row])
+
+
+@compiled
+def _lower_rows(residuals, vectors, norms, row, start, stop, squares):
+    residual, vector, norm = residuals[row], vectors[row], norms[row]
+    for other in range(start, stop):
+        product = _product(residuals[other], residual) * _product(vectors[other], vector)
+        # Rounding may carry the distance of two that are alike below 0.
+        square = max(norms[other] + norm - 2 * product, 0.0)
+        squares[other] = min(squares[other], square)
+
+
+@parallel
+def _lower_kernel(residuals, vectors, norms, row, squares):
+    n_rows = squares.size
+    for chunk in numba.prange((n_rows + _CHUNK_ROWS - 1) // _CHUNK_ROWS):
+        start = chunk * _CHUNK_ROWS
+        stop = min(start + _CHUNK_ROWS, n_rows)
+        _lower_rows(residuals, vectors, norms, row, start, stop, squares)

@@ -120,12 +120,12 @@ def labeled_or_in_flight(store: PoolStore) -> list[str]:
 
 
 LABELS_BY_CLASS = """
-SELECT label, count(*) FROM images WHERE labeled AND label IS NOT NULL GROUP BY label
+SELECT label, count(*) FROM images WHERE labeled GROUP BY label
 """
 
 
-def labels_by_class(store: PoolStore) -> dict[str, int]:
-    """The number of labeled images of each label of the manifest."""
+def labels_by_class(store: PoolStore) -> dict[str | None, int]:
+    """The number of labeled images of each label of the manifest, None where it names no label."""
     return dict(store.rows(LABELS_BY_CLASS))
 
 

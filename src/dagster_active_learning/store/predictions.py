@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from dagster_active_learning.acquisition.class_probs import class_prob_matrix
 from dagster_active_learning.store.findings import Findings, findings, first_rows
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
@@ -188,6 +191,29 @@ def _by_image(
     ).pl()
     by_image = rows.partition_by("image_id", as_dict=True, include_key=False)
     return {image_id: frame for (image_id,), frame in by_image.items()}
+
+
+CLASS_PROBS_OF_IMAGES = """
+SELECT p.image_id, p.class_probs
+FROM predictions p SEMI JOIN (SELECT unnest($image_ids) AS image_id) c ON p.image_id = c.image_id
+WHERE p.prediction_set = $prediction_set ORDER BY p.image_id, p.prediction_index
+"""
+
+
+def mean_class_probs(
+    store: PoolStore, prediction_set: str, image_ids: Sequence[str]
+) -> Mapping[str, npt.NDArray[np.float64]]:
+    """The mean of the class probabilities (n_classes,) of each image, of those that have any."""
+    table = store.relation(
+        CLASS_PROBS_OF_IMAGES, prediction_set=prediction_set, image_ids=list(image_ids)
+    ).to_arrow_table()
+    if not table.num_rows:
+        return {}
+    matrix = class_prob_matrix(table.column("class_probs")).astype(np.float64)
+    ids = np.array(table.column("image_id").to_pylist(), object)
+    starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
+    counts = np.diff(np.append(starts, len(ids)))
+    return dict(zip(ids[starts], np.add.reduceat(matrix, starts) / counts[:, None], strict=True))
 
 
 # Votes are equal or not: hashes are as good as lists of class probabilities, and shorter.

@@ -295,7 +295,7 @@ COMMENT ON TABLE labeling_batches IS 'The images that go out to be labeled toget
 COMMENT ON COLUMN labeling_batches.batch IS 'Number of the batch, from 1';
 COMMENT ON COLUMN labeling_batches.position IS 'Place in the batch, from 1';
 COMMENT ON COLUMN labeling_batches.image_id IS 'The image''s id';
-COMMENT ON COLUMN labeling_batches.chosen_by IS 'queue or random: the reason why the image is in the batch';
+COMMENT ON COLUMN labeling_batches.chosen_by IS 'queue, badge, typical or random: the way in which the image was chosen';
 COMMENT ON COLUMN labeling_batches.acquisition_function IS 'The rule of the queue';
 COMMENT ON COLUMN labeling_batches.queue_rank IS 'Rank of the image under that rule when the batch was made; null where it was no candidate';
 COMMENT ON COLUMN labeling_batches.selection_probability IS 'Probability with which a random image was drawn, of all images that were neither labeled nor in flight; null for others';

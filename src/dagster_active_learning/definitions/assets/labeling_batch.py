@@ -53,14 +53,23 @@ def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
         ],
         description=(
             f"The {batch.size:,} images to label next: {batch.random_share:.0%} of them drawn at "
-            f"random, the others from the ranking by {function.title.lower()}"
-            + ", the predicted classes in turn" * batch.class_turns
-            + ". Images in flight are in no other batch; what is not handed out yet is replaced."
+            f"random, the others {_others(batch, function)}. Images in flight are in no other "
+            "batch; what is not handed out yet is replaced."
         ),
         settings=settings,
         kinds={"duckdb", "numba"},
     )
     return [outline]
+
+
+def _others(batch: LabelingBatch, function: AcquisitionFunction) -> str:
+    """The way in which the images are chosen that are not random."""
+    ranking = f"from the ranking by {function.title.lower()}"
+    if batch.choose_by == "typical":
+        return "typical ones, which are like many others"
+    if batch.choose_by == "badge":
+        return f"{ranking}, those whose gradients are far apart"
+    return ranking + ", the predicted classes in turn" * batch.class_turns
 
 
 def _step(pool: Pool, specs: PoolSpecs) -> dg.AssetsDefinition:

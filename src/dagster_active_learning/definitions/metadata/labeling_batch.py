@@ -102,9 +102,12 @@ def _reasons(pool: Pool, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     class_turns = pool.batch is not None and pool.batch.class_turns
     reasons: list[str] = []
     for row in rows:
-        has_turn = class_turns and row["predicted_class"] is not None
-        of_queue = "turn, " * has_turn + f"rank {row['queue_rank'] or 0:,}"
-        reasons.append("random" if row["chosen_by"] == "random" else of_queue)
+        chosen_by, rank = row["chosen_by"], f"rank {row['queue_rank'] or 0:,}"
+        if chosen_by == "queue":
+            reasons.append("turn, " * (class_turns and row["predicted_class"] is not None) + rank)
+        else:
+            # The rank says nothing of random and of typical images.
+            reasons.append(f"badge, {rank}" if chosen_by == "badge" else chosen_by)
     return reasons
 
 
@@ -131,6 +134,7 @@ def _numbers(report: LabelingBatchReport) -> Metadata:
         "returned": report.returned_count,
         "unlabeled": selection.unlabeled_count,
         "near_duplicates": selection.duplicate_count,
+        "without_embedding": report.without_embedding or None,
         "overlap_with_bare_queue": None if report.overlap is None else round(report.overlap, 4),
         "rarest_class": None if rarest is None else f"{shown(str(rarest[0]))}: {rarest[1]:,}",
         "shortfall": selection.shortfall,
