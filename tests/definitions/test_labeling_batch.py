@@ -21,9 +21,13 @@ from dagster_active_learning import (
     NearDuplicates,
     PredictionFiles,
     active_learning_definitions,
+    exporters,
     load_batch,
 )
 from dagster_active_learning.errors import SettingError
+from dagster_active_learning.store import labeling_batches
+from dagster_active_learning.store.labeling_batches import batch_images, unfinished_batch
+from dagster_active_learning.store.pool_store import PoolStore
 
 IDS = [f"image{number:03d}" for number in range(200)]
 MANIFEST = "labeled images.csv"
@@ -141,6 +145,55 @@ def test_a_run_chooses_a_batch_writes_it_and_hands_it_out(folder):
     last = run(folder, defs)
     assert metadata_of(last, "pool/labeling_batch")["in_flight"].value == 25
     assert all(check.passed for check in checks_of(last).values())
+
+
+class Killed(BaseException):
+    """The end of a process, at a place that a test chooses."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment", ["before the first file", "after the first file", "before the end"]
+)
+def test_an_export_that_is_killed_is_the_next_one_too(folder, monkeypatch, moment):
+    files = {"csv": folder / "batch.csv", "parquet": folder / "batch.parquet"}
+    batch = LabelingBatch(size=10, random_share=0, export=files)
+    defs = definitions(folder, batch)
+    calls = []
+
+    def replace(source, target):
+        calls.append(target)
+        if len(calls) == {"before the first file": 1, "after the first file": 2}.get(moment):
+            raise Killed
+        source.rename(target)
+
+    def end_export(store, batch):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exporters.os, "replace", replace)
+        if moment == "before the end":
+            patch.setattr(labeling_batches, "end_export", end_export)
+        with pytest.raises(Killed):
+            run(folder, defs)
+    assert [one.exists() for one in files.values()] == [
+        moment != "before the first file",
+        moment == "before the end",
+    ]
+    with duckdb.connect(str(folder / "labeling.duckdb")) as connection:
+        store = PoolStore(connection, "pool")
+        expected = batch_images(store, 1)["image_id"].to_list()
+        assert unfinished_batch(store) == 1
+    # With other settings, too: the files may be out.
+    again = definitions(folder, LabelingBatch(size=20, random_share=0.5, export=files))
+    result = run(folder, again)
+    assert "writing the files of batch 1 began and did not end" in metadata_of(result, "pool/labeling_batch")["kept"].value  # fmt: skip
+    assert pl.read_csv(files["csv"])["image_id"].to_list() == expected
+    assert pl.read_parquet(files["parquet"])["image_id"].to_list() == expected
+    # What was written to its end is not given again.
+    result = run(folder, again)
+    assert "kept" not in metadata_of(result, "pool/labeling_batch")
+    assert not set(expected) & set(pl.read_csv(files["csv"])["image_id"])
 
 
 def test_checks_see_what_is_wrong_with_a_batch(folder):

@@ -59,6 +59,19 @@ def run_partitions(told: Connection, folder: Path, database: Path, keys: list[st
     told.send([error for error in errors if error])
 
 
+def run_batches(pipe: Connection, folder: Path) -> None:
+    """Choose a batch and write it whenever told to; tells its beginning and its end."""
+    import numpy as np
+
+    from dagster_active_learning import score_images
+    from faults.pool import write_next_batch
+
+    score_images(np.full((1, 2), 0.5, np.float32))
+    for seed, labeled in iter(pipe.recv, None):
+        pipe.send("working")
+        pipe.send(write_next_batch(folder, seed, labeled))
+
+
 def run_often(told: Connection, folder: Path, database: Path, times: int) -> None:
     """Materialize a small pool again and again, every tenth time from a file that is broken."""
     from faults.pool import materialize, pool
@@ -123,6 +136,14 @@ class Child:
         told = self._pipe.recv()
         seconds = time.perf_counter() - start
         return (self._pipe.recv() if told == "done" else told)[1], seconds
+
+    def tell(self, message: Any) -> None:
+        """Tell it something."""
+        self._pipe.send(message)
+
+    def told(self) -> Any:
+        """The next that it tells."""
+        return self._pipe.recv()
 
     def kill(self) -> bool:
         """Kill it; returns whether it was still at work."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -12,8 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from dagster_duckdb import DuckDBResource
 
-from dagster_active_learning import PredictionFiles, active_learning_definitions
+from dagster_active_learning import PredictionFiles, active_learning_definitions, flow
 from dagster_active_learning.definitions.component import ActiveLearningComponent
+from dagster_active_learning.definitions.exports import CandidateFiles
+from dagster_active_learning.ranking.batch_rules import BatchRules
+from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.images import replace_images
+from dagster_active_learning.store.labeling_batches import begin_export, end_export
+from dagster_active_learning.store.pool_store import PoolStore
+from pools import in_memory, ingest, rank, score
+from ranked_pools import manifest
 
 STEPS = {
     "ingest": dg.AssetSelection.assets(["pool", "predictions"]),
@@ -83,6 +92,42 @@ def materialize(
 def pool(predictions: Path, *, kind: type[ActiveLearningComponent] = ActiveLearningComponent):
     """A pool whose rankings are of the size of their set."""
     return kind(pool="pool", predictions=PredictionFiles(predictions, "parquet"), limit=1_000_000)
+
+
+BATCH_IDS = [f"image{number:02d}" for number in range(60)]
+
+
+def write_next_batch(folder: Path, seed: int, labeled: set[str]) -> int:
+    """The steps from a manifest and a newly trained model to a file with the images to label.
+
+    Returns:
+        The number of images in the batch.
+    """
+    rules = Rules(in_manifest=True)
+    class_probs = np.random.default_rng(seed).dirichlet([1, 1, 1], 60).astype(np.float32)
+    table = pa.table({"image_id": BATCH_IDS, "class_probs": list(class_probs)})
+    files = CandidateFiles(folder / "batch.csv", partitioned=False)
+    with duckdb.connect(str(folder / "work.duckdb")) as connection:
+        store = PoolStore(connection, "pool")
+        with store.transaction():
+            replace_images(store, manifest(BATCH_IDS, dict.fromkeys(labeled, "x")))
+        ingest(store, in_memory(table), in_manifest=True)
+        score(store, in_manifest=True)
+        rank(store, "margin", in_manifest=True)
+        selection = flow.select_labeling_batch(
+            store,
+            "set",
+            "margin",
+            rules=rules,
+            batch_rules=BatchRules(size=6, random_share=0.3),
+            seed=0,
+            run_id="run",
+        ).selection
+        if selection.image_count:
+            begin = partial(begin_export, store, selection.batch)
+            files.write_batch(store, selection.batch, "set", begin)
+            end_export(store, selection.batch)
+    return selection.image_count
 
 
 def many_pools() -> dg.JobDefinition:

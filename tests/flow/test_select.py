@@ -19,11 +19,13 @@ from dagster_active_learning.ranking.batch import Embeddings, draw_images
 from dagster_active_learning.ranking.batch_rules import BatchRules
 from dagster_active_learning.store.images import replace_images
 from dagster_active_learning.store.labeling_batches import (
+    begin_export,
     images_twice,
     in_flight_in_batch,
     labeled_in_batch,
     last_selection,
     return_overdue,
+    unfinished_batch,
 )
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.predictions import mean_class_probs
@@ -165,8 +167,8 @@ def test_a_batch_may_be_empty_and_says_why(store):
 
 def test_all_images_are_labeled_in_the_end(store):
     labeled = {}
-    for _ in range(20):
-        fill(store, labeled)
+    for retrained in range(20):
+        fill(store, labeled, seed=retrained)
         report = select(store, size=40)
         if not report.selection.image_count:
             break
@@ -199,6 +201,35 @@ def test_near_duplicates_are_recorded(store):
         assert int(image_id[5:]) // 2 == int(duplicate_of[5:]) // 2
         assert distance == 0
     assert len(report.distances) >= 100
+
+
+def test_a_batch_whose_export_did_not_end_is_kept_until_nobody_can_have_it(store):
+    fill(store)
+    first = select(store)
+    begin_export(store, 1)
+    images = batch_of(store)
+    kept = select(store, size=5)
+    assert (kept.selection, kept.sha256) == (first.selection, first.sha256)
+    assert kept.by_class == first.by_class
+    assert "materialize pool/exported_candidates" in kept.kept
+    assert batch_of(store) == images
+    # Handed out by hand it is out, and what is out is not begun again.
+    out = hand_out_batch(store.connection, pool="pool")["image_id"].to_list()
+    assert out == [row[0] for row in images]
+    begin_export(store, 1)
+    assert unfinished_batch(store) is None
+    assert select(store).selection.batch == 2
+    # One that has come back or has its labels is not kept.
+    for back in (
+        lambda: release_batch(store.connection, pool="pool"),
+        lambda: fill(store, dict.fromkeys(column(store, "SELECT image_id FROM labeling_batches"), "x")),
+    ):  # fmt: skip
+        number = select(store).selection.batch
+        begin_export(store, number)
+        assert select(store).kept
+        back()
+        assert select(store).kept is None
+        assert rows(store, "SELECT count(*) FROM unfinished_exports") == [(0,)]
 
 
 def test_a_cold_start_is_said(store):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -85,14 +85,28 @@ class CandidateFiles:
             written.append(_written(exporter, path, rows))
         return written
 
-    def write_batch(self, store: PoolStore, batch: int, prediction_set: str) -> list[WrittenFile]:
-        """Write a labeling batch, made of the ranking of a prediction set."""
+    def write_batch(
+        self,
+        store: PoolStore,
+        batch: int,
+        prediction_set: str,
+        before_replacing: Callable[[], None],
+    ) -> list[WrittenFile]:
+        """Write a labeling batch, made of the ranking of a prediction set.
+
+        ``before_replacing`` is called when a file is about to be there for others.
+        """
         return [
             _written(
                 exporter,
                 path,
                 export_batch(
-                    store, path, exporter=exporter, batch=batch, prediction_set=prediction_set
+                    store,
+                    path,
+                    exporter=exporter,
+                    batch=batch,
+                    prediction_set=prediction_set,
+                    before_replacing=before_replacing,
                 ),
             )
             for exporter, path in self.paths.items()

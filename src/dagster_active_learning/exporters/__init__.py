@@ -124,7 +124,13 @@ def export_candidates(
 
 
 def export_batch(
-    store: PoolStore, path: str | PathLike[str], *, exporter: str, batch: int, prediction_set: str
+    store: PoolStore,
+    path: str | PathLike[str],
+    *,
+    exporter: str,
+    batch: int,
+    prediction_set: str,
+    before_replacing: Callable[[], None] = lambda: None,
 ) -> int:
     """Write the images of a labeling batch to a file, as ``export_candidates`` writes candidates.
 
@@ -134,6 +140,7 @@ def export_batch(
         exporter: Name of one of ``EXPORTERS``.
         batch: The number of the batch.
         prediction_set: Name of the set whose ranking it was made of.
+        before_replacing: Called when the file is written and about to take the name ``path``.
 
     Returns:
         The number of images written.
@@ -147,7 +154,11 @@ def export_batch(
 
     stored = prediction_sets.prediction_set(store, prediction_set)
     return _write(
-        store, path, exporter, lambda closing: BatchCandidates(store, stored, batch, closing)
+        store,
+        path,
+        exporter,
+        lambda closing: BatchCandidates(store, stored, batch, closing),
+        before_replacing,
     )
 
 
@@ -156,6 +167,7 @@ def _write(
     path: str | PathLike[str],
     exporter: str,
     candidates: Callable[[ExitStack], Candidates],
+    before_replacing: Callable[[], None] = lambda: None,
 ) -> int:
     """Write candidates to a new file, which then takes the place of an older one."""
     if exporter not in EXPORTERS:
@@ -174,5 +186,6 @@ def _write(
         unfinished = folder / "export"
         with ExitStack() as closing:
             written = module.write_candidates(candidates(closing), unfinished)
+        before_replacing()
         os.replace(unfinished, target)
     return written

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -54,6 +55,7 @@ class LabelingBatchReport:
             images are chosen by it.
         distances: Nearest distances of the images that were looked at, those left out too.
         cold_start: The reason why uncertainty cannot be trusted yet, None where it can.
+        kept: The reason why it is an earlier batch, None where it is a new one.
         sha256: Hash of the images in their order.
     """
 
@@ -65,6 +67,7 @@ class LabelingBatchReport:
     without_embedding: int
     distances: list[float]
     cold_start: str | None
+    kept: str | None
     sha256: str
 
 
@@ -82,7 +85,8 @@ def select_labeling_batch(
     """Choose the images to label next, in place of the open batch.
 
     Batches that are out do not change. The same tables give the same batch, so that a step that is
-    tried again neither skips nor repeats an image.
+    tried again neither skips nor repeats an image. A batch whose export did not end stays the batch
+    to label next: its files may be there, or not.
 
     Args:
         store: The pool.
@@ -108,6 +112,9 @@ def select_labeling_batch(
         check_rankings(store, prediction_set, [function])
         days = batch_rules.return_after_days
         returned = 0 if days is None else labeling_batches.return_overdue(store, days)
+        unfinished = labeling_batches.unfinished_batch(store)
+        if unfinished is not None:
+            return _kept(store, unfinished, returned)
         in_flight = labeling_batches.in_flight_count(store)
         size = _room(batch_rules, in_flight)
         number = labeling_batches.open_batch_number(store)
@@ -164,19 +171,51 @@ def select_labeling_batch(
             labels = labeling_batches.labels_by_class(store)
             cold_start = _cold_start(stored.class_names, labels)
     ids = images["image_id"].to_list()
-    by_class = Counter(images["predicted_class"].to_list())
     distances = [*images["nearest_distance"].drop_nulls(), *chosen.duplicates["distance"]]
     return LabelingBatchReport(
         selection=selection,
         returned_count=returned,
         overlap=len({*bare["image_id"]} & set(ids)) / len(ids) if ids else None,
-        by_class=sorted(by_class.items(), key=lambda item: (-item[1], str(item[0]))),
+        by_class=_by_class(images),
         queue_by_class=Counter(source.candidates["predicted_class"].to_list()),
         without_embedding=source.candidates.height - len(with_embedding) if order else 0,
         distances=distances,
         cold_start=cold_start,
-        sha256=hashlib.sha256("\n".join(ids).encode()).hexdigest(),
+        kept=None,
+        sha256=_sha256(images),
     )
+
+
+def _kept(store: PoolStore, batch: int, returned: int) -> LabelingBatchReport:
+    """A batch that is there already, in place of a new one."""
+    # No other batch has been made since.
+    selection = cast("BatchSelection", labeling_batches.last_selection(store))
+    images = labeling_batches.batch_images(store, batch)
+    return LabelingBatchReport(
+        selection=selection,
+        returned_count=returned,
+        overlap=None,
+        by_class=_by_class(images),
+        queue_by_class={},
+        without_embedding=0,
+        distances=[],
+        cold_start=None,
+        kept=(
+            f"writing the files of batch {batch} began and did not end, so that nobody may have "
+            f"it: materialize {store.pool}/exported_candidates, or call hand_out_batch or "
+            "release_batch"
+        ),
+        sha256=_sha256(images),
+    )
+
+
+def _by_class(images: pl.DataFrame) -> list[tuple[str | None, int]]:
+    counts = Counter(images["predicted_class"].to_list())
+    return sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+
+
+def _sha256(images: pl.DataFrame) -> str:
+    return hashlib.sha256("\n".join(images["image_id"]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

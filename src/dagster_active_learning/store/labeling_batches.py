@@ -1,4 +1,4 @@
-"""The tables of batches: ``labeling_batches``, ``batch_selections`` and ``near_duplicates``.
+"""The tables of batches: ``labeling_batches``, ``batch_selections`` and what belongs to them.
 
 A batch is open until it is handed out; then it is fixed. In flight are images that are handed out,
 not returned and not labeled: a manifest that says of an image that it has its label takes it out of
@@ -202,6 +202,8 @@ def replace_open_batch(
         duplicates: Columns image_id, duplicate_of and distance.
     """
     delete_open_batch(store)
+    # One that is still there is of a batch whose images have all come back or have their label.
+    store.connection.execute("DELETE FROM unfinished_exports")
     values = {
         "batch": selection.batch,
         "prediction_set": selection.prediction_set,
@@ -243,6 +245,55 @@ WHERE batch = $batch AND handed_out_at IS NULL
 def mark_handed_out(store: PoolStore, batch: int) -> None:
     """Record that a batch is out: it is fixed from now on, and its images are in flight."""
     store.connection.execute(HAND_OUT, {"batch": batch})
+
+
+BEGIN_EXPORT = """
+INSERT INTO unfinished_exports BY NAME
+SELECT DISTINCT batch, now() AS began_at FROM labeling_batches
+WHERE batch = $batch AND handed_out_at IS NULL
+"""
+
+
+def begin_export(store: PoolStore, batch: int) -> None:
+    """Record that the files of a batch are about to be there: from now on it is fixed.
+
+    What is committed before the first file takes its place holds if the step is killed then: either
+    nobody can have the batch, or it is fixed. A batch that is out already stays as it is.
+    """
+    with store.transaction():
+        store.connection.execute(BEGIN_EXPORT, {"batch": batch})
+        mark_handed_out(store, batch)
+
+
+END_EXPORT = "DELETE FROM unfinished_exports WHERE batch = $batch"
+
+
+def end_export(store: PoolStore, batch: int) -> None:
+    """Record that all files of a batch are there."""
+    store.connection.execute(END_EXPORT, {"batch": batch})
+
+
+UNFINISHED = f"""
+SELECT max(batch) FROM unfinished_exports u WHERE batch IN (
+    SELECT batch FROM labeling_batches
+    WHERE returned_at IS NULL AND image_id IN ({IN_FLIGHT})
+)
+"""
+
+
+def unfinished_batch(store: PoolStore) -> int | None:
+    """The batch in flight whose files may not be there, for their export did not end."""
+    return store.rows(UNFINISHED)[0][0]
+
+
+BATCH_IMAGES = """
+SELECT image_id, predicted_class FROM labeling_batches WHERE batch = $batch ORDER BY position
+"""
+
+
+def batch_images(store: PoolStore, batch: int) -> pl.DataFrame:
+    """All images of a batch in their order, columns image_id and predicted_class."""
+    return store.relation(BATCH_IMAGES, batch=batch).pl()
 
 
 def last_batch(store: PoolStore) -> int | None:
@@ -315,6 +366,8 @@ def load_batch(database: Database, *, pool: str, batch: int | None = None) -> pl
 def hand_out_batch(database: Database, *, pool: str) -> pl.DataFrame:
     """Hand the open batch out: from now on it is fixed, and its images are in flight.
 
+    A batch whose export did not end is handed out by this, too.
+
     Args:
         database: The path of the database, opened to write and closed again, or an open connection.
         pool: The pool's name.
@@ -332,12 +385,13 @@ def hand_out_batch(database: Database, *, pool: str) -> pl.DataFrame:
 
     with existing_pool(database, pool, read_only=False) as store:
         with store.transaction():
-            batch = open_batch_number(store)
+            batch = unfinished_batch(store) or open_batch_number(store)
             if batch != last_batch(store):
                 raise PoolStateError(
                     f"pool {pool!r} has no open batch: materialize {pool}/labeling_batch first"
                 )
             mark_handed_out(store, batch)
+            end_export(store, batch)
         return pl.DataFrame(batch_rows(store, batch).read_all())
 
 

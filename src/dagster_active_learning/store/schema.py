@@ -25,6 +25,7 @@ TABLES = (
     "rule_evaluations",
     "schema_version",
     "scorings",
+    "unfinished_exports",
 )
 """The tables of ``schema.sql``."""
 

@@ -412,6 +412,14 @@ COMMENT ON COLUMN rule_evaluations.source_sha256 IS 'SHA-256 of the content that
 COMMENT ON COLUMN rule_evaluations.run_id IS 'Dagster run that evaluated the rules';
 COMMENT ON COLUMN rule_evaluations.evaluated_at IS 'When it did';
 
+CREATE TABLE IF NOT EXISTS unfinished_exports (
+    batch BIGINT NOT NULL,
+    began_at TIMESTAMPTZ NOT NULL
+);
+COMMENT ON TABLE unfinished_exports IS 'Batches that are handed out and whose files may not be there: writing them began and did not end';
+COMMENT ON COLUMN unfinished_exports.batch IS 'Number of the batch, as in labeling_batches';
+COMMENT ON COLUMN unfinished_exports.began_at IS 'When the first file was about to take its place';
+
 -- Made anew for a pool of an earlier version, so that it has the columns of all functions.
 --
 -- stored_set is null where the predictions were replaced since the images were ranked: those that are

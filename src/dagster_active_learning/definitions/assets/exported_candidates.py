@@ -114,10 +114,15 @@ def _write_batch(
 ) -> Metadata:
     """Write the open batch and hand it out; without one write the last that went out again.
 
-    A step that was killed after it had handed the batch out writes the same images again. An empty
-    batch is not written: the files keep what went out before.
+    A step that was killed after it had handed the batch out writes the same images again, and so
+    does a later run: a batch whose export did not end is the next one, too. An empty batch is not
+    written: the files keep what went out before.
     """
-    from dagster_active_learning.store.labeling_batches import last_selection, mark_handed_out
+    from dagster_active_learning.store.labeling_batches import (
+        begin_export,
+        end_export,
+        last_selection,
+    )
 
     selection = last_selection(store)
     if selection is None:
@@ -128,10 +133,13 @@ def _write_batch(
         empty = f"batch {selection.batch} is empty: {selection.shortfall}"
         context.log.warning(f"{empty}; the files stay as they are")
         return {"batch": selection.batch, "not_written": empty}
-    with store.transaction():
-        # Before it is committed: a batch is not out before somebody can have it.
-        written = files.write_batch(store, selection.batch, selection.prediction_set)
-        mark_handed_out(store, selection.batch)
+    written = files.write_batch(
+        store,
+        selection.batch,
+        selection.prediction_set,
+        partial(begin_export, store, selection.batch),
+    )
+    end_export(store, selection.batch)
     context.log.info(f"batch {selection.batch} is out: {written[0].rows:,} images written")
     return batch_file_metadata(written, selection.batch)
 

@@ -140,6 +140,7 @@ def _numbers(report: LabelingBatchReport) -> Metadata:
         "shortfall": selection.shortfall,
         "full_classes": shown(", ".join(selection.full_classes)) or None,
         "cold_start": report.cold_start,
+        "kept": report.kept,
     }
     return {name: value for name, value in numbers.items() if value is not None}
 
@@ -197,6 +198,8 @@ def _text(
     )
     if selection.shortfall:
         heading += f"; fewer than {selection.wanted_count:,}: {selection.shortfall}"
+    if report.kept:
+        heading += f"; {report.kept}"
     reasons = _reasons(pool, rows[:TEXT_ROWS])
     lines = [
         f"{row['rank']:>4}  {shown(row['image_id'], 40):<24}  {why:<16}  "
