@@ -52,7 +52,7 @@ class Draw:
 def draw_images(batches: Iterable[pa.Array], count: int, *, seed: int, batch: int) -> Draw:
     """Draw images at random: those with the lowest seeded hashes, equal ones by their ids.
 
-    Memory holds one batch and ``count`` images.
+    Memory holds one batch and a few times ``count`` images.
 
     Args:
         batches: Arrays of ids, each id once.
@@ -63,24 +63,25 @@ def draw_images(batches: Iterable[pa.Array], count: int, *, seed: int, batch: in
             draw would not be one of all images that are left.
     """
     (mixed,) = hash_ids(pa.array([f"batch {batch}"]), seed).tolist()
-    first = pl.DataFrame(schema={"hash": pl.UInt64, "image_id": pl.String})
-    image_count, highest = 0, np.iinfo(np.uint64).max
+    drawn: list[pl.DataFrame] = [pl.DataFrame(schema={"hash": pl.UInt64, "image_id": pl.String})]
+    lowest = np.empty(0, np.uint64)
+    image_count, highest = 0, np.uint64(np.iinfo(np.uint64).max)
     for of_batch in batches:
         image_count += len(of_batch)
         hashes = hash_ids(of_batch, mixed)
         # Most batches have few that are lower than what is drawn already.
         kept = np.flatnonzero(hashes <= highest)
-        if not len(kept):
+        if not len(kept) or not count:
             continue
-        drawn = pl.DataFrame(
-            {
-                "hash": hashes[kept],
-                "image_id": pl.Series(of_batch.take(pa.array(kept)), dtype=pl.String),
-            }
-        )
-        first = pl.concat([first, drawn]).sort("hash", "image_id").head(count)
-        if first.height == count and count:
-            highest = np.uint64(first["hash"][-1])
+        lowest = np.concatenate([lowest, hashes[kept]])
+        if len(lowest) > count:
+            # Equal hashes stay: which of them are drawn their ids decide.
+            highest = np.partition(lowest, count - 1)[count - 1]
+            lowest = lowest[lowest <= highest]
+            kept = kept[hashes[kept] <= highest]
+        ids = pl.Series(of_batch.take(pa.array(kept)), dtype=pl.String)
+        drawn.append(pl.DataFrame({"hash": hashes[kept], "image_id": ids}))
+    first = pl.concat(drawn).sort("hash", "image_id").head(count)
     return Draw(first["image_id"].to_list(), image_count)
 
 

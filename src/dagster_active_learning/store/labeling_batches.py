@@ -62,7 +62,7 @@ SELECT c.image_id, c.rank, c.predicted_class, c.prediction_count
 FROM labeling_candidates c LEFT JOIN images i ON $in_manifest AND c.image_id = i.image_id
 WHERE c.prediction_set = $prediction_set AND c.acquisition_function = $acquisition_function
     AND NOT ($in_manifest AND coalesce(i.labeled, true)) AND c.image_id NOT IN ({IN_FLIGHT})
-    AND NOT list_contains($drawn, c.image_id)
+    AND c.image_id NOT IN (SELECT unnest($drawn))
 ORDER BY c.rank LIMIT $queue_length
 """
 
@@ -92,9 +92,11 @@ def queue(
 
 DESCRIBED = """
 {predicted_classes}
-SELECT c.image_id, p.class AS predicted_class, coalesce(s.prediction_count, 0) AS prediction_count
+SELECT c.image_id, p.class AS predicted_class, coalesce(n.prediction_count, 0) AS prediction_count
 FROM incoming c LEFT JOIN predicted p ON c.image_id = p.image_id
-LEFT JOIN image_scores s ON s.prediction_set = $prediction_set AND c.image_id = s.image_id
+LEFT JOIN (
+    SELECT image_id, count(*) AS prediction_count FROM incoming_predictions GROUP BY image_id
+) n ON c.image_id = n.image_id
 """
 
 

@@ -1,12 +1,20 @@
 """The predicted classes of images, as the beginning of a statement."""
 
-# The class with the highest mean probability, for predictions of whole images.
-PREDICTED_CLASSES = """
-WITH probabilities AS (
-    SELECT p.image_id, p.prediction_index, unnest(p.class_probs) AS probability,
-        generate_subscripts(p.class_probs, 1) AS class_index
+# Read once, also by a statement that uses them again.
+INCOMING_PREDICTIONS = """
+WITH incoming_predictions AS (
+    SELECT p.image_id, p.prediction_index, p.class_probs, p.category
     FROM predictions p SEMI JOIN incoming c ON p.image_id = c.image_id
     WHERE p.prediction_set = $prediction_set
+),
+"""
+
+# The class with the highest mean probability, for predictions of whole images.
+PREDICTED_CLASSES = """
+probabilities AS (
+    SELECT image_id, prediction_index, unnest(class_probs) AS probability,
+        generate_subscripts(class_probs, 1) AS class_index
+    FROM incoming_predictions
 ),
 class_means AS (
     SELECT image_id, class_index, avg(probability ORDER BY prediction_index) AS mean_probability
@@ -25,15 +33,14 @@ predicted AS (
 
 # The most frequent class, for predictions of objects.
 MOST_FREQUENT_CLASSES = """
-WITH objects AS (
-    SELECT p.image_id, coalesce(
-        p.category,
+objects AS (
+    SELECT image_id, coalesce(
+        category,
         -- Not joined: a join would carry all class probabilities along.
         (SELECT class_names FROM prediction_sets WHERE prediction_set = $prediction_set)
-            [list_position(p.class_probs, list_max(p.class_probs))]
+            [list_position(class_probs, list_max(class_probs))]
     ) AS class
-    FROM predictions p SEMI JOIN incoming c ON p.image_id = c.image_id
-    WHERE p.prediction_set = $prediction_set
+    FROM incoming_predictions
 ),
 class_counts AS (
     SELECT image_id, class, count(*) AS objects FROM objects
@@ -48,6 +55,7 @@ predicted AS (
 def predicted_classes_sql(*, objects: bool) -> str:
     """Common table expressions that end with ``predicted``: image_id and class.
 
-    They are those of the images in ``incoming``, from the predictions of ``$prediction_set``.
+    They are those of the images in ``incoming``, from the predictions of ``$prediction_set``, which
+    ``incoming_predictions`` has.
     """
-    return MOST_FREQUENT_CLASSES if objects else PREDICTED_CLASSES
+    return INCOMING_PREDICTIONS + (MOST_FREQUENT_CLASSES if objects else PREDICTED_CLASSES)
