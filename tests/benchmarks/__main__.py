@@ -7,18 +7,22 @@ import argparse
 import tempfile
 from pathlib import Path
 
+import batch_benchmarks
 import kernel_benchmarks
 import peer_benchmarks
 import pipeline_benchmarks
 import reader_benchmarks
+import replay_benchmarks
 import start_benchmarks
 from measuring import Settings, machine
 
 GROUPS = {
+    "batch": batch_benchmarks.tables,
     "kernels": kernel_benchmarks.tables,
     "peers": peer_benchmarks.tables,
     "pipeline": pipeline_benchmarks.tables,
     "readers": reader_benchmarks.tables,
+    "replay": replay_benchmarks.tables,
     "start": start_benchmarks.tables,
 }
 

@@ -147,7 +147,7 @@ def materialized(parquet: Path, task: Any, runs: int) -> list[Times]:
     from dagster_active_learning import PredictionFiles, active_learning_definitions
 
     _warm_up(parquet.parent, Rules(task=task))
-    database = _new_database(parquet)
+    database = new_database(parquet)
     resource = DuckDBResource(
         database=str(database),
         connection_config={"memory_limit": MEMORY_LIMIT},
@@ -178,7 +178,7 @@ def materialized(parquet: Path, task: Any, runs: int) -> list[Times]:
         return times_in_turn(
             [
                 partial(_copy, parquet),
-                lambda: (_new_database(parquet), execute("assets", instance)),
+                lambda: (new_database(parquet), execute("assets", instance)),
                 partial(execute, "checks", instance),
             ],
             runs,
@@ -242,11 +242,11 @@ def _objects(folder: Path, n_objects: int) -> Table:
 def steps(parquet: Path, rules: Rules = RULES) -> tuple[list[float], float]:
     """Seconds of ingest, score and rank, and the process's peak memory in MiB."""
     _warm_up(parquet.parent, rules)
-    database = _new_database(parquet)
+    database = new_database(parquet)
     seconds = [
         timed(partial(_with_store, database, partial(step, parquet, rules=rules))) for step in STEPS
     ]
-    _new_database(parquet)
+    new_database(parquet)
     return seconds, peak_mib()
 
 
@@ -257,7 +257,7 @@ def beside_bare_copy(parquet: Path, runs: int) -> list[Times]:
         partial(_copy, parquet), partial(_copy, parquet, UNCOMPRESSED_TABLE), partial(_pool, parquet)
     ]  # fmt: skip
     measured = times_in_turn(steps, runs)
-    _new_database(parquet)
+    new_database(parquet)
     return measured
 
 
@@ -271,7 +271,7 @@ CREATE TABLE predictions (
 
 def _copy(parquet: Path, table: str | None = None) -> None:
     """DuckDB's bare copy of a file, into a table of its own or one that is made for it."""
-    with _connect(_new_database(parquet)) as connection:
+    with connect(new_database(parquet)) as connection:
         if table:
             connection.execute(table)
         statement = "INSERT INTO predictions" if table else "CREATE TABLE predictions AS"
@@ -282,23 +282,23 @@ def _warm_up(folder: Path, rules: Rules = RULES) -> None:
     """Import and compile everything, so that neither is counted."""
     parquet = write_predictions(folder, 1000)
     _pool(parquet, rules)
-    _new_database(parquet)
+    new_database(parquet)
 
 
 def _pool(parquet: Path, rules: Rules = RULES) -> None:
-    database = _new_database(parquet)
+    database = new_database(parquet)
     for step in STEPS:
         _with_store(database, partial(step, parquet, rules=rules))
 
 
-def _connect(database: Path) -> duckdb.DuckDBPyConnection:
+def connect(database: Path) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(str(database), config={"memory_limit": MEMORY_LIMIT})
     # DuckDB takes a spawned process for an interactive one and would draw a progress bar.
     connection.execute("SET enable_progress_bar = false")
     return connection
 
 
-def _new_database(parquet: Path) -> Path:
+def new_database(parquet: Path) -> Path:
     """Where this process has its database; what was there is removed."""
     database = parquet.with_name(f"benchmark_{os.getpid()}.duckdb")
     for file in (database, database.with_name(f"{database.name}.wal")):
@@ -308,7 +308,7 @@ def _new_database(parquet: Path) -> Path:
 
 def _with_store(database: Path, step: Callable[[PoolStore], object]) -> None:
     """Run a step as an asset does: on a connection of its own, which is closed at the end."""
-    with _connect(database) as connection:
+    with connect(database) as connection:
         step(PoolStore(connection, "pool"))
 
 

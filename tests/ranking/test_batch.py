@@ -126,6 +126,9 @@ def test_each_image_is_drawn_as_often_as_its_probability_says():
         ("aabab", {}, [2, 0, 4, 1, 3]),  # b has the fewest
         ("aabab", {"class_turns": False}, [0, 1, 2, 3, 4]),
         ("aaaa", {}, [0, 1, 2, 3]),
+        # b ends in its third turn and c in its fifth: the others go on.
+        ("aaaaabbcccc", {}, [5, 7, 0, 6, 8, 1, 9, 2, 10, 3, 4]),
+        ("aaaaabbcccc", {"class_weights": {"b": 3}}, [5, 6, 7, 0, 8, 1, 9, 2, 10, 3, 4]),
         ("ba", {}, [1, 0]),  # as many each: by name
         ("aaaabb", {"class_weights": {"a": 2}}, [0, 4, 1, 2, 5, 3]),
         ("aaaabb", {"max_per_class": 1}, [4, 0]),
@@ -227,6 +230,17 @@ def test_an_image_that_is_left_out_costs_its_class_no_turn():
     vectors = np.array([[0.0], [0.1], [5.0], [9.0]], np.float32)
     embeddings = Embeddings(queue["image_id"].to_list(), vectors, [])
     assert ids_of(select(queue, embeddings=embeddings, max_distance=1.0)) == ["q3", "q0", "q2"]
+
+
+def test_a_class_whose_last_images_are_left_out_leaves_its_turns_to_the_others():
+    queue = queue_of("aaaaabbcccc")
+    vectors = np.arange(11, dtype=np.float32)[:, None] * 10
+    vectors[6] = vectors[5]
+    embeddings = Embeddings(queue["image_id"].to_list(), vectors, [])
+    chosen = select(queue, size=8, queue_length=11, embeddings=embeddings, max_distance=1.0)
+    assert ids_of(chosen) == [f"q{place}" for place in (5, 7, 0, 8, 1, 9, 2, 10)]
+    assert chosen.duplicates["image_id"].to_list() == ["q6"]
+    assert chosen.shortfall is None
 
 
 def test_an_image_without_an_embedding_is_kept():

@@ -1,0 +1,184 @@
+"""What labeling batches are worth: a model is retrained on what each rule chooses, again and again.
+
+Small models on scikit-learn's digits, from scratch after each batch, with the product's own ranking
+and choosing. The rules of a seed begin with the same images: their differences are paired.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy.stats import t
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from dagster_active_learning import score_images
+from dagster_active_learning.ranking.batch import Draw, Embeddings, select_batch
+from dagster_active_learning.ranking.batch_rules import BatchRules
+from dagster_active_learning.ranking.gradients import GradientOrder
+from dagster_active_learning.ranking.sampling import uniform_numbers
+from dagster_active_learning.ranking.total_order import rank_images
+from measuring import Settings, Table
+
+BATCH = 20
+ROUNDS = 8
+TEST_IMAGES = 600
+MAX_DISTANCE = 0.5
+"""Copies are .23 apart, and different images that are nearest 1 to 2."""
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images, pixels from 0 to 1, with their labels."""
+
+    vectors: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+
+    def at(self, rows: npt.NDArray[np.int64]) -> "Images":
+        return Images(self.vectors[rows], self.labels[rows])
+
+
+def tables(settings: Settings) -> Iterator[Table]:
+    seeds, rounds = (2, 2) if settings.quick else (20, ROUNDS)
+    rows: list[list[str]] = []
+    for set_name, make in SETS.items():
+        areas = np.array([_areas(make, seed, rounds) for seed in range(seeds)])
+        rows.append([set_name, "margin", f"{areas[:, 0].mean():.2f}", "", ""])
+        for place, rule in enumerate(RULES):
+            if place:
+                difference = areas[:, place] - areas[:, 0]
+                half = t.ppf(0.975, seeds - 1) * difference.std(ddof=1) / np.sqrt(seeds)
+                mean = difference.mean()
+                target = TARGETS.get((set_name, rule), "")
+                shown = f"{mean:+.2f} ± {half:.2f}"
+                rows.append([set_name, rule, f"{areas[:, place].mean():.2f}", shown, target])
+    yield Table(
+        f"Replay: {rounds} batches of {BATCH} digits, {seeds} seeds",
+        "Logistic regression, retrained after each batch; area under the curve of its accuracy on "
+        f"{TEST_IMAGES} images, as many of each class, in points. The difference from margin with "
+        "its 95 % interval is over pairs of the same seed. Long tail: the classes have from 118 "
+        "images down to 3. Duplicated: 200 images, each five times with a little noise.",
+        ("images", "rule", "area", "difference", "target"),
+        rows,
+    )
+
+
+def _plain(pool: Images, random: np.random.Generator) -> Images:
+    return pool
+
+
+def _long_tailed(pool: Images, random: np.random.Generator) -> Images:
+    kept: list[npt.NDArray[np.int64]] = []
+    for place, label in enumerate(random.permutation(10)):
+        of_class = np.flatnonzero(pool.labels == label)
+        kept.append(of_class[: round(118 * (3 / 118) ** (place / 9))])
+    return pool.at(np.concatenate(kept))
+
+
+def _duplicated(pool: Images, random: np.random.Generator) -> Images:
+    copies = pool.at(np.repeat(random.permutation(len(pool.labels))[:200], 5))
+    noise = random.normal(scale=0.02, size=copies.vectors.shape).astype(np.float32)
+    return Images(copies.vectors + noise, copies.labels)
+
+
+SETS: Mapping[str, Callable[[Images, np.random.Generator], Images]] = {
+    "plain": _plain,
+    "long tail": _long_tailed,
+    "duplicated": _duplicated,
+}
+
+TURNS, NO_DUPLICATES, BADGE = "classes in turn", "near-duplicates out", "badge"
+
+RULES = {
+    "margin": BatchRules(size=BATCH, queue_length=10 * BATCH, random_share=0, class_turns=False),
+    TURNS: BatchRules(size=BATCH, queue_length=10 * BATCH, random_share=0),
+    NO_DUPLICATES: BatchRules(
+        size=BATCH, queue_length=10 * BATCH, random_share=0, class_turns=False,
+        max_distance=MAX_DISTANCE,
+    ),
+    BADGE: BatchRules(size=BATCH, queue_length=10 * BATCH, random_share=0, choose_by="badge"),
+}  # fmt: skip
+
+TARGETS = {
+    ("plain", TURNS): "> -0.5",
+    ("plain", NO_DUPLICATES): "> -0.5",
+    ("long tail", TURNS): "interval above 0",
+    ("duplicated", NO_DUPLICATES): "interval above 0",
+}
+
+
+def _areas(
+    make: Callable[[Images, np.random.Generator], Images], seed: int, rounds: int
+) -> list[float]:
+    """The area under the learning curve of each rule, in points."""
+    random = np.random.default_rng(seed)
+    digits = load_digits()
+    images = Images((digits.data / 16).astype(np.float32), digits.target)
+    order = random.permutation(len(images.labels))
+    # As many test images of each class.
+    by_class = [order[images.labels[order] == label] for label in range(10)]
+    n_test = TEST_IMAGES // 10
+    test = images.at(np.concatenate([rows[:n_test] for rows in by_class]))
+    pool = make(images.at(np.sort(np.concatenate([rows[n_test:] for rows in by_class]))), random)
+    first = random.permutation(len(pool.labels))[:BATCH]
+    return [_area(pool, test, first, rules, seed, rounds) for rules in RULES.values()]
+
+
+def _area(
+    pool: Images,
+    test: Images,
+    first: npt.NDArray[np.int64],
+    rules: BatchRules,
+    seed: int,
+    rounds: int,
+) -> float:
+    labeled = [int(row) for row in first]
+    accuracies: list[float] = []
+    for number in range(rounds + 1):
+        model = LogisticRegression(C=10, max_iter=300, tol=1e-3)
+        model.fit(pool.vectors[labeled], pool.labels[labeled])
+        accuracies.append(model.score(test.vectors, test.labels))
+        if number < rounds:
+            labeled += _next_images(pool, labeled, model, rules, seed, number)
+    return float(100 * np.trapezoid(accuracies) / rounds)
+
+
+def _next_images(
+    pool: Images,
+    labeled: list[int],
+    model: LogisticRegression,
+    rules: BatchRules,
+    seed: int,
+    number: int,
+) -> list[int]:
+    """The rows that the product chooses next."""
+    rows = np.setdiff1d(np.arange(len(pool.labels)), labeled)
+    class_probs = np.asarray(model.predict_proba(pool.vectors[rows]), np.float64)
+    ids = [str(row) for row in rows]
+    scores = score_images(class_probs, ids)
+    frame = pl.DataFrame(
+        {"image_id": ids, "score": scores["margin"], "prediction_count": np.ones(len(ids), int)}
+    )
+    ranked = rank_images([frame], "lowest", limit=rules.queue_length, seed=seed)
+    place = {image_id: at for at, image_id in enumerate(ids)}
+    at = [place[image_id] for image_id in ranked["image_id"]]
+    predicted = [str(label) for label in model.classes_[class_probs[at].argmax(axis=1)]]
+    queue = ranked.select("image_id").with_columns(predicted_class=pl.Series(predicted))
+    known = [str(row) for row in labeled]
+    described = {image_id: (name, 1) for image_id, name in queue.iter_rows()}
+    of_pool = [str(row) for row in range(len(pool.labels))]
+    order = None
+    if rules.choose_by == "badge":
+        chosen_ids, uniform = queue["image_id"].to_list(), uniform_numbers(f"{number}", seed)
+        vectors = pool.vectors[rows[at]]
+        order = GradientOrder(chosen_ids, class_probs[at], vectors, uniform)
+    embeddings = Embeddings(of_pool, pool.vectors, known) if rules.max_distance else None
+    chosen = select_batch(
+        queue, Draw([], len(ids)), described, rules, size=BATCH, embeddings=embeddings, order=order
+    )
+    return [int(image_id) for image_id in chosen.images["image_id"]]
