@@ -1,11 +1,15 @@
 """What labeling batches are worth: a model is retrained on what each rule chooses, again and again.
 
-Small models on scikit-learn's digits, from scratch after each batch, with the product's own ranking
-and choosing. The rules of a seed begin with the same images: their differences are paired.
+Small models on scikit-learn's digits, and on Fashion-MNIST where Debian's dataset-fashion-mnist is
+installed, from scratch after each batch, with the product's own ranking and choosing. The rules of a
+seed begin with the same images: their differences are paired.
 """
 
+import gzip
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +27,8 @@ from dagster_active_learning.ranking.sampling import uniform_numbers
 from dagster_active_learning.ranking.total_order import rank_images
 from measuring import Settings, Table
 
-BATCH = 20
 ROUNDS = 8
-TEST_IMAGES = 600
+FASHION = Path("/usr/share/datasets/fashion-mnist")
 MAX_DISTANCE = 0.5
 """Copies are .23 apart, and different images that are nearest 1 to 2."""
 
@@ -43,41 +46,85 @@ class Images:
         return Images(self.vectors[rows], self.labels[rows])
 
 
+@dataclass(frozen=True)
+class Replayed:
+    """A set of images that is replayed.
+
+    Attributes:
+        load: Reads all images.
+        pool: What is made of those that are not for the test.
+        test_count: Images of each class for the test.
+        batch: Images in a batch, and at the beginning.
+        rules: The rules that are compared with margin.
+    """
+
+    load: Callable[[], Images]
+    pool: Callable[[Images, np.random.Generator], Images]
+    test_count: int
+    batch: int
+    rules: tuple[str, ...]
+
+
 def tables(settings: Settings) -> Iterator[Table]:
     seeds, rounds = (2, 2) if settings.quick else (20, ROUNDS)
     rows: list[list[str]] = []
-    for set_name, make in SETS.items():
-        areas = np.array([_areas(make, seed, rounds) for seed in range(seeds)])
+    for set_name, replayed in _sets().items():
+        names = ("margin", *replayed.rules)
+        areas = np.array([_areas(replayed, names, seed, rounds) for seed in range(seeds)])
         rows.append([set_name, "margin", f"{areas[:, 0].mean():.2f}", "", ""])
-        for place, rule in enumerate(RULES):
-            if place:
-                difference = areas[:, place] - areas[:, 0]
-                half = t.ppf(0.975, seeds - 1) * difference.std(ddof=1) / np.sqrt(seeds)
-                mean = difference.mean()
-                target = TARGETS.get((set_name, rule), "")
-                shown = f"{mean:+.2f} ± {half:.2f}"
-                rows.append([set_name, rule, f"{areas[:, place].mean():.2f}", shown, target])
+        for place, rule in enumerate(replayed.rules, 1):
+            difference = areas[:, place] - areas[:, 0]
+            half = t.ppf(0.975, seeds - 1) * difference.std(ddof=1) / np.sqrt(seeds)
+            target = TARGETS.get((set_name, rule), "")
+            shown = f"{difference.mean():+.2f} ± {half:.2f}"
+            rows.append([set_name, rule, f"{areas[:, place].mean():.2f}", shown, target])
     yield Table(
-        f"Replay: {rounds} batches of {BATCH} digits, {seeds} seeds",
-        "Logistic regression, retrained after each batch; area under the curve of its accuracy on "
-        f"{TEST_IMAGES} images, as many of each class, in points. The difference from margin with "
-        "its 95 % interval is over pairs of the same seed. Long tail: the classes have from 118 "
-        "images down to 3. Duplicated: 200 images, each five times with a little noise.",
+        f"Replay: {rounds} batches, {seeds} seeds",
+        "Logistic regression, retrained after each batch (20 digits, 50 of Fashion-MNIST); area under "
+        "the curve of its accuracy on other images, as many of each class, in points. The difference "
+        "from margin with its 95 % interval is over pairs of the same seed. Long tail: the classes "
+        "have from 118 digits down to 3, from 1,000 images of Fashion-MNIST down to 20. Duplicated: "
+        "200 digits, each five times with a little noise.",
         ("images", "rule", "area", "difference", "target"),
         rows,
     )
+
+
+def _digits() -> Images:
+    digits = load_digits()
+    return Images((digits.data / 16).astype(np.float32), digits.target)
+
+
+@cache
+def _fashion() -> Images:
+    """The test images of Fashion-MNIST and as many others, 14 x 14 means of their pixels."""
+    parts: list[Images] = []
+    for name in ("t10k", "train"):
+        with gzip.open(FASHION / f"{name}-images-idx3-ubyte.gz") as file:
+            pixels = np.frombuffer(file.read(16 + 20_000 * 784), np.uint8, offset=16)
+        with gzip.open(FASHION / f"{name}-labels-idx1-ubyte.gz") as file:
+            labels = np.frombuffer(file.read(8 + 20_000), np.uint8, offset=8).astype(np.int64)
+        means = pixels.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)) / 255
+        parts.append(Images(means.reshape(len(labels), 196).astype(np.float32), labels))
+    vectors = np.concatenate([part.vectors for part in parts])
+    return Images(vectors, np.concatenate([part.labels for part in parts]))
 
 
 def _plain(pool: Images, random: np.random.Generator) -> Images:
     return pool
 
 
-def _long_tailed(pool: Images, random: np.random.Generator) -> Images:
+def _long_tailed(pool: Images, random: np.random.Generator, *, most: int, fewest: int) -> Images:
     kept: list[npt.NDArray[np.int64]] = []
     for place, label in enumerate(random.permutation(10)):
         of_class = np.flatnonzero(pool.labels == label)
-        kept.append(of_class[: round(118 * (3 / 118) ** (place / 9))])
+        kept.append(of_class[: round(most * (fewest / most) ** (place / 9))])
     return pool.at(np.concatenate(kept))
+
+
+def _fashion_tailed(pool: Images, random: np.random.Generator) -> Images:
+    others = pool.at(random.permutation(len(pool.labels)))
+    return _long_tailed(others, random, most=1000, fewest=20)
 
 
 def _duplicated(pool: Images, random: np.random.Generator) -> Images:
@@ -86,47 +133,57 @@ def _duplicated(pool: Images, random: np.random.Generator) -> Images:
     return Images(copies.vectors + noise, copies.labels)
 
 
-SETS: Mapping[str, Callable[[Images, np.random.Generator], Images]] = {
-    "plain": _plain,
-    "long tail": _long_tailed,
-    "duplicated": _duplicated,
-}
-
 TURNS, NO_DUPLICATES, BADGE = "classes in turn", "near-duplicates out", "badge"
 
-RULES = {
-    "margin": BatchRules(size=BATCH, queue_length=10 * BATCH, random_share=0, class_turns=False),
-    TURNS: BatchRules(size=BATCH, queue_length=10 * BATCH, random_share=0),
-    NO_DUPLICATES: BatchRules(
-        size=BATCH, queue_length=10 * BATCH, random_share=0, class_turns=False,
-        max_distance=MAX_DISTANCE,
-    ),
-    BADGE: BatchRules(size=BATCH, queue_length=10 * BATCH, random_share=0, choose_by="badge"),
-}  # fmt: skip
+RULES: Mapping[str, Mapping[str, Any]] = {
+    "margin": {"class_turns": False},
+    TURNS: {},
+    NO_DUPLICATES: {"class_turns": False, "max_distance": MAX_DISTANCE},
+    BADGE: {"choose_by": "badge"},
+}
+
+FASHION_TAIL = "long tail of Fashion-MNIST"
 
 TARGETS = {
     ("plain", TURNS): "> -0.5",
     ("plain", NO_DUPLICATES): "> -0.5",
     ("long tail", TURNS): "interval above 0",
+    (FASHION_TAIL, TURNS): "interval above 0",
     ("duplicated", NO_DUPLICATES): "interval above 0",
 }
 
 
-def _areas(
-    make: Callable[[Images, np.random.Generator], Images], seed: int, rounds: int
-) -> list[float]:
+def _sets() -> Mapping[str, Replayed]:
+    rules = (TURNS, NO_DUPLICATES, BADGE)
+    digits_tail = partial(_long_tailed, most=118, fewest=3)
+    sets = {
+        "plain": Replayed(_digits, _plain, 60, 20, rules),
+        "long tail": Replayed(_digits, digits_tail, 60, 20, rules),
+        "duplicated": Replayed(_digits, _duplicated, 60, 20, rules),
+    }
+    if FASHION.exists():
+        sets[FASHION_TAIL] = Replayed(_fashion, _fashion_tailed, 200, 50, (TURNS, BADGE))
+    return sets
+
+
+def _areas(replayed: Replayed, names: tuple[str, ...], seed: int, rounds: int) -> list[float]:
     """The area under the learning curve of each rule, in points."""
     random = np.random.default_rng(seed)
-    digits = load_digits()
-    images = Images((digits.data / 16).astype(np.float32), digits.target)
+    images = replayed.load()
     order = random.permutation(len(images.labels))
     # As many test images of each class.
     by_class = [order[images.labels[order] == label] for label in range(10)]
-    n_test = TEST_IMAGES // 10
+    n_test = replayed.test_count
     test = images.at(np.concatenate([rows[:n_test] for rows in by_class]))
-    pool = make(images.at(np.sort(np.concatenate([rows[n_test:] for rows in by_class]))), random)
-    first = random.permutation(len(pool.labels))[:BATCH]
-    return [_area(pool, test, first, rules, seed, rounds) for rules in RULES.values()]
+    rest = np.sort(np.concatenate([rows[n_test:] for rows in by_class]))
+    pool = replayed.pool(images.at(rest), random)
+    batch = replayed.batch
+    first = random.permutation(len(pool.labels))[:batch]
+    common: dict[str, Any] = {"size": batch, "queue_length": 10 * batch, "random_share": 0}
+    return [
+        _area(pool, test, first, BatchRules(**common, **RULES[name]), seed, rounds)
+        for name in names
+    ]
 
 
 def _area(
@@ -179,6 +236,12 @@ def _next_images(
         order = GradientOrder(chosen_ids, class_probs[at], vectors, uniform)
     embeddings = Embeddings(of_pool, pool.vectors, known) if rules.max_distance else None
     chosen = select_batch(
-        queue, Draw([], len(ids)), described, rules, size=BATCH, embeddings=embeddings, order=order
+        queue,
+        Draw([], len(ids)),
+        described,
+        rules,
+        size=rules.size,
+        embeddings=embeddings,
+        order=order,
     )
     return [int(image_id) for image_id in chosen.images["image_id"]]
