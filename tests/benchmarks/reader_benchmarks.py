@@ -1,6 +1,7 @@
 """How fast files are read, beside the least that reading them takes, and how much memory it takes."""
 
 import hashlib
+import json
 import os
 import random
 import statistics
@@ -38,16 +39,21 @@ def tables(settings: Settings) -> Iterator[Table]:
         ],
     )  # fmt: skip
     count = 2_000 if settings.quick else 100_000
-    folder = write_yolo_files(settings.folder, count)
-    functions = {"open, read, SHA-256": lambda: hash_files(folder)}
-    functions["package"] = lambda: read_yolo(folder)
-    yield Table(
-        f"Readers: {count:,} YOLO files",
-        f"From the folder to Arrow batches and the hash of each file, in turn, medians of {runs}. "
-        "Target: 4 times the CPU time.",
-        COLUMNS,
-        compared(functions, runs),
-    )
+    for name, folder in (
+        ("yolo", write_yolo_files(settings.folder, count)),
+        ("lightly", write_lightly_files(settings.folder, count)),
+    ):
+        functions = {
+            "open, read, SHA-256": partial(hash_files, folder),
+            "package": partial(read_folder, folder, name),
+        }
+        yield Table(
+            f"Readers: {count:,} {name} files",
+            "From the folder to Arrow batches and the hash of each file, in turn, medians of "
+            f"{runs}. Target: 4 times the CPU time.",
+            COLUMNS,
+            compared(functions, runs),
+        )
     rows = 2_000 if settings.quick else 40_000
     for dictionary in (False, True):
         files = {
@@ -108,8 +114,8 @@ def read_coco(path: Path) -> int:
     return sum(batch.num_rows for batch in read_predictions(path, format="coco"))
 
 
-def read_yolo(folder: Path) -> int:
-    stream = read_predictions(folder, format="yolo")
+def read_folder(folder: Path, format: str) -> int:
+    stream = read_predictions(folder, format=format)
     rows = sum(batch.num_rows for batch in stream)
     stream.sha256()
     return rows
@@ -159,6 +165,31 @@ def write_yolo_files(folder: Path, count: int) -> Path:
             for _ in range(rng.randrange(9))
         )
         (incomplete / f"{number:07d}.txt").write_text("".join(f"{line}\n" for line in lines))
+    incomplete.rename(path)
+    return path
+
+
+def write_lightly_files(folder: Path, count: int) -> Path:
+    """A folder of documents with up to 8 boxes each, made once in the folder."""
+    path = folder / f"{count}_lightly_files"
+    if path.exists():
+        return path
+    rng = random.Random(0)
+    incomplete = path.with_suffix(".incomplete")
+    incomplete.mkdir()
+    categories = [{"id": number, "name": f"class {number}"} for number in range(80)]
+    (incomplete / "schema.json").write_text(json.dumps({"categories": categories}))
+    for number in range(count):
+        predictions = [
+            {
+                "category_id": rng.randrange(80),
+                "bbox": [rng.randrange(500) for _ in range(4)],
+                "score": rng.random(),
+            }
+            for _ in range(rng.randrange(9))
+        ]
+        document = {"file_name": f"{number:07d}.jpg", "predictions": predictions}
+        (incomplete / f"{number:07d}.json").write_text(json.dumps(document))
     incomplete.rename(path)
     return path
 
