@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dagster_active_learning.acquisition.warm_up import warm_up as warm_up
     from dagster_active_learning.definitions.batches import LabelingBatch as LabelingBatch
     from dagster_active_learning.definitions.batches import NearDuplicates as NearDuplicates
+    from dagster_active_learning.definitions.churn import ModelChurn as ModelChurn
     from dagster_active_learning.definitions.component import (
         ActiveLearningComponent as ActiveLearningComponent,
     )
@@ -80,6 +81,7 @@ _MODULES = {
     "PredictionQuery": "definitions.sources",
     "PredictionSource": "definitions.sources",
     "LabelingBatch": "definitions.batches",
+    "ModelChurn": "definitions.churn",
     "NearDuplicates": "definitions.batches",
     "RuleEvaluation": "definitions.evaluations",
     "delete_prediction_set": "flow.housekeeping",
@@ -101,6 +103,7 @@ __all__ = [
     "AcquisitionNamespace",
     "ActiveLearningComponent",
     "LabelingBatch",
+    "ModelChurn",
     "NearDuplicates",
     "PoolAsset",
     "PoolImages",

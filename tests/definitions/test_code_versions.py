@@ -8,6 +8,7 @@ import pytest
 
 from dagster_active_learning import (
     LabelingBatch,
+    ModelChurn,
     NearDuplicates,
     PoolImages,
     PredictionAsset,
@@ -93,6 +94,16 @@ CASES = {
     "another file": ({"export": "others.csv"}, {EXPORT}),
     "the same file by its exporter": ({"export": {"csv": "candidates.csv"}}, set()),
     "batch": ({"batch": LabelingBatch(size=7)}, set()),
+    "churn": (
+        {
+            "churn": ModelChurn(),
+            "task": "classification",
+            "partitions_def": dg.StaticPartitionsDefinition(["may"]),
+            "predictions": PredictionFiles("{partition_key}.jsonl", "jsonl"),
+            "export": "{partition_key}.csv",
+        },
+        {PREDICTIONS, SCORES, CANDIDATES, EXPORT},  # By the task and the export.
+    ),
     "evaluation": ({"evaluation": RuleEvaluation(boxes="boxes.json")}, set()),
     "keep_prediction_sets": ({"keep_prediction_sets": 7}, set()),
     # When and where, and what is checked.

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from dagster_active_learning.definitions.batches import LabelingBatch
 from dagster_active_learning.definitions.build import pool_definitions, pool_specs
+from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import Export
 from dagster_active_learning.definitions.pool import Pool, PoolAsset
@@ -21,11 +22,13 @@ from dagster_active_learning.definitions.yaml_models import (
     FunctionName,
     LabelingBatchModel,
     ManifestModel,
+    ModelChurnModel,
     PartitionsModel,
     PredictionsModel,
     RuleEvaluationModel,
     SensorModel,
     resolve_batch,
+    resolve_churn,
     resolve_evaluation,
     resolve_export,
     resolve_images,
@@ -291,6 +294,19 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
                 "for labels of the manifest."
             ),
             examples=[{"labels_drawn_at_random": True}],
+        ),
+    ] = None
+    churn: Annotated[
+        ModelChurn | None,
+        dg.Resolver(
+            resolve_churn,
+            model_field_type=ModelChurnModel | None,
+            description=(
+                "The comparison of each prediction set with the one before it, or with a named "
+                "one, as the asset model_churn makes it: images whose class changed, new errors "
+                "and fixed ones; `{}` for the one before."
+            ),
+            examples=[{"max_changed_share": 0.05}],
         ),
     ] = None
     keep_prediction_sets: Annotated[

@@ -12,6 +12,7 @@ import dagster as dg
 
 from dagster_active_learning.definitions.batches import LabelingBatch
 from dagster_active_learning.definitions.build import pool_definitions
+from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import Export
 from dagster_active_learning.definitions.pool import Pool
@@ -50,6 +51,7 @@ def active_learning_definitions(
     partitions_def: dg.PartitionsDefinition | None = None,
     batch: LabelingBatch | None = None,
     evaluation: RuleEvaluation | None = None,
+    churn: ModelChurn | None = None,
     keep_prediction_sets: int | None = None,
     export: Export | None = None,
     sensor: PredictionFileSensor | None = None,
@@ -115,6 +117,8 @@ def active_learning_definitions(
             classes, near-duplicates and more.
         evaluation: The evaluation of acquisition functions by labels that were drawn at random:
             which of them puts images first that the model gets wrong.
+        churn: The comparison of each prediction set with the one before it, or with a named one:
+            images whose class changed, new errors and fixed ones.
         keep_prediction_sets: How many prediction sets stay in the database: after each reading the
             oldest go, but none of which images are in flight. By default all stay.
         export: Files that ``<pool>/exported_candidates`` writes the candidates to: a path or
@@ -167,6 +171,7 @@ def active_learning_definitions(
         partitions_def=partitions_def,
         batch=batch,
         evaluation=evaluation,
+        churn=churn,
         keep_prediction_sets=keep_prediction_sets,
         export=export,
         sensor=sensor,

@@ -20,6 +20,7 @@ from dagster_active_learning.definitions.automation import (
     check_schedule,
 )
 from dagster_active_learning.definitions.batches import LabelingBatch
+from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import CandidateFiles, Export
 from dagster_active_learning.definitions.partitions import check_partitions_def
@@ -61,8 +62,8 @@ class PoolAsset:
     Attributes:
         pool: The pool.
         table: The table it fills: ``"images"``, ``"predictions"``, ``"image_scores"``,
-            ``"labeling_candidates"``, ``"labeling_batch"`` or ``"rule_evaluation"``;
-            ``"exported_candidates"`` for the files written of them.
+            ``"labeling_candidates"``, ``"labeling_batch"``, ``"rule_evaluation"`` or
+            ``"model_churn"``; ``"exported_candidates"`` for the files written of them.
         acquisition_function: For candidates, the function they are ranked by.
     """
 
@@ -119,6 +120,7 @@ class Pool:
     partitions_def: dg.PartitionsDefinition | None = None
     batch: LabelingBatch | None = None
     evaluation: RuleEvaluation | None = None
+    churn: ModelChurn | None = None
     keep_prediction_sets: int | None = None
     export: Export | None = None
     sensor: PredictionFileSensor | None = None
@@ -168,6 +170,10 @@ class Pool:
             self.evaluation.check_task(
                 objects=self.rules.objects, has_manifest=self.manifest is not None
             )
+        if self.churn is not None:
+            if not isinstance(self.churn, ModelChurn):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise SettingError("churn", f"churn is {self.churn!r}, expected ModelChurn")
+            self.churn.check_pool(objects=self.rules.objects, partitioned=self.partitioned)
         if self.keep_prediction_sets is not None:
             check_count("keep_prediction_sets", self.keep_prediction_sets)
         self._check_export()

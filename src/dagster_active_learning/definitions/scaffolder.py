@@ -75,6 +75,9 @@ attributes:
   # Which function finds the model's errors, by labels that were drawn at random.
   # evaluation:
   #   labels_drawn_at_random: true    # labels of images in no batch are a test set
+  # What each prediction set says differently from the one before it.
+  # churn:
+  #   max_changed_share: 0.1
   # keep_prediction_sets: 12          # the oldest go
 
   # group_name: labeling

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.definitions.batches import LabelingBatch, NearDuplicates
+from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import (
@@ -388,6 +389,24 @@ class RuleEvaluationModel(dg.Model):
     )
 
 
+class ModelChurnModel(dg.Model):
+    """The comparison of prediction sets."""
+
+    against: str | None = Field(
+        None,
+        description=(
+            "The prediction set, so a partition key, that each is compared with; by default the "
+            "one that was read before it."
+        ),
+    )
+    max_changed_share: float | None = Field(
+        None,
+        description=(
+            "The share of images whose class may change, by default 0.1: above it a check warns."
+        ),
+    )
+
+
 class DynamicPartitionsModel(dg.Model):
     """Partitions that are added while Dagster runs, by a sensor or a person."""
 
@@ -523,6 +542,19 @@ def resolve_evaluation(context: dg.ResolutionContext, model: Any) -> RuleEvaluat
         settings["boxes"] = _path(context, settings["boxes"])
     with _at_line(context, model):
         return RuleEvaluation(**settings)
+
+
+def resolve_churn(context: dg.ResolutionContext, model: Any) -> ModelChurn | None:
+    """The comparison of prediction sets that the YAML describes."""
+    if model is None:
+        return None
+    if isinstance(model, str):
+        raise ValueError(
+            f"churn is {model!r}, expected an object with against and max_changed_share, which may "
+            "be empty: {}"
+        )
+    with _at_line(context, model):
+        return ModelChurn(**_settings(context, model))
 
 
 @contextmanager

@@ -3,6 +3,10 @@
 Plain functions over an open store: the Dagster assets call them, and so may anything else.
 """
 
+from dagster_active_learning.flow.churn import ChurnReport as ChurnReport
+from dagster_active_learning.flow.churn import (
+    compare_prediction_sets as compare_prediction_sets,
+)
 from dagster_active_learning.flow.evaluate import RuleEvaluationReport as RuleEvaluationReport
 from dagster_active_learning.flow.evaluate import evaluate_rules as evaluate_rules
 from dagster_active_learning.flow.housekeeping import (

@@ -5,6 +5,7 @@ from dagster_active_learning.definitions.assets.image_scores import IMAGE_SCORES
 from dagster_active_learning.definitions.assets.images import IMAGES
 from dagster_active_learning.definitions.assets.labeling_batch import LABELING_BATCH
 from dagster_active_learning.definitions.assets.labeling_candidates import LABELING_CANDIDATES
+from dagster_active_learning.definitions.assets.model_churn import MODEL_CHURN
 from dagster_active_learning.definitions.assets.predictions import PREDICTIONS
 from dagster_active_learning.definitions.assets.rule_evaluation import RULE_EVALUATION
 
@@ -15,6 +16,7 @@ ASSETS = [
     LABELING_CANDIDATES,
     LABELING_BATCH,
     RULE_EVALUATION,
+    MODEL_CHURN,
     EXPORTED_CANDIDATES,
 ]
 """The assets in the order of the flow: each may depend on those before it."""

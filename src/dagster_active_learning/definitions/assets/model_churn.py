@@ -1,0 +1,67 @@
+"""``<pool>/model_churn``: what a model says differently from the one before."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import cast
+
+import dagster as dg
+
+from dagster_active_learning.definitions.assets.asset import Results, TableAsset, asset_step
+from dagster_active_learning.definitions.checks.model_churn import CHECKS
+from dagster_active_learning.definitions.churn import ModelChurn
+from dagster_active_learning.definitions.code_versions import changed
+from dagster_active_learning.definitions.metadata.model_churn import churn_metadata
+from dagster_active_learning.definitions.partitions import (
+    Materialized,
+    collected,
+    materialized,
+    prediction_sets,
+)
+from dagster_active_learning.definitions.pool import Pool
+from dagster_active_learning.definitions.specs import Outline, PoolSpecs
+
+TABLE = "model_churn"
+
+
+def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
+    if pool.churn is None:
+        return []
+    against = pool.churn.against
+    outline = Outline(
+        deps=[*specs.keys("labeling_candidates"), *specs.keys("images")],
+        description=(
+            "Images whose predicted class is another one than in "
+            + ("the prediction set before" if against is None else f"the prediction set {against}")
+            + ", errors that are new and errors that are fixed where labels are known, and what "
+            "the rankings have in common."
+        ),
+        settings=changed(pool.churn, "against"),
+        kinds={"duckdb"},
+        stored=False,
+    )
+    return [outline]
+
+
+def _step(pool: Pool, specs: PoolSpecs) -> dg.AssetsDefinition:
+    churn = cast("ModelChurn", pool.churn)  # Without one there is no such asset.
+    materialize = partial(_materialize, pool, specs, churn)
+    return asset_step(pool, specs.of_table(TABLE), TABLE, materialize)
+
+
+def _materialize(
+    pool: Pool, specs: PoolSpecs, churn: ModelChurn, context: dg.AssetExecutionContext
+) -> Results:
+    # What is heavy is loaded before the database is open.
+    from dagster_active_learning import flow
+
+    with collected(context) as done, pool.open(context) as store:
+        for name in prediction_sets(context):
+            report = flow.compare_prediction_sets(
+                store, name, before=churn.against, functions=pool.functions
+            )
+            done[specs.key(TABLE)][name] = Materialized(churn_metadata(report))
+    yield from materialized(context, done)
+
+
+MODEL_CHURN = TableAsset(TABLE, _outlines, _step, CHECKS)
