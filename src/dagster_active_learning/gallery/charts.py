@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+from PIL import Image, ImageColor
 
 from dagster_active_learning.gallery.png import encode_png, frequent_colors
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PIXELS_PER_INCH = 100
-_COLORS = 32
+_COLORS = 40
 _POINTS = 200
 _LINES = 8
 
@@ -134,4 +134,6 @@ def _png(figure: Figure) -> bytes:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    return encode_png(picture, frequent_colors(picture, _COLORS))
+    # Of a line that others cover only the legend is left: its color is rare, and must not go.
+    of_lines = [ImageColor.getrgb(color)[:3] for color in _LINE_COLORS]
+    return encode_png(picture, [*of_lines, *frequent_colors(picture, _COLORS - len(of_lines))])
