@@ -15,7 +15,8 @@ FIRST, SECOND = (213, 94, 0), (0, 114, 178)
 
 def colors(png):
     picture = Image.open(BytesIO(png)).convert("RGB")
-    return picture.size, {color for _, color in picture.getcolors(picture.width * picture.height)}
+    counted = picture.getcolors(picture.width * picture.height) or []
+    return picture.size, {color for _, color in counted}
 
 
 def lines(count):
