@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from dagster_active_learning.definitions.from_python import (
         active_learning_definitions as active_learning_definitions,
     )
+    from dagster_active_learning.definitions.labeling import LabelStudio as LabelStudio
+    from dagster_active_learning.definitions.labeling import (
+        LabelStudioResource as LabelStudioResource,
+    )
     from dagster_active_learning.definitions.pool import PoolAsset as PoolAsset
     from dagster_active_learning.definitions.sensors import (
         PredictionFileSensor as PredictionFileSensor,
@@ -65,6 +69,7 @@ if TYPE_CHECKING:
     from dagster_active_learning.store.labeling_batches import load_batch as load_batch
     from dagster_active_learning.store.labeling_batches import release_batch as release_batch
     from dagster_active_learning.store.labeling_candidates import load_candidates as load_candidates
+    from dagster_active_learning.store.labels import load_labels as load_labels
 
 __version__ = version("dagster-active-learning")
 
@@ -80,6 +85,8 @@ _MODULES = {
     "PredictionFiles": "definitions.sources",
     "PredictionQuery": "definitions.sources",
     "PredictionSource": "definitions.sources",
+    "LabelStudio": "definitions.labeling",
+    "LabelStudioResource": "definitions.labeling",
     "LabelingBatch": "definitions.batches",
     "ModelChurn": "definitions.churn",
     "NearDuplicates": "definitions.batches",
@@ -90,6 +97,7 @@ _MODULES = {
     "load_batch": "store.labeling_batches",
     "release_batch": "store.labeling_batches",
     "load_candidates": "store.labeling_candidates",
+    "load_labels": "store.labels",
     "active_learning_definitions": "definitions.from_python",
     "read_predictions": "readers",
     "register_functions": "engines.duckdb_functions",
@@ -102,6 +110,8 @@ __all__ = [
     "AcquisitionFunction",
     "AcquisitionNamespace",
     "ActiveLearningComponent",
+    "LabelStudio",
+    "LabelStudioResource",
     "LabelingBatch",
     "ModelChurn",
     "NearDuplicates",
@@ -119,6 +129,7 @@ __all__ = [
     "hand_out_batch",
     "load_batch",
     "load_candidates",
+    "load_labels",
     "read_predictions",
     "register_functions",
     "release_batch",

@@ -33,3 +33,15 @@ class PoolStateError(ActiveLearningError):
 
 class DatabaseUnavailableError(ActiveLearningError):
     """The database is open in another process, cannot be written, or its disk is full."""
+
+
+class LabelingToolError(ActiveLearningError):
+    """A labeling tool does not answer, or not as it should.
+
+    Attributes:
+        is_unclear: True if it may have done what it was asked for all the same.
+    """
+
+    def __init__(self, message: str, *, is_unclear: bool = False) -> None:
+        super().__init__(message)
+        self.is_unclear = is_unclear

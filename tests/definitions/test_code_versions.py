@@ -8,6 +8,7 @@ import pytest
 
 from dagster_active_learning import (
     LabelingBatch,
+    LabelStudio,
     ModelChurn,
     NearDuplicates,
     PoolImages,
@@ -105,6 +106,10 @@ CASES = {
         {PREDICTIONS, SCORES, CANDIDATES, EXPORT},  # By the task and the export.
     ),
     "evaluation": ({"evaluation": RuleEvaluation(boxes="boxes.json")}, set()),
+    "labeling": (
+        {"labeling": LabelStudio(project="street signs"), "batch": LabelingBatch(size=7)},
+        set(),
+    ),
     "keep_prediction_sets": ({"keep_prediction_sets": 7}, set()),
     # When and where, and what is checked.
     "max_quarantined_share": ({"max_quarantined_share": 0.5}, set()),

@@ -10,6 +10,7 @@ import dagster as dg
 from dagster_active_learning.definitions.assets import ASSETS
 from dagster_active_learning.definitions.automation import pool_job, pool_schedule
 from dagster_active_learning.definitions.checks.check import check_step
+from dagster_active_learning.definitions.label_sensor import label_sensor
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.sensors import prediction_file_sensor
 from dagster_active_learning.definitions.sources import PredictionFiles
@@ -67,6 +68,13 @@ def pool_definitions(pool: Pool, *, metadata: Mapping[str, Any] | None = None) -
 
 
 def _sensors(pool: Pool, specs: PoolSpecs) -> list[dg.SensorDefinition]:
+    of_labels = (
+        [label_sensor(pool.name, pool.labeling, specs.key("labels"))] if pool.labeling else []
+    )
+    return [*_prediction_sensors(pool, specs), *of_labels]
+
+
+def _prediction_sensors(pool: Pool, specs: PoolSpecs) -> list[dg.SensorDefinition]:
     if pool.sensor is None or not isinstance(pool.predictions, PredictionFiles):
         return []
     manifest = specs.keys("images")

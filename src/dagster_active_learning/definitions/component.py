@@ -14,6 +14,7 @@ from dagster_active_learning.definitions.build import pool_definitions, pool_spe
 from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import Export
+from dagster_active_learning.definitions.labeling import LabelStudio
 from dagster_active_learning.definitions.pool import Pool, PoolAsset
 from dagster_active_learning.definitions.scaffolder import ActiveLearningScaffolder
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
@@ -21,6 +22,7 @@ from dagster_active_learning.definitions.sources import PoolImages, PredictionSo
 from dagster_active_learning.definitions.yaml_models import (
     FunctionName,
     LabelingBatchModel,
+    LabelingModel,
     ManifestModel,
     ModelChurnModel,
     PartitionsModel,
@@ -32,6 +34,7 @@ from dagster_active_learning.definitions.yaml_models import (
     resolve_evaluation,
     resolve_export,
     resolve_images,
+    resolve_labeling,
     resolve_partitions_def,
     resolve_paths,
     resolve_predictions,
@@ -307,6 +310,18 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
                 "and fixed ones; `{}` for the one before."
             ),
             examples=[{"max_changed_share": 0.05}],
+        ),
+    ] = None
+    labeling: Annotated[
+        LabelStudio | None,
+        dg.Resolver(
+            resolve_labeling,
+            model_field_type=LabelingModel | None,
+            description=(
+                "The labeling tool that batches are sent to by the asset labeling_tasks, and "
+                "labels are read from by the asset labels, with the resource label_studio."
+            ),
+            examples=[{"label_studio": {"project": "street signs"}}],
         ),
     ] = None
     keep_prediction_sets: Annotated[

@@ -15,6 +15,7 @@ from dagster_active_learning.definitions.build import pool_definitions
 from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import Export
+from dagster_active_learning.definitions.labeling import LabelStudio
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
@@ -52,6 +53,7 @@ def active_learning_definitions(
     batch: LabelingBatch | None = None,
     evaluation: RuleEvaluation | None = None,
     churn: ModelChurn | None = None,
+    labeling: LabelStudio | None = None,
     keep_prediction_sets: int | None = None,
     export: Export | None = None,
     sensor: PredictionFileSensor | None = None,
@@ -119,6 +121,9 @@ def active_learning_definitions(
             which of them puts images first that the model gets wrong.
         churn: The comparison of each prediction set with the one before it, or with a named one:
             images whose class changed, new errors and fixed ones.
+        labeling: The labeling tool that batches are sent to (``<pool>/labeling_tasks``) and labels
+            are read from (``<pool>/labels``), by the ``LabelStudioResource`` under the resource key
+            ``label_studio``. It needs ``batch`` and ``images``.
         keep_prediction_sets: How many prediction sets stay in the database: after each reading the
             oldest go, but none of which images are in flight. By default all stay.
         export: Files that ``<pool>/exported_candidates`` writes the candidates to: a path or
@@ -172,6 +177,7 @@ def active_learning_definitions(
         batch=batch,
         evaluation=evaluation,
         churn=churn,
+        labeling=labeling,
         keep_prediction_sets=keep_prediction_sets,
         export=export,
         sensor=sensor,

@@ -23,6 +23,7 @@ from dagster_active_learning.definitions.batches import LabelingBatch
 from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import CandidateFiles, Export
+from dagster_active_learning.definitions.labeling import LabelStudio
 from dagster_active_learning.definitions.partitions import check_partitions_def
 from dagster_active_learning.definitions.sensors import PredictionFileSensor, check_sensor
 from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
@@ -62,8 +63,9 @@ class PoolAsset:
     Attributes:
         pool: The pool.
         table: The table it fills: ``"images"``, ``"predictions"``, ``"image_scores"``,
-            ``"labeling_candidates"``, ``"labeling_batch"``, ``"rule_evaluation"`` or
-            ``"model_churn"``; ``"exported_candidates"`` for the files written of them.
+            ``"labeling_candidates"``, ``"labeling_batch"``, ``"rule_evaluation"``,
+            ``"model_churn"``, ``"labeling_tasks"`` or ``"labels"``; ``"exported_candidates"`` for
+            the files written of them.
         acquisition_function: For candidates, the function they are ranked by.
     """
 
@@ -121,6 +123,7 @@ class Pool:
     batch: LabelingBatch | None = None
     evaluation: RuleEvaluation | None = None
     churn: ModelChurn | None = None
+    labeling: LabelStudio | None = None
     keep_prediction_sets: int | None = None
     export: Export | None = None
     sensor: PredictionFileSensor | None = None
@@ -177,6 +180,7 @@ class Pool:
         if self.keep_prediction_sets is not None:
             check_count("keep_prediction_sets", self.keep_prediction_sets)
         self._check_export()
+        self._check_labeling()
         if self.image_roots:
             _ = self.picture_roots
 
@@ -197,6 +201,20 @@ class Pool:
                     "export",
                     f"export is the file {path!r}, which is what {read} reads, or would be: write "
                     "the candidates to another folder or under another name",
+                )
+
+    def _check_labeling(self) -> None:
+        """Raise SettingError unless there is what a labeling tool needs."""
+        if self.labeling is None:
+            return
+        if not isinstance(self.labeling, LabelStudio):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SettingError("labeling", f"labeling is {self.labeling!r}, expected LabelStudio")
+        for setting, value in (("batch", self.batch), ("images", self.manifest)):
+            if value is None:
+                raise SettingError(
+                    "labeling",
+                    f"labeling sends batches and says which images have their label: set {setting} "
+                    "of the pool too",
                 )
 
     @property

@@ -15,6 +15,7 @@ from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.definitions.batches import LabelingBatch, NearDuplicates
 from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
+from dagster_active_learning.definitions.labeling import LabelStudio
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import (
     PoolImages,
@@ -407,6 +408,54 @@ class ModelChurnModel(dg.Model):
     )
 
 
+class LabelStudioModel(dg.Model):
+    """A project of Label Studio."""
+
+    project: str = Field(
+        description="Title of the project, 3 to 50 characters; it is made where there is none."
+    )
+    image_address: str | None = Field(
+        None,
+        description=(
+            "Address of an image, with `{image_id}`, `{file_name}` or `{uri}` in it; by default "
+            "the uri of the manifest."
+        ),
+    )
+    local_files_root: str | None = Field(
+        None,
+        description=(
+            "The folder from which Label Studio serves local files, as "
+            "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT has it."
+        ),
+    )
+    embed_max_bytes: int | None = Field(
+        None, description="Size up to which images are put into their tasks."
+    )
+    return_skipped: bool | None = Field(
+        None,
+        description=(
+            "Whether images that people skip come back, to be in a batch again; by default they "
+            "stay in flight."
+        ),
+    )
+    minimum_interval_seconds: int | None = Field(
+        None, description="Seconds between two looks for annotations, by default 60."
+    )
+    default_status: Literal["RUNNING", "STOPPED"] | None = Field(
+        None,
+        description=(
+            "RUNNING to look for annotations from the start; STOPPED until somebody turns the "
+            "sensor on in the UI."
+        ),
+    )
+
+
+class LabelingModel(dg.Model):
+    """A labeling tool."""
+
+    label_studio: LabelStudioModel = Field(description="A project of Label Studio.")
+
+
 class DynamicPartitionsModel(dg.Model):
     """Partitions that are added while Dagster runs, by a sensor or a person."""
 
@@ -555,6 +604,24 @@ def resolve_churn(context: dg.ResolutionContext, model: Any) -> ModelChurn | Non
         )
     with _at_line(context, model):
         return ModelChurn(**_settings(context, model))
+
+
+def resolve_labeling(context: dg.ResolutionContext, model: Any) -> LabelStudio | None:
+    """The labeling tool that the YAML describes."""
+    if model is None:
+        return None
+    if isinstance(model, str):
+        raise ValueError(
+            f"labeling is {model!r}, expected an object such as {{label_studio: {{project: …}}}}"
+        )
+    place = context.at_path("label_studio")
+    settings = _settings(place, model.label_studio)
+    if "local_files_root" in settings:
+        settings["local_files_root"] = _path(context, settings["local_files_root"])
+    if "default_status" in settings:
+        settings["default_status"] = dg.DefaultSensorStatus(settings["default_status"])
+    with _at_line(place, model.label_studio):
+        return LabelStudio(**settings)
 
 
 @contextmanager

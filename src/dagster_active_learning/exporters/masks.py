@@ -7,6 +7,7 @@ counts are a list, or a text in which each has five bits per character
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -105,3 +106,41 @@ def brush_bytes(pixels: Pixels) -> list[int]:
     text = "".join(bits)
     text += "0" * (-len(text) % 8)
     return [int(text[place : place + 8], 2) for place in range(0, len(text), 8)]
+
+
+def brush_pixels(coded: Sequence[int], width: int, height: int) -> Pixels | None:
+    """The mask in the bytes of Label Studio's brush, shape (height, width).
+
+    None if they are not those of an image of that size.
+    """
+    text = "".join(f"{byte:08b}" for byte in coded)
+    place = 0
+
+    def number(bits: int) -> int:
+        nonlocal place
+        place += bits
+        return int(text[place - bits : place], 2)
+
+    try:
+        count, bits = number(32), number(5) + 1
+        widths = [number(4) + 1 for _ in range(4)]
+        if count != 4 * width * height:
+            return None
+        values: list[Pixels] = []
+        done = 0
+        while done < count:
+            is_run = number(1)
+            length = number(widths[number(2)]) + 1
+            read = [number(bits)] * length if is_run else [number(bits) for _ in range(length)]
+            values.append(np.array(read, dtype=bool))
+            done += length
+    except ValueError:
+        # They end within a number.
+        return None
+    # The last of the four channels is what the brush has painted.
+    return np.concatenate([*values, np.zeros(0, bool)])[:count].reshape(height, width, 4)[..., 3]
+
+
+def run_lengths_of(pixels: Pixels) -> dict[str, Any]:
+    """A mask as COCO's run lengths, with the counts as a list."""
+    return {"size": [*pixels.shape], "counts": run_lengths_by_row(pixels.T)}

@@ -36,9 +36,43 @@ SELECT image_id, uri, width, height, coalesce(labeled, false) AS labeled, label 
 
 
 def replace_images(store: PoolStore, images: pa.Table) -> None:
-    """Make ``images`` (columns of the table ``images``) the pool's manifest."""
+    """Make ``images`` (columns of the table ``images``) the pool's manifest.
+
+    Images whose label is in ``labels`` have it beside the manifest.
+    """
     store.connection.execute("DELETE FROM images")
+    store.connection.execute("DELETE FROM relabeled_images")
     store.insert(INSERT_IMAGES, images)
+    apply_labels(store)
+
+
+# What was said by labels that are gone is forgotten before those that are there are said.
+APPLY_LABELS = (
+    """
+UPDATE images SET labeled = r.labeled, label = r.label
+FROM relabeled_images r WHERE images.image_id = r.image_id
+""",
+    "DELETE FROM relabeled_images",
+    """
+INSERT INTO relabeled_images BY NAME SELECT image_id, labeled, label FROM images
+WHERE image_id IN (SELECT image_id FROM labels)
+""",
+    # Objects and several classes are no label of the whole image.
+    """
+UPDATE images SET labeled = true, label = coalesce(images.label, l.label)
+FROM (
+    SELECT image_id, CASE WHEN count(*) = 1 AND max(bbox) IS NULL THEN max(category) END AS label
+    FROM labels GROUP BY image_id
+) l
+WHERE images.image_id = l.image_id
+""",
+)
+
+
+def apply_labels(store: PoolStore) -> None:
+    """Make the images that ``labels`` has a label of labeled, and no others than the manifest."""
+    for statement in APPLY_LABELS:
+        store.connection.execute(statement)
 
 
 def image_counts(store: PoolStore) -> ImageCounts:

@@ -41,8 +41,8 @@ COMMENT ON COLUMN images.image_id IS 'The image''s id, each once';
 COMMENT ON COLUMN images.uri IS 'Where the image file is, as the manifest says it: the query of a presigned address is here and in exports, and nowhere else';
 COMMENT ON COLUMN images.width IS 'Width in pixels';
 COMMENT ON COLUMN images.height IS 'Height in pixels';
-COMMENT ON COLUMN images.labeled IS 'Whether the image has its label already; then it is no candidate';
-COMMENT ON COLUMN images.label IS 'The label, where there is one';
+COMMENT ON COLUMN images.labeled IS 'Whether the image has its label already, in the manifest or in labels; then it is no candidate';
+COMMENT ON COLUMN images.label IS 'The label, where there is one; of the manifest first';
 
 CREATE TABLE IF NOT EXISTS prediction_sets (
     prediction_set VARCHAR NOT NULL,
@@ -419,6 +419,103 @@ CREATE TABLE IF NOT EXISTS unfinished_exports (
 COMMENT ON TABLE unfinished_exports IS 'Batches that are handed out and whose files may not be there: writing them began and did not end';
 COMMENT ON COLUMN unfinished_exports.batch IS 'Number of the batch, as in labeling_batches';
 COMMENT ON COLUMN unfinished_exports.began_at IS 'When the first file was about to take its place';
+
+-- An image is sent with each batch it is in; it has one task in the tool all the same.
+CREATE TABLE IF NOT EXISTS labeling_tasks (
+    batch BIGINT NOT NULL,
+    position BIGINT NOT NULL,
+    image_id VARCHAR NOT NULL,
+    tool VARCHAR NOT NULL,
+    project VARCHAR NOT NULL,
+    task_id BIGINT,
+    state VARCHAR NOT NULL,
+    outcome VARCHAR,
+    run_id VARCHAR NOT NULL,
+    requested_at TIMESTAMPTZ NOT NULL,
+    sent_at TIMESTAMPTZ,
+    read_at TIMESTAMPTZ
+);
+COMMENT ON TABLE labeling_tasks IS 'The images that went to a labeling tool, one row per image and batch';
+COMMENT ON COLUMN labeling_tasks.batch IS 'Number of the batch';
+COMMENT ON COLUMN labeling_tasks.position IS 'Place in the batch, from 1';
+COMMENT ON COLUMN labeling_tasks.image_id IS 'The image''s id';
+COMMENT ON COLUMN labeling_tasks.tool IS 'The labeling tool: label_studio';
+COMMENT ON COLUMN labeling_tasks.project IS 'Title of the project in the tool';
+COMMENT ON COLUMN labeling_tasks.task_id IS 'Number of the image''s task there; after it is deleted another task may have it';
+COMMENT ON COLUMN labeling_tasks.state IS 'pending before it is sent and until it is known to be there, sent, deleted in the tool, or needless because the image got its label or came back first';
+COMMENT ON COLUMN labeling_tasks.outcome IS 'At the last reading: labeled, skipped, conflict or quarantined; null where nobody has annotated it';
+COMMENT ON COLUMN labeling_tasks.run_id IS 'Dagster run that sent it, or wanted to';
+COMMENT ON COLUMN labeling_tasks.requested_at IS 'When it was to be sent';
+COMMENT ON COLUMN labeling_tasks.sent_at IS 'When it was known to be there';
+COMMENT ON COLUMN labeling_tasks.read_at IS 'When annotations were read last';
+
+CREATE TABLE IF NOT EXISTS labels (
+    image_id VARCHAR NOT NULL,
+    category VARCHAR,
+    bbox DOUBLE[],
+    segmentation VARCHAR,
+    annotator VARCHAR NOT NULL,
+    annotated_at TIMESTAMPTZ NOT NULL,
+    lead_time_seconds DOUBLE,
+    ground_truth BOOLEAN NOT NULL,
+    tool VARCHAR NOT NULL,
+    project VARCHAR NOT NULL,
+    task_id BIGINT NOT NULL,
+    annotation_id VARCHAR NOT NULL,
+    run_id VARCHAR NOT NULL,
+    read_at TIMESTAMPTZ NOT NULL
+);
+COMMENT ON TABLE labels IS 'What people say that images show, one row per class of an image or object in it: what the tool had at the last reading';
+COMMENT ON COLUMN labels.image_id IS 'The image''s id';
+COMMENT ON COLUMN labels.category IS 'The class; null where an image has no object';
+COMMENT ON COLUMN labels.bbox IS 'x and y of the top left corner, width and height in pixels, for objects';
+COMMENT ON COLUMN labels.segmentation IS 'The object''s mask as COCO has it, as JSON: polygons or run lengths';
+COMMENT ON COLUMN labels.annotator IS 'The person, as the tool numbers them';
+COMMENT ON COLUMN labels.annotated_at IS 'When the annotation was made or changed last';
+COMMENT ON COLUMN labels.lead_time_seconds IS 'Time that it took, where the tool says it';
+COMMENT ON COLUMN labels.ground_truth IS 'Whether the annotation was marked as ground truth';
+COMMENT ON COLUMN labels.tool IS 'The labeling tool: label_studio';
+COMMENT ON COLUMN labels.project IS 'Title of the project in the tool';
+COMMENT ON COLUMN labels.task_id IS 'Number of the task there';
+COMMENT ON COLUMN labels.annotation_id IS 'Unique id of the annotation';
+COMMENT ON COLUMN labels.run_id IS 'Dagster run that read it';
+COMMENT ON COLUMN labels.read_at IS 'When it was read';
+
+CREATE TABLE IF NOT EXISTS quarantined_labels (
+    image_id VARCHAR NOT NULL,
+    annotator VARCHAR NOT NULL,
+    annotated_at TIMESTAMPTZ NOT NULL,
+    reason VARCHAR NOT NULL,
+    raw VARCHAR NOT NULL,
+    tool VARCHAR NOT NULL,
+    project VARCHAR NOT NULL,
+    task_id BIGINT NOT NULL,
+    annotation_id VARCHAR NOT NULL,
+    run_id VARCHAR NOT NULL,
+    read_at TIMESTAMPTZ NOT NULL
+);
+COMMENT ON TABLE quarantined_labels IS 'Annotations that are no labels, with the reason';
+COMMENT ON COLUMN quarantined_labels.image_id IS 'The image''s id';
+COMMENT ON COLUMN quarantined_labels.annotator IS 'The person, as the tool numbers them';
+COMMENT ON COLUMN quarantined_labels.annotated_at IS 'When the annotation was made or changed last';
+COMMENT ON COLUMN quarantined_labels.reason IS 'Why it cannot be used';
+COMMENT ON COLUMN quarantined_labels.raw IS 'What it says, as JSON';
+COMMENT ON COLUMN quarantined_labels.tool IS 'The labeling tool: label_studio';
+COMMENT ON COLUMN quarantined_labels.project IS 'Title of the project in the tool';
+COMMENT ON COLUMN quarantined_labels.task_id IS 'Number of the task there';
+COMMENT ON COLUMN quarantined_labels.annotation_id IS 'Unique id of the annotation';
+COMMENT ON COLUMN quarantined_labels.run_id IS 'Dagster run that read it';
+COMMENT ON COLUMN quarantined_labels.read_at IS 'When it was read';
+
+CREATE TABLE IF NOT EXISTS relabeled_images (
+    image_id VARCHAR NOT NULL,
+    labeled BOOLEAN NOT NULL,
+    label VARCHAR
+);
+COMMENT ON TABLE relabeled_images IS 'What the manifest says of images whose label is in labels: images says the label itself, as long as it is not withdrawn';
+COMMENT ON COLUMN relabeled_images.image_id IS 'The image''s id';
+COMMENT ON COLUMN relabeled_images.labeled IS 'Whether the manifest says that it has its label';
+COMMENT ON COLUMN relabeled_images.label IS 'The label in the manifest';
 
 -- Made anew for a pool of an earlier version, so that it has the columns of all functions.
 --

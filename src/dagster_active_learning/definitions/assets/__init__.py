@@ -5,6 +5,8 @@ from dagster_active_learning.definitions.assets.image_scores import IMAGE_SCORES
 from dagster_active_learning.definitions.assets.images import IMAGES
 from dagster_active_learning.definitions.assets.labeling_batch import LABELING_BATCH
 from dagster_active_learning.definitions.assets.labeling_candidates import LABELING_CANDIDATES
+from dagster_active_learning.definitions.assets.labeling_tasks import LABELING_TASKS
+from dagster_active_learning.definitions.assets.labels import LABELS
 from dagster_active_learning.definitions.assets.model_churn import MODEL_CHURN
 from dagster_active_learning.definitions.assets.predictions import PREDICTIONS
 from dagster_active_learning.definitions.assets.rule_evaluation import RULE_EVALUATION
@@ -18,5 +20,7 @@ ASSETS = [
     RULE_EVALUATION,
     MODEL_CHURN,
     EXPORTED_CANDIDATES,
+    LABELING_TASKS,
+    LABELS,
 ]
 """The assets in the order of the flow: each may depend on those before it."""

@@ -1,6 +1,6 @@
 """The parts that every asset of a pool has: outlines of its specs, a step and checks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ def asset_step(
     specs: Sequence[dg.AssetSpec],
     table: str,
     materialize: Callable[..., Results],
+    resources: Collection[str] = (),
     **options: Any,
 ) -> dg.AssetsDefinition:
     """One step that fills a table.
@@ -49,6 +50,7 @@ def asset_step(
         specs: The specs of the assets.
         table: The table.
         materialize: Does the work: takes the step's context and inputs.
+        resources: Keys of resources that it needs besides the database.
         options: More arguments of ``dagster.multi_asset``.
     """
     # As many runs as partitions would start a process each, and wait for each other.
@@ -58,7 +60,7 @@ def asset_step(
     @dg.multi_asset(
         name=f"{pool.name}__{table}",
         specs=specs,
-        required_resource_keys={RESOURCE},
+        required_resource_keys={RESOURCE, *resources},
         pool=RESOURCE,
         backfill_policy=backfill_policy,
         **options,

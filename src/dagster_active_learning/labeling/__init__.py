@@ -1,0 +1,1 @@
+"""Labeling tools: tasks out, annotations back."""

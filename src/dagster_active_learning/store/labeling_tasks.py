@@ -1,0 +1,168 @@
+"""The table ``labeling_tasks``: the images that went to a labeling tool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from dagster_active_learning.store.findings import Findings, findings
+from dagster_active_learning.store.pool_store import PoolStore
+
+# Labels may have come another way, or the images were taken back, before they were sent.
+DROP_NEEDLESS = """
+UPDATE labeling_tasks SET state = 'needless'
+WHERE state = 'pending' AND (batch, image_id) IN (
+    SELECT (b.batch, b.image_id) FROM labeling_batches b
+    LEFT JOIN images i ON b.image_id = i.image_id
+    WHERE b.returned_at IS NOT NULL OR coalesce(i.labeled, false)
+)
+"""
+
+REQUEST = """
+INSERT INTO labeling_tasks BY NAME
+SELECT b.batch, b.position, b.image_id, $tool AS tool, $project AS project, 'pending' AS state,
+    $run_id AS run_id, now() AS requested_at
+FROM labeling_batches b LEFT JOIN images i ON b.image_id = i.image_id
+WHERE b.batch = $batch AND b.returned_at IS NULL AND NOT coalesce(i.labeled, false)
+ORDER BY b.position
+"""
+
+
+def drop_needless(store: PoolStore) -> None:
+    """Give up sending images that have their label by now, or were taken back."""
+    store.connection.execute(DROP_NEEDLESS)
+
+
+def request_batch(store: PoolStore, batch: int, *, tool: str, project: str, run_id: str) -> None:
+    """Record that a batch is to be sent, before it is."""
+    values = {"batch": batch, "tool": tool, "project": project, "run_id": run_id}
+    store.connection.execute(REQUEST, values)
+
+
+def is_requested(store: PoolStore, batch: int) -> bool:
+    """True if a batch was sent, or was to be."""
+    query = "SELECT count(*) > 0 FROM labeling_tasks WHERE batch = $batch"
+    return store.rows(query, batch=batch)[0][0]
+
+
+PENDING = """
+SELECT b.batch, b.prediction_set, list(t.image_id ORDER BY t.position)
+FROM labeling_tasks t JOIN labeling_batches b ON t.batch = b.batch AND t.image_id = b.image_id
+WHERE t.state = 'pending' GROUP BY b.batch, b.prediction_set ORDER BY b.batch
+"""
+
+
+@dataclass(frozen=True)
+class PendingBatch:
+    """Images of a batch that are not known to be in the tool, in their order."""
+
+    batch: int
+    prediction_set: str
+    image_ids: list[str]
+
+
+def pending_batches(store: PoolStore) -> list[PendingBatch]:
+    """The batches of which images are still to be sent, the oldest first."""
+    return [PendingBatch(*row) for row in store.rows(PENDING)]
+
+
+MARK_SENT = """
+UPDATE labeling_tasks SET state = 'sent', task_id = i.task_id, run_id = $run_id, sent_at = now()
+FROM incoming i WHERE labeling_tasks.image_id = i.image_id AND state = 'pending'
+"""
+
+
+def mark_sent(store: PoolStore, task_ids: Mapping[str, int], run_id: str) -> None:
+    """Record that images are in the tool, with the numbers of their tasks."""
+    store.insert(MARK_SENT, _by_image(task_id=task_ids), run_id=run_id)
+
+
+MARK_READ = """
+UPDATE labeling_tasks SET read_at = now(), outcome = i.outcome, task_id = i.task_id
+FROM incoming i WHERE labeling_tasks.image_id = i.image_id AND state = 'sent' AND project = $project
+"""
+
+MARK_DELETED = """
+UPDATE labeling_tasks SET state = 'deleted', outcome = NULL, read_at = now()
+WHERE state = 'sent' AND project = $project AND image_id NOT IN (SELECT image_id FROM incoming)
+"""
+
+# What was deleted or skipped, and was in another batch since, stays there.
+FREE = """
+UPDATE labeling_batches SET returned_at = now()
+WHERE returned_at IS NULL AND handed_out_at IS NOT NULL AND (batch, image_id) IN (
+    SELECT (batch, image_id) FROM labeling_tasks WHERE project = $project
+        AND (state = 'deleted' OR $skipped AND state = 'sent' AND outcome = 'skipped')
+) AND image_id NOT IN (SELECT image_id FROM images WHERE labeled)
+"""
+
+
+def mark_read(
+    store: PoolStore,
+    project: str,
+    task_ids: Mapping[str, int],
+    outcomes: Mapping[str, str],
+    *,
+    return_skipped: bool,
+) -> int:
+    """Record what was read; images without a task are free again, and skipped ones if wanted.
+
+    Args:
+        store: The pool.
+        project: Title of the project.
+        task_ids: The numbers of all tasks that are in it, by image.
+        outcomes: The outcomes of those that somebody has annotated.
+        return_skipped: Whether skipped images come back.
+
+    Returns:
+        The number of images whose tasks were deleted since they were sent.
+    """
+    there = _by_image(task_id=task_ids, outcome=outcomes)
+    store.insert(MARK_READ, there, project=project)
+    # The statement finds `incoming` as the variable of that name.
+    incoming = there  # noqa: F841 # pyright: ignore[reportUnusedVariable]
+    values = {"project": project}
+    ((deleted,),) = store.connection.execute(MARK_DELETED, values).fetchall()
+    store.connection.execute(FREE, values | {"skipped": return_skipped})
+    return deleted
+
+
+def _by_image(task_id: Mapping[str, int], outcome: Mapping[str, str] | None = None) -> pa.Table:
+    outcomes = outcome or {}
+    return pa.table(
+        {
+            "image_id": pa.array(task_id, pa.string()),
+            "task_id": pa.array(task_id.values(), pa.int64()),
+            "outcome": pa.array([outcomes.get(image_id) for image_id in task_id], pa.string()),
+        }
+    )
+
+
+NOT_THERE = """
+SELECT b.prediction_set, t.batch, t.position, t.image_id, t.state,
+    count(*) OVER () AS finding_count
+FROM labeling_tasks t JOIN labeling_batches b ON t.batch = b.batch AND t.image_id = b.image_id
+WHERE t.state = 'pending' ORDER BY t.batch, t.position LIMIT $first
+"""
+
+
+def not_there(store: PoolStore) -> Findings:
+    """Images that were to be sent and are not known to be in the tool."""
+    return findings(store, NOT_THERE)
+
+
+OUT_TOO_LONG = """
+SELECT b.prediction_set, b.batch, b.position, b.image_id, b.handed_out_at::VARCHAR AS handed_out_at,
+    count(*) OVER () AS finding_count
+FROM labeling_batches b LEFT JOIN images i ON b.image_id = i.image_id
+WHERE b.handed_out_at < now() - to_days($days) AND b.returned_at IS NULL
+    AND NOT coalesce(i.labeled, false)
+ORDER BY b.handed_out_at, b.batch, b.position LIMIT $first
+"""
+
+
+def out_too_long(store: PoolStore, days: int) -> Findings:
+    """Images that are in flight for more than some days."""
+    return findings(store, OUT_TOO_LONG, days=days)

@@ -1,0 +1,410 @@
+"""``<pool>/labeling_tasks`` and ``<pool>/labels``: a batch goes out, and its labels come back."""
+
+# What a test expects to be there may be None for the types.
+# pyright: reportOptionalMemberAccess=false, reportOptionalIterable=false
+
+import json
+import shutil
+
+import dagster as dg
+import duckdb
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from dagster_duckdb import DuckDBResource
+from PIL import Image
+
+from dagster_active_learning import (
+    ActiveLearningComponent,
+    LabelingBatch,
+    LabelStudio,
+    LabelStudioResource,
+    PredictionFiles,
+    active_learning_definitions,
+    load_batch,
+    load_labels,
+)
+from dagster_active_learning.errors import LabelingToolError, PoolStateError, SettingError
+from dagster_active_learning.labeling import label_studio_sending
+from label_studio import LEGACY, studio
+
+__all__ = ["studio"]
+
+IDS = [f"image{number:02d}" for number in range(40)]
+CLASSES = ["cat", "dog"]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder with a pool of which the first batch is open."""
+    folder = tmp_path_factory.mktemp("prepared")
+    random = np.random.default_rng(0)
+    table = pa.table({"image_id": IDS, "class_probs": list(random.dirichlet([1, 1], len(IDS)))})
+    metadata = {"class_names": json.dumps(CLASSES)}
+    pq.write_table(table.replace_schema_metadata(metadata), folder / "p.parquet")
+    (folder / "images").mkdir()
+    for image_id in IDS:
+        Image.new("L", (8, 8)).save(folder / "images" / f"{image_id}.png")
+    write_manifest(folder)
+    run(folder, definitions(folder), "http://127.0.0.1:9", *BATCH)
+    return folder
+
+
+@pytest.fixture
+def folder(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(label_studio_sending, "SETTLE_SECONDS", 0.0)
+    for name in ("labeling.duckdb", "manifest.csv", "p.parquet"):
+        shutil.copy(prepared / name, tmp_path)
+    return tmp_path
+
+
+def write_manifest(folder, labels=None):
+    uris = [str(folder / "images" / f"{image_id}.png") for image_id in IDS]
+    found = [(labels or {}).get(image_id) for image_id in IDS]
+    pl.DataFrame(
+        {"image_id": IDS, "uri": uris, "label": found}, schema_overrides={"label": pl.String}
+    ).write_csv(folder / "manifest.csv")
+
+
+def definitions(folder, labeling=None, image_roots=(), **batch):
+    return active_learning_definitions(
+        pool="pool",
+        predictions=PredictionFiles(folder / "p.parquet", "parquet"),
+        images=folder / "manifest.csv",
+        image_roots=image_roots,
+        acquisition_functions=["margin"],
+        batch=LabelingBatch(**{"size": 10, "random_share": 0.2, **batch}),
+        labeling=labeling or LabelStudio(project="pets"),
+    )
+
+
+BATCH = ("images", "predictions", "image_scores", "labeling_candidates/margin", "labeling_batch")
+
+
+def run(folder, defs, url, *tables, token=LEGACY):
+    """Materialize some tables of the pool, by default the tasks of the batch that is there."""
+    keys = [dg.AssetKey(["pool", *table.split("/")]) for table in tables or ["labeling_tasks"]]
+    return dg.materialize(
+        [*defs.assets, *defs.asset_checks],
+        resources={
+            "duckdb": DuckDBResource(database=str(folder / "labeling.duckdb")),
+            "label_studio": LabelStudioResource(url=url, token=token, timeout_seconds=0.5),
+        },
+        selection=dg.AssetSelection.assets(*keys).without_checks()
+        | dg.AssetSelection.checks_for_assets(*keys[-1:]),
+    )
+
+
+def numbers(result, table):
+    """The single numbers of an asset's metadata."""
+    (event,) = [
+        event
+        for event in result.get_asset_materialization_events()
+        if event.asset_key.path[-1] == table
+    ]
+    found = {name: value.value for name, value in event.materialization.metadata.items()}
+    return {name: value for name, value in found.items() if isinstance(value, int | float | str)}
+
+
+def checks(result):
+    return {each.check_name: each.passed for each in result.get_asset_check_evaluations()}
+
+
+def query(folder, sql):
+    with duckdb.connect(str(folder / "labeling.duckdb")) as connection:
+        return connection.execute(f"USE pool; {sql}").fetchall()
+
+
+def test_a_batch_goes_out_once_and_its_labels_come_back(folder, studio):
+    defs = definitions(folder)
+    sent = run(folder, defs, studio.url)
+    found = numbers(sent, "labeling_tasks")
+    assert (found["batch"], found["sent"], found["already_there"]) == (1, 10, 0)
+    assert found["project"] == f"{studio.url}/projects/1/data"
+    assert all(checks(sent).values())
+    database = folder / "labeling.duckdb"
+    batch = load_batch(database, pool="pool")
+    assert studio.image_ids() == batch["image_id"].to_list()
+    assert studio.tasks[0]["data"]["image"] == batch["uri"][0]
+    assert studio.tasks[0]["meta"]["batch"] == 1
+    again = run(folder, defs, studio.url, "labeling_tasks")
+    assert numbers(again, "labeling_tasks")["sent"] == 0
+    assert len(studio.imports()) == 1
+    # People annotate: right, wrong, at odds, skipped, not at all; somebody adds a task of their own.
+    ids = batch["image_id"].to_list()
+    predicted = dict(zip(ids, batch["predicted_class"], strict=True))
+    other = {"cat": "dog", "dog": "cat"}
+    for image_id in ids[:3]:
+        studio.annotate(image_id, predicted[image_id])
+    studio.annotate(ids[3], other[predicted[ids[3]]])
+    studio.annotate(ids[4], "cat")
+    studio.annotate(ids[4], "dog", by=2)
+    studio.annotate(ids[5], skip=True)
+    studio.annotate(ids[6], "zebra")
+    studio.tasks.append({**studio.tasks[0], "id": 99, "data": {"image": "x.png"}})
+    read = run(folder, defs, studio.url, "labels")
+    found = numbers(read, "labels")
+    assert {name: found[name] for name in ("labeled", "skipped", "conflicts", "quarantined", "waiting", "foreign_tasks", "newly_labeled", "withdrawn", "agreement_with_model", "dagster/row_count")} == {
+        "labeled": 4, "skipped": 1, "conflicts": 1, "quarantined": 1, "waiting": 3,
+        "foreign_tasks": 1, "newly_labeled": 4, "withdrawn": 0, "agreement_with_model": 0.75,
+        "dagster/row_count": 4,
+    }  # fmt: skip
+    assert found["median_hours_to_label"] == pytest.approx(0, abs=0.1)
+    assert all(checks(read).values())
+    labels = load_labels(database, pool="pool")
+    assert dict(labels.select("image_id", "category").rows())[ids[3]] == other[predicted[ids[3]]]
+    assert query(folder, "SELECT reason FROM quarantined_labels") == [("the class 'zebra' is not one of the pool's",)]  # fmt: skip
+    before = query(folder, "SELECT * EXCLUDE (run_id, read_at) FROM labels ORDER BY ALL")
+    nothing = run(folder, defs, studio.url, "labels")
+    assert (numbers(nothing, "labels")["newly_labeled"], numbers(nothing, "labels")["withdrawn"]) == (0, 0)  # fmt: skip
+    assert query(folder, "SELECT * EXCLUDE (run_id, read_at) FROM labels ORDER BY ALL") == before
+    # They are no candidates any more, and a manifest that does not know it changes nothing.
+    second = run(folder, defs, studio.url, *BATCH[3:], "labeling_tasks")
+    assert numbers(second, "labeling_tasks")["sent"] == 10
+    assert numbers(second, "labeling_batch")["in_flight"] == 6
+    queue = {image_id for (image_id,) in query(folder, "SELECT image_id FROM labeling_candidates")}
+    assert not queue & set(ids[:4])
+    assert ids[5] in queue
+    assert not set(load_batch(database, pool="pool")["image_id"]) & set(ids)
+    assert query(folder, f"SELECT label FROM images WHERE image_id = '{ids[0]}'") == [(predicted[ids[0]],)]  # fmt: skip
+
+
+def test_a_withdrawn_annotation_withdraws_the_label_and_a_deleted_task_frees_the_image(
+    folder, studio
+):
+    defs = definitions(folder)
+    run(folder, defs, studio.url)
+    first, second, third = studio.image_ids()[:3]
+    for image_id in (first, second):
+        studio.annotate(image_id, "cat")
+    run(folder, defs, studio.url, "labels")
+    assert len(query(folder, "FROM images WHERE labeled")) == 2
+    del studio.tasks[0]["annotations"][:]
+    # The next task has the number of one that was deleted.
+    studio.tasks = [
+        task for task in studio.tasks if task["data"]["image_id"] not in (second, third)
+    ]
+    studio.next_task = 2
+    studio.answer("POST", "/api/projects/1/import", {}, [{"data": {"image": "x", "image_id": "other"}}], f"Token {LEGACY}")  # fmt: skip
+    studio.annotate("other", "dog")
+    found = numbers(run(folder, defs, studio.url, "labels"), "labels")
+    assert (found["withdrawn"], found["deleted_tasks"], found["labeled"]) == (2, 2, 0)
+    assert query(folder, "FROM images WHERE labeled OR label IS NOT NULL") == []
+    assert query(folder, "SELECT image_id, reason FROM quarantined_labels") == [("other", "the image is not in the pool's manifest")]  # fmt: skip
+    states = dict(query(folder, "SELECT image_id, state FROM labeling_tasks"))
+    assert [states[image_id] for image_id in (first, second, third)] == ["sent", "deleted", "deleted"]  # fmt: skip
+    returned = query(folder, "SELECT image_id FROM labeling_batches WHERE returned_at IS NOT NULL")
+    assert {image_id for (image_id,) in returned} == {second, third}
+    # They may be in a batch again, and then they are sent again.
+    run(folder, defs, studio.url, "labeling_batch", "labeling_tasks")
+    assert len(set(studio.image_ids())) == len(studio.image_ids())
+
+
+def test_the_manifest_has_the_first_word(folder, studio):
+    defs = definitions(folder)
+    run(folder, defs, studio.url)
+    first, second = studio.image_ids()[:2]
+    studio.annotate(first, "cat")
+    studio.annotate(second, "cat")
+    run(folder, defs, studio.url, "labels")
+    write_manifest(folder, {first: "dog"})
+    run(folder, defs, studio.url, "images")
+    words = f"SELECT image_id, labeled, label FROM images WHERE image_id IN ('{first}', '{second}')"
+    assert set(query(folder, words)) == {(first, True, "dog"), (second, True, "cat")}
+    for task in studio.tasks:
+        del task["annotations"][:]
+    run(folder, defs, studio.url, "labels")
+    assert set(query(folder, words)) == {(first, True, "dog"), (second, False, None)}
+
+
+@pytest.mark.parametrize("return_skipped", [False, True])
+def test_skipped_images_come_back_where_that_is_wanted(folder, studio, return_skipped):
+    defs = definitions(folder, LabelStudio(project="pets", return_skipped=return_skipped))
+    run(folder, defs, studio.url)
+    studio.annotate(studio.image_ids()[0], skip=True)
+    run(folder, defs, studio.url, "labels")
+    batch = numbers(run(folder, defs, studio.url, "labeling_batch"), "labeling_batch")
+    assert batch["in_flight"] == 10 - return_skipped
+
+
+FAULTS = {
+    "503 before": ("before", 503),
+    "closed before": ("before", "close"),
+    "refused": None,
+    "a wrong token": None,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_fails_is_pending_and_the_next_run_completes_it(folder, studio, fault, capfd):
+    defs = definitions(folder)
+    token = "0000wrongtoken0000" if fault == "a wrong token" else LEGACY
+    url = "http://127.0.0.1:9" if fault == "refused" else studio.url
+    on_import = lambda _, path: FAULTS[fault] if path.endswith("/import") else None  # noqa: E731
+    studio.faults = [on_import] * 9 if FAULTS[fault] else []
+    with pytest.raises(LabelingToolError) as raised:
+        run(folder, defs, url, token=token)
+    assert query(folder, "SELECT state, count(*) FROM labeling_tasks GROUP BY 1") == [("pending", 10)]  # fmt: skip
+    ids = load_batch(folder / "labeling.duckdb", pool="pool")["image_id"].to_list()
+    # What is out is not chosen again, though nobody has it yet.
+    failed = run(folder, defs, url, "labeling_batch", token=token)
+    assert numbers(failed, "labeling_batch")["in_flight"] == 10
+    studio.faults = []
+    found = numbers(run(folder, defs, studio.url, "labeling_tasks"), "labeling_tasks")
+    assert found["sent"] == 20
+    assert studio.image_ids()[:10] == ids
+    assert query(folder, "SELECT DISTINCT state FROM labeling_tasks") == [("sent",)]
+    written = "".join(capfd.readouterr()) + str(raised.value)
+    assert LEGACY not in written
+    assert token not in written
+    assert LEGACY.encode() not in (folder / "labeling.duckdb").read_bytes()
+
+
+def test_a_check_sees_what_is_pending(folder, studio):
+    defs = definitions(folder)
+    with pytest.raises(LabelingToolError):
+        run(folder, defs, "http://127.0.0.1:9")
+    key = dg.AssetKey(["pool", "labeling_tasks"])
+    result = dg.materialize(
+        [*defs.assets, *defs.asset_checks],
+        resources={"duckdb": DuckDBResource(database=str(folder / "labeling.duckdb")), "label_studio": LabelStudioResource(url="x", token="y")},
+        selection=dg.AssetSelection.checks_for_assets(key),
+    )  # fmt: skip
+    assert checks(result) == {"every_image_is_there": False}
+
+
+def test_checks_of_labels(folder, studio):
+    defs = definitions(folder, return_after_days=3)
+    run(folder, defs, studio.url)
+    studio.annotate(studio.image_ids()[0], "cat")
+    assert all(checks(run(folder, defs, studio.url, "labels")).values())
+    query(folder, "UPDATE labeling_batches SET handed_out_at = now() - INTERVAL 4 DAY; SELECT 1")
+    result = run(folder, defs, studio.url, "labels")
+    assert checks(result) == {"known_classes": True, "nothing_out_too_long": False}
+
+
+def test_labels_need_the_project(folder, studio):
+    defs = definitions(folder)
+    with pytest.raises(PoolStateError, match="has 0 projects 'pets', expected one: materialize pool/labeling_tasks first"):  # fmt: skip
+        run(folder, defs, studio.url, "labels")
+
+
+ADDRESSES = {
+    "template": ({"image_address": "https://images/{image_id}?f={file_name}"}, "https://images/{id}?f={id}.png"),
+    "local files": ({"local_files_root": True}, "/data/local-files/?d=images/{id}.png"),
+    "embedded": ({"embed_max_bytes": 10_000}, "data:image/png;base64,iVBOR"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "expected"), ADDRESSES.values(), ids=ADDRESSES)
+def test_addresses_of_images(folder, prepared, studio, settings, expected):
+    if "local_files_root" in settings:
+        settings = {"local_files_root": prepared}
+    labeling = LabelStudio(project="pets", **settings)
+    run(folder, definitions(folder, labeling, image_roots=[prepared]), studio.url)
+    data = studio.tasks[0]["data"]
+    assert data["image"].startswith(expected.format(id=data["image_id"]))
+
+
+def test_an_image_that_is_too_large_to_be_embedded(folder, prepared, studio):
+    labeling = LabelStudio(project="pets", embed_max_bytes=5)
+    defs = definitions(folder, labeling, image_roots=[prepared])
+    with pytest.raises(
+        PoolStateError, match="bytes, expected at most embed_max_bytes, 5: raise it"
+    ):
+        run(folder, defs, studio.url)
+    # Nothing is out.
+    assert query(folder, "FROM labeling_tasks") == []
+    assert query(folder, "FROM labeling_batches WHERE handed_out_at IS NOT NULL") == []
+
+
+def test_the_sensor_asks_for_a_run_when_something_changed(folder, studio):
+    defs = definitions(folder)
+    (sensor,) = list(defs.sensors or ())
+    assert sensor.name == "pool__labels"
+
+    def tick(cursor, url=studio.url):
+        resource = LabelStudioResource(url=url, token=LEGACY)
+        with dg.build_sensor_context(
+            cursor=cursor, resources={"label_studio": resource}
+        ) as context:
+            return sensor.evaluate_tick(context)
+
+    assert "there are 0 projects 'pets'" in str(tick(None).skip_message)
+    run(folder, defs, studio.url)
+    first = tick(None)
+    assert first.run_requests
+    assert len(first.run_requests) == 1
+    assert "nothing was annotated" in str(tick(first.cursor).skip_message)
+    studio.annotate(studio.image_ids()[0], "cat")
+    requests = len(studio.log)
+    second = tick(first.cursor)
+    assert second.run_requests
+    assert second.run_requests[0].run_key != first.run_requests[0].run_key
+    assert len(studio.log) == requests + 2
+    assert "gave no answer" in str(tick(second.cursor, "http://127.0.0.1:9").skip_message)
+
+
+def test_yaml_and_python_are_the_same():
+    attributes = yaml.safe_load("""
+        pool: pool
+        predictions: {path: p.parquet, format: parquet}
+        images: manifest.csv
+        batch: {}
+        labeling:
+          label_studio:
+            project: pets
+            local_files_root: files
+            return_skipped: true
+            minimum_interval_seconds: 7
+            default_status: RUNNING
+    """)
+    component = ActiveLearningComponent.resolve_from_dict(attributes)
+    assert component.labeling == LabelStudio(
+        project="pets",
+        local_files_root=component.labeling.local_files_root,
+        return_skipped=True,
+        minimum_interval_seconds=7,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )  # fmt: skip
+    assert str(component.labeling.local_files_root).endswith("files")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"project": "ab"}, "project is 'ab', expected a title of 3 to 50 characters"),
+        ({"image_address": "https://x"}, "expected an address with at least one of {image_id}"),
+        ({"image_address": "https://{id}"}, "and no other braces"),
+        ({"image_address": "https://{image_id"}, "and no other braces"),
+        ({"image_address": "{uri}", "embed_max_bytes": 3}, "expected one of them"),
+        ({"embed_max_bytes": 0}, "embed_max_bytes is 0, expected at least 1"),
+        ({"minimum_interval_seconds": 0}, "minimum_interval_seconds is 0, expected at least 1"),
+    ],
+)
+def test_settings_that_cannot_be(settings, words):
+    with pytest.raises(SettingError) as raised:
+        LabelStudio(**{"project": "pets", **settings})
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("missing", ["batch", "images"])
+def test_a_tool_needs_a_batch_and_a_manifest(missing):
+    settings = {"batch": LabelingBatch(), "images": "manifest.csv"}
+    del settings[missing]
+    with pytest.raises(SettingError, match=f"set {missing} of the pool too"):
+        active_learning_definitions(
+            pool="pool",
+            predictions=PredictionFiles("p.parquet", "parquet"),
+            labeling=LabelStudio(project="pets"),
+            **settings,
+        )
+
+
+def test_the_token_is_in_no_definition(folder):
+    resource = LabelStudioResource(url="http://127.0.0.1:8080", token=LEGACY)
+    assert LEGACY not in repr(resource)
+    assert LEGACY not in str(resource)

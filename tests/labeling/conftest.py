@@ -1,0 +1,3 @@
+from label_studio import studio
+
+__all__ = ["studio"]
