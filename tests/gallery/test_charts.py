@@ -42,7 +42,7 @@ def test_a_diagram_leaves_empty_bins_out():
         title="Reliability",
     )
     size, found = colors(png)
-    assert size == (600, 460)
+    assert size == (600, 450)
     assert {FIRST, SECOND} <= found
     assert len(png) < 30_000
 

@@ -85,7 +85,7 @@ def reliability_diagram(
     """
     import numpy as np
 
-    figure = _figure((6.0, 4.6), title)
+    figure = _figure((6.0, 4.5), title)
     axes = figure.add_axes((0.12, 0.13, 0.84, 0.73), facecolor="white")
     edges = np.linspace(0, 1, weights.size + 1)
     axes.stairs(weights, edges, fill=True, color=_GRID, label="share of predictions")
