@@ -118,6 +118,7 @@ def query(folder, sql):
         return connection.execute(f"USE pool; {sql}").fetchall()
 
 
+@pytest.mark.slow
 def test_a_batch_goes_out_once_and_its_labels_come_back(folder, studio):
     defs = definitions(folder)
     sent = run(folder, defs, studio.url)
@@ -172,6 +173,7 @@ def test_a_batch_goes_out_once_and_its_labels_come_back(folder, studio):
     assert query(folder, f"SELECT label FROM images WHERE image_id = '{ids[0]}'") == [(predicted[ids[0]],)]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_withdrawn_annotation_withdraws_the_label_and_a_deleted_task_frees_the_image(
     folder, studio
 ):
@@ -203,6 +205,7 @@ def test_a_withdrawn_annotation_withdraws_the_label_and_a_deleted_task_frees_the
     assert len(set(studio.image_ids())) == len(studio.image_ids())
 
 
+@pytest.mark.slow
 def test_the_manifest_has_the_first_word(folder, studio):
     defs = definitions(folder)
     run(folder, defs, studio.url)
@@ -220,6 +223,7 @@ def test_the_manifest_has_the_first_word(folder, studio):
     assert set(query(folder, words)) == {(first, True, "dog"), (second, False, None)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("return_skipped", [False, True])
 def test_skipped_images_come_back_where_that_is_wanted(folder, studio, return_skipped):
     defs = definitions(folder, LabelStudio(project="pets", return_skipped=return_skipped))
@@ -238,6 +242,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_fails_is_pending_and_the_next_run_completes_it(folder, studio, fault, capfd):
     defs = definitions(folder)

@@ -64,6 +64,8 @@ def server(tmp_path_factory):
                 except OSError:
                     assert process.poll() is None, (folder / "log").read_text()[-2000:]
                     time.sleep(0.5)
+            else:
+                pytest.fail("the server does not answer: " + (folder / "log").read_text()[-2000:])
             yield url
         finally:
             process.terminate()

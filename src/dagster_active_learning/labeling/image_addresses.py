@@ -8,14 +8,16 @@ import os
 import string
 from collections.abc import Callable
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 from dagster_active_learning.errors import PoolStateError, SettingError
-from dagster_active_learning.exporters.labeling_images import LabelingImage, file_name
 from dagster_active_learning.text import shown
 
-ImageAddress: TypeAlias = Callable[[LabelingImage], str]
+if TYPE_CHECKING:
+    from dagster_active_learning.exporters.labeling_images import LabelingImage
+
+ImageAddress: TypeAlias = "Callable[[LabelingImage], str]"
 """The address of an image."""
 
 FIELDS = ("image_id", "file_name", "uri")
@@ -56,6 +58,7 @@ def by_template(template: str) -> ImageAddress:
 
     Ids and names of files are escaped, as an address needs it; the uri stands as it is.
     """
+    from dagster_active_learning.exporters.labeling_images import file_name
 
     def address(image: LabelingImage) -> str:
         values: dict[str, Any] = {
@@ -97,6 +100,7 @@ def embedded(max_bytes: int, read: Callable[[str], bytes]) -> ImageAddress:
         max_bytes: The size up to which an image is embedded.
         read: Reads the file that a uri of the manifest means.
     """
+    from dagster_active_learning.exporters.labeling_images import file_name
 
     def address(image: LabelingImage) -> str:
         uri = uri_of(image)

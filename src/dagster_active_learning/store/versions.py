@@ -20,8 +20,8 @@ SCHEMA_VERSION = 4
 """The version of ``schema.sql``.
 
 0 is any layout from the time before pools said theirs. Up to 2 a sum added scores, not
-uncertainties, and there were no batches. Up to 3 no rule was evaluated, an export that did not
-end was not known, and there were no labeling tasks and labels.
+uncertainties, and there were no batches. Up to 3 no rule was evaluated, an export that did not end
+was not known, and there were no labeling tasks and labels.
 """
 
 EARLIER_COLUMNS = {("prediction_sets", "aggregation")}
