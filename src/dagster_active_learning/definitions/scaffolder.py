@@ -72,6 +72,11 @@ attributes:
   #   max_in_flight: 300
   #   return_after_days: 14
   #   export: "{{{{ context.project_root }}}}/labeling_batch.csv"
+  # Batches go to a project of Label Studio, and labels come back: with batch, images and the
+  # resource label_studio.
+  # labeling:
+  #   label_studio:
+  #     project: street signs
   # Which function finds the model's errors, by labels that were drawn at random.
   # evaluation:
   #   labels_drawn_at_random: true    # labels of images in no batch are a test set
