@@ -11,6 +11,7 @@ import pytest
 
 from dagster_active_learning import ACQUISITION_FUNCTIONS
 from dagster_active_learning.store.pool_store import PoolStore
+from pools import on_tables
 from toy_function import TOY
 
 PROJECT = Path(__file__).parents[1]
@@ -48,6 +49,18 @@ def query(database):
     def run(sql: str, *values):
         with duckdb.connect(str(database)) as connection:
             return connection.execute(sql, values).fetchall()
+
+    return run
+
+
+@pytest.fixture
+def change(database):
+    """Change the predictions or scores of the pool's only set, or another table of it."""
+
+    def run(sql: str, *values):
+        with duckdb.connect(str(database)) as connection:
+            connection.execute("USE pool")
+            connection.execute(on_tables(connection, sql), values)
 
     return run
 

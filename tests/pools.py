@@ -1,5 +1,6 @@
 """The steps of a pool as tests call them: one prediction set, one run."""
 
+import re
 from dataclasses import replace
 
 from dagster_active_learning import ACQUISITION_FUNCTIONS, flow
@@ -60,6 +61,17 @@ def rank(store, name, limit=1000, seed=0, rules=RULES, *, in_manifest=False):
         f"""SELECT image_id, rank, score, uncertainty, predicted_class
         FROM labeling_candidates WHERE acquisition_function = '{name}' ORDER BY rank""",
     )
+
+
+def on_tables(connection, statement):
+    """A statement that changes ``predictions`` or ``image_scores`` of a pool's only set.
+
+    Those are views: what it changes are the tables in them, which get all columns before.
+    """
+    ((number,),) = connection.execute("SELECT generation FROM pool.prediction_sets").fetchall()
+    of_objects = "ADD COLUMN IF NOT EXISTS mean_object_score DOUBLE"
+    connection.execute(f"ALTER TABLE pool.image_scores_{number} {of_objects}")
+    return re.sub(r"\b(predictions|image_scores)\b", rf"\1_{number}", statement)
 
 
 def in_memory(table):

@@ -263,11 +263,11 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_check_finds_what_is_broken_and_no_other_does(run, check, sound, query, case):
+def test_a_check_finds_what_is_broken_and_no_other_does(run, check, sound, change, case):
     statements, expected = BROKEN[case]
     run(sound)
     for statement in statements:
-        query_in_pool(query, statement)
+        change(statement)
     found = check(sound)
     assert failed(found) == expected.keys()
     for name, (severity, what, count) in expected.items():
@@ -277,16 +277,11 @@ def test_a_check_finds_what_is_broken_and_no_other_does(run, check, sound, query
         assert "prediction_set" not in examples(found[name])[0]
 
 
-def query_in_pool(query, statement):
-    # One connection a query: the schema has to be named each time.
-    query(f"USE pool; {statement}")
-
-
-def test_examples_name_what_is_wrong(run, check, sound, query):
+def test_examples_name_what_is_wrong(run, check, sound, change):
     run(sound)
-    query_in_pool(query, "INSERT INTO images VALUES ('new', 's3://new', 1, 1, false, NULL)")
-    query_in_pool(query, "DELETE FROM labeling_candidates WHERE rank = 2")
-    query_in_pool(query, "UPDATE image_scores SET margin = 1.5 WHERE image_id = 'image7'")
+    change("INSERT INTO images VALUES ('new', 's3://new', 1, 1, false, NULL)")
+    change("DELETE FROM labeling_candidates WHERE rank = 2")
+    change("UPDATE image_scores SET margin = 1.5 WHERE image_id = 'image7'")
     found = check(sound)
     assert examples(found["pool_coverage"]) == [{"image_id": "new", "uri": "s3://new"}]
     assert examples(found["every_image_scored"]) == [
@@ -301,9 +296,9 @@ def test_examples_name_what_is_wrong(run, check, sound, query):
     }  # fmt: skip
 
 
-def test_examples_are_few_and_short(run, check, sound, query):
+def test_examples_are_few_and_short(run, check, sound, change):
     run(sound)
-    query_in_pool(query, "INSERT INTO images SELECT repeat('x', 10000) || i, NULL, 1, 1, false, NULL FROM range(500) t(i)")  # fmt: skip
+    change("INSERT INTO images SELECT repeat('x', 10000) || i, NULL, 1, 1, false, NULL FROM range(500) t(i)")  # fmt: skip
     coverage = check(sound)["pool_coverage"]
     assert number(coverage, "images_without_predictions") == 500
     assert number(coverage, "coverage") == pytest.approx(11 / 511)
@@ -482,7 +477,7 @@ def test_other_categories_found_are_a_warning(run):
     assert found["class_names_unchanged"].severity == WARN
 
 
-def test_images_in_which_nothing_was_found_have_scores_in_bounds(run, check, tmp_path, query):
+def test_images_in_which_nothing_was_found_have_scores_in_bounds(run, check, tmp_path, change):
     for image in ("a", "b"):
         (tmp_path / f"{image}.txt").touch()
     definitions = active_learning_definitions(
@@ -491,12 +486,12 @@ def test_images_in_which_nothing_was_found_have_scores_in_bounds(run, check, tmp
     found = evaluations(run(definitions))
     assert failed(found) == set()
     assert number(found["scores_in_bounds"], "rows") == 2
-    query("UPDATE pool.image_scores SET mean_object_score = 1.1 WHERE image_id = 'a'")
+    change("UPDATE image_scores SET mean_object_score = 1.1 WHERE image_id = 'a'")
     assert number(check(definitions)["scores_in_bounds"], "out_of_bounds") == 1
 
 
 @pytest.mark.parametrize("score_only", [None, "binary"])
-def test_objects_of_which_some_have_class_probabilities_are_sound(run, check, query, score_only):
+def test_objects_of_which_some_have_class_probabilities_are_sound(run, check, change, score_only):
     source = PredictionQuery(
         """SELECT * FROM (VALUES ('a', 0.9, [0.9, 0.1]), ('a', 0.8, NULL), ('b', 0.5, NULL),
             ('c', 0.6, [0.6, 0.4])) t(image_id, score, class_probs)""",
@@ -506,7 +501,7 @@ def test_objects_of_which_some_have_class_probabilities_are_sound(run, check, qu
         pool="pool", task="detection", predictions=source, score_only=score_only
     )
     assert failed(evaluations(run(definitions))) == set()
-    query("UPDATE pool.image_scores SET margin = NULL WHERE image_id = 'c'")
+    change("UPDATE image_scores SET margin = NULL WHERE image_id = 'c'")
     assert number(check(definitions)["every_image_scored"], "wrongly_scored") == 1
 
 
@@ -589,14 +584,14 @@ def test_evaluations_are_small(run, sound, tmp_path, write_predictions):
 # Candidates and time
 
 
-def test_the_limit_is_that_of_the_run(run, check, sound, query):
+def test_the_limit_is_that_of_the_run(run, check, sound, change):
     margin = dg.AssetSelection.assets(["pool", "labeling_candidates", "margin"])
     run(sound)
     for limit in (3, 8):
         config = {"ops": {"pool__labeling_candidates": {"config": {"limit": limit}}}}
         run(sound, margin, run_config=config)
         assert failed(check(sound)) == set()
-    query_in_pool(query, "DELETE FROM labeling_candidates WHERE acquisition_function = 'margin' AND rank > 6")  # fmt: skip
+    change("DELETE FROM labeling_candidates WHERE acquisition_function = 'margin' AND rank > 6")  # fmt: skip
     found = check(sound)["margin.candidates_are_fresh"]
     assert number(found, "missing") == 2
     assert all(row["prediction_count"] == 1 for row in examples(found))
@@ -615,7 +610,7 @@ def test_images_that_were_never_ranked(run, check, sound):
 @pytest.mark.parametrize("rule", [None, "first", "last", "exclude"])
 @pytest.mark.parametrize("task", ["classification", "detection"])
 def test_rankings_are_sound_wherever_images_without_predictions_are(
-    run, check, write_predictions, tmp_path, query, task, rule, limit
+    run, check, write_predictions, tmp_path, query, change, task, rule, limit
 ):
     write_predictions([[0.5, 0.5], [0.75, 0.25], [1, 0], [2, 2], [0.75, 0.25]])
     images = ["image_id", *(f"image{number}" for number in range(8))]
@@ -626,7 +621,7 @@ def test_rankings_are_sound_wherever_images_without_predictions_are(
     assert failed(evaluations(run(definitions))) <= {"pool_coverage"}
     function = "mean_object_score" if task == "detection" else "entropy"
     # Swapped are two images of which one has to come first.
-    query_in_pool(query, f"UPDATE labeling_candidates SET rank = 3 - rank WHERE rank < 3 AND acquisition_function = '{function}'")  # fmt: skip
+    change(f"UPDATE labeling_candidates SET rank = 3 - rank WHERE rank < 3 AND acquisition_function = '{function}'")  # fmt: skip
     places = query(f"SELECT score, prediction_count FROM pool.labeling_candidates WHERE rank < 3 AND acquisition_function = '{function}'")  # fmt: skip
     assert (f"{function}.ranks_without_gaps" in failed(check(definitions))) == (len(set(places)) > 1)  # fmt: skip
 
@@ -718,13 +713,13 @@ def test_a_clock_that_was_set_back_makes_no_ranking_old_or_fresh(run, check, sou
 
 @pytest.mark.parametrize("function", ACQUISITION_FUNCTIONS.values(), ids=lambda one: one.name)
 @pytest.mark.parametrize("end", [0, 1])
-def test_the_tolerance_is_a_share_of_the_bounds(run, check, sound, query, function, end):
+def test_the_tolerance_is_a_share_of_the_bounds(run, check, sound, change, function, end):
     run(sound)
     ends = function.bounds(3)
     beyond = (1 if end else -1) * SCORE_TOLERANCE * (ends[1] - ends[0])
     for share, passes in [(0.99, True), (1.01, False)]:
         score = ends[end] + share * beyond
-        query(f"UPDATE pool.image_scores SET {function.name} = ? WHERE image_id = 'image0'", score)
+        change(f"UPDATE image_scores SET {function.name} = ? WHERE image_id = 'image0'", score)
         assert check(sound)["scores_in_bounds"].passed is passes
 
 
@@ -772,10 +767,10 @@ def test_a_run_checks_its_own_partitions(run, months, query, keys, passes):
     assert scored == ([(key,) for key in sorted(keys)] if passes else [])
 
 
-def test_checks_that_are_run_alone_look_at_all_partitions(run, check, months, query):
+def test_checks_that_are_run_alone_look_at_all_partitions(run, check, months, change):
     for key in KEYS:
         run(months, keys=[key], raise_on_error=False)
-    query_in_pool(query, "DELETE FROM labeling_candidates WHERE prediction_set = 'june' AND rank = 2 AND acquisition_function = 'margin'")  # fmt: skip
+    change("DELETE FROM labeling_candidates WHERE prediction_set = 'june' AND rank = 2 AND acquisition_function = 'margin'")  # fmt: skip
     found = check(months)
     assert failed(found) == {
         "valid_class_probabilities", "every_image_scored", "margin.ranks_without_gaps",
@@ -831,7 +826,7 @@ def test_checks_only_read(run, check, sound, database):
 
 def test_checks_leave_no_open_connection(run, check, sound, query):
     run(sound)
-    query("DROP TABLE pool.image_scores")
+    query("DROP TABLE pool.prediction_sets")
     assert "every_image_scored" not in check(sound), "the step failed"
     query("CREATE TABLE pool.anything AS SELECT 1")
 

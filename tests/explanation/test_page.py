@@ -11,7 +11,7 @@ from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.images import replace_images
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import prediction_set
-from pools import ingest, score
+from pools import ingest, on_tables, score
 from ranked_pools import HOSTILE_IDS, manifest, ranked, ranked_files, sha256, write_files
 
 
@@ -169,7 +169,8 @@ def test_a_rank_that_is_older_than_what_it_was_made_from(store, tmp_path):
     )
     score(store, in_manifest=True)
     assert f"this rank is old, the score is 0.5 now: {again}" in explain(store, "a")
-    store.connection.execute("UPDATE image_scores SET margin = 0 WHERE image_id = 'b'")
+    statement = "UPDATE image_scores SET margin = 0 WHERE image_id = 'b'"
+    store.connection.execute(on_tables(store.connection, statement))
     store.connection.execute("UPDATE labeling_candidates SET score = 0.5")
     assert f"no candidate: its score of 0 (probability) is newer than the list of 1: {again}" in (
         explain(store, "b")

@@ -18,7 +18,7 @@ from dagster_active_learning.store.images import replace_images
 from dagster_active_learning.store.labeling_candidates import candidate_rows, missing_candidates
 from dagster_active_learning.store.prediction_sets import former_class_names
 from dagster_active_learning.store.rankings import check_rankings, outdated_rankings
-from pools import column, ingest, rank, rows, score
+from pools import column, ingest, on_tables, rank, rows, score
 from ranked_pools import manifest, ranked_files, sha256, write_files
 
 FIRST = [("a", [0.5, 0.5]), ("b", [0.75, 0.25])]
@@ -138,7 +138,12 @@ def test_scores_of_other_predictions_are_not_ranked(store, tmp_path):
     read(store, path, run_id="second reading")
     with pytest.raises(PoolStateError, match="'set' of pool 'pool' has no scores: mat"):
         make_rankings(store, "margin")
-    store.insert("INSERT INTO image_scores BY NAME FROM incoming", scores)
+    statement = "INSERT INTO image_scores BY NAME SELECT * EXCLUDE (prediction_set) FROM incoming"
+    store.connection.execute(
+        on_tables(store.connection, "ALTER TABLE image_scores ADD COLUMN margin DOUBLE")
+    )
+    scores = scores.select(["prediction_set", "image_id", "prediction_count", "margin"])
+    store.insert(on_tables(store.connection, statement), scores)
     with pytest.raises(PoolStateError, match="scores of an earlier version.*pool/image_scores"):
         make_rankings(store, "margin")
     store.insert("INSERT INTO scorings BY NAME FROM incoming", kept)

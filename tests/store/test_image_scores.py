@@ -1,10 +1,13 @@
 """Scores as the database counts them, against NumPy."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from dagster_active_learning.store.image_scores import score_bins
-from pools import column
+from dagster_active_learning.acquisition.schemas import image_score_schema
+from dagster_active_learning.store.image_scores import replace_image_scores, score_bins
+from dagster_active_learning.store.prediction_sets import prediction_set
+from pools import column, in_memory, ingest
 
 NAMES = ["entropy", "least_confidence", "margin", "variance"]
 
@@ -22,10 +25,13 @@ def test_bins_are_those_of_numpy(filled, name, bins):
 
 @pytest.mark.parametrize("scores", [[0.5], [0.5, np.nextafter(0.5, 1)], [0.0, 0.0]])
 def test_scores_that_are_all_the_same_are_in_one_bin(store, scores):
-    for number, score in enumerate(scores):
-        store.connection.execute(
-            "INSERT INTO image_scores VALUES ('set', ?, 1, ?, 0, 0, 0, NULL)", [str(number), score]
-        )
+    ingest(store, in_memory(pa.table({"image_id": ["a"], "class_probs": [[0.5, 0.5]]})))
+    rows = [
+        {"image_id": str(number), "prediction_count": 1, "entropy": score}
+        for number, score in enumerate(scores)
+    ]
+    batch = pa.RecordBatch.from_pylist(rows, image_score_schema())
+    replace_image_scores(store, prediction_set(store, "set").tables, [batch])
     found = score_bins(store, "set", "entropy", 60)
     assert found is not None
     assert found.counts.sum() == found.counts.max() == len(scores)

@@ -28,7 +28,9 @@ from dagster_active_learning.store.labeling_candidates import (
 )
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import existing_pool
-from pools import column, ingest, rows, score
+from dagster_active_learning.store.prediction_sets import prediction_set
+from dagster_active_learning.store.set_tables import renew_views
+from pools import column, in_memory, ingest, on_tables, rows, score
 from ranked_pools import manifest, ranked_files, write_files
 
 NAMES = ["toy", "select", 'a "quoted" name', "Größe"]
@@ -60,6 +62,11 @@ def filled(store, tmp_path):
     ranked_files(store, write_files(tmp_path / "files", ROWS))
 
 
+def put_scores(store, scores):
+    replace_image_scores(store, prediction_set(store, "set").tables, scores)
+    renew_views(store.connection)
+
+
 def toy_scores(name):
     """Scores of the three images; those of the new function are ``TOY``."""
     known = dict.fromkeys(["entropy", "least_confidence", "margin", "variance"], 0.125)
@@ -89,7 +96,7 @@ def test_a_pool_gets_the_column_at_the_next_write(database, tmp_path, add_functi
         after = connection.execute("FROM image_scores ORDER BY image_id").fetchall()
         assert after == [(*row, None) for row in before]
         assert column(store, f"SELECT DISTINCT {quoted(name)} FROM candidate_lineage") == [None]
-        replace_image_scores(store, "set", toy_scores(name))
+        put_scores(store, toy_scores(name))
         lineage = f"SELECT DISTINCT image_id, {quoted(name)} FROM candidate_lineage"
         assert dict(rows(store, lineage)) == TOY
 
@@ -99,7 +106,7 @@ def test_every_statement_about_scores_knows_it(store, tmp_path, add_function, na
     function = add_function(name)
     store = PoolStore(store.connection, "pool")
     filled(store, tmp_path)
-    replace_image_scores(store, "set", toy_scores(name))
+    put_scores(store, toy_scores(name))
     statistics = score_statistics(store, "set")
     assert statistics.images == 3
     assert statistics.without_predictions == 0
@@ -123,7 +130,8 @@ def test_every_statement_about_scores_knows_it(store, tmp_path, add_function, na
     of_set = (store, ["set"], function, rules)
     assert broken_ranks(*of_set).count == outdated_candidates(*of_set).count == 0
     assert missing_candidates(*of_set, limit=2).count == 0
-    store.connection.execute(f"UPDATE image_scores SET {quoted(name)} = 9 WHERE image_id = 'a'")
+    statement = f"UPDATE image_scores SET {quoted(name)} = 9 WHERE image_id = 'a'"
+    store.connection.execute(on_tables(store.connection, statement))
     assert outdated_candidates(*of_set).count == 0
     (missing,) = missing_candidates(*of_set, limit=2).examples
     assert missing["image_id"] == "a"
@@ -136,11 +144,15 @@ def test_a_score_that_is_missing_is_found_by_its_level(store, tmp_path, add_func
     add_function("worth", like="mean_object_score")
     store = PoolStore(store.connection, "pool")
     ingest_and_score(store, tmp_path)
-    replace_image_scores(store, "set", toy_scores("toy"))
+    put_scores(store, toy_scores("toy"))
     assert wrongly_scored_images(store, ["set"], Rules()).count == 0
     # An image without its score; a score of objects where there are none.
-    store.connection.execute("UPDATE image_scores SET toy = NULL WHERE image_id = 'a'")
-    store.connection.execute("UPDATE image_scores SET worth = 1 WHERE image_id = 'c'")
+    for statement in (
+        "UPDATE image_scores SET toy = NULL WHERE image_id = 'a'",
+        "ALTER TABLE image_scores ADD COLUMN worth DOUBLE",
+        "UPDATE image_scores SET worth = 1 WHERE image_id = 'c'",
+    ):
+        store.connection.execute(on_tables(store.connection, statement))
     wrong = wrongly_scored_images(store, ["set"], Rules()).examples
     assert [row["image_id"] for row in wrong] == ["a", "c"]
     assert {row["problem"] for row in wrong} == {"predictions and not all scores"}
@@ -160,7 +172,10 @@ def test_images_without_objects_have_the_score_0_of_objects(store, add_function,
     add_function("worth", like="mean_object_score")
     store = PoolStore(store.connection, "pool")
     replace_images(store, manifest(["empty"]))
-    add_images_without_predictions(store, "set", Rules(task=task, in_manifest=True))
+    ingest(store, in_memory(pa.table({"image_id": ["a"], "class_probs": [[0.5, 0.5]]})))
+    tables = prediction_set(store, "set").tables
+    add_images_without_predictions(store, tables, Rules(task=task, in_manifest=True))
+    renew_views(store.connection)
     scores = store.relation("SELECT * EXCLUDE (prediction_set) FROM image_scores").pl().to_dicts()
     assert scores == [
         {
@@ -189,9 +204,6 @@ def test_columns_are_found_by_their_names(store, tmp_path):
     query = "SELECT image_id, entropy, least_confidence, margin, variance FROM image_scores"
     expected = sorted(rows(store, query))
     for table, name, kind in (
-        ("image_scores", "entropy", "DOUBLE"),
-        ("image_scores", "prediction_count", "BIGINT"),
-        ("predictions", "image_id", "VARCHAR"),
         ("prediction_sources", "source", "VARCHAR DEFAULT 'file'"),
         ("quarantined_predictions", "reason", "VARCHAR"),
         ("labeling_candidates", "rank", "BIGINT"),
@@ -213,7 +225,11 @@ def test_columns_are_found_by_their_names(store, tmp_path):
     assert column(store, ranks) == [1, 2, 3]
 
 
-def test_scores_of_a_new_pool_are_not_compressed(store):
-    ((sql,),) = rows(store, "SELECT sql FROM duckdb_tables() WHERE table_name = 'image_scores'")
-    for name in ACQUISITION_FUNCTIONS:
-        assert f"{name} DOUBLE USING COMPRESSION Uncompressed" in sql
+def test_scores_are_not_compressed_and_those_that_are_all_null_not_stored(store, tmp_path):
+    filled(store, tmp_path)
+    table = prediction_set(store, "set").tables.name("image_scores")
+    query = f"SELECT sql FROM duckdb_tables() WHERE table_name = '{table.strip(chr(34))}'"
+    ((sql,),) = rows(store, query)
+    for name, function in ACQUISITION_FUNCTIONS.items():
+        is_stored = f"{name} DOUBLE USING COMPRESSION Uncompressed" in sql
+        assert is_stored == (function.level == "image")

@@ -11,6 +11,7 @@ from dagster_active_learning.store.prediction_sets import (
     prediction_set,
     prediction_set_names,
 )
+from dagster_active_learning.store.set_tables import make_set_tables
 from pools import ingest
 from ranked_pools import HOSTILE_IDS, write_files
 
@@ -33,8 +34,9 @@ def test_the_only_prediction_set_needs_no_name(store, tmp_path):
 
 @pytest.mark.parametrize("class_names", [[], ["car"], HOSTILE_IDS])
 def test_a_record_is_read_as_it_was_written(store, class_names):
+    tables = make_set_tables(store, "'; DROP")
     given = PredictionSet(
-        prediction_set="'; DROP", model=None, source="$model", source_sha256="0f",
+        prediction_set=tables.prediction_set, generation=tables.generation, model=None, source="$model", source_sha256="0f",
         class_names=class_names, prediction_count=7, image_count=5, image_run_count=6,
         quarantined_count=4, score_only_count=3, bbox_unit="pixel", value_type="FLOAT[]",
         run_id="run",

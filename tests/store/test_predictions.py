@@ -18,7 +18,7 @@ from dagster_active_learning.store.predictions import (
     predictions_by_class,
     predictions_of_first,
 )
-from pools import column, in_memory, ingest, rank, score
+from pools import column, in_memory, ingest, on_tables, rank, score
 from ranked_pools import manifest
 
 
@@ -26,7 +26,10 @@ def test_predictions_are_counted_by_their_most_probable_class_or_their_category(
     class_probs = np.array(column(filled, "SELECT class_probs FROM predictions"))
     expected = Counter(str(one) for one in class_probs.argmax(axis=1))
     assert dict(predictions_by_class(filled, "set")) == expected
-    filled.connection.execute("UPDATE predictions SET category = 'x' WHERE image_id = 'image0'")
+    connection = filled.connection
+    connection.execute(on_tables(connection, "ALTER TABLE predictions ADD COLUMN category VARCHAR"))
+    statement = "UPDATE predictions SET category = 'x' WHERE image_id = 'image0'"
+    connection.execute(on_tables(connection, statement))
     assert dict(predictions_by_class(filled, "set"))["x"] == 1
 
 

@@ -1,12 +1,13 @@
 """A pool's tables: explained, and completed where an earlier version has made them."""
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from dagster_active_learning import read_predictions
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import prediction_set
-from pools import ingest, score
+from pools import in_memory, ingest, score
 from ranked_pools import ranked_files, write_files
 
 
@@ -37,7 +38,7 @@ def test_a_pool_of_an_earlier_version_gets_what_it_lacks(database, tmp_path):
     [
         "DROP VIEW candidate_lineage",
         "DROP TABLE rankings",
-        "ALTER TABLE image_scores DROP COLUMN margin",
+        "DROP VIEW image_scores",
         "DROP TABLE scorings",
         "COMMENT ON COLUMN candidate_lineage.prediction_set IS NULL",
     ],
@@ -72,9 +73,11 @@ def test_the_view_outlives_wider_class_probabilities_and_other_database_names(da
     with duckdb.connect(str(database)) as connection:
         store = PoolStore(connection, "pool")
         ranked_files(store, write_files(tmp_path / "files", [("a", [0.75, 0.25])]))
-        connection.execute("ALTER TABLE predictions ALTER class_probs TYPE FLOAT[]")
-        connection.execute("ALTER TABLE predictions ALTER class_probs TYPE DOUBLE[]")
-        assert len(connection.execute("FROM candidate_lineage").fetchall()) == 4
+        other = pa.table({"image_id": ["a"], "class_probs": pa.array([[0.1, 0.9]])})
+        ingest(store, in_memory(other), prediction_set="in float64")
+        lineage = store.relation("SELECT image_id, class_probs FROM candidate_lineage")
+        assert lineage.types[1] == "DOUBLE[]"
+        assert lineage.fetchall() == [("a", [0.75, 0.25])] * 4
     with duckdb.connect() as connection:
         connection.execute(f"ATTACH '{database}' AS other (READ_ONLY)")
         assert len(connection.execute("FROM other.pool.candidate_lineage").fetchall()) == 4

@@ -14,7 +14,7 @@ from dagster_active_learning import (
 )
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store import schema, versions
+from dagster_active_learning.store import schema, set_tables, versions
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import existing_pool
 from dagster_active_learning.store.prediction_sets import (
@@ -32,8 +32,29 @@ PREDICTIONS = [("a", [0.5, 0.5]), ("b", [0.75, 0.25]), ("a", [1.0, 0.0]), ("c", 
 
 LAYOUT = """
 SELECT table_name, column_name, data_type, is_nullable, comment FROM duckdb_columns()
-WHERE schema_name = 'pool' ORDER BY table_name, column_index
+WHERE schema_name = 'pool' AND NOT regexp_matches(table_name, '_-?[0-9]+$')
+ORDER BY table_name, column_index
 """
+
+AS_VERSION_4 = """
+CREATE TABLE all_predictions AS FROM predictions;
+CREATE TABLE all_scores AS FROM image_scores;
+DROP VIEW candidate_lineage; DROP VIEW predictions; DROP VIEW image_scores;
+ALTER TABLE all_predictions RENAME TO predictions;
+ALTER TABLE all_scores RENAME TO image_scores;
+UPDATE schema_version SET version = 4;
+"""
+"""What makes the predictions of all sets one table, and their scores another."""
+
+
+def as_version_4(store):
+    """Make a pool of version 4 of a new one."""
+    query = "SELECT table_name FROM duckdb_tables() WHERE regexp_matches(table_name, '_-?[0-9]+$')"
+    own = column(store, query)
+    store.connection.execute(AS_VERSION_4)
+    for table in own:
+        store.connection.execute(f'DROP TABLE "{table}"')
+
 
 STATEMENTS = [
     """INSERT INTO prediction_sets BY NAME SELECT {name} AS prediction_set, 'old model' AS model,
@@ -98,7 +119,7 @@ def test_a_migrated_pool_has_the_layout_of_a_new_one(migrated):
         new = PoolStore(connection, "pool")
         assert rows(migrated, LAYOUT) == rows(new, LAYOUT)
         for kind in ("tables", "views"):
-            comments = f"SELECT {kind[:-1]}_name, comment FROM duckdb_{kind}() WHERE schema_name = 'pool' ORDER BY ALL"
+            comments = f"SELECT {kind[:-1]}_name AS name, comment FROM duckdb_{kind}() WHERE schema_name = 'pool' AND NOT regexp_matches(name, '_-?[0-9]+$') ORDER BY ALL"
             assert rows(migrated, comments) == rows(new, comments)
         recorded = (versions.SCHEMA_VERSION, version("dagster-active-learning"))
         for store in (migrated, new):
@@ -198,6 +219,7 @@ def test_a_pool_of_version_1_keeps_its_scores_and_rankings(store, tmp_path, imag
     scores = "FROM image_scores ORDER BY image_id"
     lineage = "FROM candidate_lineage ORDER BY rank, prediction_index"
     before = rows(store, scores), rows(store, lineage)
+    as_version_4(store)
     store.connection.execute(VERSION_1)
     store = PoolStore(store.connection, "pool")
     assert (rows(store, scores), rows(store, lineage)) == before
@@ -258,6 +280,7 @@ def test_a_sum_of_version_2_is_made_again_before_it_is_ranked(store):
     ingest(store, in_memory(table))
     for aggregation, is_kept in ((rules, False), (Rules(), True)):
         score(store, rules=aggregation)
+        as_version_4(store)
         store.connection.execute("UPDATE schema_version SET version = 2")
         PoolStore(store.connection, "pool")
         assert (column(store, "SELECT aggregation FROM scorings") == ["mean"]) == is_kept
@@ -271,10 +294,36 @@ def test_a_sum_of_version_2_is_made_again_before_it_is_ranked(store):
 
 def test_a_pool_of_version_3_gets_the_table_of_evaluations(store):
     layout = rows(store, LAYOUT)
+    as_version_4(store)
     store.connection.execute("DROP TABLE rule_evaluations; UPDATE schema_version SET version = 3")
     store = PoolStore(store.connection, "pool")
     assert rows(store, LAYOUT) == layout
     assert column(store, "SELECT version FROM schema_version") == [versions.SCHEMA_VERSION]
+
+
+# Version 4
+
+
+def test_the_sets_of_version_4_get_tables_of_their_own(store):
+    """With the columns that each fills, in the precision that it was read in."""
+    sets = {
+        "classes": pa.table({"image_id": ["b", "a"], "class_probs": [[0.1, 0.9], [0.5, 0.5]]}),
+        "float32": pa.table(
+            {
+                "image_id": ["a"],
+                "class_probs": pa.array([[0.25, 0.75]], pa.list_(pa.float32())),
+            }
+        ),
+        "'quoted'": pa.table({"image_id": ["c"], "class_probs": [[0.3, 0.7]]}),
+    }
+    for name, table in sets.items():
+        ingest(store, in_memory(table), prediction_set=name)
+    queries = ("FROM predictions", "FROM image_scores", "FROM prediction_sets")
+    tables = "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE schema_name = 'pool' ORDER BY ALL"
+    before = [rows(store, query) for query in (*queries, tables)]
+    as_version_4(store)
+    store = PoolStore(store.connection, "pool")
+    assert [rows(store, query) for query in (*queries, tables)] == before
 
 
 # Later versions
@@ -361,8 +410,9 @@ def test_a_changed_statement_reaches_a_pool_and_an_unchanged_one_writes_nothing(
     with duckdb.connect(str(database)) as connection:
         PoolStore(connection, "pool")
     assert database.read_bytes() == before
-    changed = schema.schema_sql().replace("c.is_current", "NOT c.is_current AS is_current")
-    monkeypatch.setattr(versions, "schema_sql", lambda: changed)
+    changed = schema.views_sql().replace("c.is_current", "NOT c.is_current AS is_current")
+    for module in (versions, set_tables):
+        monkeypatch.setattr(module, "views_sql", lambda: changed)
     with duckdb.connect(str(database)) as connection:
         PoolStore(connection, "pool")
         ((sql,),) = connection.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'candidate_lineage'").fetchall()  # fmt: skip

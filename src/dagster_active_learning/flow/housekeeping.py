@@ -15,6 +15,7 @@ from dagster_active_learning.store.labeling_batches import (
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import Database, existing_pool
 from dagster_active_learning.store.rankings import delete_rankings
+from dagster_active_learning.store.set_tables import renew_views
 
 
 def delete_prediction_set(database: Database, *, pool: str, prediction_set: str) -> None:
@@ -42,7 +43,7 @@ def delete_prediction_set(database: Database, *, pool: str, prediction_set: str)
                 f"images that were chosen by prediction set {prediction_set!r} of pool {pool!r} "
                 "are in flight: label them and read the manifest again, or call release_batch first"
             )
-        _delete(store, prediction_sets.prediction_set(store, prediction_set).prediction_set)
+        _delete(store, [prediction_sets.prediction_set(store, prediction_set).prediction_set])
 
 
 def keep_newest_sets(store: PoolStore, count: int, *, orphans: Collection[str] = ()) -> list[str]:
@@ -65,16 +66,17 @@ def keep_newest_sets(store: PoolStore, count: int, *, orphans: Collection[str] =
         removed = [
             name for name in names if (name in orphans or name in beyond) and name not in in_flight
         ]
-        for name in removed:
-            _delete(store, name)
+        _delete(store, removed)
     return removed
 
 
-def _delete(store: PoolStore, name: str) -> None:
-    """Remove a set in the open transaction."""
+def _delete(store: PoolStore, names: Collection[str]) -> None:
+    """Remove sets in the open transaction."""
     selection = last_selection(store)
     is_open = selection is not None and selection.batch == open_batch_number(store)
-    if selection is not None and is_open and selection.prediction_set == name:
+    if selection is not None and is_open and selection.prediction_set in names:
         delete_open_batch(store)
-    prediction_sets.clear_prediction_set(store, name)
-    delete_rankings(store, name)
+    for name in names:
+        prediction_sets.clear_prediction_set(store, name)
+        delete_rankings(store, name)
+    renew_views(store.connection)

@@ -40,19 +40,19 @@ from dagster_active_learning.store.prediction_sets import (
     clear_prediction_set,
 )
 from dagster_active_learning.store.prediction_sources import SourceFile, add_sources
-from dagster_active_learning.store.predictions import (
-    add_predictions,
-    categories,
-    image_count,
-    prediction_schema,
-    score_only_count,
-    sql_value_type,
-)
+from dagster_active_learning.store.predictions import categories, image_count, score_only_count
 from dagster_active_learning.store.quarantined_predictions import (
     add_quarantined,
     first_ids,
     quarantine_images_not_in_manifest,
     quarantined_by_reason,
+)
+from dagster_active_learning.store.set_tables import (
+    SetTables,
+    append,
+    make_set_tables,
+    prediction_schema,
+    sql_type,
 )
 from dagster_active_learning.text import quoted_pair, raw_text
 
@@ -92,30 +92,32 @@ def ingest_predictions(
     with store.transaction(), RowSpool() as quarantined, RowSpool() as empty_images:
         rows = _SortedRows(stream, rules, progress, quarantined, empty_images)
         clear_prediction_set(store, prediction_set)
+        tables = make_set_tables(store, prediction_set)
         schema = prediction_schema(stream.value_type)
-        add_predictions(store, prediction_set, schema, read_ahead(rows.predictions(schema)))
+        append(store, tables, "predictions", schema, read_ahead(rows.predictions(schema)))
         for batch in quarantined.batches():
             add_quarantined(store, prediction_set, batch)
         for batch in empty_images.batches():
             add_empty_images(store, prediction_set, batch)
         hashes = {part.source: part.sha256() for part in stream.parts}
         add_sources(store, prediction_set, rows.sources.files(hashes))
-        unknown = _move_unknown_images(store, prediction_set, report) if rules.in_manifest else 0
+        unknown = _move_unknown_images(store, tables, report) if rules.in_manifest else 0
         images, class_names = rows.images, rows.class_names
         each_once = images.ascending and not unknown
         stored = PredictionSet(
             prediction_set=prediction_set,
+            generation=tables.generation,
             model=model,
             source=stream.name,
             source_sha256=combined_sha256(list(hashes.values())),
-            class_names=categories(store, prediction_set) if class_names is None else class_names,
+            class_names=categories(store, tables) if class_names is None else class_names,
             prediction_count=images.row_count - unknown,
-            image_count=images.run_count if each_once else image_count(store, prediction_set),
+            image_count=images.run_count if each_once else image_count(store, tables),
             image_run_count=images.run_count,
             quarantined_count=quarantined.row_count + unknown,
-            score_only_count=score_only_count(store, prediction_set) if rules.objects else 0,
+            score_only_count=score_only_count(store, tables) if rules.objects else 0,
             bbox_unit=stream.bbox_unit,
-            value_type=sql_value_type(stream.value_type),
+            value_type=f"{sql_type(stream.value_type)}[]",
             run_id=run_id,
             **kept_rules(rules, READING_RULES),
         )
@@ -134,11 +136,11 @@ def ingest_predictions(
     return stored
 
 
-def _move_unknown_images(store: PoolStore, prediction_set: str, report: Report) -> int:
+def _move_unknown_images(store: PoolStore, tables: SetTables, report: Report) -> int:
     """Move predictions about images the manifest does not have to quarantine, and count them."""
-    moved = quarantine_images_not_in_manifest(store, prediction_set, Reason.NOT_IN_MANIFEST)
+    moved = quarantine_images_not_in_manifest(store, tables, Reason.NOT_IN_MANIFEST)
     # There is no row of the others to keep in quarantine.
-    unknown_images = empty_images_not_in_manifest(store, prediction_set)
+    unknown_images = empty_images_not_in_manifest(store, tables.prediction_set)
     if unknown_images:
         report(
             f"{unknown_images:,} images in which nothing was found are not in the manifest: "
@@ -247,18 +249,24 @@ class _ImageRuns:
         self.row_count = 0
         self.run_count = 0
         self.ascending = True
-        self._last = pa.array([], pa.string())
+        self._last: str | None = None
 
     def count(self, image_ids: pa.ChunkedArray) -> None:
-        self.row_count += len(image_ids)
-        ids = pa.concat_arrays([self._last, *image_ids.chunks])
-        before, after = ids[:-1], ids[1:]
-        if not len(self._last):
-            self.run_count += min(len(ids), 1)
-        self.run_count += pc.sum(pc.not_equal(before, after)).as_py() or 0
-        if self.ascending:
-            self.ascending = pc.all(pc.less_equal(before, after)).as_py() is not False
-        self._last = pa.array(ids[-1:].to_pylist(), pa.string())
+        for ids in image_ids.chunks:
+            if not len(ids):
+                continue
+            first = ids[0].as_py()
+            # The ids are not put together with the last one: that would copy all of them.
+            before, after = ids[:-1], ids[1:]
+            self.row_count += len(ids)
+            self.run_count += (pc.sum(pc.not_equal(before, after)).as_py() or 0) + (
+                first != self._last
+            )
+            if self.ascending:
+                self.ascending = pc.all(pc.less_equal(before, after)).as_py() is not False and (
+                    self._last is None or self._last.encode() <= first.encode()
+                )
+            self._last = ids[-1].as_py()
 
 
 def _split_rows(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Table | None]:

@@ -26,6 +26,7 @@ from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
 from dagster_active_learning.store.predictions import predictions_by_image
 from dagster_active_learning.store.scorings import replace_scoring
+from dagster_active_learning.store.set_tables import renew_views
 
 
 def score_prediction_set(
@@ -70,13 +71,14 @@ def score_prediction_set(
         # The mean of a committee is in float64, also where it has one member.
         one_each = stored.image_count == stored.prediction_count and not rules.committee
         images = map(single_images, scores) if one_each else adjacent_images(scores, rules)
-        replace_image_scores(store, prediction_set, images)
+        replace_image_scores(store, stored.tables, images)
         if progress.rows != stored.prediction_count:
             raise PoolStateError(
                 f"prediction set {prediction_set!r} of pool {store.pool!r} was replaced while it "
                 "was scored: materialize its scores again"
             )
-        add_images_without_predictions(store, prediction_set, rules)
+        add_images_without_predictions(store, stored.tables, rules)
+        renew_views(store.connection)
         replace_scoring(store, prediction_set, rules, run_id)
     progress.finish()
     return stored

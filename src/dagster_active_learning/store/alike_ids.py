@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from dagster_active_learning.files.image_folder import IMAGE_SUFFIXES
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.set_tables import of_sets
 
 _SUFFIXES = "|".join(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 
@@ -98,7 +99,7 @@ unnamed AS (
     SELECT s.prediction_set, i.image_id
     FROM (SELECT unnest($prediction_sets) AS prediction_set) s CROSS JOIN images i
     ANTI JOIN (
-        SELECT prediction_set, image_id FROM predictions WHERE prediction_set IN $prediction_sets
+        SELECT prediction_set, image_id FROM {{predictions}}
         UNION ALL
         SELECT prediction_set, image_id FROM empty_images WHERE prediction_set IN $prediction_sets
         UNION ALL
@@ -176,7 +177,9 @@ def alike_ids(store: PoolStore, prediction_sets: Sequence[str]) -> list[AlikeIds
     names = sets_with_other_ids(store, prediction_sets)
     if not names:
         return []
-    query = ALIKE_BY_DIFFERENCE.format(alike=ALIKE_IDS, differences=_differences())
+    query = of_sets(
+        store, names, ALIKE_BY_DIFFERENCE.format(alike=ALIKE_IDS, differences=_differences())
+    )
     differences = [*FORMS]
     return [
         AlikeIds(prediction_set, differences[number - 1], *found)
@@ -191,7 +194,7 @@ def alike_of_first(
     if not sets_with_other_ids(store, [prediction_set]):
         return {}
     rows = store.rows(
-        ALIKE_OF_FIRST.format(alike=ALIKE_IDS),
+        of_sets(store, [prediction_set], ALIKE_OF_FIRST.format(alike=ALIKE_IDS)),
         prediction_set=prediction_set,
         prediction_sets=[prediction_set],
         acquisition_functions=list(functions),

@@ -1,44 +1,39 @@
 """Predicted classes of the same images in two prediction sets."""
 
-# The statement has one part twice, for either set.
-# ruff: noqa: S608
-
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.set_tables import of_sets
 
 # The class with the highest mean probability. Most images have one prediction, of which no mean is
 # to be made: that is ten times as fast.
-_CLASSES = """
+CLASSES = """
     SELECT p.image_id, list_position(p.class_probs, list_max(p.class_probs)) AS class_index
-    FROM predictions p SEMI JOIN (
-        FROM image_scores WHERE prediction_set = ${set} AND prediction_count = 1
+    FROM {predictions} p SEMI JOIN (
+        FROM {image_scores} WHERE prediction_count = 1
     ) s ON p.image_id = s.image_id
-    WHERE p.prediction_set = ${set}
     UNION ALL
     SELECT image_id, min_by(class_index, (-mean_probability, class_index)) FROM (
         SELECT image_id, class_index, avg(probability ORDER BY prediction_index) AS mean_probability
         FROM (
             SELECT p.image_id, p.prediction_index, unnest(p.class_probs) AS probability,
                 generate_subscripts(p.class_probs, 1) AS class_index
-            FROM predictions p SEMI JOIN (
-                FROM image_scores WHERE prediction_set = ${set} AND prediction_count > 1
+            FROM {predictions} p SEMI JOIN (
+                FROM {image_scores} WHERE prediction_count > 1
             ) s ON p.image_id = s.image_id
-            WHERE p.prediction_set = ${set}
         ) GROUP BY image_id, class_index
     ) GROUP BY image_id
 """
 
-CLASS_CHANGES = f"""
+CLASS_CHANGES = """
 SELECT (b.class_index - 1)::BIGINT AS before, (a.class_index - 1)::BIGINT AS after,
     (coalesce(list_position((
         SELECT class_names FROM prediction_sets WHERE prediction_set = $after
     ), CASE WHEN i.labeled THEN i.label END), 0) - 1)::BIGINT AS label
-FROM ({_CLASSES.format(set="before")}) b
-JOIN ({_CLASSES.format(set="after")}) a ON b.image_id = a.image_id
+FROM ({classes_before}) b JOIN ({classes_after}) a ON b.image_id = a.image_id
 LEFT JOIN images i ON i.image_id = a.image_id
 """
 
@@ -58,7 +53,11 @@ def class_changes(
         before and after, and of its label in those of the set after; -1 for images without a label,
         and with one that is none of the classes.
     """
-    table = store.relation(CLASS_CHANGES, before=before, after=after).to_arrow_table()
+    query = CLASS_CHANGES.format(
+        classes_before=of_sets(store, [before], CLASSES),
+        classes_after=of_sets(store, [after], CLASSES),
+    )
+    table = store.relation(query, after=after).to_arrow_table()
     first, second, labels = (column.to_numpy() for column in table.columns)
     return first, second, labels
 

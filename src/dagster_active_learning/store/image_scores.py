@@ -1,4 +1,4 @@
-"""The table ``image_scores``: one row per image, one column per acquisition function."""
+"""The view ``image_scores`` and its tables: a row per image, a column per function."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from dagster_active_learning.store.empty_images import has_empty_images
 from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.schema import quoted
+from dagster_active_learning.store.set_tables import SetTables, append, make_table, of_sets
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,42 +47,34 @@ def score_columns(store: PoolStore, functions: Iterable[str]) -> list[str]:
     return [quoted(name) for name in columns]
 
 
-INSERT_IMAGE_SCORES = """
-INSERT INTO image_scores BY NAME SELECT $prediction_set AS prediction_set, * FROM incoming
-"""
-
-
 def replace_image_scores(
-    store: PoolStore, prediction_set: str, scores: Iterable[pa.RecordBatch]
+    store: PoolStore, tables: SetTables, scores: Iterable[pa.RecordBatch]
 ) -> None:
-    """Store batches of ``image_score_schema`` in place of the set's scores, as they come."""
-    values = {"prediction_set": prediction_set}
-    store.connection.execute(
-        "DELETE FROM image_scores WHERE prediction_set = $prediction_set", values
-    )
-    store.insert_stream(INSERT_IMAGE_SCORES, image_score_schema(), scores, **values)
+    """Store batches of ``image_score_schema`` in place of the set's scores, as they come.
+
+    The views are to be renewed after it.
+    """
+    make_table(store.connection, tables, "image_scores")
+    append(store, tables, "image_scores", image_score_schema(), scores)
 
 
 # The score of no object is 0; those of class probabilities are null without any.
-INSERT_IMAGES_WITHOUT_PREDICTIONS = """
-INSERT INTO image_scores BY NAME
-SELECT $prediction_set AS prediction_set, image_id, 0 AS prediction_count, {scores} FROM (
+IMAGES_WITHOUT_PREDICTIONS = """
+SELECT image_id, 0 AS prediction_count, {scores} FROM (
     SELECT image_id,
         -- Objects that could not be read are not objects that are not there.
         CASE WHEN $objects AND image_id NOT IN (
             SELECT image_id FROM quarantined_predictions
             WHERE prediction_set = $prediction_set AND image_id IS NOT NULL
             {alike}
-        ) THEN 0 END AS score_of_no_object
+        ) THEN 0::DOUBLE END AS score_of_no_object
     FROM (
         SELECT image_id FROM images WHERE $in_manifest
         UNION
         SELECT image_id FROM empty_images
         WHERE prediction_set = $prediction_set AND NOT $in_manifest
     )
-    WHERE image_id NOT IN (
-        SELECT image_id FROM image_scores WHERE prediction_set = $prediction_set
-    )
+    WHERE image_id NOT IN (SELECT image_id FROM {{image_scores}})
 )
 ORDER BY image_id
 """
@@ -89,16 +82,17 @@ ORDER BY image_id
 OR_NEARLY_NAMED = "UNION ALL SELECT image_id FROM ({alike})"
 
 
-def add_images_without_predictions(store: PoolStore, prediction_set: str, rules: Rules) -> None:
+def add_images_without_predictions(store: PoolStore, tables: SetTables, rules: Rules) -> None:
     """Store a row for each image that has no scores yet.
 
     Those are images of the manifest, or without one images in which the model found nothing. One
     that predictions nearly name is unknown: it has no score, as one with rows in quarantine.
     """
+    prediction_set = tables.prediction_set
     # DuckDB would hash the ids of all scores also where there is no image to look for.
     if not rules.in_manifest and not has_empty_images(store, prediction_set):
         return
-    columns = score_columns(store, _functions("object"))
+    columns = [quoted(name) for name in _functions("object")]
     of_objects = [f"score_of_no_object AS {column}" for column in columns]
     values: dict[str, object] = {
         "prediction_set": prediction_set,
@@ -109,14 +103,15 @@ def add_images_without_predictions(store: PoolStore, prediction_set: str, rules:
     if rules.objects and rules.in_manifest and sets_with_other_ids(store, [prediction_set]):
         alike = OR_NEARLY_NAMED.format(alike=ALIKE_IDS)
         values["prediction_sets"] = [prediction_set]
-    query = INSERT_IMAGES_WITHOUT_PREDICTIONS.format(scores=", ".join(of_objects), alike=alike)
-    store.connection.execute(query, values)
+    query = IMAGES_WITHOUT_PREDICTIONS.format(scores=", ".join(of_objects), alike=alike)
+    images = store.relation(tables.fill(query), **values).to_arrow_table()
+    append(store, tables, "image_scores", images.schema, images.to_batches())
 
 
 def has_scores(store: PoolStore, prediction_set: str) -> bool:
     """True if a prediction set has been scored."""
-    query = "SELECT EXISTS (FROM image_scores WHERE prediction_set = $prediction_set)"
-    return store.rows(query, prediction_set=prediction_set)[0][0]
+    query = of_sets(store, [prediction_set], "SELECT EXISTS (FROM {image_scores})")
+    return store.rows(query)[0][0]
 
 
 @dataclass(frozen=True)
@@ -135,8 +130,7 @@ class ScoreStatistics:
 
 
 SCORE_STATISTICS = """
-SELECT count(*), count(*) FILTER (prediction_count = 0), {means}
-FROM image_scores WHERE prediction_set = $prediction_set
+SELECT count(*), count(*) FILTER (prediction_count = 0), {means} FROM {{image_scores}}
 """
 
 
@@ -144,36 +138,37 @@ def score_statistics(store: PoolStore, prediction_set: str) -> ScoreStatistics:
     """The scores of a prediction set, in numbers."""
     functions = [*ACQUISITION_FUNCTIONS]
     means = ", ".join(f"avg({column})" for column in score_columns(store, functions))
-    query = SCORE_STATISTICS.format(means=means)
-    ((images, without, *values),) = store.rows(query, prediction_set=prediction_set)
+    query = of_sets(store, [prediction_set], SCORE_STATISTICS.format(means=means))
+    ((images, without, *values),) = store.rows(query)
     return ScoreStatistics(images, without, dict(zip(functions, values, strict=True)))
 
 
-UNLABELED = """
-FROM image_scores s LEFT JOIN images i ON s.image_id = i.image_id
-WHERE s.prediction_set = $prediction_set AND NOT ($in_manifest AND coalesce(i.labeled, true))
-"""
+# Without a manifest there is no image to look for: the ids of ten million take a quarter second.
+STILL_TO_LABEL = " SEMI JOIN (FROM images WHERE NOT labeled) i ON s.image_id = i.image_id"
 
-UNLABELED_COUNT = f"SELECT count(*) {UNLABELED}"
+
+def _unlabeled_scores(rules: Rules) -> str:
+    """The scores of images that have no label yet and, with a manifest, still are in it."""
+    return "FROM {image_scores} s" + STILL_TO_LABEL * rules.in_manifest
 
 
 def unlabeled_count(store: PoolStore, prediction_set: str, rules: Rules) -> int:
     """Number of images with scores that have no label yet and, with a manifest, still are in it."""
-    values = {"prediction_set": prediction_set, "in_manifest": rules.in_manifest}
-    return store.rows(UNLABELED_COUNT, **values)[0][0]
+    query = f"SELECT count(*) {_unlabeled_scores(rules)}"
+    return store.rows(of_sets(store, [prediction_set], query))[0][0]
 
 
-SCORE_AT_CUT = f"""
-SELECT s.{{score}} {UNLABELED} AND s.prediction_count > 0 AND s.{{score}} IS NOT NULL
-ORDER BY s.{{score}} {{direction}} LIMIT 1 OFFSET $beyond
+SCORE_AT_CUT = """
+SELECT s.{score} {unlabeled} WHERE s.prediction_count > 0 AND s.{score} IS NOT NULL
+ORDER BY s.{score} {direction} LIMIT 1 OFFSET $beyond
 """
 
 # Two scans: as alternatives in one, neither could pass over what it does not need.
-CONTENDERS = f"""
-SELECT s.image_id, s.{{score}} AS score, s.prediction_count {UNLABELED}
-    AND s.prediction_count > 0 AND ($cut IS NULL OR s.{{score}} {{as_good_as}} $cut)
+CONTENDERS = """
+SELECT s.image_id, s.{score} AS score, s.prediction_count {unlabeled}
+WHERE s.prediction_count > 0 AND ($cut IS NULL OR s.{score} {as_good_as} $cut)
 UNION ALL
-SELECT s.image_id, s.{{score}} AS score, s.prediction_count {UNLABELED} AND s.prediction_count = 0
+SELECT s.image_id, s.{score} AS score, s.prediction_count {unlabeled} WHERE s.prediction_count = 0
 """
 
 
@@ -193,10 +188,14 @@ def contenders(
         "score": score,
         "direction": "DESC" if highest else "ASC",
         "as_good_as": ">=" if highest else "<=",
+        "unlabeled": _unlabeled_scores(rules),
     }
-    values = {"prediction_set": prediction_set, "in_manifest": rules.in_manifest}
-    cut = store.rows(SCORE_AT_CUT.format(**words), **values, beyond=first - 1)
-    relation = store.relation(CONTENDERS.format(**words), **values, cut=cut[0][0] if cut else None)
+    at_cut, of_contenders = (
+        of_sets(store, [prediction_set], query.format(**words))
+        for query in (SCORE_AT_CUT, CONTENDERS)
+    )
+    cut = store.rows(at_cut, beyond=first - 1)
+    relation = store.relation(of_contenders, cut=cut[0][0] if cut else None)
     for batch in relation.to_arrow_reader(DEFAULT_BATCH_ROWS):
         yield pl.DataFrame(batch)
 
@@ -215,12 +214,12 @@ class ScoreBins:
 
 
 SCORE_RANGE = """
-SELECT min({score}), max({score}) FROM image_scores WHERE prediction_set = $prediction_set
+SELECT min({score}), max({score}) FROM {{image_scores}}
 """
 
 SCORE_BINS = """
 SELECT least(floor(({score} - $low) / ($high - $low) * $bins), $bins - 1)::INTEGER AS bin, count(*)
-FROM image_scores WHERE prediction_set = $prediction_set AND {score} IS NOT NULL
+FROM {{image_scores}} WHERE {score} IS NOT NULL
 GROUP BY bin
 """
 
@@ -228,8 +227,11 @@ GROUP BY bin
 def score_bins(store: PoolStore, prediction_set: str, function: str, bins: int) -> ScoreBins | None:
     """The scores of a prediction set's images in bins of equal width, None if there is none."""
     (score,) = score_columns(store, [function])
-    values = {"prediction_set": prediction_set}
-    ((low, high),) = store.rows(SCORE_RANGE.format(score=score), **values)
+    of_range, of_bins = (
+        of_sets(store, [prediction_set], query.format(score=score))
+        for query in (SCORE_RANGE, SCORE_BINS)
+    )
+    ((low, high),) = store.rows(of_range)
     if low is None:
         return None
     edges = np.linspace(low, high, bins + 1)
@@ -238,8 +240,7 @@ def score_bins(store: PoolStore, prediction_set: str, function: str, bins: int) 
         low, high = low - 0.5, high + 0.5
         edges = np.linspace(low, high, bins + 1)
     counts = np.zeros(bins, np.int64)
-    of_bins = {**values, "low": low, "high": high, "bins": bins}
-    for place, count in store.rows(SCORE_BINS.format(score=score), **of_bins):
+    for place, count in store.rows(of_bins, low=low, high=high, bins=bins):
         counts[place] = count
     return ScoreBins(counts, edges)
 
@@ -250,27 +251,24 @@ def score_bins(store: PoolStore, prediction_set: str, function: str, bins: int) 
 SCORED_AS_EXPECTED = """
 WITH predicted AS (
     SELECT sum(hash >> 32) AS high, sum(hash & 4294967295) AS low FROM (
-        SELECT hash(image_id) AS hash FROM predictions WHERE prediction_set = $prediction_set
+        SELECT hash(image_id) AS hash FROM {{predictions}}
     )
 ),
 scored AS (
     SELECT count(*) AS images, sum(prediction_count * (hash >> 32)) AS high,
         sum(prediction_count * (hash & 4294967295)) AS low, sum(hash) AS ids, {score_counts}
     FROM (
-        SELECT *, hash(image_id) AS hash FROM image_scores
-        WHERE prediction_set = $prediction_set AND prediction_count > 0
+        SELECT *, hash(image_id) AS hash FROM {{image_scores}} WHERE prediction_count > 0
     )
 ),
 empty AS (
-    SELECT count(*) AS images, sum(hash(image_id)) AS ids FROM image_scores
-    WHERE prediction_set = $prediction_set AND prediction_count <= 0
+    SELECT count(*) AS images, sum(hash(image_id)) AS ids FROM {{image_scores}}
+    WHERE prediction_count <= 0
 ),
 expected_empty AS (
     SELECT count(*) AS images, sum(hash(image_id)) AS ids FROM (
         SELECT DISTINCT image_id FROM empty_images WHERE prediction_set = $prediction_set
-    ) e ANTI JOIN (
-        FROM image_scores WHERE prediction_set = $prediction_set AND prediction_count > 0
-    ) USING (image_id)
+    ) e ANTI JOIN (FROM {{image_scores}} WHERE prediction_count > 0) USING (image_id)
     WHERE NOT $in_manifest
 ),
 manifest AS (
@@ -292,8 +290,7 @@ WHERE d.prediction_set = $prediction_set
 WRONGLY_SCORED_IMAGES = """
 WITH wanted AS (
     SELECT prediction_set, image_id, max(predictions) AS predictions FROM (
-        SELECT prediction_set, image_id, count(*) AS predictions
-        FROM predictions WHERE prediction_set IN $prediction_sets GROUP BY ALL
+        SELECT prediction_set, image_id, count(*) AS predictions FROM {{predictions}} GROUP BY ALL
         UNION ALL
         SELECT prediction_set, image_id, 0 FROM empty_images
         WHERE prediction_set IN $prediction_sets AND NOT $in_manifest
@@ -306,7 +303,7 @@ scored AS (
     SELECT prediction_set, image_id, count(*) AS times, max(prediction_count) AS predictions,
         bool_and({object_scores_fit}) AS object_scores_fit,
         max({class_scores_missing}) AS class_scores_missing
-    FROM image_scores WHERE prediction_set IN $prediction_sets GROUP BY ALL
+    FROM {{image_scores}} GROUP BY ALL
 ),
 judged AS (
     SELECT prediction_set, image_id, w.predictions, s.predictions AS predictions_scored,
@@ -358,7 +355,7 @@ def wrongly_scored_images(
     suspects = [
         name
         for name in prediction_sets
-        if store.rows(summary, prediction_set=name, **values) != [(True,)]
+        if store.rows(of_sets(store, [name], summary), prediction_set=name, **values) != [(True,)]
     ]
     if not suspects:
         return Findings(0, [])
@@ -367,13 +364,13 @@ def wrongly_scored_images(
         class_scores_missing=" + ".join(f"({score} IS NULL)::INTEGER" for score in of_classes),
         class_score_count=len(of_classes),
     )
+    query = of_sets(store, suspects, query)
     return findings(store, query, prediction_sets=suspects, **values)
 
 
 def scored_image_count(store: PoolStore, prediction_sets: Sequence[str]) -> int:
     """Number of rows of ``image_scores``."""
-    query = "SELECT count(*) FROM image_scores WHERE prediction_set IN $prediction_sets"
-    return store.rows(query, prediction_sets=prediction_sets)[0][0]
+    return store.rows(of_sets(store, prediction_sets, "SELECT count(*) FROM {image_scores}"))[0][0]
 
 
 @dataclass(frozen=True)
@@ -387,12 +384,12 @@ class Bounds:
     tolerance: float
 
 
-EXTREMES = "SELECT {extremes} FROM image_scores WHERE prediction_set = $prediction_set"
+EXTREMES = "SELECT {extremes} FROM {{image_scores}}"
 
 SCORES_OUT_OF_BOUNDS = """
 WITH bounds AS (SELECT unnest($bounds, recursive := true)),
 scores AS (
-    UNPIVOT (FROM image_scores WHERE prediction_set IN $prediction_sets)
+    UNPIVOT (FROM {{image_scores}})
     ON {scores}
     INTO NAME acquisition_function VALUE score
 )
@@ -418,10 +415,10 @@ def scores_out_of_bounds(store: PoolStore, bounds: Sequence[Bounds]) -> Findings
     if not suspects:
         return Findings(0, [])
     functions = dict.fromkeys(each.acquisition_function for each in suspects)
+    query = SCORES_OUT_OF_BOUNDS.format(scores=", ".join(score_columns(store, functions)))
     return findings(
         store,
-        SCORES_OUT_OF_BOUNDS.format(scores=", ".join(score_columns(store, functions))),
-        prediction_sets=list({each.prediction_set for each in suspects}),
+        of_sets(store, {each.prediction_set for each in suspects}, query),
         bounds=[asdict(each) for each in suspects],
     )
 
@@ -432,7 +429,7 @@ def _out_of_bounds(store: PoolStore, bounds: Sequence[Bounds]) -> Iterator[Bound
     query = EXTREMES.format(
         extremes=", ".join(f"min({column}), max({column})" for column in columns)
     )
-    (extremes,) = store.rows(query, prediction_set=bounds[0].prediction_set)
+    (extremes,) = store.rows(of_sets(store, [bounds[0].prediction_set], query))
     for each, lowest, highest in zip(bounds, extremes[::2], extremes[1::2], strict=True):
         # Not the other way round: NaN, the highest for DuckDB, is not within any.
         within = lowest is None or (

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from dagster_active_learning.store.findings import first_rows
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.set_tables import of_sets
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def image_counts(store: PoolStore) -> ImageCounts:
 UNLABELED_AND_SEEN = """
 FROM (SELECT unnest($prediction_sets) AS prediction_set) s CROSS JOIN images i
 LEFT JOIN (
-    SELECT prediction_set, image_id FROM predictions WHERE prediction_set IN $prediction_sets
+    SELECT prediction_set, image_id FROM {predictions}
     UNION
     SELECT prediction_set, image_id FROM empty_images WHERE prediction_set IN $prediction_sets
 ) seen ON s.prediction_set = seen.prediction_set AND i.image_id = seen.image_id
@@ -99,7 +100,8 @@ SELECT s.prediction_set, count(*) AS images, count(*) FILTER (seen.image_id IS N
 
 def coverage(store: PoolStore, prediction_sets: Sequence[str]) -> list[Coverage]:
     """The part of the manifest that each set covers, the worst first."""
-    return [Coverage(*row) for row in store.rows(COVERAGE, prediction_sets=prediction_sets)]
+    query = of_sets(store, prediction_sets, COVERAGE)
+    return [Coverage(*row) for row in store.rows(query, prediction_sets=prediction_sets)]
 
 
 UNCOVERED_IMAGES = f"""
@@ -111,4 +113,5 @@ ORDER BY s.prediction_set, i.image_id LIMIT $first
 
 def uncovered_images(store: PoolStore, prediction_sets: Sequence[str]) -> list[dict[str, Any]]:
     """The first images of the manifest without a label that a set says nothing about."""
-    return first_rows(store, UNCOVERED_IMAGES, prediction_sets=prediction_sets)
+    query = of_sets(store, prediction_sets, UNCOVERED_IMAGES)
+    return first_rows(store, query, prediction_sets=prediction_sets)

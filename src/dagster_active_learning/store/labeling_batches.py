@@ -23,6 +23,7 @@ from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import Database, existing_pool
 from dagster_active_learning.store.predicted_classes import predicted_classes_sql
+from dagster_active_learning.store.set_tables import of_sets
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,7 +38,7 @@ UNLABELED_IMAGES = f"""
 SELECT image_id FROM (
     SELECT image_id FROM images WHERE $in_manifest AND NOT labeled
     UNION ALL
-    SELECT image_id FROM image_scores WHERE NOT $in_manifest AND prediction_set = $prediction_set
+    SELECT image_id FROM {{image_scores}} WHERE NOT $in_manifest
 )
 WHERE image_id NOT IN ({IN_FLIGHT})
 """
@@ -50,8 +51,8 @@ def in_flight_count(store: PoolStore) -> int:
 
 def unlabeled_images(store: PoolStore, prediction_set: str, rules: Rules) -> Iterator[pa.Array]:
     """The ids of all images that are neither labeled nor in flight, in batches."""
-    values = {"prediction_set": prediction_set, "in_manifest": rules.in_manifest}
-    relation = store.relation(UNLABELED_IMAGES, **values)
+    query = of_sets(store, [prediction_set], UNLABELED_IMAGES)
+    relation = store.relation(query, in_manifest=rules.in_manifest)
     for batch in relation.to_arrow_reader(DEFAULT_BATCH_ROWS):
         yield batch.column(0)
 
@@ -109,7 +110,8 @@ def described(
     # The statement finds `incoming` as the variable of that name.
     incoming = pa.table({"image_id": pa.array(image_ids, pa.string())})  # noqa: F841 # pyright: ignore[reportUnusedVariable]
     statement = DESCRIBED.format(predicted_classes=predicted_classes_sql(objects=objects))
-    rows = store.connection.execute(statement, {"prediction_set": prediction_set}).fetchall()
+    query = of_sets(store, [prediction_set], statement)
+    rows = store.connection.execute(query, {"prediction_set": prediction_set}).fetchall()
     return {image_id: (name, count) for image_id, name, count in rows}
 
 
@@ -312,11 +314,13 @@ WHERE b.batch = $batch AND NOT coalesce(i.labeled, false) AND b.returned_at IS N
 ORDER BY b.position{order}
 """
 
+SETS_OF_BATCH = "SELECT DISTINCT prediction_set FROM labeling_batches WHERE batch = $batch"
+
 OF_PREDICTIONS = {
     "columns": """, p.prediction_index, p.class_probs::{value_type} AS class_probs,
     p.score AS prediction_score, p.category, p.bbox, p.segmentation""",
     "predictions": """
-LEFT JOIN predictions p ON b.prediction_set = p.prediction_set AND b.image_id = p.image_id""",
+LEFT JOIN {{predictions}} p ON b.prediction_set = p.prediction_set AND b.image_id = p.image_id""",
     "order": ", p.prediction_index",
 }
 
@@ -340,7 +344,8 @@ def batch_rows(
     parts = dict.fromkeys(OF_PREDICTIONS, "")
     if value_type is not None:
         parts = {name: text.format(value_type=value_type) for name, text in OF_PREDICTIONS.items()}
-    query = BATCH_ROWS.format(**parts)
+    of_batch = store.rows(SETS_OF_BATCH, batch=batch)
+    query = of_sets(store, [name for (name,) in of_batch], BATCH_ROWS.format(**parts))
     return store.reader().sql(query, params={"batch": batch}).to_arrow_reader(rows)
 
 

@@ -22,6 +22,7 @@ from dagster_active_learning.store.pools import Database, existing_pool
 from dagster_active_learning.store.predicted_classes import predicted_classes_sql
 from dagster_active_learning.store.prediction_sets import PredictionSet, chosen_prediction_set
 from dagster_active_learning.store.rankings import replace_rankings
+from dagster_active_learning.store.set_tables import of_sets
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,7 +70,8 @@ def replace_candidates(
         for name, ranked in candidates.items()
     )
     statement = INSERT_CANDIDATES.format(predicted_classes=predicted_classes_sql(objects=objects))
-    store.insert(statement, incoming.to_arrow(), prediction_set=prediction_set, run_id=run_id)
+    query = of_sets(store, [prediction_set], statement)
+    store.insert(query, incoming.to_arrow(), prediction_set=prediction_set, run_id=run_id)
 
 
 # The manifest counts where the ranking was made with one. Where it is not known, it may have been.
@@ -138,7 +140,7 @@ SELECT c.prediction_set, c.acquisition_function, c.rank, c.image_id, i.uri, i.wi
     p.prediction_index, p.class_probs::{{value_type}} AS class_probs, p.score AS prediction_score,
     p.category, p.bbox, p.segmentation
 {RANKED_IMAGES}
-LEFT JOIN predictions p ON c.prediction_set = p.prediction_set AND c.image_id = p.image_id
+LEFT JOIN {{{{predictions}}}} p ON c.prediction_set = p.prediction_set AND c.image_id = p.image_id
 {OF_FUNCTIONS}
 ORDER BY list_position($acquisition_functions, c.acquisition_function), c.rank, p.prediction_index
 """
@@ -168,7 +170,9 @@ def candidate_predictions(
         **_ranked_values(prediction_set.prediction_set, functions, limit),
         "still_to_label": still_to_label,
     }
-    query = CANDIDATE_PREDICTIONS.format(value_type=prediction_set.value_type)
+    query = prediction_set.tables.fill(
+        CANDIDATE_PREDICTIONS.format(value_type=prediction_set.value_type)
+    )
     batch_rows = rows_for(len(prediction_set.class_names) * 8)
     return store.reader().sql(query, params=values).to_arrow_reader(batch_rows)
 
@@ -439,10 +443,8 @@ WITH candidates AS (
     WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
 ),
 scores AS (
-    FROM image_scores WHERE prediction_set = $prediction_set AND (
-        prediction_count = 0 OR {score} IS NULL
+    FROM {{image_scores}} WHERE prediction_count = 0 OR {score} IS NULL
         OR {score} {as_good_as} (SELECT {worst}(score) FROM candidates WHERE prediction_count > 0)
-    )
 )
 SELECT count(*) = (SELECT count(*) FROM candidates)
 FROM candidates c JOIN scores s ON c.image_id = s.image_id
@@ -456,7 +458,7 @@ SELECT c.prediction_set, c.rank, c.image_id, c.score AS score_ranked_by, s.{scor
     c.prediction_count AS predictions_ranked_by, s.prediction_count AS predictions_now,
     $in_manifest AND i.image_id IS NULL AS left_the_manifest, count(*) OVER () AS finding_count
 FROM labeling_candidates c
-LEFT JOIN image_scores s ON c.prediction_set = s.prediction_set AND c.image_id = s.image_id
+LEFT JOIN {{image_scores}} s ON c.prediction_set = s.prediction_set AND c.image_id = s.image_id
 LEFT JOIN images i ON c.image_id = i.image_id
 WHERE c.prediction_set IN $prediction_sets AND c.acquisition_function = $acquisition_function
     AND (c.score IS DISTINCT FROM s.{score}
@@ -477,14 +479,18 @@ def outdated_candidates(
     suspects = [
         name
         for name in prediction_sets
-        if store.rows(unchanged, in_manifest=rules.in_manifest, **_of_ranking(name, function.name))
+        if store.rows(
+            of_sets(store, [name], unchanged),
+            in_manifest=rules.in_manifest,
+            **_of_ranking(name, function.name),
+        )
         != [(True,)]
     ]
     if not suspects:
         return Findings(0, [])
     return findings(
         store,
-        OUTDATED_CANDIDATES.format(score=score),
+        of_sets(store, suspects, OUTDATED_CANDIDATES.format(score=score)),
         in_manifest=rules.in_manifest,
         **_of_rankings(suspects, function),
     )
@@ -505,9 +511,8 @@ ends AS (
 ),
 scores AS (
     SELECT *, {place} AS place FROM (
-        SELECT prediction_set, image_id, {score} AS score, prediction_count FROM image_scores
-        WHERE prediction_set = $prediction_set
-            AND CASE WHEN prediction_count = 0 THEN $ranks_empty ELSE {score} IS NOT NULL END
+        SELECT prediction_set, image_id, {score} AS score, prediction_count FROM {{image_scores}}
+        WHERE CASE WHEN prediction_count = 0 THEN $ranks_empty ELSE {score} IS NOT NULL END
     )
     WHERE (SELECT room FROM ends) > 0 OR place < (SELECT last_place FROM ends)
 )
@@ -543,13 +548,13 @@ def missing_candidates(
         "in_manifest": rules.in_manifest,
         "limit": limit,
     }
-    of_sets = [
-        findings(store, query, **values, **_of_ranking(name, function.name))
+    found = [
+        findings(store, of_sets(store, [name], query), **values, **_of_ranking(name, function.name))
         for name in sorted(prediction_sets)
     ]
     return Findings(
-        sum(of_set.count for of_set in of_sets),
-        [example for of_set in of_sets for example in of_set.examples][:EXAMPLES],
+        sum(of_set.count for of_set in found),
+        [example for of_set in found for example in of_set.examples][:EXAMPLES],
     )
 
 

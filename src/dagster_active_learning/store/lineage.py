@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.set_tables import of_sets
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ SELECT uri, labeled, label FROM images WHERE image_id = $image_id AND (
 """
 
 SCORES_OF_IMAGE = """
-SELECT * EXCLUDE (prediction_set, image_id) FROM image_scores
-WHERE prediction_set = $prediction_set AND image_id = $image_id
+SELECT * EXCLUDE (prediction_set, image_id) FROM {image_scores} WHERE image_id = $image_id
 """
 
 RANKINGS_OF_IMAGE = """
@@ -73,9 +73,9 @@ LEFT JOIN scorings s ON s.prediction_set = $prediction_set
 PREDICTIONS_OF_IMAGE = """
 SELECT p.class_probs, p.score, p.category, f.source, f.source_sha256,
     p.prediction_index - f.first_prediction_index + 1 AS row_number
-FROM predictions p ASOF LEFT JOIN (FROM prediction_sources WHERE row_count > 0) f
+FROM {predictions} p ASOF LEFT JOIN (FROM prediction_sources WHERE row_count > 0) f
     ON p.prediction_set = f.prediction_set AND p.prediction_index >= f.first_prediction_index
-WHERE p.prediction_set = $prediction_set AND p.image_id = $image_id
+WHERE p.image_id = $image_id
 ORDER BY p.prediction_index
 """
 
@@ -97,15 +97,18 @@ def image_record(store: PoolStore, prediction_set: str, image_id: str) -> ImageR
     def rows(query: str, **values: str) -> list[dict[str, Any]]:
         return store.relation(query, **values).to_arrow_table().to_pylist()
 
+    def of_set(query: str) -> list[dict[str, Any]]:
+        return rows(of_sets(store, [prediction_set], query), image_id=image_id)
+
     in_set = {"prediction_set": prediction_set, "image_id": image_id}
     manifest = rows(IMAGE, **in_set)
-    scores = rows(SCORES_OF_IMAGE, **in_set)
+    scores = of_set(SCORES_OF_IMAGE)
     rankings = rows(RANKINGS_OF_IMAGE, **in_set)
     return ImageRecord(
         manifest=manifest[0] if manifest else None,
         scores=scores[0] if scores else None,
         rankings={ranking["acquisition_function"]: ranking for ranking in rankings},
-        predictions=rows(PREDICTIONS_OF_IMAGE, **in_set),
+        predictions=of_set(PREDICTIONS_OF_IMAGE),
         quarantined=rows(QUARANTINED_OF_IMAGE, **in_set),
         is_empty=bool(rows(EMPTY_IMAGE, **in_set)),
     )

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from dagster_active_learning.errors import PoolStateError
-from dagster_active_learning.store.schema import TABLES, quoted
+from dagster_active_learning.store.schema import TABLES, VIEWS, quoted
 from dagster_active_learning.store.versions import (
     StoredSchema,
     check_schema,
@@ -65,7 +65,10 @@ WHERE schema_name = 'main' AND table_name = 'schema_version' AND column_name = '
 TABLES_EXIST = """
 SELECT count(*) FILTER (table_name = 'labeling_candidates') > 0,
     list(table_name ORDER BY table_name)
-FROM duckdb_tables()
+FROM (
+    SELECT database_name, schema_name, table_name FROM duckdb_tables()
+    UNION ALL SELECT database_name, schema_name, view_name FROM duckdb_views()
+)
 WHERE schema_name = $schema AND table_name IN $tables AND database_name = current_database()
 """
 
@@ -135,7 +138,7 @@ class PoolStore:
         if self.pool in schemas or self.database.lower() != self.pool.lower():
             return schemas.get(self.pool, self.pool)
         # Of another pool, or of somebody else.
-        ((_, others),) = self.rows(TABLES_EXIST, schema="main", tables=list(TABLES))
+        ((_, others),) = self.rows(TABLES_EXIST, schema="main", tables=[*TABLES, *VIEWS])
         return self.pool if others else "main"
 
     def _stored_schema(self) -> StoredSchema | None:
@@ -147,7 +150,7 @@ class PoolStore:
                 f"DuckDB takes its name for that of the schema {schema_in_the_way[0][0]!r}, which "
                 "is another's: give the pool another name"
             )
-        ((is_pool, tables),) = self.rows(TABLES_EXIST, schema=self.schema, tables=list(TABLES))
+        ((is_pool, tables),) = self.rows(TABLES_EXIST, schema=self.schema, tables=[*TABLES, *VIEWS])
         if tables and not is_pool:
             raise PoolStateError(
                 f"the schema {self.pool!r} of the database {self.database!r} has the tables "

@@ -10,6 +10,7 @@ from dagster_active_learning.rules import READING_RULES, Rules
 from dagster_active_learning.store.kept_rules import differences, kept_rules
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sources import keep_former_sources
+from dagster_active_learning.store.set_tables import SetTables, drop_set_tables, renew_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class PredictionSet:
     """
 
     prediction_set: str
+    generation: int
     model: str | None
     source: str
     source_sha256: str
@@ -38,6 +40,11 @@ class PredictionSet:
     sum_tolerance: float | None = None
 
     @property
+    def tables(self) -> SetTables:
+        """Its own tables."""
+        return SetTables(self.prediction_set, self.generation)
+
+    @property
     def has_class_probs(self) -> bool:
         """True if any of its predictions has class probabilities."""
         return self.prediction_count > self.score_only_count
@@ -50,35 +57,36 @@ DELETE_PREDICTION_SET = "DELETE FROM {table} WHERE prediction_set = $prediction_
 TABLES_OF_PREDICTIONS = (
     "prediction_sets",
     "prediction_sources",
-    "predictions",
     "empty_images",
-    # Scores of predictions that are gone must not be ranked under the name of the new ones.
-    "image_scores",
     "scorings",
     "quarantined_predictions",
 )
 
 
 def clear_prediction_set(store: PoolStore, prediction_set: str) -> None:
-    """Remove a prediction set's rows; its rankings stay until they are made again."""
+    """Remove a prediction set's rows and scores; its rankings stay until they are made again.
+
+    The views are to be renewed after it.
+    """
     keep_former_sources(store, prediction_set)
+    drop_set_tables(store, prediction_set)
     for table in TABLES_OF_PREDICTIONS:
         statement = DELETE_PREDICTION_SET.format(table=table)
         store.connection.execute(statement, {"prediction_set": prediction_set})
 
 
 INSERT_PREDICTION_SET = """
-INSERT INTO prediction_sets ({columns}, generation, ingested_at)
-VALUES ({values}, nextval('generations'), now())
+INSERT INTO prediction_sets ({columns}, ingested_at) VALUES ({values}, now())
 """
 
 
 def add_prediction_set(store: PoolStore, prediction_set: PredictionSet) -> None:
-    """Record a prediction set whose rows have been stored."""
+    """Record a prediction set whose rows have been stored, and show them in the views."""
     statement = INSERT_PREDICTION_SET.format(
         columns=", ".join(_COLUMNS), values=", ".join(f"${column}" for column in _COLUMNS)
     )
     store.connection.execute(statement, asdict(prediction_set))
+    renew_views(store.connection)
 
 
 PREDICTION_SET = "SELECT {columns} FROM prediction_sets WHERE prediction_set = $prediction_set"

@@ -1,8 +1,8 @@
-"""The table ``predictions``: one row per prediction."""
+"""The view ``predictions`` and the tables in it: one row per prediction."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,84 +14,40 @@ from dagster_active_learning.acquisition.class_probs import class_prob_matrix
 from dagster_active_learning.store.findings import Findings, findings, first_rows
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
+from dagster_active_learning.store.set_tables import SetTables, of_sets
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-def prediction_schema(value_type: pa.DataType) -> pa.Schema:
-    """The columns of ``predictions`` from image_id on, with class probabilities of a precision."""
-    return pa.schema(
-        [
-            ("image_id", pa.string()),
-            ("prediction_index", pa.int64()),
-            ("class_probs", pa.list_(value_type)),
-            ("score", pa.float64()),
-            ("category", pa.string()),
-            ("bbox", pa.list_(pa.float64())),
-            ("segmentation", pa.string()),
-        ]
-    )
+IMAGE_COUNT = "SELECT count(DISTINCT image_id) FROM {predictions}"
 
 
-def sql_value_type(value_type: pa.DataType) -> str:
-    """The type of a list of class probabilities, as ``prediction_sets.value_type`` has it."""
-    return "DOUBLE[]" if value_type == pa.float64() else "FLOAT[]"
-
-
-WIDEN_CLASS_PROBS = "ALTER TABLE predictions ALTER class_probs TYPE DOUBLE[]"
-
-INSERT_PREDICTIONS = """
-INSERT INTO predictions BY NAME SELECT $prediction_set AS prediction_set, * FROM incoming
-"""
-
-
-def add_predictions(
-    store: PoolStore, prediction_set: str, schema: pa.Schema, predictions: Iterable[pa.RecordBatch]
-) -> None:
-    """Store batches of a ``prediction_schema`` as they come, in a table wide enough for them."""
-    stored = {column.name: column.type for column in store.columns("predictions")}["class_probs"]
-    needed = sql_value_type(schema.field("class_probs").type.value_type)
-    if needed == "DOUBLE[]" and stored != needed:
-        store.connection.execute(WIDEN_CLASS_PROBS)
-    store.insert_stream(INSERT_PREDICTIONS, schema, predictions, prediction_set=prediction_set)
-
-
-IMAGE_COUNT = """
-SELECT count(DISTINCT image_id) FROM predictions WHERE prediction_set = $prediction_set
-"""
-
-
-def image_count(store: PoolStore, prediction_set: str) -> int:
+def image_count(store: PoolStore, tables: SetTables) -> int:
     """Number of different images that a set has predictions about."""
-    return store.rows(IMAGE_COUNT, prediction_set=prediction_set)[0][0]
+    return store.rows(tables.fill(IMAGE_COUNT))[0][0]
 
 
-SCORE_ONLY_COUNT = """
-SELECT count(*) FROM predictions WHERE prediction_set = $prediction_set AND class_probs IS NULL
-"""
+SCORE_ONLY_COUNT = "SELECT count(*) FROM {predictions} WHERE class_probs IS NULL"
 
 
-def score_only_count(store: PoolStore, prediction_set: str) -> int:
+def score_only_count(store: PoolStore, tables: SetTables) -> int:
     """Number of predictions without class probabilities."""
-    return store.rows(SCORE_ONLY_COUNT, prediction_set=prediction_set)[0][0]
+    return store.rows(tables.fill(SCORE_ONLY_COUNT))[0][0]
 
 
 CATEGORIES = """
-SELECT coalesce(list(DISTINCT category ORDER BY category), []) FROM predictions
-WHERE prediction_set = $prediction_set AND category IS NOT NULL
+SELECT coalesce(list(DISTINCT category ORDER BY category), []) FROM {predictions}
+WHERE category IS NOT NULL
 """
 
 
-def categories(store: PoolStore, prediction_set: str) -> list[str]:
+def categories(store: PoolStore, tables: SetTables) -> list[str]:
     """The categories of a set's objects, in alphabetical order."""
-    return store.rows(CATEGORIES, prediction_set=prediction_set)[0][0]
+    return store.rows(tables.fill(CATEGORIES))[0][0]
 
 
-PREDICTIONS = """
-SELECT image_id, class_probs::{value_type} AS class_probs, score
-FROM predictions WHERE prediction_set = $prediction_set
-"""
+PREDICTIONS = "SELECT image_id, class_probs, score FROM {predictions} "
 
 BY_IMAGE = "ORDER BY image_id, prediction_index"
 
@@ -105,14 +61,13 @@ def predictions_by_image(
 
     They are what is committed, whatever the transaction of the store has changed.
     """
-    # A float32 set is scored as such also where a float64 set has widened the table.
-    query = PREDICTIONS.format(value_type=prediction_set.value_type)
+    query = PREDICTIONS
     if prediction_set.image_run_count > prediction_set.image_count:
         query += BY_IMAGE
     elif not store.rows("SELECT current_setting('preserve_insertion_order')")[0][0]:
         query += IN_ORDER
-    values = {"prediction_set": prediction_set.prediction_set}
-    return store.reader().sql(query, params=values).to_arrow_reader(batch_rows)
+    statement = prediction_set.tables.fill(query)
+    return store.reader().sql(statement).to_arrow_reader(batch_rows)
 
 
 PREDICTIONS_BY_CLASS = """
@@ -120,8 +75,7 @@ WITH counted AS (
     SELECT category, CASE WHEN category IS NULL
         THEN list_position(class_probs, list_max(class_probs)) END AS class_index,
         count(*) AS predictions
-    FROM predictions WHERE prediction_set = $prediction_set
-    GROUP BY category, class_index
+    FROM {predictions} GROUP BY category, class_index
 )
 SELECT coalesce(c.category, s.class_names[c.class_index]) AS class,
     sum(c.predictions)::BIGINT AS predictions
@@ -132,7 +86,8 @@ GROUP BY class ORDER BY predictions DESC, class
 
 def predictions_by_class(store: PoolStore, prediction_set: str) -> list[tuple[str | None, int]]:
     """Each class and the number of predictions for it, the most frequent first."""
-    return store.rows(PREDICTIONS_BY_CLASS, prediction_set=prediction_set)
+    query = of_sets(store, [prediction_set], PREDICTIONS_BY_CLASS)
+    return store.rows(query, prediction_set=prediction_set)
 
 
 PREDICTIONS_OF_IMAGES = """
@@ -141,12 +96,12 @@ WITH candidates AS ({images}),
 places AS (
     SELECT p.prediction_index, row_number() OVER (of_image ORDER BY p.prediction_index) AS place,
         count(*) OVER of_image AS prediction_count
-    FROM predictions p SEMI JOIN candidates USING (image_id)
-    WHERE p.prediction_set = $prediction_set WINDOW of_image AS (PARTITION BY p.image_id)
+    FROM {{predictions}} p SEMI JOIN candidates USING (image_id)
+    WINDOW of_image AS (PARTITION BY p.image_id)
 )
 SELECT p.image_id, p.class_probs, p.score, p.category, p.bbox, places.prediction_count
-FROM predictions p JOIN places USING (prediction_index)
-WHERE p.prediction_set = $prediction_set AND places.place <= $per_image
+FROM {{predictions}} p JOIN places USING (prediction_index)
+WHERE places.place <= $per_image
 ORDER BY p.image_id, p.prediction_index
 """
 
@@ -170,8 +125,12 @@ def predictions_of_first(
     all predictions of the image; one row per prediction in their order, ``per_image`` at the most.
     Images without predictions are left out.
     """
-    values = {"acquisition_functions": list(functions), "first": first}
-    return _by_image(store, prediction_set, FIRST_CANDIDATES, per_image, **values)
+    values = {
+        "prediction_set": prediction_set,
+        "acquisition_functions": list(functions),
+        "first": first,
+    }
+    return _by_image(store, prediction_set, FIRST_CANDIDATES, per_image, values)
 
 
 def predictions_of_images(
@@ -179,24 +138,22 @@ def predictions_of_images(
 ) -> Mapping[str, pl.DataFrame]:
     """Predictions about some images, as ``predictions_of_first`` gives them."""
     images = "SELECT unnest($image_ids) AS image_id"
-    return _by_image(store, prediction_set, images, per_image, image_ids=list(image_ids))
+    return _by_image(store, prediction_set, images, per_image, {"image_ids": list(image_ids)})
 
 
 def _by_image(
-    store: PoolStore, prediction_set: str, images: str, per_image: int, **values: Any
+    store: PoolStore, prediction_set: str, images: str, per_image: int, values: Mapping[str, Any]
 ) -> Mapping[str, pl.DataFrame]:
-    statement = PREDICTIONS_OF_IMAGES.format(images=images)
-    rows = store.relation(
-        statement, prediction_set=prediction_set, per_image=per_image, **values
-    ).pl()
+    query = of_sets(store, [prediction_set], PREDICTIONS_OF_IMAGES.format(images=images))
+    rows = store.relation(query, per_image=per_image, **values).pl()
     by_image = rows.partition_by("image_id", as_dict=True, include_key=False)
     return {image_id: frame for (image_id,), frame in by_image.items()}
 
 
 CLASS_PROBS_OF_IMAGES = """
 SELECT p.image_id, p.class_probs
-FROM predictions p SEMI JOIN (SELECT unnest($image_ids) AS image_id) c ON p.image_id = c.image_id
-WHERE p.prediction_set = $prediction_set ORDER BY p.image_id, p.prediction_index
+FROM {predictions} p SEMI JOIN (SELECT unnest($image_ids) AS image_id) c ON p.image_id = c.image_id
+ORDER BY p.image_id, p.prediction_index
 """
 
 
@@ -204,9 +161,8 @@ def mean_class_probs(
     store: PoolStore, prediction_set: str, image_ids: Sequence[str]
 ) -> Mapping[str, npt.NDArray[np.float64]]:
     """The mean of the class probabilities (n_classes,) of each image, of those that have any."""
-    table = store.relation(
-        CLASS_PROBS_OF_IMAGES, prediction_set=prediction_set, image_ids=list(image_ids)
-    ).to_arrow_table()
+    query = of_sets(store, [prediction_set], CLASS_PROBS_OF_IMAGES)
+    table = store.relation(query, image_ids=list(image_ids)).to_arrow_table()
     if not table.num_rows:
         return {}
     matrix = class_prob_matrix(table.column("class_probs")).astype(np.float64)
@@ -220,7 +176,7 @@ def mean_class_probs(
 DIFFERING_PREDICTIONS = """
 WITH hashed AS (
     SELECT prediction_set, image_id, prediction_index, hash(class_probs) AS content_hash
-    FROM predictions WHERE prediction_set IN $prediction_sets
+    FROM {predictions}
 )
 SELECT prediction_set, image_id, count(*) AS predictions, min(prediction_index) AS first_index,
     max(prediction_index) AS last_index, count(*) OVER () AS finding_count
@@ -231,7 +187,7 @@ ORDER BY prediction_set, first_index LIMIT $first
 
 def differing_predictions(store: PoolStore, prediction_sets: Sequence[str]) -> Findings:
     """Images that have several predictions which are not all the same, with their number."""
-    return findings(store, DIFFERING_PREDICTIONS, prediction_sets=prediction_sets)
+    return findings(store, of_sets(store, prediction_sets, DIFFERING_PREDICTIONS))
 
 
 @dataclass(frozen=True)
@@ -263,7 +219,7 @@ FROM (
         FROM (
             SELECT prediction_set, image_id, prediction_index, bbox,
                 list_contains($relative, prediction_set) AS relative
-            FROM predictions WHERE prediction_set IN $prediction_sets AND bbox IS NOT NULL
+            FROM {predictions} WHERE bbox IS NOT NULL
         ) p LEFT JOIN images i ON p.image_id = i.image_id AND $in_manifest
     )
 )
@@ -281,7 +237,8 @@ def box_counts(
 ) -> BoxCounts:
     """Numbers of boxes; ``relative`` are the sets in which an image's size is 1 x 1."""
     of_boxes = {"relative": list(relative), "in_manifest": in_manifest}
-    return BoxCounts(*store.rows(BOX_COUNTS, prediction_sets=prediction_sets, **of_boxes)[0])
+    query = of_sets(store, prediction_sets, BOX_COUNTS)
+    return BoxCounts(*store.rows(query, **of_boxes)[0])
 
 
 BOXES_OUTSIDE = f"""
@@ -295,17 +252,17 @@ def boxes_outside(
 ) -> list[dict[str, Any]]:
     """The first boxes that leave their image, with its size."""
     of_boxes = {"relative": list(relative), "in_manifest": in_manifest}
-    return first_rows(store, BOXES_OUTSIDE, prediction_sets=prediction_sets, **of_boxes)
+    return first_rows(store, of_sets(store, prediction_sets, BOXES_OUTSIDE), **of_boxes)
 
 
-ROW_COUNT = "SELECT count(*) FROM predictions WHERE prediction_set = $prediction_set"
+ROW_COUNT = "SELECT count(*) FROM {predictions}"
 
 DUPLICATE_PREDICTIONS = """
 WITH hashed AS (
     SELECT *, hash(class_probs, score, category, bbox, segmentation) AS content_hash
-    FROM predictions WHERE prediction_set IN $prediction_sets
+    FROM {predictions}
         -- Two objects without a place in the image may be alike in all else.
-        AND (NOT $objects OR bbox IS NOT NULL OR segmentation IS NOT NULL)
+    WHERE NOT $objects OR bbox IS NOT NULL OR segmentation IS NOT NULL
 ),
 -- Class probabilities are long: only rows with a hash in common are compared as they are.
 suspects AS (
@@ -331,8 +288,8 @@ def duplicate_predictions(
     several = [
         stored.prediction_set
         for stored in prediction_sets
-        if store.rows(ROW_COUNT, prediction_set=stored.prediction_set)[0][0] > stored.image_count
+        if store.rows(stored.tables.fill(ROW_COUNT))[0][0] > stored.image_count
     ]
     if not several:
         return Findings(0, [])
-    return findings(store, DUPLICATE_PREDICTIONS, prediction_sets=several, objects=objects)
+    return findings(store, of_sets(store, several, DUPLICATE_PREDICTIONS), objects=objects)

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from dagster_active_learning.limits import RAW_CHARACTERS
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.set_tables import SetTables
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,28 +37,28 @@ def add_quarantined(store: PoolStore, prediction_set: str, rows: pa.RecordBatch)
 
 QUARANTINE_IMAGES_NOT_IN_MANIFEST = """
 INSERT INTO quarantined_predictions BY NAME
-SELECT p.prediction_set, s.source, p.prediction_index - s.first_prediction_index + 1 AS row_number,
+SELECT s.prediction_set, s.source, p.prediction_index - s.first_prediction_index + 1 AS row_number,
     p.image_id, $reason AS reason,
     left(to_json({image_id: p.image_id, class_probs: p.class_probs, score: p.score,
         category: p.category, bbox: p.bbox})::VARCHAR, $raw_characters) AS raw
-FROM predictions p ANTI JOIN images i ON p.image_id = i.image_id
-JOIN prediction_sources s ON p.prediction_set = s.prediction_set
+FROM {predictions} p ANTI JOIN images i ON p.image_id = i.image_id
+JOIN prediction_sources s ON s.prediction_set = $prediction_set
     AND p.prediction_index >= s.first_prediction_index
     AND p.prediction_index < s.first_prediction_index + s.row_count
-WHERE p.prediction_set = $prediction_set
 """
 
 DELETE_IMAGES_NOT_IN_MANIFEST = """
-DELETE FROM predictions
-WHERE prediction_set = $prediction_set AND image_id NOT IN (SELECT image_id FROM images)
+DELETE FROM {table} WHERE image_id NOT IN (SELECT image_id FROM images)
 """
 
 
-def quarantine_images_not_in_manifest(store: PoolStore, prediction_set: str, reason: str) -> int:
+def quarantine_images_not_in_manifest(store: PoolStore, tables: SetTables, reason: str) -> int:
     """Move predictions about images the manifest does not have; returns their number."""
     values = {"reason": reason, "raw_characters": RAW_CHARACTERS}
-    store.rows(QUARANTINE_IMAGES_NOT_IN_MANIFEST, prediction_set=prediction_set, **values)
-    return store.rows(DELETE_IMAGES_NOT_IN_MANIFEST, prediction_set=prediction_set)[0][0]
+    query = tables.fill(QUARANTINE_IMAGES_NOT_IN_MANIFEST)
+    store.rows(query, prediction_set=tables.prediction_set, **values)
+    table = tables.name("predictions")
+    return store.rows(DELETE_IMAGES_NOT_IN_MANIFEST.format(table=table))[0][0]
 
 
 QUARANTINED_BY_REASON = """

@@ -15,6 +15,7 @@ from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.image_scores import score_columns
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
+from dagster_active_learning.store.set_tables import of_sets
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,7 +29,7 @@ SELECT l.image_id, l.label, b.batch, b.chosen_by, b.selection_probability,
         SELECT generation FROM prediction_sets WHERE prediction_set = $prediction_set
     ), false) AS is_older, s.prediction_count, {scores}
 FROM ({labeled}) l
-JOIN image_scores s ON s.prediction_set = $prediction_set AND s.image_id = l.image_id
+JOIN {{image_scores}} s ON s.image_id = l.image_id
 LEFT JOIN (
     SELECT DISTINCT ON (image_id) image_id, batch, chosen_by, selection_probability
     FROM labeling_batches WHERE returned_at IS NULL ORDER BY image_id, batch
@@ -68,13 +69,14 @@ def labeled_images(
     query = LABELED_IMAGES.format(
         scores=", ".join(scores), labeled=LABELED_BY_MANIFEST if image_ids is None else labeled
     )
+    query = of_sets(store, [prediction_set], query)
     return store.connection.sql(query, params={"prediction_set": prediction_set}).pl()
 
 
 LABELED_PREDICTIONS = """
 SELECT p.image_id, p.class_probs::DOUBLE[] AS class_probs, p.score, p.category, p.bbox
-FROM predictions p SEMI JOIN incoming i ON p.image_id = i.image_id
-WHERE p.prediction_set = $prediction_set ORDER BY p.prediction_index
+FROM {predictions} p SEMI JOIN incoming i ON p.image_id = i.image_id
+ORDER BY p.prediction_index
 """
 
 
@@ -85,18 +87,17 @@ def predictions_of_labeled(
     import polars as pl
 
     incoming = pa.table({"image_id": pa.array(image_ids, pa.string())})  # noqa: F841 # pyright: ignore[reportUnusedVariable]
-    values = {"prediction_set": stored.prediction_set}
-    relation = store.connection.sql(LABELED_PREDICTIONS, params=values)
+    relation = store.connection.sql(stored.tables.fill(LABELED_PREDICTIONS))
     for batch in relation.to_arrow_reader(rows_for(8 * len(stored.class_names))):
         yield pl.DataFrame(batch)
 
 
-IMAGE_COUNT = "SELECT count(*) FROM image_scores WHERE prediction_set = $prediction_set"
+IMAGE_COUNT = "SELECT count(*) FROM {image_scores}"
 
 
 def scored_images(store: PoolStore, prediction_set: str) -> int:
     """Number of images that have a row of scores."""
-    return store.rows(IMAGE_COUNT, prediction_set=prediction_set)[0][0]
+    return store.rows(of_sets(store, [prediction_set], IMAGE_COUNT))[0][0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
+from itertools import chain
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 
@@ -12,7 +14,6 @@ TABLES = (
     "batch_selections",
     "empty_images",
     "former_prediction_sources",
-    "image_scores",
     "images",
     "labeling_batches",
     "labeling_candidates",
@@ -21,7 +22,6 @@ TABLES = (
     "near_duplicates",
     "prediction_sets",
     "prediction_sources",
-    "predictions",
     "quarantined_labels",
     "quarantined_predictions",
     "rankings",
@@ -33,31 +33,48 @@ TABLES = (
 )
 """The tables of ``schema.sql``."""
 
-VIEW = "candidate_lineage"
-"""The view of ``schema.sql``."""
+VIEWS = ("candidate_lineage", "image_scores", "predictions")
+"""The views of ``views.sql``."""
+
+_FILES = ("schema.sql", "views.sql")
 
 
 def schema_sql() -> str:
-    """``schema.sql`` for the acquisition functions that there are now.
+    """The statements that make the tables which a pool has once."""
+    return "\n".join(_template("schema.sql"))
+
+
+def with_rows(statement: str, rows: Callable[[str], str]) -> str:
+    """A statement with a query in place of ``{predictions}`` and ``{image_scores}``.
+
+    Args:
+        statement: The statement.
+        rows: Gives the query for one of the two names.
+    """
+    return re.sub(r"\{(predictions|image_scores)\}", lambda place: f"({rows(place[1])})", statement)
+
+
+def views_sql() -> str:
+    """``views.sql`` for the acquisition functions that there are now.
 
     A line with ``{score}`` stands once per function, with the name of its column in place of
     ``{score}`` and the column's comment in place of ``{comment}``.
     """
     lines: list[str] = []
-    for line in _template():
+    for line in _template("views.sql"):
         if "{score}" not in line:
             lines.append(line)
             continue
         for function in ACQUISITION_FUNCTIONS.values():
             of_function = line.replace("{score}", quoted(function.name))
-            lines.append(of_function.replace("{comment}", _literal(function.column_comment)))
+            lines.append(of_function.replace("{comment}", literal(function.column_comment)))
     return "\n".join(lines)
 
 
 def known_columns() -> set[tuple[str, str]]:
     """The columns of the tables and the view, each with its table's name: all have a comment."""
     columns: set[tuple[str, str]] = set()
-    for line in _template():
+    for line in chain.from_iterable(map(_template, _FILES)):
         if explained := re.match(r"COMMENT ON COLUMN (\w+)\.(\w+|{score}) IS", line):
             table, column = explained.groups()
             names = ACQUISITION_FUNCTIONS if column == "{score}" else [column]
@@ -66,9 +83,9 @@ def known_columns() -> set[tuple[str, str]]:
 
 
 @cache
-def _template() -> list[str]:
+def _template(file: str) -> list[str]:
     folder = resources.files("dagster_active_learning.store")
-    return folder.joinpath("schema.sql").read_text("utf-8").splitlines()
+    return folder.joinpath(file).read_text("utf-8").splitlines()
 
 
 def quoted(identifier: str) -> str:
@@ -76,5 +93,6 @@ def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """A text as SQL takes it, whatever it contains."""
     return "'" + text.replace("'", "''") + "'"

@@ -1,16 +1,11 @@
 -- The tables of a pool. They live in the schema that bears the pool's name, or, where the database
 -- bears it, in main; it is the connection's current one when this runs.
 --
--- Scores have one column per acquisition function. Before this runs, store/schema.py writes each line
--- with a word in braces once per function of ACQUISITION_FUNCTIONS, in their order: in place of score
--- stands the function's name as an identifier, in place of comment its comment as a text.
---
 -- Each statement can be run again: a pool that has something already keeps it. Every column has a
 -- comment, and those are the columns that this version knows; store/versions.py looks for others, and
 -- changes the tables of an earlier version before this runs.
 --
--- What fills the two largest tables is not compressed: DuckDB needed three times as long to look for
--- a compression as all scores take, and saved a quarter of the space.
+-- The two largest tables are made per prediction set, by store/set_tables.py.
 
 CREATE TABLE IF NOT EXISTS schema_version (
     version BIGINT NOT NULL,
@@ -116,26 +111,6 @@ COMMENT ON COLUMN former_prediction_sources.source_sha256 IS 'SHA-256 of the fil
 COMMENT ON COLUMN former_prediction_sources.first_prediction_index IS 'prediction_index of the file''s first row';
 COMMENT ON COLUMN former_prediction_sources.row_count IS 'Rows of the file, stored and quarantined';
 
-CREATE TABLE IF NOT EXISTS predictions (
-    prediction_set VARCHAR NOT NULL,
-    image_id VARCHAR NOT NULL USING COMPRESSION uncompressed,
-    prediction_index BIGINT NOT NULL,
-    class_probs FLOAT[] USING COMPRESSION uncompressed,
-    score DOUBLE,
-    category VARCHAR,
-    bbox DOUBLE[],
-    segmentation VARCHAR
-);
-COMMENT ON TABLE predictions IS 'What the model said, one row per prediction';
-COMMENT ON COLUMN predictions.prediction_set IS 'Name of the prediction set';
-COMMENT ON COLUMN predictions.image_id IS 'The image the prediction is about';
-COMMENT ON COLUMN predictions.prediction_index IS 'Position in the source, from 0; rows in quarantine count too';
-COMMENT ON COLUMN predictions.class_probs IS 'The K class probabilities, in the order of prediction_sets.class_names';
-COMMENT ON COLUMN predictions.score IS 'The detector''s own score, for objects';
-COMMENT ON COLUMN predictions.category IS 'The class the model names, for objects';
-COMMENT ON COLUMN predictions.bbox IS 'x and y of the top left corner, width and height, in prediction_sets.bbox_unit';
-COMMENT ON COLUMN predictions.segmentation IS 'The object''s mask as it came, as JSON';
-
 CREATE TABLE IF NOT EXISTS empty_images (
     prediction_set VARCHAR NOT NULL,
     image_id VARCHAR NOT NULL
@@ -159,18 +134,6 @@ COMMENT ON COLUMN quarantined_predictions.row_number IS 'Which row of the file, 
 COMMENT ON COLUMN quarantined_predictions.image_id IS 'The image''s id, where it could be read';
 COMMENT ON COLUMN quarantined_predictions.reason IS 'Why it cannot be scored';
 COMMENT ON COLUMN quarantined_predictions.raw IS 'The row as it was read, its addresses without user, password and query';
-
-CREATE TABLE IF NOT EXISTS image_scores (
-    prediction_set VARCHAR NOT NULL,
-    image_id VARCHAR NOT NULL USING COMPRESSION uncompressed,
-    prediction_count BIGINT NOT NULL
-);
-ALTER TABLE image_scores ADD COLUMN IF NOT EXISTS {score} DOUBLE USING COMPRESSION uncompressed;
-COMMENT ON TABLE image_scores IS 'The scores of every image of the pool under each acquisition function: of its predictions'' scores what scorings.aggregation says, or those of their mean class probabilities where they are a committee; a sum is one of uncertainties, 0 to 1 each, and high is uncertain';
-COMMENT ON COLUMN image_scores.prediction_set IS 'Name of the prediction set';
-COMMENT ON COLUMN image_scores.image_id IS 'The image''s id';
-COMMENT ON COLUMN image_scores.prediction_count IS 'How many predictions the scores are made of';
-COMMENT ON COLUMN image_scores.{score} IS {comment};
 
 CREATE TABLE IF NOT EXISTS scorings (
     prediction_set VARCHAR NOT NULL,
@@ -516,90 +479,3 @@ COMMENT ON TABLE relabeled_images IS 'What the manifest says of images whose lab
 COMMENT ON COLUMN relabeled_images.image_id IS 'The image''s id';
 COMMENT ON COLUMN relabeled_images.labeled IS 'Whether the manifest says that it has its label';
 COMMENT ON COLUMN relabeled_images.label IS 'The label in the manifest';
-
--- Made anew for a pool of an earlier version, so that it has the columns of all functions.
---
--- stored_set is null where the predictions were replaced since the images were ranked: those that are
--- stored then are not what the ranking was made of. The set's own name is a key of the join, too: a
--- filter on it reaches the predictions.
--- A prediction's file is the one with rows whose first position is the last before it. An ASOF join
--- finds it by order: a join on a range would compare every prediction with every file.
-CREATE OR REPLACE VIEW candidate_lineage AS
-SELECT
-    c.prediction_set,
-    c.acquisition_function,
-    c.rank,
-    c.image_id,
-    CASE WHEN c.in_manifest IS NOT FALSE THEN i.uri END AS uri,
-    c.score,
-    c.uncertainty,
-    c.predicted_class,
-    s.{score},
-    c.prediction_count,
-    p.prediction_index,
-    p.class_probs,
-    p.score AS prediction_score,
-    p.category,
-    f.source,
-    f.source_sha256,
-    p.prediction_index - f.first_prediction_index + 1 AS row_number,
-    c.model,
-    c.class_names,
-    c.source AS prediction_set_source,
-    c.source_sha256 AS prediction_set_sha256,
-    c.prediction_run_id,
-    c.ingested_at,
-    c.run_id AS ranking_run_id,
-    c.scoring_run_id,
-    c.is_current
-FROM (
-    SELECT
-        k.*,
-        r.model,
-        r.source,
-        r.source_sha256,
-        r.prediction_run_id,
-        r.ingested_at,
-        r.in_manifest,
-        r.scoring_run_id,
-        coalesce(r.predictions_generation = d.generation AND r.scores_generation = g.generation, false) AS is_current,
-        CASE WHEN r.predictions_generation = d.generation THEN d.prediction_set END AS stored_set,
-        CASE WHEN r.predictions_generation = d.generation THEN d.class_names END AS class_names
-    FROM labeling_candidates k
-    LEFT JOIN rankings r ON k.prediction_set = r.prediction_set AND k.acquisition_function = r.acquisition_function
-    LEFT JOIN prediction_sets d ON k.prediction_set = d.prediction_set
-    LEFT JOIN scorings g ON k.prediction_set = g.prediction_set
-) c
-LEFT JOIN images i ON c.image_id = i.image_id
-LEFT JOIN image_scores s ON c.prediction_set = s.prediction_set AND c.image_id = s.image_id
-LEFT JOIN predictions p
-    ON c.prediction_set = p.prediction_set AND c.image_id = p.image_id AND c.stored_set = p.prediction_set
-ASOF LEFT JOIN (FROM prediction_sources WHERE row_count > 0) f
-    ON p.prediction_set = f.prediction_set AND p.prediction_index >= f.first_prediction_index;
-COMMENT ON VIEW candidate_lineage IS 'Where each candidate comes from: one row per prediction of it, a single one where it has none';
-COMMENT ON COLUMN candidate_lineage.prediction_set IS 'Name of the prediction set';
-COMMENT ON COLUMN candidate_lineage.acquisition_function IS 'The rule that ranks the images';
-COMMENT ON COLUMN candidate_lineage.rank IS 'Place in the queue, from 1';
-COMMENT ON COLUMN candidate_lineage.image_id IS 'The image''s id';
-COMMENT ON COLUMN candidate_lineage.uri IS 'Where the image file is, as the manifest says';
-COMMENT ON COLUMN candidate_lineage.score IS 'The score the candidate was ranked by';
-COMMENT ON COLUMN candidate_lineage.uncertainty IS 'That score mapped to 0..1, where 1 is the most uncertain';
-COMMENT ON COLUMN candidate_lineage.predicted_class IS 'The class with the highest mean probability; of objects the most frequent class';
-COMMENT ON COLUMN candidate_lineage.{score} IS 'The image''s score now: not the one at ranking if it was scored again since, null if it has none now';
-COMMENT ON COLUMN candidate_lineage.prediction_count IS 'How many predictions the score is made of';
-COMMENT ON COLUMN candidate_lineage.prediction_index IS 'Position of the prediction in the source, from 0; rows in quarantine count too; null, as are all columns of predictions and their files, where they were replaced since the image was ranked';
-COMMENT ON COLUMN candidate_lineage.class_probs IS 'The prediction''s class probabilities, in the order of class_names';
-COMMENT ON COLUMN candidate_lineage.prediction_score IS 'The detector''s own score, for objects';
-COMMENT ON COLUMN candidate_lineage.category IS 'The class the model names, for objects';
-COMMENT ON COLUMN candidate_lineage.source IS 'The file the prediction is in';
-COMMENT ON COLUMN candidate_lineage.source_sha256 IS 'SHA-256 of that file''s content';
-COMMENT ON COLUMN candidate_lineage.row_number IS 'Which row of the file, from 1; a header and blank lines do not count';
-COMMENT ON COLUMN candidate_lineage.model IS 'The model that made the predictions that the image was ranked by; null if a version ranked it that did not keep it, as are the next columns';
-COMMENT ON COLUMN candidate_lineage.class_names IS 'The K class names in class order; the categories where there are no class probabilities; null where the predictions were replaced';
-COMMENT ON COLUMN candidate_lineage.prediction_set_source IS 'Path, glob, asset key or query that all predictions of the set came from';
-COMMENT ON COLUMN candidate_lineage.prediction_set_sha256 IS 'SHA-256 of the content of all of it';
-COMMENT ON COLUMN candidate_lineage.prediction_run_id IS 'Dagster run that read the predictions';
-COMMENT ON COLUMN candidate_lineage.ingested_at IS 'When they were read';
-COMMENT ON COLUMN candidate_lineage.ranking_run_id IS 'Dagster run that ranked the images';
-COMMENT ON COLUMN candidate_lineage.scoring_run_id IS 'Dagster run that scored the images';
-COMMENT ON COLUMN candidate_lineage.is_current IS 'Whether the image was ranked by the predictions and scores that are stored; where not, rank it again';

@@ -1,9 +1,12 @@
 """The version of a pool's schema: earlier ones are migrated, later ones are refused.
 
 Another layout of the tables, or another meaning of a column, is another version: it gets the next
-``SCHEMA_VERSION`` and a migration. Comments, the view and the columns of acquisition functions need
-none: the statements of ``schema.sql`` are run again whenever they are others than before.
+``SCHEMA_VERSION`` and a migration. Comments, views and the columns of acquisition functions need
+none: the statements are run again whenever they are others than before.
 """
+
+# Names of tables and columns are put into statements.
+# ruff: noqa: S608
 
 from __future__ import annotations
 
@@ -14,14 +17,28 @@ from importlib.metadata import version
 import duckdb
 
 from dagster_active_learning.errors import PoolStateError
-from dagster_active_learning.store.schema import TABLES, VIEW, known_columns, quoted, schema_sql
+from dagster_active_learning.store.schema import (
+    TABLES,
+    VIEWS,
+    known_columns,
+    quoted,
+    schema_sql,
+    views_sql,
+)
+from dagster_active_learning.store.set_tables import (
+    SetTables,
+    add_column,
+    make_table,
+    renew_views,
+)
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The version of ``schema.sql``.
 
 0 is any layout from the time before pools said theirs. Up to 2 a sum added scores, not
 uncertainties, and there were no batches. Up to 3 no rule was evaluated, an export that did not end
-was not known, and there were no labeling tasks and labels.
+was not known, and there were no labeling tasks and labels. Up to 4 the predictions of all sets were
+one table, and their scores another.
 """
 
 EARLIER_COLUMNS = {("prediction_sets", "aggregation")}
@@ -44,7 +61,7 @@ class StoredSchema:
         version: Its version.
         package_version: The version of this package that made or changed it last, if it says so.
         statements_sha256: SHA-256 of the statements that did.
-        columns: The columns of the tables and of the view, each with the name of its table.
+        columns: The columns of the tables and of the views, each with the name of its table.
         explained: Those of them that have a comment.
     """
 
@@ -66,12 +83,12 @@ class StoredSchema:
 
 def statements_sha256() -> str:
     """SHA-256 of the statements that make a pool's tables now."""
-    return hashlib.sha256(schema_sql().encode()).hexdigest()
+    return hashlib.sha256((schema_sql() + views_sql()).encode()).hexdigest()
 
 
 def stored_schema(connection: duckdb.DuckDBPyConnection, schema: str) -> StoredSchema:
     """The tables of a pool, in a schema of the connection's current database."""
-    values = {"schema": schema, "tables": [*TABLES, VIEW]}
+    values = {"schema": schema, "tables": [*TABLES, *VIEWS]}
     rows = connection.execute(STORED_COLUMNS, values).fetchall()
     columns = frozenset((table, column) for table, column, _ in rows)
     explained = frozenset((table, column) for table, column, has_comment in rows if has_comment)
@@ -79,7 +96,7 @@ def stored_schema(connection: duckdb.DuckDBPyConnection, schema: str) -> StoredS
     if ("schema_version", "version") in columns:
         ((database,),) = connection.execute("SELECT current_database()").fetchall()
         table = f"{quoted(database)}.{quoted(schema)}.schema_version"
-        query = f"SELECT version, package_version, statements_sha256 FROM {table}"  # noqa: S608
+        query = f"SELECT version, package_version, statements_sha256 FROM {table}"
         recorded = connection.execute(query).fetchall()
     return StoredSchema(*(recorded[0] if recorded else (0, None, None)), columns, explained)
 
@@ -111,7 +128,9 @@ def check_schema(stored: StoredSchema, where: str, *, read_only: bool) -> None:
         return
     known = known_columns() | (EARLIER_COLUMNS if stored.version < SCHEMA_VERSION else set())
     unknown = sorted(
-        f"{table}.{column}" for table, column in stored.columns - known if table != VIEW
+        f"{table}.{column}"
+        for table, column in stored.columns - known
+        if table != "candidate_lineage"
     )
     if unknown:
         raise PoolStateError(
@@ -141,6 +160,9 @@ def migrate(connection: duckdb.DuckDBPyConnection, pool: str, stored: StoredSche
         connection.execute(TAKE_BACK)
     if earlier < 3:
         connection.execute(FORGET_SUMS)
+    if earlier < 5:
+        _split_by_set(connection)
+    renew_views(connection)
     connection.execute("DELETE FROM schema_version")
     connection.execute(
         RECORD_VERSION,
@@ -236,6 +258,32 @@ DROP TABLE earlier_rankings;
 
 # Version 2. Its sums are not what a sum is now: without a scoring they are made again.
 FORGET_SUMS = "DELETE FROM scorings WHERE aggregation = 'sum'"
+
+
+def _split_by_set(connection: duckdb.DuckDBPyConnection) -> None:
+    """Versions up to 4: give each prediction set its own tables in place of the common ones."""
+    query = "SELECT prediction_set, generation, value_type FROM prediction_sets"
+    for name, generation, value_type in connection.execute(query).fetchall():
+        for table in ("predictions", "image_scores"):
+            tables = SetTables(name, generation)
+            make_table(connection, tables, table)
+            columns = connection.execute(f"DESCRIBE {table}").fetchall()
+            of_set = f"FROM {table} WHERE prediction_set = $name"
+            counts = ", ".join(f"count({quoted(column[0])})" for column in columns)
+            (filled,) = connection.execute(f"SELECT {counts} {of_set}", {"name": name}).fetchall()
+            values = ["image_id"]
+            for (column, kind, *_), count in zip(columns, filled, strict=True):
+                if not count or column in ("prediction_set", "image_id"):
+                    continue
+                wanted = value_type if column == "class_probs" else kind
+                add_column(connection, tables, table, column, wanted)
+                values.append(f"{quoted(column)}::{wanted} AS {quoted(column)}")
+            connection.execute(
+                f"INSERT INTO {tables.name(table)} BY NAME SELECT {', '.join(values)} {of_set}",
+                {"name": name},
+            )
+    connection.execute("DROP TABLE predictions; DROP TABLE image_scores")
+
 
 RECORD_VERSION = """
 INSERT INTO schema_version BY NAME
