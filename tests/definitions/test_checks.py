@@ -767,10 +767,10 @@ def test_a_run_checks_its_own_partitions(run, months, query, keys, passes):
     assert scored == ([(key,) for key in sorted(keys)] if passes else [])
 
 
-def test_checks_that_are_run_alone_look_at_all_partitions(run, check, months, change):
+def test_checks_that_are_run_alone_look_at_all_partitions(run, check, months, query):
     for key in KEYS:
         run(months, keys=[key], raise_on_error=False)
-    change("DELETE FROM labeling_candidates WHERE prediction_set = 'june' AND rank = 2 AND acquisition_function = 'margin'")  # fmt: skip
+    query("DELETE FROM pool.labeling_candidates WHERE prediction_set = 'june' AND rank = 2 AND acquisition_function = 'margin'")  # fmt: skip
     found = check(months)
     assert failed(found) == {
         "valid_class_probabilities", "every_image_scored", "margin.ranks_without_gaps",

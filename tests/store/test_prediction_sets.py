@@ -11,7 +11,7 @@ from dagster_active_learning.store.prediction_sets import (
     prediction_set,
     prediction_set_names,
 )
-from dagster_active_learning.store.set_tables import make_set_tables
+from dagster_active_learning.store.set_rows import make_set_tables
 from pools import ingest
 from ranked_pools import HOSTILE_IDS, write_files
 

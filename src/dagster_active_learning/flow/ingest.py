@@ -47,13 +47,8 @@ from dagster_active_learning.store.quarantined_predictions import (
     quarantine_images_not_in_manifest,
     quarantined_by_reason,
 )
-from dagster_active_learning.store.set_tables import (
-    SetTables,
-    append,
-    make_set_tables,
-    prediction_schema,
-    sql_type,
-)
+from dagster_active_learning.store.set_rows import append, make_set_tables
+from dagster_active_learning.store.set_tables import SetTables, prediction_schema, sql_type
 from dagster_active_learning.text import quoted_pair, raw_text
 
 ROWS_THAT_DECIDE_CLASS_COUNT = 1_024

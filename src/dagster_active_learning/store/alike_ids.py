@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from dagster_active_learning.files.image_folder import IMAGE_SUFFIXES
 from dagster_active_learning.store.pool_store import PoolStore
-from dagster_active_learning.store.set_tables import of_sets
+from dagster_active_learning.store.set_rows import of_sets
 
 _SUFFIXES = "|".join(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dagster_active_learning.store.pool_store import PoolStore
-from dagster_active_learning.store.set_tables import of_sets
+from dagster_active_learning.store.set_rows import of_sets
 
 # The class with the highest mean probability. Most images have one prediction, of which no mean is
 # to be made: that is ten times as fast.

@@ -23,7 +23,8 @@ from dagster_active_learning.store.empty_images import has_empty_images
 from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.schema import quoted
-from dagster_active_learning.store.set_tables import SetTables, append, make_table, of_sets
+from dagster_active_learning.store.set_rows import append, of_sets, of_tables
+from dagster_active_learning.store.set_tables import SetTables, make_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -104,7 +105,7 @@ def add_images_without_predictions(store: PoolStore, tables: SetTables, rules: R
         alike = OR_NEARLY_NAMED.format(alike=ALIKE_IDS)
         values["prediction_sets"] = [prediction_set]
     query = IMAGES_WITHOUT_PREDICTIONS.format(scores=", ".join(of_objects), alike=alike)
-    images = store.relation(tables.fill(query), **values).to_arrow_table()
+    images = store.relation(of_tables(store, tables, query), **values).to_arrow_table()
     append(store, tables, "image_scores", images.schema, images.to_batches())
 
 
@@ -196,8 +197,15 @@ def contenders(
     )
     cut = store.rows(at_cut, beyond=first - 1)
     relation = store.relation(of_contenders, cut=cut[0][0] if cut else None)
+    waiting: list[pa.RecordBatch] = []
+    # DuckDB gives a batch per part of the table, with the few rows that are as good as the cut.
     for batch in relation.to_arrow_reader(DEFAULT_BATCH_ROWS):
-        yield pl.DataFrame(batch)
+        waiting.append(batch)
+        if sum(one.num_rows for one in waiting) >= DEFAULT_BATCH_ROWS:
+            yield pl.DataFrame(pa.Table.from_batches(waiting))
+            waiting = []
+    if waiting:
+        yield pl.DataFrame(pa.Table.from_batches(waiting))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dagster_active_learning.store.findings import first_rows
 from dagster_active_learning.store.pool_store import PoolStore
-from dagster_active_learning.store.set_tables import of_sets
+from dagster_active_learning.store.set_rows import of_sets
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import Database, existing_pool
 from dagster_active_learning.store.predicted_classes import predicted_classes_sql
-from dagster_active_learning.store.set_tables import of_sets
+from dagster_active_learning.store.set_rows import of_sets
 
 if TYPE_CHECKING:
     import polars as pl

@@ -22,7 +22,7 @@ from dagster_active_learning.store.pools import Database, existing_pool
 from dagster_active_learning.store.predicted_classes import predicted_classes_sql
 from dagster_active_learning.store.prediction_sets import PredictionSet, chosen_prediction_set
 from dagster_active_learning.store.rankings import replace_rankings
-from dagster_active_learning.store.set_tables import of_sets
+from dagster_active_learning.store.set_rows import of_sets, of_tables
 
 if TYPE_CHECKING:
     import polars as pl
@@ -170,8 +170,10 @@ def candidate_predictions(
         **_ranked_values(prediction_set.prediction_set, functions, limit),
         "still_to_label": still_to_label,
     }
-    query = prediction_set.tables.fill(
-        CANDIDATE_PREDICTIONS.format(value_type=prediction_set.value_type)
+    query = of_tables(
+        store,
+        prediction_set.tables,
+        CANDIDATE_PREDICTIONS.format(value_type=prediction_set.value_type),
     )
     batch_rows = rows_for(len(prediction_set.class_names) * 8)
     return store.reader().sql(query, params=values).to_arrow_reader(batch_rows)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagster_active_learning.store.pool_store import PoolStore
-from dagster_active_learning.store.set_tables import of_sets
+from dagster_active_learning.store.set_rows import of_sets
 
 
 @dataclass(frozen=True)

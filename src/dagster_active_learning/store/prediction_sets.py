@@ -10,7 +10,8 @@ from dagster_active_learning.rules import READING_RULES, Rules
 from dagster_active_learning.store.kept_rules import differences, kept_rules
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sources import keep_former_sources
-from dagster_active_learning.store.set_tables import SetTables, drop_set_tables, renew_views
+from dagster_active_learning.store.set_rows import drop_set_tables
+from dagster_active_learning.store.set_tables import SetTables, renew_views
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from dagster_active_learning.acquisition.class_probs import class_prob_matrix
 from dagster_active_learning.store.findings import Findings, findings, first_rows
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
-from dagster_active_learning.store.set_tables import SetTables, of_sets
+from dagster_active_learning.store.set_rows import of_sets, of_tables
+from dagster_active_learning.store.set_tables import SetTables
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,7 +26,7 @@ IMAGE_COUNT = "SELECT count(DISTINCT image_id) FROM {predictions}"
 
 def image_count(store: PoolStore, tables: SetTables) -> int:
     """Number of different images that a set has predictions about."""
-    return store.rows(tables.fill(IMAGE_COUNT))[0][0]
+    return store.rows(of_tables(store, tables, IMAGE_COUNT))[0][0]
 
 
 SCORE_ONLY_COUNT = "SELECT count(*) FROM {predictions} WHERE class_probs IS NULL"
@@ -33,7 +34,7 @@ SCORE_ONLY_COUNT = "SELECT count(*) FROM {predictions} WHERE class_probs IS NULL
 
 def score_only_count(store: PoolStore, tables: SetTables) -> int:
     """Number of predictions without class probabilities."""
-    return store.rows(tables.fill(SCORE_ONLY_COUNT))[0][0]
+    return store.rows(of_tables(store, tables, SCORE_ONLY_COUNT))[0][0]
 
 
 CATEGORIES = """
@@ -44,7 +45,7 @@ WHERE category IS NOT NULL
 
 def categories(store: PoolStore, tables: SetTables) -> list[str]:
     """The categories of a set's objects, in alphabetical order."""
-    return store.rows(tables.fill(CATEGORIES))[0][0]
+    return store.rows(of_tables(store, tables, CATEGORIES))[0][0]
 
 
 PREDICTIONS = "SELECT image_id, class_probs, score FROM {predictions} "
@@ -66,7 +67,7 @@ def predictions_by_image(
         query += BY_IMAGE
     elif not store.rows("SELECT current_setting('preserve_insertion_order')")[0][0]:
         query += IN_ORDER
-    statement = prediction_set.tables.fill(query)
+    statement = of_tables(store, prediction_set.tables, query)
     return store.reader().sql(statement).to_arrow_reader(batch_rows)
 
 
@@ -288,7 +289,7 @@ def duplicate_predictions(
     several = [
         stored.prediction_set
         for stored in prediction_sets
-        if store.rows(stored.tables.fill(ROW_COUNT))[0][0] > stored.image_count
+        if store.rows(of_tables(store, stored.tables, ROW_COUNT))[0][0] > stored.image_count
     ]
     if not several:
         return Findings(0, [])

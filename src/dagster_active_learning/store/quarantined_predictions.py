@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from dagster_active_learning.limits import RAW_CHARACTERS
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.set_rows import of_tables
 from dagster_active_learning.store.set_tables import SetTables
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ DELETE FROM {table} WHERE image_id NOT IN (SELECT image_id FROM images)
 def quarantine_images_not_in_manifest(store: PoolStore, tables: SetTables, reason: str) -> int:
     """Move predictions about images the manifest does not have; returns their number."""
     values = {"reason": reason, "raw_characters": RAW_CHARACTERS}
-    query = tables.fill(QUARANTINE_IMAGES_NOT_IN_MANIFEST)
+    query = of_tables(store, tables, QUARANTINE_IMAGES_NOT_IN_MANIFEST)
     store.rows(query, prediction_set=tables.prediction_set, **values)
     table = tables.name("predictions")
     return store.rows(DELETE_IMAGES_NOT_IN_MANIFEST.format(table=table))[0][0]

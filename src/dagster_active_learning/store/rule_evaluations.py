@@ -15,7 +15,7 @@ from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.image_scores import score_columns
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
-from dagster_active_learning.store.set_tables import of_sets
+from dagster_active_learning.store.set_rows import of_sets, of_tables
 
 if TYPE_CHECKING:
     import polars as pl
@@ -87,7 +87,7 @@ def predictions_of_labeled(
     import polars as pl
 
     incoming = pa.table({"image_id": pa.array(image_ids, pa.string())})  # noqa: F841 # pyright: ignore[reportUnusedVariable]
-    relation = store.connection.sql(stored.tables.fill(LABELED_PREDICTIONS))
+    relation = store.connection.sql(of_tables(store, stored.tables, LABELED_PREDICTIONS))
     for batch in relation.to_arrow_reader(rows_for(8 * len(stored.class_names))):
         yield pl.DataFrame(batch)
 

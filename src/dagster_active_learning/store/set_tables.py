@@ -5,7 +5,8 @@ and ``image_scores_7``. Neither the set's name is in them, nor a column that wou
 throughout: DuckDB takes as long to store those as the numbers. The views put the tables of all sets
 together, with all columns, for users. The package's own statements read the tables of the sets they
 are about, as a pool may have a thousand sets: they have ``{predictions}`` or ``{image_scores}`` in
-place of a view's name, and ``of_sets`` puts the rows of the sets there.
+place of a view's name, and ``of_sets`` of ``set_rows.py`` puts the
+rows of the sets there.
 """
 
 # Names of tables are put into statements.
@@ -13,10 +14,8 @@ place of a view's name, and ``of_sets`` puts the rows of the sets there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -26,8 +25,6 @@ from dagster_active_learning.store.schema import literal, quoted, views_sql, wit
 
 if TYPE_CHECKING:
     import duckdb
-
-    from dagster_active_learning.store.pool_store import PoolStore
 
 
 def prediction_schema(value_type: pa.DataType) -> pa.Schema:
@@ -81,50 +78,44 @@ class SetTables:
         """The name of its table ``predictions`` or ``image_scores``, as SQL takes it."""
         return quoted(f"{table}_{self.generation}")
 
-    def fill(self, statement: str) -> str:
-        """A statement with the set's rows, with all columns, where it has a table in braces."""
-        return with_rows(statement, lambda table: _rows_of(table, [self]))
+
+def with_rows_of_sets(
+    connection: duckdb.DuckDBPyConnection, sets: Sequence[SetTables], statement: str
+) -> str:
+    """A statement with the rows of sets, with all columns, where it has a table in braces."""
+    return with_rows(statement, lambda table: _rows_of(connection, table, sets))
 
 
-def _rows_of(table: str, sets: Iterable[SetTables]) -> str:
-    """A query of the rows that sets have in a table; its first part has all columns, and no row."""
-    columns = {"prediction_set": "VARCHAR"}
-    columns |= {field.name: sql_type(field.type) for field in _SCHEMAS[table]()}
-    nothing = ", ".join(f"NULL::{kind} AS {quoted(name)}" for name, kind in columns.items())
-    parts = [
-        f"SELECT {nothing} WHERE false",
-        *(
-            f"SELECT {literal(one.prediction_set)} AS prediction_set, * FROM {one.name(table)}"
-            for one in sets
-        ),
-    ]
-    return "\nUNION ALL BY NAME ".join(parts)
+def _rows_of(connection: duckdb.DuckDBPyConnection, table: str, sets: Sequence[SetTables]) -> str:
+    """A query of the rows that sets have in a table, null in the columns that they do not fill.
 
-
-STORED_SETS = """
-SELECT prediction_set, generation FROM prediction_sets
-WHERE prediction_set IN $prediction_sets ORDER BY generation
-"""
-
-
-def of_sets(store: PoolStore, prediction_sets: Iterable[str], statement: str) -> str:
-    """A statement with the rows of some sets, with all columns, where it has a table in braces.
-
-    A set that is not stored has no rows.
+    One set is a plain SELECT: DuckDB does not push the filter of a join through a union.
     """
-    rows = store.rows(STORED_SETS, prediction_sets=[*prediction_sets])
-    sets = [SetTables(*row) for row in rows]
-    return with_rows(statement, lambda table: _rows_of(table, sets))
+    columns = {field.name: sql_type(field.type) for field in _SCHEMAS[table]()}
+    filled: list[set[str]] = []
+    for one in sets:
+        relation = connection.sql(f"FROM {one.name(table)}")
+        filled.append(set(relation.columns))
+        # There may be one of a function that is registered elsewhere.
+        for name, kind in zip(relation.columns, relation.types, strict=True):
+            columns.setdefault(name, str(kind))
+    if not sets:
+        nothing = ", ".join(f"NULL::{kind} AS {quoted(name)}" for name, kind in columns.items())
+        return f"SELECT NULL::VARCHAR AS prediction_set, {nothing} WHERE false"
+    parts: list[str] = []
+    for one, own in zip(sets, filled, strict=True):
+        values = ", ".join(
+            quoted(name) if name in own else f"NULL::{kind} AS {quoted(name)}"
+            for name, kind in columns.items()
+        )
+        parts.append(
+            f"SELECT {literal(one.prediction_set)} AS prediction_set, {values} "
+            f"FROM {one.name(table)}"
+        )
+    return "\nUNION ALL ".join(parts)
 
 
-def make_set_tables(store: PoolStore, prediction_set: str) -> SetTables:
-    """Make the tables of a set that is read now, which gives it its number."""
-    ((generation,),) = store.rows("SELECT nextval('generations')")
-    tables = SetTables(prediction_set, generation)
-    for table in _SCHEMAS:
-        make_table(store.connection, tables, table)
-    return tables
-
+TABLES = tuple(_SCHEMAS)
 
 MAKE_TABLE = """
 CREATE OR REPLACE TABLE {name} (
@@ -156,48 +147,8 @@ def add_column(
     )
 
 
-def append(
-    store: PoolStore,
-    tables: SetTables,
-    table: str,
-    schema: pa.Schema,
-    batches: Iterable[pa.RecordBatch],
-) -> None:
-    """Store batches as they come; the table gets a column with the first value of it.
-
-    Raises:
-        BaseException: What making the batches raises.
-    """
-    for names, rows in groupby(_filled(schema, batches), key=itemgetter(0)):
-        for name in names[2:]:
-            kind = sql_type(schema.field(name).type)
-            add_column(store.connection, tables, table, name, kind)
-        store.insert_stream(
-            f"INSERT INTO {tables.name(table)} BY NAME FROM incoming",
-            pa.schema([schema.field(name) for name in names]),
-            (batch.select(names) for names, batch in rows),
-        )
-
-
-def _filled(
-    schema: pa.Schema, batches: Iterable[pa.RecordBatch]
-) -> Iterator[tuple[list[str], pa.RecordBatch]]:
-    """Each batch with the columns that have had a value, in it or before."""
-    filled = set(schema.names[:2])
-    for batch in batches:
-        filled |= {name for name in schema.names if batch.column(name).null_count < batch.num_rows}
-        yield [name for name in schema.names if name in filled], batch
-
-
-def drop_set_tables(store: PoolStore, prediction_set: str) -> None:
-    """Remove the tables of a set, if there is such a set; the views still name them."""
-    for row in store.rows(STORED_SETS, prediction_sets=[prediction_set]):
-        for table in _SCHEMAS:
-            store.connection.execute(f"DROP TABLE IF EXISTS {SetTables(*row).name(table)}")
-
-
 def renew_views(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the views of a pool over the tables that its sets have now; this is its schema."""
     query = "SELECT prediction_set, generation FROM prediction_sets ORDER BY generation"
     sets = [SetTables(*row) for row in connection.execute(query).fetchall()]
-    connection.execute(with_rows(views_sql(), lambda table: _rows_of(table, sets)))
+    connection.execute(with_rows_of_sets(connection, sets, views_sql()))

@@ -25,12 +25,7 @@ from dagster_active_learning.store.schema import (
     schema_sql,
     views_sql,
 )
-from dagster_active_learning.store.set_tables import (
-    SetTables,
-    add_column,
-    make_table,
-    renew_views,
-)
+from dagster_active_learning.store.set_tables import SetTables, add_column, make_table, renew_views
 
 SCHEMA_VERSION = 5
 """The version of ``schema.sql``.

@@ -1,0 +1,87 @@
+"""The rows of prediction sets: how they go into the tables of a set, and out into statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
+
+import pyarrow as pa
+
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.set_tables import (
+    TABLES,
+    SetTables,
+    add_column,
+    make_table,
+    sql_type,
+    with_rows_of_sets,
+)
+
+STORED_SETS = """
+SELECT prediction_set, generation FROM prediction_sets
+WHERE prediction_set IN $prediction_sets ORDER BY generation
+"""
+
+
+def of_sets(store: PoolStore, prediction_sets: Iterable[str], statement: str) -> str:
+    """A statement with the rows of some sets, with all columns, where it has a table in braces.
+
+    A set that is not stored has no rows.
+    """
+    rows = store.rows(STORED_SETS, prediction_sets=[*prediction_sets])
+    return with_rows_of_sets(store.connection, [SetTables(*row) for row in rows], statement)
+
+
+def of_tables(store: PoolStore, tables: SetTables, statement: str) -> str:
+    """The same of one set whose tables are known, also of one that is being read."""
+    return with_rows_of_sets(store.connection, [tables], statement)
+
+
+def make_set_tables(store: PoolStore, prediction_set: str) -> SetTables:
+    """Make the tables of a set that is read now, which gives it its number."""
+    ((generation,),) = store.rows("SELECT nextval('generations')")
+    tables = SetTables(prediction_set, generation)
+    for table in TABLES:
+        make_table(store.connection, tables, table)
+    return tables
+
+
+def append(
+    store: PoolStore,
+    tables: SetTables,
+    table: str,
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+) -> None:
+    """Store batches as they come; the table gets a column with the first value of it.
+
+    Raises:
+        BaseException: What making the batches raises.
+    """
+    for names, rows in groupby(_filled(schema, batches), key=itemgetter(0)):
+        for name in names[2:]:
+            kind = sql_type(schema.field(name).type)
+            add_column(store.connection, tables, table, name, kind)
+        store.insert_stream(
+            f"INSERT INTO {tables.name(table)} BY NAME FROM incoming",
+            pa.schema([schema.field(name) for name in names]),
+            (batch.select(names) for names, batch in rows),
+        )
+
+
+def _filled(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+) -> Iterator[tuple[list[str], pa.RecordBatch]]:
+    """Each batch with the columns that have had a value, in it or before."""
+    filled = set(schema.names[:2])
+    for batch in batches:
+        filled |= {name for name in schema.names if batch.column(name).null_count < batch.num_rows}
+        yield [name for name in schema.names if name in filled], batch
+
+
+def drop_set_tables(store: PoolStore, prediction_set: str) -> None:
+    """Remove the tables of a set, if there is such a set; the views still name them."""
+    for row in store.rows(STORED_SETS, prediction_sets=[prediction_set]):
+        for table in TABLES:
+            store.connection.execute(f"DROP TABLE IF EXISTS {SetTables(*row).name(table)}")
