@@ -359,6 +359,17 @@ def test_a_column_that_this_version_does_not_know_is_named(store, database, tabl
         assert prediction_set_names(reader) == []
 
 
+@pytest.mark.parametrize("table", ["predictions", "image_scores"])
+def test_a_column_of_a_set_that_this_version_does_not_know_is_named(store, table):
+    ingest(store, in_memory(pa.table({"image_id": ["a"], "class_probs": [[0.5, 0.5]]})))
+    store.connection.execute(f"CREATE TABLE {table}_2024 (mine FLOAT[])")
+    PoolStore(store.connection, "pool")
+    of_set = prediction_set(store, "set").tables.name(table)
+    store.connection.execute(f"ALTER TABLE {of_set} ADD COLUMN later DOUBLE")
+    with pytest.raises(PoolStateError, match=rf"has {table}\.later, which .*another version"):
+        PoolStore(store.connection, "pool")
+
+
 @pytest.mark.parametrize("layout", ["4631189", "cdf6ffe"], indirect=True)
 def test_a_column_that_no_earlier_version_had_is_named(earlier):
     with duckdb.connect(str(earlier)) as connection:

@@ -117,6 +117,9 @@ def _rows_of(connection: duckdb.DuckDBPyConnection, table: str, sets: Sequence[S
 
 TABLES = tuple(_SCHEMAS)
 
+COMMENT = "A part of the rows of prediction set "
+"""How the comment on each table of a set begins."""
+
 MAKE_TABLE = """
 CREATE OR REPLACE TABLE {name} (
     {image_id} VARCHAR NOT NULL USING COMPRESSION uncompressed, {number} BIGINT NOT NULL
@@ -128,7 +131,7 @@ COMMENT ON TABLE {name} IS {comment};
 def make_table(connection: duckdb.DuckDBPyConnection, tables: SetTables, table: str) -> None:
     """Make one of a set's tables, without rows, in place of what it was before."""
     image_id, number = _SCHEMAS[table]().names[:2]
-    comment = f"The rows of {table} of prediction set {tables.prediction_set!r}; read the view"
+    comment = f"{COMMENT}{tables.prediction_set!r}: read the view {table}"
     connection.execute(
         MAKE_TABLE.format(
             name=tables.name(table), image_id=image_id, number=number, comment=literal(comment)

@@ -25,7 +25,13 @@ from dagster_active_learning.store.schema import (
     schema_sql,
     views_sql,
 )
-from dagster_active_learning.store.set_tables import SetTables, add_column, make_table, renew_views
+from dagster_active_learning.store.set_tables import (
+    COMMENT,
+    SetTables,
+    add_column,
+    make_table,
+    renew_views,
+)
 
 SCHEMA_VERSION = 5
 """The version of ``schema.sql``.
@@ -41,10 +47,17 @@ EARLIER_COLUMNS = {("prediction_sets", "aggregation")}
 
 PACKAGE = "dagster-active-learning"
 
+# The tables of a set count as the view that shows them. Their comment tells them from a user's own.
 STORED_COLUMNS = """
-SELECT table_name, column_name, comment IS NOT NULL FROM duckdb_columns()
-WHERE schema_name = $schema AND database_name = current_database()
-    AND list_contains($tables, table_name)
+SELECT coalesce(of_set.view_name, c.table_name), column_name, c.comment IS NOT NULL
+FROM duckdb_columns() c LEFT JOIN (
+    SELECT table_name, regexp_extract(table_name, '^(predictions|image_scores)_', 1) AS view_name
+    FROM duckdb_tables()
+    WHERE schema_name = $schema AND database_name = current_database()
+        AND starts_with(comment, $comment)
+) of_set ON c.table_name = of_set.table_name
+WHERE c.schema_name = $schema AND c.database_name = current_database()
+    AND (list_contains($tables, c.table_name) OR of_set.table_name IS NOT NULL)
 """
 
 
@@ -83,7 +96,7 @@ def statements_sha256() -> str:
 
 def stored_schema(connection: duckdb.DuckDBPyConnection, schema: str) -> StoredSchema:
     """The tables of a pool, in a schema of the connection's current database."""
-    values = {"schema": schema, "tables": [*TABLES, *VIEWS]}
+    values = {"schema": schema, "tables": [*TABLES, *VIEWS], "comment": COMMENT}
     rows = connection.execute(STORED_COLUMNS, values).fetchall()
     columns = frozenset((table, column) for table, column, _ in rows)
     explained = frozenset((table, column) for table, column, has_comment in rows if has_comment)
