@@ -27,6 +27,7 @@ from dagster_active_learning import (
     load_batch,
     load_labels,
 )
+from dagster_active_learning.definitions import label_sensor
 from dagster_active_learning.errors import LabelingToolError, PoolStateError, SettingError
 from dagster_active_learning.labeling import label_studio_sending
 from label_studio import LEGACY, studio
@@ -84,7 +85,7 @@ def definitions(folder, labeling=None, image_roots=(), **batch):
 BATCH = ("images", "predictions", "image_scores", "labeling_candidates/margin", "labeling_batch")
 
 
-def run(folder, defs, url, *tables, token=LEGACY):
+def run(folder, defs, url, *tables, token=LEGACY, **options):
     """Materialize some tables of the pool, by default the tasks of the batch that is there."""
     keys = [dg.AssetKey(["pool", *table.split("/")]) for table in tables or ["labeling_tasks"]]
     return dg.materialize(
@@ -95,6 +96,7 @@ def run(folder, defs, url, *tables, token=LEGACY):
         },
         selection=dg.AssetSelection.assets(*keys).without_checks()
         | dg.AssetSelection.checks_for_assets(*keys[-1:]),
+        **options,
     )
 
 
@@ -326,31 +328,45 @@ def test_an_image_that_is_too_large_to_be_embedded(folder, prepared, studio):
     assert query(folder, "FROM labeling_batches WHERE handed_out_at IS NOT NULL") == []
 
 
-def test_the_sensor_asks_for_a_run_when_something_changed(folder, studio):
+def test_the_sensor_asks_for_a_run_until_one_has_read_what_changed(folder, studio, monkeypatch):
     defs = definitions(folder)
     (sensor,) = list(defs.sensors or ())
     assert sensor.name == "pool__labels"
+    with dg.DagsterInstance.ephemeral() as instance:
 
-    def tick(cursor, url=studio.url):
-        resource = LabelStudioResource(url=url, token=LEGACY)
-        with dg.build_sensor_context(
-            cursor=cursor, resources={"label_studio": resource}
-        ) as context:
-            return sensor.evaluate_tick(context)
+        def tick(url=studio.url):
+            resource = LabelStudioResource(url=url, token=LEGACY)
+            with dg.build_sensor_context(instance=instance, resources={"label_studio": resource}) as context:  # fmt: skip
+                return sensor.evaluate_tick(context)
 
-    assert "there are 0 projects 'pets'" in str(tick(None).skip_message)
-    run(folder, defs, studio.url)
-    first = tick(None)
-    assert first.run_requests
-    assert len(first.run_requests) == 1
-    assert "nothing was annotated" in str(tick(first.cursor).skip_message)
-    studio.annotate(studio.image_ids()[0], "cat")
-    requests = len(studio.log)
-    second = tick(first.cursor)
-    assert second.run_requests
-    assert second.run_requests[0].run_key != first.run_requests[0].run_key
-    assert len(studio.log) == requests + 2
-    assert "gave no answer" in str(tick(second.cursor, "http://127.0.0.1:9").skip_message)
+        def read(request, **options):
+            options = {
+                "instance": instance,
+                "tags": request.tags,
+                "raise_on_error": False,
+            } | options
+            return run(folder, defs, studio.url, "labels", **options).success
+
+        assert "there are 0 projects 'pets'" in str(tick().skip_message)
+        run(folder, defs, studio.url)
+        (first,) = tick().run_requests or [dg.RunRequest()]
+        # A run that reads nothing, for the server does not take its token.
+        assert not read(first, token="wrong")
+        requests = len(studio.log)
+        assert "did not succeed: it is asked for again" in str(tick().skip_message)
+        assert len(studio.log) == requests + 2
+        monkeypatch.setattr(label_sensor, "SECONDS_AFTER_FAILURE", 0)
+        (second,) = tick().run_requests or [dg.RunRequest()]
+        assert second.run_key != first.run_key
+        assert read(second)
+        assert "nothing was annotated" in str(tick().skip_message)
+        studio.annotate(studio.image_ids()[0], "cat")
+        (third,) = tick().run_requests or [dg.RunRequest()]
+        assert third.run_key not in (first.run_key, second.run_key)
+        # In the queue, or running.
+        waiting = instance.create_run_for_job(dg.job(name="waiting")(lambda: None), tags=third.tags)
+        assert f"the run {waiting.run_id} reads" in str(tick().skip_message)
+        assert "gave no answer" in str(tick("http://127.0.0.1:9").skip_message)
 
 
 def test_yaml_and_python_are_the_same():

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import time
+
 import dagster as dg
 
 from dagster_active_learning.definitions.labeling import LABEL_STUDIO_RESOURCE, LabelStudio
 from dagster_active_learning.errors import LabelingToolError
+
+LABELS_OF_TAG = "dagster_active_learning/labels_of"
+ANNOTATIONS_TAG = "dagster_active_learning/annotations"
+"""Tags of the sensor's runs: the pool, and the state of the project that the run is to read."""
+
+SECONDS_AFTER_FAILURE = 600
+"""Time after which a run that did not succeed is asked for again."""
 
 
 def label_sensor(pool: str, labeling: LabelStudio, labels: dg.AssetKey) -> dg.SensorDefinition:
     """The sensor of a pool whose labels come from Label Studio.
 
     Webhooks do not reach an address of the same machine, and say nothing of deletions: one small
-    request per look says whether a task was added, annotated or deleted since.
+    request per look says whether a task was added, annotated or deleted since. What was read is
+    known by the runs of the sensor.
 
     Args:
         pool: The pool's name.
@@ -28,7 +38,7 @@ def label_sensor(pool: str, labeling: LabelStudio, labels: dg.AssetKey) -> dg.Se
         required_resource_keys={LABEL_STUDIO_RESOURCE},
         description=f"Reads the labels when the project {labeling.project!r} has changed.",
     )
-    def annotations(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    def annotations(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         client = getattr(context.resources, LABEL_STUDIO_RESOURCE).client()
         try:
             projects = client.projects(labeling.project)
@@ -37,10 +47,29 @@ def label_sensor(pool: str, labeling: LabelStudio, labels: dg.AssetKey) -> dg.Se
             return dg.SkipReason(str(error))
         if state is None:
             return dg.SkipReason(f"there are {len(projects)} projects {labeling.project!r}")
-        if state == context.cursor:
-            return dg.SkipReason("nothing was annotated since the last look")
-        return dg.SensorResult(
-            run_requests=[dg.RunRequest(run_key=f"{pool}:{state}")], cursor=state
-        )
+        return _run_request(context.instance, pool, state)
 
     return annotations
+
+
+def _run_request(
+    instance: dg.DagsterInstance, pool: str, state: str
+) -> dg.RunRequest | dg.SkipReason:
+    """The run that reads the annotations, unless the last one has, does, or has just failed."""
+    run_key = f"{pool}:{state}"
+    of_pool = dg.RunsFilter(tags={LABELS_OF_TAG: pool})
+    for last in instance.get_run_records(of_pool, limit=1):
+        run = last.dagster_run
+        if not run.is_finished:
+            return dg.SkipReason(f"the run {run.run_id} reads the annotations")
+        if run.tags[ANNOTATIONS_TAG] == state:
+            if run.is_success:
+                return dg.SkipReason("nothing was annotated since the last look")
+            if time.time() - (last.end_time or 0) < SECONDS_AFTER_FAILURE:
+                return dg.SkipReason(
+                    f"the run {run.run_id} did not succeed: it is asked for again "
+                    f"{SECONDS_AFTER_FAILURE} seconds after its end"
+                )
+        # Dagster starts no run key twice.
+        run_key += f":{run.run_id}"
+    return dg.RunRequest(run_key=run_key, tags={LABELS_OF_TAG: pool, ANNOTATIONS_TAG: state})
