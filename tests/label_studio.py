@@ -53,6 +53,9 @@ class LabelStudio:
     def image_ids(self):
         return [task["data"].get("image_id") for task in self.tasks]
 
+    def tasks_of(self, project):
+        return [task for task in self.tasks if task["project"] == int(project)]
+
     def answer(self, method, path, query, body, header):  # noqa: PLR0911 - a table
         """Status and body."""
         if path == "/api/token/refresh/":
@@ -82,20 +85,20 @@ class LabelStudio:
         if int(number) > len(self.projects):
             return 404, {"detail": "Not found."}
         if what == "export":
-            return 200, [task for task in self.tasks if task["annotations"]]
+            return 200, [task for task in self.tasks_of(number) if task["annotations"]]
         assert what == "import"
         if not body:
             return 400, {"validation_errors": {"non_field_errors": ["tasks is empty"]}}
         if bad := [task for task in body if "image" not in task["data"]]:
             return 400, {"validation_errors": f"no image in {bad[0]}"}
         for task in body:
-            self.tasks.append({**task, "id": self.next_task, "annotations": [], "updated_at": str(time.time())})  # fmt: skip
+            self.tasks.append({**task, "id": self.next_task, "project": int(number), "annotations": [], "updated_at": str(time.time())})  # fmt: skip
             self.next_task += 1
         return 201, {"task_count": len(body)}
 
     def page(self, query):
         asked = json.loads(query["query"])
-        tasks = self.tasks
+        tasks = self.tasks_of(query["project"])
         if "filters" in asked:
             (condition,) = asked["filters"]["items"]
             assert condition["operator"] == "in_list"

@@ -270,17 +270,78 @@ def test_what_fails_is_pending_and_the_next_run_completes_it(folder, studio, fau
     assert LEGACY.encode() not in (folder / "labeling.duckdb").read_bytes()
 
 
-def test_a_check_sees_what_is_pending(folder, studio):
-    defs = definitions(folder)
-    with pytest.raises(LabelingToolError):
-        run(folder, defs, "http://127.0.0.1:9")
+def check_tasks(folder, defs, url):
+    """The outcome of the check of the tasks, and the states of its examples."""
     key = dg.AssetKey(["pool", "labeling_tasks"])
     result = dg.materialize(
         [*defs.assets, *defs.asset_checks],
-        resources={"duckdb": DuckDBResource(database=str(folder / "labeling.duckdb")), "label_studio": LabelStudioResource(url="x", token="y")},
+        resources={"duckdb": DuckDBResource(database=str(folder / "labeling.duckdb")), "label_studio": LabelStudioResource(url=url, token=LEGACY)},
         selection=dg.AssetSelection.checks_for_assets(key),
     )  # fmt: skip
-    assert checks(result) == {"every_image_is_there": False}
+    (found,) = result.get_asset_check_evaluations()
+    table = found.metadata.get("examples")
+    return found.passed, [row.data["state"] for row in table.value.records] if table else []
+
+
+def test_a_check_sees_what_is_not_with_the_tool(folder, studio):
+    defs = definitions(folder)
+    with pytest.raises(LabelingToolError):
+        run(folder, defs, "http://127.0.0.1:9")
+    assert check_tasks(folder, defs, "http://127.0.0.1:9") == (False, ["pending"] * 10)
+    run(folder, defs, studio.url)
+    assert check_tasks(folder, defs, studio.url) == (True, [])
+    requests = len(studio.log)
+    del studio.tasks[3]
+    assert check_tasks(folder, defs, studio.url) == (False, ["no task any more"])
+    assert len(studio.log) == requests + 2
+    assert check_tasks(folder, definitions(folder, LabelStudio(project="animals")), studio.url) == (False, ["not sent"] * 10)  # fmt: skip
+    # Away, nobody knows.
+    assert check_tasks(folder, defs, "http://127.0.0.1:9") == (False, [])
+
+
+@pytest.mark.parametrize("sent", [0, 4, 10])
+def test_a_pool_that_gets_another_project_has_its_images_there(folder, studio, sent):
+    """Of ten images the first were sent to the old project, and one of them is labeled there."""
+    defs = definitions(folder)
+    if sent < 10:
+        with pytest.raises(LabelingToolError):
+            run(folder, defs, "http://127.0.0.1:9")
+        query(
+            folder, f"UPDATE labeling_tasks SET state = 'sent' WHERE position <= {sent}; SELECT 1"
+        )
+    else:
+        run(folder, defs, studio.url)
+        studio.annotate(studio.image_ids()[0], "cat")
+        run(folder, defs, studio.url, "labels")
+        studio.tasks.clear()
+    renamed = definitions(folder, LabelStudio(project="animals"))
+    found = numbers(run(folder, renamed, studio.url), "labeling_tasks")
+    ids = load_batch(folder / "labeling.duckdb", pool="pool")["image_id"].to_list()
+    assert (found["sent"], studio.image_ids()) == (len(ids), ids)
+    assert len(ids) == 10 - (sent == 10)
+    states = "SELECT project, state, count(*) FROM labeling_tasks GROUP BY ALL"
+    old = {("pets", "sent", sent), ("pets", "needless", 10 - sent)}
+    assert set(query(folder, states)) == {row for row in old if row[2]} | {("animals", "sent", len(ids))}  # fmt: skip
+    # What is read in the new project is about the new rows.
+    studio.annotate(ids[0], skip=True)
+    run(folder, renamed, studio.url, "labels")
+    assert query(folder, "SELECT project FROM labeling_tasks WHERE outcome = 'skipped'") == [("animals",)]  # fmt: skip
+    assert numbers(run(folder, renamed, studio.url), "labeling_tasks")["sent"] == 0
+    # Back again, what was not sent there is to be.
+    assert numbers(run(folder, defs, studio.url), "labeling_tasks")["sent"] == 10 - sent
+
+
+def test_a_project_that_is_renamed_has_each_label_once(folder, studio):
+    defs = definitions(folder)
+    run(folder, defs, studio.url)
+    studio.annotate(studio.image_ids()[0], "cat")
+    run(folder, defs, studio.url, "labels")
+    studio.projects[0]["title"] = "animals"
+    renamed = definitions(folder, LabelStudio(project="animals"))
+    found = numbers(run(folder, renamed, studio.url, "labels"), "labels")
+    assert (found["newly_labeled"], found["withdrawn"]) == (0, 0)
+    assert query(folder, "SELECT project, category FROM labels") == [("animals", "cat")]
+    assert query(folder, "SELECT label FROM images WHERE labeled") == [("cat",)]
 
 
 def test_checks_of_labels(folder, studio):

@@ -42,7 +42,8 @@ def request_tasks(
 ) -> TasksToSend:
     """Hand the newest batch out, and record that its images are to be sent: ``pending``.
 
-    A batch goes out once. What an earlier run did not bring to the tool is pending still.
+    An image goes to a project once. What an earlier run did not bring there is pending still. In
+    flight in another project, which the pool had before, images go to this one too.
 
     Args:
         store: The pool.
@@ -60,11 +61,11 @@ def request_tasks(
         )
     batch = selection.batch
     with store.transaction():
-        labeling_tasks.drop_needless(store)
+        labeling_tasks.drop_needless(store, project)
         resumed = bool(labeling_tasks.pending_batches(store))
-        if not labeling_tasks.is_requested(store, batch):
-            values = {"tool": LABEL_STUDIO, "project": project, "run_id": run_id}
-            labeling_tasks.request_batch(store, batch, **values)
+        labeling_tasks.request_images(
+            store, batch, tool=LABEL_STUDIO, project=project, run_id=run_id
+        )
         pending = labeling_tasks.pending_batches(store)
         tasks: dict[str, dict[str, Any]] = {}
         class_names: dict[str, None] = {}

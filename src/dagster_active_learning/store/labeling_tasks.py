@@ -4,47 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.pool_store import PoolStore
 
-# Labels may have come another way, or the images were taken back, before they were sent.
+# Labels may have come another way, or the images were taken back, before they were sent. Where the
+# pool's project is another one by now, they are requested there.
 DROP_NEEDLESS = """
 UPDATE labeling_tasks SET state = 'needless'
-WHERE state = 'pending' AND (batch, image_id) IN (
+WHERE state = 'pending' AND (project != $project OR (batch, image_id) IN (
     SELECT (b.batch, b.image_id) FROM labeling_batches b
     LEFT JOIN images i ON b.image_id = i.image_id
     WHERE b.returned_at IS NOT NULL OR coalesce(i.labeled, false)
-)
+))
 """
 
+# The images of the newest batch, and of those that are out with the tool: in another project, if
+# the pool had another one then.
 REQUEST = """
 INSERT INTO labeling_tasks BY NAME
 SELECT b.batch, b.position, b.image_id, $tool AS tool, $project AS project, 'pending' AS state,
     $run_id AS run_id, now() AS requested_at
 FROM labeling_batches b LEFT JOIN images i ON b.image_id = i.image_id
-WHERE b.batch = $batch AND b.returned_at IS NULL AND NOT coalesce(i.labeled, false)
-ORDER BY b.position
+WHERE (b.batch = $batch OR b.batch IN (SELECT batch FROM labeling_tasks))
+    AND b.returned_at IS NULL AND NOT coalesce(i.labeled, false)
+    AND (b.batch, b.image_id) NOT IN (
+        SELECT (batch, image_id) FROM labeling_tasks
+        WHERE project = $project AND state IN ('pending', 'sent')
+    )
+ORDER BY b.batch, b.position
 """
 
 
-def drop_needless(store: PoolStore) -> None:
-    """Give up sending images that have their label by now, or were taken back."""
-    store.connection.execute(DROP_NEEDLESS)
+def drop_needless(store: PoolStore, project: str) -> None:
+    """Give up sending images that have their label by now, came back or go to another project."""
+    store.connection.execute(DROP_NEEDLESS, {"project": project})
 
 
-def request_batch(store: PoolStore, batch: int, *, tool: str, project: str, run_id: str) -> None:
-    """Record that a batch is to be sent, before it is."""
+def request_images(store: PoolStore, batch: int, *, tool: str, project: str, run_id: str) -> None:
+    """Record that the images of a batch are to be sent, before they are, each once per project.
+
+    Images of earlier batches that are in flight in another project are to be sent too.
+    """
     values = {"batch": batch, "tool": tool, "project": project, "run_id": run_id}
     store.connection.execute(REQUEST, values)
-
-
-def is_requested(store: PoolStore, batch: int) -> bool:
-    """True if a batch was sent, or was to be."""
-    query = "SELECT count(*) > 0 FROM labeling_tasks WHERE batch = $batch"
-    return store.rows(query, batch=batch)[0][0]
 
 
 PENDING = """
@@ -70,13 +76,14 @@ def pending_batches(store: PoolStore) -> list[PendingBatch]:
 
 MARK_SENT = """
 UPDATE labeling_tasks SET state = 'sent', task_id = i.task_id, run_id = $run_id, sent_at = now()
-FROM incoming i WHERE labeling_tasks.image_id = i.image_id AND state = 'pending'
+FROM incoming i
+WHERE labeling_tasks.image_id = i.image_id AND state = 'pending' AND project = $project
 """
 
 
-def mark_sent(store: PoolStore, task_ids: Mapping[str, int], run_id: str) -> None:
-    """Record that images are in the tool, with the numbers of their tasks."""
-    store.insert(MARK_SENT, _by_image(task_id=task_ids), run_id=run_id)
+def mark_sent(store: PoolStore, project: str, task_ids: Mapping[str, int], run_id: str) -> None:
+    """Record that images are in a project of the tool, with the numbers of their tasks."""
+    store.insert(MARK_SENT, _by_image(task_id=task_ids), project=project, run_id=run_id)
 
 
 MARK_READ = """
@@ -140,17 +147,24 @@ def _by_image(task_id: Mapping[str, int], outcome: Mapping[str, str] | None = No
     )
 
 
-NOT_THERE = """
-SELECT b.prediction_set, t.batch, t.position, t.image_id, t.state,
-    count(*) OVER () AS finding_count
-FROM labeling_tasks t JOIN labeling_batches b ON t.batch = b.batch AND t.image_id = b.image_id
-WHERE t.state = 'pending' ORDER BY t.batch, t.position LIMIT $first
+WITH_THE_TOOL = """
+SELECT b.prediction_set, b.batch, b.position, b.image_id, coalesce(t.state, 'not sent') AS state
+FROM labeling_batches b LEFT JOIN images i ON b.image_id = i.image_id
+LEFT JOIN labeling_tasks t ON b.batch = t.batch AND b.image_id = t.image_id
+    AND t.project = $project AND t.state IN ('pending', 'sent')
+WHERE b.batch IN (SELECT batch FROM labeling_tasks) AND b.handed_out_at IS NOT NULL
+    AND b.returned_at IS NULL AND NOT coalesce(i.labeled, false)
+ORDER BY b.batch, b.position
 """
 
 
-def not_there(store: PoolStore) -> Findings:
-    """Images that were to be sent and are not known to be in the tool."""
-    return findings(store, NOT_THERE)
+def with_the_tool(store: PoolStore, project: str) -> list[dict[str, Any]]:
+    """The images that are out with the tool and have no label, with the states of their tasks.
+
+    Columns prediction_set, batch, position, image_id and state: ``sent``, ``pending``, or
+    ``not sent`` to the project.
+    """
+    return store.relation(WITH_THE_TOOL, project=project).to_arrow_table().to_pylist()
 
 
 OUT_TOO_LONG = """

@@ -47,7 +47,13 @@ SELECT * REPLACE (annotated_at::TIMESTAMPTZ AS annotated_at), $tool AS tool, $pr
 FROM incoming
 """
 
-LABELED_IMAGES = "SELECT DISTINCT image_id FROM labels WHERE project = $project"
+# A project that got another title has the annotations that it had.
+DELETE = """
+DELETE FROM {table} WHERE project = $project
+    OR annotation_id IN (SELECT annotation_id FROM incoming)
+"""
+
+LABELED_IMAGES = "SELECT DISTINCT image_id FROM labels"
 
 
 def replace_labels(
@@ -72,18 +78,17 @@ def replace_labels(
     Returns:
         The number of images that have a label now and had none, and of those that lost theirs.
     """
-    before = {image_id for (image_id,) in store.rows(LABELED_IMAGES, project=project)}
+    before = {image_id for (image_id,) in store.rows(LABELED_IMAGES)}
     values = {"tool": tool, "project": project, "run_id": run_id}
     incoming = {
         "labels": pa.Table.from_pylist([*labels], LABELS),
         "quarantined_labels": pa.Table.from_pylist([*quarantined], QUARANTINED_LABELS),
     }
     for table, rows in incoming.items():
-        delete = f"DELETE FROM {table} WHERE project = $project"  # noqa: S608 - a table of ours
-        store.connection.execute(delete, {"project": project})
+        store.insert(DELETE.format(table=table), rows, project=project)
         store.insert(INSERT.format(table=table), rows, **values)
     apply_labels(store)
-    after = {image_id for (image_id,) in store.rows(LABELED_IMAGES, project=project)}
+    after = {image_id for (image_id,) in store.rows(LABELED_IMAGES)}
     return len(after - before), len(before - after)
 
 

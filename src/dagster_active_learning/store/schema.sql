@@ -398,14 +398,14 @@ CREATE TABLE IF NOT EXISTS labeling_tasks (
     sent_at TIMESTAMPTZ,
     read_at TIMESTAMPTZ
 );
-COMMENT ON TABLE labeling_tasks IS 'The images that went to a labeling tool, one row per image and batch';
+COMMENT ON TABLE labeling_tasks IS 'The images that went to a labeling tool, or were to, one row per request';
 COMMENT ON COLUMN labeling_tasks.batch IS 'Number of the batch';
 COMMENT ON COLUMN labeling_tasks.position IS 'Place in the batch, from 1';
 COMMENT ON COLUMN labeling_tasks.image_id IS 'The image''s id';
 COMMENT ON COLUMN labeling_tasks.tool IS 'The labeling tool: label_studio';
-COMMENT ON COLUMN labeling_tasks.project IS 'Title of the project in the tool';
+COMMENT ON COLUMN labeling_tasks.project IS 'Title of the project in the tool that it was to be sent to';
 COMMENT ON COLUMN labeling_tasks.task_id IS 'Number of the image''s task there; after it is deleted another task may have it';
-COMMENT ON COLUMN labeling_tasks.state IS 'pending before it is sent and until it is known to be there, sent, deleted in the tool, or needless because the image got its label or came back first';
+COMMENT ON COLUMN labeling_tasks.state IS 'pending before it is sent and until it is known to be there, sent, deleted in the tool, or needless because the image got its label, came back or went to another project first';
 COMMENT ON COLUMN labeling_tasks.outcome IS 'At the last reading: labeled, skipped, conflict or quarantined; null where nobody has annotated it';
 COMMENT ON COLUMN labeling_tasks.run_id IS 'Dagster run that sent it, or wanted to';
 COMMENT ON COLUMN labeling_tasks.requested_at IS 'When it was to be sent';

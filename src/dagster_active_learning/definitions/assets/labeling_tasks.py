@@ -72,7 +72,7 @@ def _materialize(pool: Pool, labeling: LabelStudio, context: dg.AssetExecutionCo
     sent = send_tasks(client, project.id, wanted.tasks, settle_first=wanted.resumed)
     with pool.open(context) as store:
         with store.transaction():
-            mark_sent(store, sent.task_ids, run_id)
+            mark_sent(store, labeling.project, sent.task_ids, run_id)
         metadata = tasks_metadata(store, client.project_url(project.id), wanted, sent)
     context.log.info(
         f"{sent.sent:,} images sent to {client.project_url(project.id)}, {sent.already_there:,} "

@@ -84,21 +84,27 @@ class Check:
         sentence: Makes the sentence that is true when it passes, or None for a pool without it.
         evaluate: Evaluates it.
         blocking: Whether nothing follows in the same run where it fails.
+        resource: Key of a resource that it needs besides the database.
     """
 
     name: str
     sentence: Callable[[Pool], str | None]
     evaluate: Callable[[CheckRun], dg.AssetCheckResult]
     blocking: bool = False
+    resource: str | None = None
 
 
 def check(
-    name: str, sentence: Callable[[Pool], str | None], *, blocking: bool = False
+    name: str,
+    sentence: Callable[[Pool], str | None],
+    *,
+    blocking: bool = False,
+    resource: str | None = None,
 ) -> Callable[[Callable[[CheckRun], dg.AssetCheckResult]], Check]:
     """Make a check of the function that evaluates it."""
 
     def decorate(evaluate: Callable[[CheckRun], dg.AssetCheckResult]) -> Check:
-        return Check(name, sentence, evaluate, blocking)
+        return Check(name, sentence, evaluate, blocking, resource)
 
     return decorate
 
@@ -127,7 +133,7 @@ def check_step(
         name=f"{pool.name}__{table}_checks",
         specs=check_specs,
         can_subset=True,
-        required_resource_keys={RESOURCE},
+        required_resource_keys={RESOURCE, *(check.resource for check in checks if check.resource)},
         pool=RESOURCE,
     )
     def step(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:

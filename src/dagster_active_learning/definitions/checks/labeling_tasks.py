@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import dagster as dg
 
 from dagster_active_learning.definitions.checks.check import CheckRun, check
+from dagster_active_learning.definitions.labeling import LABEL_STUDIO_RESOURCE
+from dagster_active_learning.errors import LabelingToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dagster_active_learning.definitions.labeling import LabelStudio
 
 
 @check(
     "every_image_is_there",
-    lambda _: "Every image of a batch that was to be sent is known to be in the tool.",
+    lambda _: "Every image that is in flight with the tool has a task in the project.",
+    resource=LABEL_STUDIO_RESOURCE,
 )
 def every_image_is_there(run: CheckRun) -> dg.AssetCheckResult:
-    """Images of which a failed run did not learn whether they arrived."""
-    from dagster_active_learning.store.labeling_tasks import not_there
+    """Images that were not sent, or whose task somebody has deleted: those in flight are few."""
+    from dagster_active_learning.store.labeling_tasks import with_the_tool
 
-    wrong = not_there(run.store)
+    # Without a tool there is no such asset.
+    project = cast("LabelStudio", run.pool.labeling).project
+    images = with_the_tool(run.store, project)
+    try:
+        there = _there(run, project, [row["image_id"] for row in images if row["state"] == "sent"])
+    except LabelingToolError as error:
+        return run.result(False, str(error), {"in_flight": len(images)})
+    wrong = [
+        row | ({"state": "no task any more"} if row["state"] == "sent" else {})
+        for row in images
+        if row["image_id"] not in there
+    ]
     return run.result(
-        not wrong.count,
-        f"{wrong.count:,} images are not known to be in the tool"
-        + ": materialize the tasks again, which sends those that are missing" * bool(wrong.count),
-        {"pending": wrong.count},
-        wrong.examples,
+        not wrong,
+        f"{len(wrong):,} images are in flight and have no task in the project {project!r}"
+        + ": materialize labels, which frees those whose task was deleted, and the tasks again"
+        * bool(wrong),
+        {"in_flight": len(images), "missing": len(wrong)},
+        wrong,
     )
+
+
+def _there(run: CheckRun, title: str, image_ids: Sequence[str]) -> set[str | None]:
+    """Those of some images that have a task in the project."""
+    client = getattr(run.context.resources, LABEL_STUDIO_RESOURCE).client()
+    projects = client.projects(title) if image_ids else []
+    return {
+        task.image_id for each in projects for task in client.tasks_of_images(each.id, image_ids)
+    }
 
 
 CHECKS = (every_image_is_there,)
