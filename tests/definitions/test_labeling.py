@@ -4,6 +4,7 @@
 # pyright: reportOptionalMemberAccess=false, reportOptionalIterable=false
 
 import json
+import os
 import shutil
 
 import dagster as dg
@@ -30,6 +31,7 @@ from dagster_active_learning import (
 from dagster_active_learning.definitions import label_sensor
 from dagster_active_learning.errors import LabelingToolError, PoolStateError, SettingError
 from dagster_active_learning.labeling import label_studio_sending
+from dagster_active_learning.readers.manifest import read_images
 from label_studio import LEGACY, studio
 
 __all__ = ["studio"]
@@ -344,11 +346,17 @@ def test_a_project_that_is_renamed_has_each_label_once(folder, studio):
     assert query(folder, "SELECT label FROM images WHERE labeled") == [("cat",)]
 
 
-def test_checks_of_labels(folder, studio):
-    defs = definitions(folder, return_after_days=3)
+def test_checks_and_files_of_labels(folder, studio):
+    path = folder / "labels.csv"
+    defs = definitions(folder, LabelStudio(project="pets", export=path), return_after_days=3)
     run(folder, defs, studio.url)
-    studio.annotate(studio.image_ids()[0], "cat")
-    assert all(checks(run(folder, defs, studio.url, "labels")).values())
+    (first, *_) = studio.image_ids()
+    studio.annotate(first, "cat")
+    read = run(folder, defs, studio.url, "labels")
+    assert all(checks(read).values())
+    assert numbers(read, "labels")["csv"] == str(path)
+    (image,) = read_images(path, "csv").to_pylist()
+    assert (image["image_id"], image["label"]) == (first, "cat")
     query(folder, "UPDATE labeling_batches SET handed_out_at = now() - INTERVAL 4 DAY; SELECT 1")
     result = run(folder, defs, studio.url, "labels")
     assert checks(result) == {"known_classes": True, "nothing_out_too_long": False}
@@ -440,6 +448,7 @@ def test_yaml_and_python_are_the_same():
           label_studio:
             project: pets
             local_files_root: files
+            export: [labels.csv, labels.parquet]
             return_skipped: true
             minimum_interval_seconds: 7
             default_status: RUNNING
@@ -448,11 +457,14 @@ def test_yaml_and_python_are_the_same():
     assert component.labeling == LabelStudio(
         project="pets",
         local_files_root=component.labeling.local_files_root,
+        export=component.labeling.export,
         return_skipped=True,
         minimum_interval_seconds=7,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )  # fmt: skip
     assert str(component.labeling.local_files_root).endswith("files")
+    files = component.labeling.files
+    assert {name: os.path.basename(path) for name, path in files.paths.items()} == {"csv": "labels.csv", "parquet": "labels.parquet"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -463,14 +475,37 @@ def test_yaml_and_python_are_the_same():
         ({"image_address": "https://{id}"}, "and no other braces"),
         ({"image_address": "https://{image_id"}, "and no other braces"),
         ({"image_address": "{uri}", "embed_max_bytes": 3}, "expected one of them"),
+        ({"export": []}, "expected files of labels with the suffixes .csv, .parquet, .json, one of each"),
+        ({"export": ["a.csv", "b.CSV"]}, "one of each at the most"),
+        ({"export": "labels.xml"}, "export is ['labels.xml'], expected files of labels"),
+        ({"export": "s3://b/labels.csv"}, "export is the address 's3://b/labels.csv', expected a local path"),
         ({"embed_max_bytes": 0}, "embed_max_bytes is 0, expected at least 1"),
         ({"minimum_interval_seconds": 0}, "minimum_interval_seconds is 0, expected at least 1"),
     ],
-)
+)  # fmt: skip
 def test_settings_that_cannot_be(settings, words):
     with pytest.raises(SettingError) as raised:
         LabelStudio(**{"project": "pets", **settings})
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("export", "words"),
+    [
+        ("labels.json", "export of labeling is 'labels.json', expected .csv or .parquet: COCO files hold objects"),
+        ("manifest.csv", "export is the file 'manifest.csv', which is what images reads"),
+        ("batch.csv", "export of the pool, of batch and of labeling name a file twice"),
+    ],
+)  # fmt: skip
+def test_files_of_labels_that_cannot_be(export, words):
+    with pytest.raises(SettingError, match=words):
+        active_learning_definitions(
+            pool="pool",
+            predictions=PredictionFiles("p.parquet", "parquet"),
+            images="manifest.csv",
+            batch=LabelingBatch(export="batch.csv"),
+            labeling=LabelStudio(project="pets", export=export),
+        )
 
 
 @pytest.mark.parametrize("missing", ["batch", "images"])

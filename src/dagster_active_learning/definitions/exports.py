@@ -1,4 +1,4 @@
-"""The files that a pool's candidates are exported to, as a user writes them down."""
+"""The files that a pool's candidates and labels are exported to, as a user writes them down."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from dagster_active_learning.definitions.partitions import check_path, literal_p
 from dagster_active_learning.errors import SettingError
 from dagster_active_learning.exporters import (
     EXPORTERS,
+    LABEL_FORMATS,
     export_batch,
     export_candidates,
+    export_labels,
     exporter_of_path,
 )
 from dagster_active_learning.files.addresses import is_address, shown_address
@@ -30,7 +32,7 @@ Export: TypeAlias = FilePath | Sequence[FilePath] | Mapping[str, FilePath]
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """A file of candidates that was written: by which exporter, where, and what it holds."""
+    """A file that was written: in which format, where, and what it holds."""
 
     format: str
     path: str
@@ -60,12 +62,7 @@ class CandidateFiles:
         self.paths = _paths_by_exporter(export)
         self._partitioned = partitioned
         for path in self.paths.values():
-            if is_address(path):
-                raise SettingError(
-                    "export",
-                    f"export is the address {shown_address(path)!r}, expected a local path: let an "
-                    "asset that depends on exported_candidates copy the file to where it is wanted",
-                )
+            _check_local(path, "exported_candidates")
             check_path("export", path, partitioned=partitioned, of="export has")
 
     def write(
@@ -113,6 +110,53 @@ class CandidateFiles:
         ]
 
 
+class LabelFiles:
+    """The files that a pool's labels are written to.
+
+    Args:
+        export: Their paths; the suffix says the format: ``.csv`` or ``.parquet`` for a manifest of
+            the labeled images, ``.json`` for a COCO file of objects.
+
+    Attributes:
+        paths: The paths by the names of their formats.
+
+    Raises:
+        SettingError: If there is no path, two have the same format, a suffix says none, or a path
+            is an address.
+    """
+
+    def __init__(self, export: FilePath | Sequence[FilePath]) -> None:
+        paths = [fspath(path) for path in _listed(export)]
+        self.paths = {LABEL_FORMATS.get(Path(path).suffix.lower(), ""): path for path in paths}
+        for path in paths:
+            _check_local(path, "labels")
+        if "" in self.paths or not paths or len(self.paths) != len(paths):
+            raise SettingError(
+                "export",
+                f"export is {paths!r}, expected files of labels with the suffixes "
+                f"{', '.join(LABEL_FORMATS)}, one of each at the most",
+            )
+
+    def write(self, store: PoolStore) -> list[WrittenFile]:
+        """Write the labels to each file."""
+        return [
+            _written(name, path, export_labels(store, path)) for name, path in self.paths.items()
+        ]
+
+
+def _listed(export: FilePath | Sequence[FilePath]) -> Sequence[FilePath]:
+    return [export] if isinstance(export, (str, PathLike)) else export
+
+
+def _check_local(path: str, asset: str) -> None:
+    if is_address(path):
+        raise SettingError(
+            "export",
+            f"export is the address {shown_address(path)!r}, expected a local path: let an asset "
+            f"that depends on {asset} copy the file to where it is wanted",
+        )
+
+
 def _written(exporter: str, path: str, rows: int) -> WrittenFile:
     content = Path(path)
     return WrittenFile(exporter, path, rows, content.stat().st_size, _sha256(content))
@@ -129,8 +173,7 @@ def _paths_by_exporter(export: Export) -> dict[str, str]:
                 f"{', '.join(EXPORTERS)}",
             )
         return {name: fspath(path) for name, path in export.items()}
-    listed = [export] if isinstance(export, (str, PathLike)) else export
-    paths = [fspath(path) for path in listed]
+    paths = [fspath(path) for path in _listed(export)]
     shown_paths = [shown_address(path) for path in paths]
     try:
         exporters = [exporter_of_path(path) for path in paths]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
+from dagster_active_learning.definitions.exports import FilePath, LabelFiles
 from dagster_active_learning.errors import SettingError
 from dagster_active_learning.labeling.image_addresses import check_template
 from dagster_active_learning.rules import check_flag
@@ -37,6 +38,9 @@ class LabelStudio:
             LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT has it. The project needs a local storage below
             it; its button Sync would make a task of each file, and is not needed.
         embed_max_bytes: Size up to which images are put into their tasks.
+        export: Files that the labels are written to, for training to read; a path or several. As
+            ``.csv`` or ``.parquet`` a manifest of the labeled images, as ``.json`` a COCO file of
+            the objects that people see.
         return_skipped: Whether images that people skip come back, to be in a batch again; else they
             stay in flight until ``return_after_days``.
         minimum_interval_seconds: Seconds between two looks of the sensor for annotations.
@@ -49,8 +53,9 @@ class LabelStudio:
 
     project: str
     image_address: str | None = None
-    local_files_root: str | PathLike[str] | None = None
+    local_files_root: FilePath | None = None
     embed_max_bytes: int | None = None
+    export: FilePath | Sequence[FilePath] | None = None
     return_skipped: bool = False
     minimum_interval_seconds: int = 60
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED
@@ -76,12 +81,18 @@ class LabelStudio:
                 "embed_max_bytes",
                 f"embed_max_bytes is {self.embed_max_bytes}, expected at least 1",
             )
+        _ = self.files
         check_flag("return_skipped", self.return_skipped)
         if self.minimum_interval_seconds < 1:
             raise SettingError(
                 "minimum_interval_seconds",
                 f"minimum_interval_seconds is {self.minimum_interval_seconds}, expected at least 1",
             )
+
+    @property
+    def files(self) -> LabelFiles | None:
+        """The files that labels are written to, if there are any."""
+        return None if self.export is None else LabelFiles(self.export)
 
     def address(self, roots: ImageRoots) -> ImageAddress:
         """The function that makes the address of an image.

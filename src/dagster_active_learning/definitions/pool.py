@@ -179,19 +179,21 @@ class Pool:
             self.churn.check_pool(objects=self.rules.objects, partitioned=self.partitioned)
         if self.keep_prediction_sets is not None:
             check_count("keep_prediction_sets", self.keep_prediction_sets)
-        self._check_export()
         self._check_labeling()
+        self._check_export()
         if self.image_roots:
             _ = self.picture_roots
 
     def _check_export(self) -> None:
         """Raise SettingError if a file of candidates would take the place of what is read."""
         batch_files = self.batch.files if self.batch else None
-        files = [each for each in (self.candidate_files, batch_files) if each is not None]
+        label_files = self.labeling.files if self.labeling else None
+        files = [each for each in (self.candidate_files, batch_files, label_files) if each]
         paths = [path for each in files for path in each.paths.values()]
         if len(set(paths)) != len(paths):
             raise SettingError(
-                "export", f"export and the export of batch are the same file: {paths!r}"
+                "export",
+                f"export of the pool, of batch and of labeling name a file twice: {paths!r}",
             )
         for path in paths:
             of_predictions = self.predictions.reads(path)
@@ -200,7 +202,7 @@ class Pool:
                 raise SettingError(
                     "export",
                     f"export is the file {path!r}, which is what {read} reads, or would be: write "
-                    "the candidates to another folder or under another name",
+                    "to another folder or under another name",
                 )
 
     def _check_labeling(self) -> None:
@@ -216,6 +218,13 @@ class Pool:
                     f"labeling sends batches and says which images have their label: set {setting} "
                     "of the pool too",
                 )
+        files = self.labeling.files
+        if files and "coco" in files.paths and not self.rules.objects:
+            raise SettingError(
+                "labeling",
+                f"the export of labeling is {files.paths['coco']!r}, expected .csv or .parquet: "
+                "COCO files hold objects, and labels are of whole images",
+            )
 
     @property
     def partitioned(self) -> bool:

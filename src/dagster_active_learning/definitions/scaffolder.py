@@ -77,6 +77,7 @@ attributes:
   # labeling:
   #   label_studio:
   #     project: street signs
+  #     export: "{{{{ context.project_root }}}}/labels.csv"
   # Which function finds the model's errors, by labels that were drawn at random.
   # evaluation:
   #   labels_drawn_at_random: true    # labels of images in no batch are a test set

@@ -431,6 +431,13 @@ class LabelStudioModel(dg.Model):
     embed_max_bytes: int | None = Field(
         None, description="Size up to which images are put into their tasks."
     )
+    export: str | list[str] | None = Field(
+        None,
+        description=(
+            "Files that the labels are written to: a manifest of the labeled images (.csv, "
+            ".parquet), a COCO file of objects (.json); a path or several."
+        ),
+    )
     return_skipped: bool | None = Field(
         None,
         description=(
@@ -615,7 +622,9 @@ def resolve_labeling(context: dg.ResolutionContext, model: Any) -> LabelStudio |
             f"labeling is {model!r}, expected an object such as {{label_studio: {{project: …}}}}"
         )
     place = context.at_path("label_studio")
-    settings = _settings(place, model.label_studio)
+    settings = _settings(place, model.label_studio, {"export"})
+    if model.label_studio.export is not None:
+        settings["export"] = resolve_export(place.at_path("export"), model.label_studio.export)
     if "local_files_root" in settings:
         settings["local_files_root"] = _path(context, settings["local_files_root"])
     if "default_status" in settings:

@@ -1,4 +1,4 @@
-"""Candidates out, in files that other tools read.
+"""Candidates and labels out, in files that other tools read.
 
 An exporter is one module with a function ``write_candidates(candidates, path)`` and one line in
 ``EXPORTERS``.
@@ -53,6 +53,9 @@ EXPORTERS: dict[str, Exporter] = {
     "yolo": Exporter(f"{__name__}.yolo"),
 }
 """The exporters by name. An exporter of your own is one more entry."""
+
+LABEL_FORMATS = {".csv": "csv", ".parquet": "parquet", ".json": "coco"}
+"""The formats of files of labels by their suffixes; ``labels`` has a function for each."""
 
 
 def exporter_of_path(path: str | PathLike[str]) -> str:
@@ -162,6 +165,26 @@ def export_batch(
     )
 
 
+def export_labels(store: PoolStore, path: str | PathLike[str]) -> int:
+    """Write the labels of a pool to a file: as a whole or not at all.
+
+    Args:
+        store: The pool.
+        path: The file to write. Its suffix, one of ``LABEL_FORMATS``, says the format: a manifest
+            of the labeled images, or the objects that people see in images.
+
+    Returns:
+        The number of images written.
+
+    Raises:
+        PoolStateError: If the file is the database.
+    """
+    from dagster_active_learning.exporters import labels
+
+    write = getattr(labels, f"write_{LABEL_FORMATS[Path(path).suffix.lower()]}")
+    return _write_file(store, path, lambda unfinished: write(store, unfinished))
+
+
 def _write(
     store: PoolStore,
     path: str | PathLike[str],
@@ -173,19 +196,32 @@ def _write(
     if exporter not in EXPORTERS:
         raise ValueError(f"unknown exporter {exporter!r}: expected one of {', '.join(EXPORTERS)}")
     module = import_module(EXPORTERS[exporter].module)
+
+    def write(unfinished: Path) -> int:
+        with ExitStack() as closing:
+            return module.write_candidates(candidates(closing), unfinished)
+
+    return _write_file(store, path, write, before_replacing)
+
+
+def _write_file(
+    store: PoolStore,
+    path: str | PathLike[str],
+    write: Callable[[Path], int],
+    before_replacing: Callable[[], None] = lambda: None,
+) -> int:
+    """Write a new file, which then takes the place of an older one."""
     target = Path(path)
     if store.is_database_file(target):
         raise PoolStateError(
-            f"the candidates cannot be written to {target}, which is the database itself: export "
-            "them to another file"
+            f"nothing can be exported to {target}, which is the database itself: name another file"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     # Of its own name, whatever else is written here now, and short: `path` may be as long as a
     # file system allows.
     with temporary_folder(target.parent, ".unfinished_") as folder:
         unfinished = folder / "export"
-        with ExitStack() as closing:
-            written = module.write_candidates(candidates(closing), unfinished)
+        written = write(unfinished)
         before_replacing()
         os.replace(unfinished, target)
     return written

@@ -1,14 +1,15 @@
 """Objects as a COCO file: images in the order in which to label, boxes with their scores.
 
-Boxes and areas are in pixels, masks as they came. Ids are numbers from 1; an image has its own id
-as ``image_id`` too. Beside the keys of COCO's instances stands the ``score`` of its results
-(https://cocodataset.org/#format-data, https://cocodataset.org/#format-results).
+Boxes are in pixels, masks as they came; the area is that of the mask, if there is one. Ids are
+numbers from 1; an image has its own id as ``image_id`` too. Beside the keys of COCO's instances
+stands the ``score`` of its results (https://cocodataset.org/#format-data,
+https://cocodataset.org/#format-results).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,6 +21,7 @@ from dagster_active_learning.exporters.labeling_images import (
     file_name,
     labeling_images,
 )
+from dagster_active_learning.exporters.masks import mask_pixels
 
 
 def write_candidates(candidates: Candidates, path: Path) -> int:
@@ -30,18 +32,40 @@ def write_candidates(candidates: Candidates, path: Path) -> int:
             manifest does not say the size of an image.
     """
     check_objects(candidates, "COCO")
-    unit = candidates.prediction_set.bbox_unit
-    categories = {name: number for number, name in enumerate(candidates.class_names, 1)}
+    return write_images(
+        lambda: labeling_images(candidates),
+        path,
+        class_names=candidates.class_names,
+        bbox_unit=candidates.prediction_set.bbox_unit,
+    )
+
+
+def write_images(
+    read: Callable[[], Iterator[LabelingImage]],
+    path: Path,
+    *,
+    class_names: Sequence[str],
+    bbox_unit: str | None,
+) -> int:
+    """Write images and the objects in them to a new file and count the images.
+
+    Args:
+        read: Reads the images, twice: all of them stand before the first object.
+        path: The file.
+        class_names: The classes that there may be.
+        bbox_unit: What the boxes and outlines are measured in.
+    """
+    categories = {name: number for number, name in enumerate(class_names, 1)}
     written = 0
 
     def images() -> Iterator[dict[str, Any]]:
         nonlocal written
-        for written, image in enumerate(labeling_images(candidates), 1):
+        for written, image in enumerate(read(), 1):
             yield _image(written, image)
 
     def annotations() -> Iterator[dict[str, Any]]:
         count = 0
-        for number, image in enumerate(labeling_images(candidates), 1):
+        for number, image in enumerate(read(), 1):
             for predicted in image.objects:
                 count += 1
                 ids = {
@@ -49,7 +73,7 @@ def write_candidates(candidates: Candidates, path: Path) -> int:
                     "image_id": number,
                     "category_id": categories[predicted.category],
                 }
-                yield ids | _annotation(image, predicted, unit)
+                yield ids | _annotation(image, predicted, bbox_unit)
 
     with path.open("w", encoding="utf-8") as file:
         file.write('{"images": ')
@@ -78,11 +102,31 @@ def _annotation(
     mask = predicted.run_lengths or outlines
     return {
         "bbox": bbox,
-        "area": bbox[2] * bbox[3],
+        "area": _area(bbox, outlines, predicted.run_lengths),
         "iscrowd": 0,
         **score,
         **({"segmentation": mask} if mask else {}),
     }
+
+
+def _area(
+    bbox: Sequence[float], outlines: Sequence[Sequence[float]], run_lengths: dict[str, Any] | None
+) -> float:
+    """Area in pixels: of the mask where there is one, of its outlines by the shoelace formula."""
+    if run_lengths is not None:
+        return int(mask_pixels(run_lengths).sum())
+    if not outlines:
+        return bbox[2] * bbox[3]
+    return sum(
+        abs(
+            sum(
+                outline[place - 2] * outline[place + 1] - outline[place] * outline[place - 1]
+                for place in range(0, len(outline), 2)
+            )
+        )
+        / 2
+        for outline in outlines
+    )
 
 
 def _write_list(file: TextIO, entries: Iterable[dict[str, Any]]) -> None:

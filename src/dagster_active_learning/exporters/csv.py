@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 from pyarrow.csv import CSVWriter
 
 from dagster_active_learning.exporters.candidates import Candidates
@@ -14,7 +15,11 @@ from dagster_active_learning.exporters.candidates import Candidates
 
 def write_candidates(candidates: Candidates, path: Path) -> int:
     """Write candidates to a new file and count them."""
-    rows = candidates.rows()
+    return write_rows(candidates.rows(), path)
+
+
+def write_rows(rows: pa.RecordBatchReader, path: Path) -> int:
+    """Write rows to a new file and count them."""
     written = 0
     with CSVWriter(str(path), rows.schema) as writer:
         for batch in rows:

@@ -12,7 +12,7 @@ from dagster_active_learning.labeling.label_studio_client import ListedTask
 from dagster_active_learning.labeling.sending import LABEL_STUDIO
 from dagster_active_learning.store import labeling_tasks, labels
 from dagster_active_learning.store.pool_store import PoolStore
-from dagster_active_learning.store.prediction_sets import prediction_set, prediction_sets_by_age
+from dagster_active_learning.store.prediction_sets import known_class_names
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,7 @@ def store_annotations(
         run_id: What reads them, for the record.
     """
     with store.transaction():
-        names = {
-            name: None
-            for each in prediction_sets_by_age(store)
-            for name in prediction_set(store, each).class_names
-        }
+        names = known_class_names(store)
         sizes: dict[str, Size] = {
             image_id: (width, height) for image_id, width, height in store.rows(SIZES)
         }

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
 from dagster_active_learning.store.findings import first_rows
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.set_rows import of_sets
@@ -74,6 +75,16 @@ def apply_labels(store: PoolStore) -> None:
     """Make the images that ``labels`` has a label of labeled, and no others than the manifest."""
     for statement in APPLY_LABELS:
         store.connection.execute(statement)
+
+
+LABELED_IMAGES = """
+SELECT image_id, uri, width, height, labeled, label FROM images WHERE labeled ORDER BY rowid
+"""
+
+
+def labeled_images(store: PoolStore) -> pa.RecordBatchReader:
+    """The images that have their label, with the columns of a manifest and in its order."""
+    return store.relation(LABELED_IMAGES).to_arrow_reader(DEFAULT_BATCH_ROWS)
 
 
 def image_counts(store: PoolStore) -> ImageCounts:

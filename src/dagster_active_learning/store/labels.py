@@ -145,6 +145,17 @@ def unknown_classes(store: PoolStore, class_names: Sequence[str]) -> Findings:
     return findings(store, UNKNOWN_CLASSES, class_names=list(class_names))
 
 
+LABEL_ROWS = """
+SELECT l.image_id, l.category, l.bbox, l.segmentation, i.uri, i.width, i.height
+FROM labels l LEFT JOIN images i ON l.image_id = i.image_id ORDER BY l.image_id, l.rowid
+"""
+
+
+def label_rows(store: PoolStore) -> list[dict[str, Any]]:
+    """The labels with what the manifest says of their images, those of an image together."""
+    return store.relation(LABEL_ROWS).to_arrow_table().to_pylist()
+
+
 ALL_LABELS = """
 SELECT l.*, i.uri, i.width, i.height FROM labels l LEFT JOIN images i ON l.image_id = i.image_id
 ORDER BY l.annotated_at, l.image_id, l.rowid

@@ -152,6 +152,15 @@ def chosen_prediction_set(store: PoolStore, name: str | None) -> str:
     return names[0]
 
 
+CLASS_NAMES = "SELECT class_names FROM prediction_sets ORDER BY generation"
+
+
+def known_class_names(store: PoolStore) -> list[str]:
+    """The classes of all prediction sets, in the order in which they came to be known."""
+    names = (name for (class_names,) in store.rows(CLASS_NAMES) for name in class_names)
+    return list(dict.fromkeys(names))
+
+
 FORMER_CLASS_NAMES = """
 SELECT class_names FROM prediction_sets
 WHERE generation < (

@@ -35,7 +35,11 @@ def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
             f"{pool.labeling.project!r} of Label Studio has it now. Images with a label are "
             "labeled, beside those of the manifest: they are no candidates, and in flight no more."
         ),
-        settings={"project": pool.labeling.project, **changed(pool, "task")},
+        settings={
+            "project": pool.labeling.project,
+            **({"export": pool.labeling.files.paths} if pool.labeling.files else {}),
+            **changed(pool, "task"),
+        },
         kinds={"duckdb", "labelstudio"},
         partitioned=False,
         # People annotate whenever they like: the sensor sees it.
@@ -88,7 +92,8 @@ def _materialize(
             return_skipped=labeling.return_skipped,
             run_id=context.run.run_id,
         )
-        metadata = labels_metadata(store, client.project_url(project.id), report)
+        files = labeling.files.write(store) if labeling.files else []
+        metadata = labels_metadata(store, client.project_url(project.id), report, files)
     context.log.info(
         f"{report.outcomes['labeled']:,} images labeled, {report.newly_labeled:,} of them new; "
         f"{report.waiting:,} still to be labeled"

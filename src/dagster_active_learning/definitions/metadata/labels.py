@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -14,6 +15,9 @@ from dagster_active_learning.definitions.metadata.tables import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dagster_active_learning.definitions.exports import WrittenFile
     from dagster_active_learning.labeling.reading import LabelsReport
     from dagster_active_learning.store.pool_store import PoolStore
 
@@ -23,8 +27,10 @@ LIMIT 20
 """
 
 
-def labels_metadata(store: PoolStore, project_url: str, report: LabelsReport) -> Metadata:
-    """The labels in numbers, each of which the UI plots over time."""
+def labels_metadata(
+    store: PoolStore, project_url: str, report: LabelsReport, files: Sequence[WrittenFile]
+) -> Metadata:
+    """The labels in numbers, each of which the UI plots over time, and the files of them."""
     agreeing, compared = report.agreement
     quarantined = store.relation(QUARANTINED).to_arrow_table().to_pylist()
     optional: Metadata = {
@@ -36,6 +42,8 @@ def labels_metadata(store: PoolStore, project_url: str, report: LabelsReport) ->
             counts_table("class", "labels", report.categories) if report.categories else None
         ),
         "quarantined_labels": rows_table(quarantined) if quarantined else None,
+        "files": rows_table([asdict(file) for file in files]) if files else None,
+        **{file.format: dg.MetadataValue.path(file.path) for file in files},
     }
     return {
         "project": dg.MetadataValue.url(project_url),
