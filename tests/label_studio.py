@@ -1,7 +1,7 @@
 """A stand-in for Label Studio: as much of its API as this package uses, with its bad habits.
 
 It answers as the real server was seen to answer; ``tests/labeling/test_real_server.py`` runs the
-same steps against that one.
+same steps against that one. Below it the steps of a pool that a test runs.
 """
 
 import json
@@ -10,11 +10,18 @@ import time
 import uuid
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import dagster as dg
 import pytest
+import requests
+from dagster_duckdb import DuckDBResource
+
+from dagster_active_learning import LabelStudioResource
 
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
+PERSON, PASSWORD = "person@example.com", "a password of the test"
 PERSONAL = "eyJhbGci.eyJyZWZyZXNo.c2lnbmF0dXJl"
 
 
@@ -166,3 +173,66 @@ def serving(studio):
 def studio():
     with serving(LabelStudio()) as running:
         yield running
+
+
+def api(server, method, path, **body) -> Any:
+    """An answer of the API of the real server."""
+    headers = {"Authorization": f"Token {LEGACY}"}
+    answer = requests.request(method, server + path, headers=headers, json=body or None, timeout=60)
+    answer.raise_for_status()
+    return answer.json() if answer.content else None
+
+
+def next_task(server, project):
+    """The task that a person who labels gets next."""
+    return api(server, "GET", f"/api/projects/{project}/next")
+
+
+def annotate(server, task, name):
+    """Annotate as a person does with a class, or skip with None; the annotation's number."""
+    value = {
+        "from_name": "label",
+        "to_name": "image",
+        "type": "choices",
+        "value": {"choices": [name]},
+    }
+    body = {"was_cancelled": True, "result": []} if name is None else {"result": [value]}
+    return api(server, "POST", f"/api/tasks/{task}/annotations/", lead_time=2.5, **body)["id"]
+
+
+def delete_annotation(server, annotation):
+    """Withdraw an annotation."""
+    api(server, "DELETE", f"/api/annotations/{annotation}/")
+
+
+BATCH = ("images", "predictions", "image_scores", "labeling_candidates/margin", "labeling_batch")
+
+
+def run(folder, defs, url, *tables, token=LEGACY, **options):
+    """Materialize some tables of the pool named pool, by default the tasks of the batch."""
+    keys = [dg.AssetKey(["pool", *table.split("/")]) for table in tables or ["labeling_tasks"]]
+    return dg.materialize(
+        [*defs.assets, *defs.asset_checks],
+        resources={
+            "duckdb": DuckDBResource(database=str(folder / "labeling.duckdb")),
+            "label_studio": LabelStudioResource(url=url, token=token),
+        },
+        selection=dg.AssetSelection.assets(*keys).without_checks()
+        | dg.AssetSelection.checks_for_assets(*keys[-1:]),
+        **options,
+    )
+
+
+def numbers(result, table):
+    """The single numbers of an asset's metadata."""
+    (event,) = [
+        event
+        for event in result.get_asset_materialization_events()
+        if event.asset_key.path[-1] == table
+    ]
+    found = {name: value.value for name, value in event.materialization.metadata.items()}
+    return {name: value for name, value in found.items() if isinstance(value, int | float | str)}
+
+
+def checks(result):
+    return {each.check_name: each.passed for each in result.get_asset_check_evaluations()}

@@ -1,28 +1,11 @@
-"""A browser, and a page of the `dagster` that a module starts."""
-
-import os
-import shutil
-from pathlib import Path
+"""A page of the `dagster` that a module starts."""
 
 import pytest
 
+from chromium import SIZE, browser, shot
 from dagster_ui import SECONDS
 
-SIZE = {"width": 1400, "height": 960}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
-    )
-    with sync_api.sync_playwright() as playwright:
-        # As root, as in most containers, Chromium has no sandbox.
-        running = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        yield running
-        running.close()
+__all__ = ["browser", "shot"]
 
 
 @pytest.fixture
@@ -31,16 +14,3 @@ def page(dagster, browser):
         opened = context.new_page()
         opened.set_default_timeout(SECONDS * 1000)
         yield opened
-
-
-@pytest.fixture
-def shot(page, tmp_path):
-    """Keep a picture of the page."""
-    folder = Path(os.environ.get("SCREENSHOTS_FOLDER", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def take(name):
-        page.wait_for_timeout(1_000)  # until nothing moves any more
-        page.screenshot(path=folder / f"{name}.png")
-
-    return take

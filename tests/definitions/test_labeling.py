@@ -4,8 +4,10 @@
 # pyright: reportOptionalMemberAccess=false, reportOptionalIterable=false
 
 import json
+import logging
 import os
 import shutil
+import traceback
 
 import dagster as dg
 import duckdb
@@ -32,7 +34,7 @@ from dagster_active_learning.definitions import label_sensor
 from dagster_active_learning.errors import LabelingToolError, PoolStateError, SettingError
 from dagster_active_learning.labeling import label_studio_sending
 from dagster_active_learning.readers.manifest import read_images
-from label_studio import LEGACY, studio
+from label_studio import BATCH, LEGACY, PERSONAL, checks, numbers, run, studio
 
 __all__ = ["studio"]
 
@@ -82,39 +84,6 @@ def definitions(folder, labeling=None, image_roots=(), **batch):
         batch=LabelingBatch(**{"size": 10, "random_share": 0.2, **batch}),
         labeling=labeling or LabelStudio(project="pets"),
     )
-
-
-BATCH = ("images", "predictions", "image_scores", "labeling_candidates/margin", "labeling_batch")
-
-
-def run(folder, defs, url, *tables, token=LEGACY, **options):
-    """Materialize some tables of the pool, by default the tasks of the batch that is there."""
-    keys = [dg.AssetKey(["pool", *table.split("/")]) for table in tables or ["labeling_tasks"]]
-    return dg.materialize(
-        [*defs.assets, *defs.asset_checks],
-        resources={
-            "duckdb": DuckDBResource(database=str(folder / "labeling.duckdb")),
-            "label_studio": LabelStudioResource(url=url, token=token, timeout_seconds=0.5),
-        },
-        selection=dg.AssetSelection.assets(*keys).without_checks()
-        | dg.AssetSelection.checks_for_assets(*keys[-1:]),
-        **options,
-    )
-
-
-def numbers(result, table):
-    """The single numbers of an asset's metadata."""
-    (event,) = [
-        event
-        for event in result.get_asset_materialization_events()
-        if event.asset_key.path[-1] == table
-    ]
-    found = {name: value.value for name, value in event.materialization.metadata.items()}
-    return {name: value for name, value in found.items() if isinstance(value, int | float | str)}
-
-
-def checks(result):
-    return {each.check_name: each.passed for each in result.get_asset_check_evaluations()}
 
 
 def query(folder, sql):
@@ -519,6 +488,43 @@ def test_a_tool_needs_a_batch_and_a_manifest(missing):
             labeling=LabelStudio(project="pets"),
             **settings,
         )
+
+
+def repeat_the_token(studio, monkeypatch):
+    """Answer as a page of errors does that shows the request."""
+    answer = studio.answer
+
+    def repeat(method, path, query, body, header):
+        if path.endswith("/import"):
+            return 500, {"detail": f"failed with Authorization: {header}"}
+        return answer(method, path, query, body, header)
+
+    monkeypatch.setattr(studio, "answer", repeat)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("token", [LEGACY, PERSONAL, "0000wrongtoken0000", "wrong.personal.token"])
+def test_the_token_is_in_nothing_that_a_failing_run_leaves(folder, studio, token, tmp_path, monkeypatch, caplog, capfd):  # fmt: skip
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("LABEL_STUDIO_TOKEN", token)
+    repeat_the_token(studio, monkeypatch)
+    defs = definitions(folder)
+    home = tmp_path / "home"
+    home.mkdir()
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
+        options = {"instance": instance, "token": dg.EnvVar("LABEL_STUDIO_TOKEN")}
+        failed = run(folder, defs, studio.url, **options, raise_on_error=False)
+        assert not failed.success
+        with pytest.raises(LabelingToolError) as raised:
+            run(folder, defs, studio.url, **options)
+        events = "".join(map(repr, instance.all_logs(failed.run_id)))
+        assert "LabelingToolError" in events
+    written = [events, caplog.text, *capfd.readouterr(), *traceback.format_exception(raised.value)]
+    files = [path for path in [*home.rglob("*"), folder / "labeling.duckdb"] if path.is_file()]
+    assert any(b"LabelingToolError" in path.read_bytes() for path in files)
+    for secret in (token, *studio.access):
+        assert not any(secret in text for text in written)
+        assert not any(secret.encode() in path.read_bytes() for path in files)
 
 
 def test_the_token_is_in_no_definition(folder):
