@@ -151,6 +151,8 @@ def test_dagster_and_dg_accept_the_definitions(environment):
     listed = run(["dg", "list", "defs", "--json"], environment, pipelines)
     for key in ("predictions", "image_scores", "labeling_candidates/margin", "labeling_batch"):
         assert f'"digits/{key}"' in listed
+    # Without a server there is no such pool.
+    assert "labeled_digits" not in listed
 
 
 def test_dg_lists_and_describes_the_component(environment):
