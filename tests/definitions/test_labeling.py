@@ -333,7 +333,7 @@ def test_checks_and_files_of_labels(folder, studio):
 
 def test_labels_need_the_project(folder, studio):
     defs = definitions(folder)
-    with pytest.raises(PoolStateError, match="has 0 projects 'pets', expected one: materialize pool/labeling_tasks first"):  # fmt: skip
+    with pytest.raises(PoolStateError, match="has no project 'pets': materialize pool/labeling_tasks first"):  # fmt: skip
         run(folder, defs, studio.url, "labels")
 
 
@@ -385,7 +385,7 @@ def test_the_sensor_asks_for_a_run_until_one_has_read_what_changed(folder, studi
             } | options
             return run(folder, defs, studio.url, "labels", **options).success
 
-        assert "there are 0 projects 'pets'" in str(tick().skip_message)
+        assert "there is no project 'pets' yet" in str(tick().skip_message)
         run(folder, defs, studio.url)
         (first,) = tick().run_requests or [dg.RunRequest()]
         # A run that reads nothing, for the server does not take its token.

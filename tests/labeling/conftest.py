@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -47,7 +48,7 @@ def server(tmp_path_factory):
         process = subprocess.Popen(command, env=environment | settings, stdout=log, stderr=log)
         try:
             url = f"http://127.0.0.1:{port}"
-            for _ in range(600):
+            for _ in range(1_800):  # half seconds; it needs 40 s of a processor
                 try:
                     urllib.request.urlopen(f"{url}/health", timeout=5).read()
                     break
@@ -59,7 +60,10 @@ def server(tmp_path_factory):
             yield url
         finally:
             process.terminate()
-            process.wait(30)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(60)
+            process.kill()
+            process.wait()
 
 
 class Faults:
@@ -90,7 +94,7 @@ def proxy(server, faults):
             if how == "hold":
                 faults.how = None
                 faults.held.set()
-                faults.go_on.wait(20)
+                faults.go_on.wait(120)
             status, content = 503, b"unavailable"
             if not (how and faults.before):
                 headers = {name: self.headers[name] for name in ("Authorization", "Content-Type") if self.headers[name]}  # fmt: skip
@@ -100,7 +104,7 @@ def proxy(server, faults):
                 self.close_connection = True
                 return
             if how == "timeout":
-                time.sleep(3)
+                time.sleep(7)
                 return
             if how == 503:
                 status, content = 503, b"unavailable"

@@ -11,7 +11,7 @@ import pytest
 
 from dagster_active_learning.errors import LabelingToolError
 from dagster_active_learning.labeling import label_studio_sending
-from dagster_active_learning.labeling.annotations import read_annotations
+from dagster_active_learning.labeling.label_studio_annotations import read_annotations
 from dagster_active_learning.labeling.label_studio_client import LabelStudioClient
 from dagster_active_learning.labeling.label_studio_sending import ensure_project, send_tasks
 from label_studio import LEGACY, annotate, api, delete_annotation, next_task
@@ -24,7 +24,7 @@ DIGITS = [str(digit) for digit in range(10)]
 @pytest.fixture
 def client(proxy, monkeypatch):
     monkeypatch.setattr(label_studio_sending, "SETTLE_SECONDS", 0.5)
-    return LabelStudioClient(proxy, LEGACY, timeout_seconds=30)
+    return LabelStudioClient(proxy, LEGACY, timeout_seconds=120)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_50_once_again_and_10_more_in_the_order_of_the_ranks(client, project, fa
 @pytest.mark.parametrize("how", [503, "close", "timeout"])
 def test_a_lost_answer_stores_each_image_once(client, project, faults, how):
     faults.how = how
-    client.timeout_seconds = 2
+    client.timeout_seconds = 5
     assert send_tasks(client, project, tasks(0, 50), settle_first=False).sent == 50
     assert Counter(ids(client, project)) == dict.fromkeys(expected(0, 50), 1)
     assert faults.imports == 1
@@ -84,11 +84,11 @@ def test_a_request_that_is_held_back_leaves_no_twin(client, project, faults, pro
         target=lambda: held.append(send_tasks(client, project, tasks(0, 25), settle_first=False))
     )
     first.start()
-    assert faults.held.wait(20)
+    assert faults.held.wait(120)
     second = LabelStudioClient(proxy, LEGACY)
     assert send_tasks(second, project, tasks(0, 25), settle_first=False).sent == 25
     faults.go_on.set()
-    first.join(30)
+    first.join(120)
     assert held[0].twins_removed == 25
     assert Counter(ids(client, project)) == dict.fromkeys(expected(0, 25), 1)
 
@@ -110,7 +110,7 @@ def test_a_personal_token_and_an_access_token_that_is_not_taken_any_more(server,
     assert send_tasks(personal, project, tasks(0, 10), settle_first=False).sent == 5
     wrong = LabelStudioClient(server, personal.token[:-4] + "AAAA")
     with pytest.raises(LabelingToolError, match="401") as raised:
-        wrong.projects("x")
+        wrong.project("x")
     assert wrong.token not in str(raised.value)
 
 

@@ -142,7 +142,8 @@ def test_the_whole_loop(server, proxy, faults, tmp_path, monkeypatch, capsys):
     assert numbers(sent, "labeling_tasks")["sent"] == BATCH_SIZE
     assert all(checks(sent).values())
     client = LabelStudioClient(server, LEGACY)
-    (project,) = client.projects("digits of the loop")
+    project = client.project("digits of the loop")
+    assert project is not None
     assert [task.image_id for task in client.tasks(project.id)] == ids
     tasks = {task.image_id: task.id for task in client.tasks(project.id)}
     imports = faults.imports

@@ -6,7 +6,11 @@ import time
 
 import dagster as dg
 
-from dagster_active_learning.definitions.labeling import LABEL_STUDIO_RESOURCE, LabelStudio
+from dagster_active_learning.definitions.labeling import (
+    LABEL_STUDIO_RESOURCE,
+    LabelStudio,
+    label_studio_client,
+)
 from dagster_active_learning.errors import LabelingToolError
 
 LABELS_OF_TAG = "dagster_active_learning/labels_of"
@@ -39,14 +43,14 @@ def label_sensor(pool: str, labeling: LabelStudio, labels: dg.AssetKey) -> dg.Se
         description=f"Reads the labels when the project {labeling.project!r} has changed.",
     )
     def annotations(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        client = getattr(context.resources, LABEL_STUDIO_RESOURCE).client()
+        client = label_studio_client(context.resources)
         try:
-            projects = client.projects(labeling.project)
-            state = client.state(projects[0].id) if len(projects) == 1 else None
+            project = client.project(labeling.project)
+            if project is None:
+                return dg.SkipReason(f"there is no project {labeling.project!r} yet")
+            state = client.state(project.id)
         except LabelingToolError as error:
             return dg.SkipReason(str(error))
-        if state is None:
-            return dg.SkipReason(f"there are {len(projects)} projects {labeling.project!r}")
         return _run_request(context.instance, pool, state)
 
     return annotations

@@ -140,3 +140,8 @@ class LabelStudioResource(dg.ConfigurableResource[Any]):
         from dagster_active_learning.labeling.label_studio_client import LabelStudioClient
 
         return LabelStudioClient(self.url, self.token, self.timeout_seconds)
+
+
+def label_studio_client(resources: Any) -> LabelStudioClient:
+    """The connection to the server that the resources of a step or sensor name."""
+    return getattr(resources, LABEL_STUDIO_RESOURCE).client()

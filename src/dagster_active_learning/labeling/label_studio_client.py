@@ -104,10 +104,20 @@ class LabelStudioClient:
         """The page of a project."""
         return f"{self.shown_url}/projects/{project}/data"
 
-    def projects(self, title: str) -> list[Project]:
-        """The projects with a title."""
+    def project(self, title: str) -> Project | None:
+        """The project with a title, None if there is none.
+
+        Raises:
+            LabelingToolError: If there are several.
+        """
         answer = self._json("GET", "/api/projects", query={"title": title, "page_size": 100})
-        return [_project(entry) for entry in answer["results"] if entry["title"] == title]
+        projects = [_project(entry) for entry in answer["results"] if entry["title"] == title]
+        if len(projects) > 1:
+            raise LabelingToolError(
+                f"{self.shown_url} has {len(projects)} projects {title!r}, expected one: rename "
+                "the others"
+            )
+        return projects[0] if projects else None
 
     def create_project(self, title: str, label_config: str) -> Project:
         """Make a project that serves tasks in the order in which they were sent."""

@@ -52,15 +52,9 @@ def ensure_project(
         LabelingToolError: If there are several, or its labeling interface lacks what the pool's
             tasks need.
     """
-    projects = client.projects(title)
-    if not projects:
+    project = client.project(title)
+    if project is None:
         return client.create_project(title, labeling_config(task, class_names))
-    if len(projects) > 1:
-        raise LabelingToolError(
-            f"{client.shown_url} has {len(projects)} projects {title!r}, expected one: rename the "
-            "others"
-        )
-    (project,) = projects
     if lacking := _lacking(project.label_config, task, class_names):
         raise LabelingToolError(
             f"the project {title!r} at {client.project_url(project.id)} cannot take the pool's "

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dagster_active_learning.labeling.annotations import Size, read_annotations
+from dagster_active_learning.labeling.label_studio_annotations import Size, read_annotations
 from dagster_active_learning.labeling.label_studio_client import ListedTask
-from dagster_active_learning.labeling.sending import LABEL_STUDIO
+from dagster_active_learning.labeling.tasks_to_send import LABEL_STUDIO
 from dagster_active_learning.store import labeling_tasks, labels
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import known_class_names

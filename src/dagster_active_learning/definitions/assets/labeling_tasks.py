@@ -10,7 +10,11 @@ import dagster as dg
 
 from dagster_active_learning.definitions.assets.asset import Results, TableAsset, asset_step
 from dagster_active_learning.definitions.checks.labeling_tasks import CHECKS
-from dagster_active_learning.definitions.labeling import LABEL_STUDIO_RESOURCE, LabelStudio
+from dagster_active_learning.definitions.labeling import (
+    LABEL_STUDIO_RESOURCE,
+    LabelStudio,
+    label_studio_client,
+)
 from dagster_active_learning.definitions.metadata.labeling_tasks import tasks_metadata
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.specs import Outline, PoolSpecs
@@ -59,10 +63,10 @@ def _step(pool: Pool, specs: PoolSpecs) -> dg.AssetsDefinition:
 def _materialize(pool: Pool, labeling: LabelStudio, context: dg.AssetExecutionContext) -> Results:
     import_module("dagster_active_learning.flow")
     from dagster_active_learning.labeling.label_studio_sending import ensure_project, send_tasks
-    from dagster_active_learning.labeling.sending import request_tasks
+    from dagster_active_learning.labeling.tasks_to_send import request_tasks
     from dagster_active_learning.store.labeling_tasks import mark_sent
 
-    client = getattr(context.resources, LABEL_STUDIO_RESOURCE).client()
+    client = label_studio_client(context.resources)
     address = labeling.address(pool.picture_roots)
     run_id = context.run.run_id
     with pool.open(context) as store:

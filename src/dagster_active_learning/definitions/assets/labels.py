@@ -16,7 +16,11 @@ from dagster_active_learning.definitions.assets.asset import (
 )
 from dagster_active_learning.definitions.checks.labels import CHECKS
 from dagster_active_learning.definitions.code_versions import changed
-from dagster_active_learning.definitions.labeling import LABEL_STUDIO_RESOURCE, LabelStudio
+from dagster_active_learning.definitions.labeling import (
+    LABEL_STUDIO_RESOURCE,
+    LabelStudio,
+    label_studio_client,
+)
 from dagster_active_learning.definitions.metadata.labels import labels_metadata
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.specs import Outline, PoolSpecs
@@ -66,19 +70,13 @@ def _materialize(
     import_module("dagster_active_learning.flow")
     from dagster_active_learning.labeling.reading import store_annotations
 
-    client = getattr(context.resources, LABEL_STUDIO_RESOURCE).client()
-    projects = client.projects(labeling.project)
-    if len(projects) != 1:
-        (key,) = specs.keys("labeling_tasks")
+    client = label_studio_client(context.resources)
+    project = client.project(labeling.project)
+    if project is None:
         raise PoolStateError(
-            f"{client.shown_url} has {len(projects)} projects {labeling.project!r}, expected one: "
-            + (
-                "rename the others"
-                if projects
-                else f"materialize {key.to_user_string()} first, which makes it"
-            )
+            f"{client.shown_url} has no project {labeling.project!r}: materialize "
+            f"{specs.key('labeling_tasks').to_user_string()} first, which makes it"
         )
-    (project,) = projects
     listed = client.tasks(project.id)
     annotated = client.annotated_tasks(project.id)
     with pool.open(context) as store:

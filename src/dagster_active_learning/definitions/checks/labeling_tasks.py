@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import dagster as dg
 
 from dagster_active_learning.definitions.checks.check import CheckRun, check
-from dagster_active_learning.definitions.labeling import LABEL_STUDIO_RESOURCE
+from dagster_active_learning.definitions.labeling import LABEL_STUDIO_RESOURCE, label_studio_client
 from dagster_active_learning.errors import LabelingToolError
 
 if TYPE_CHECKING:
@@ -49,11 +49,10 @@ def every_image_is_there(run: CheckRun) -> dg.AssetCheckResult:
 
 def _there(run: CheckRun, title: str, image_ids: Sequence[str]) -> set[str | None]:
     """Those of some images that have a task in the project."""
-    client = getattr(run.context.resources, LABEL_STUDIO_RESOURCE).client()
-    projects = client.projects(title) if image_ids else []
-    return {
-        task.image_id for each in projects for task in client.tasks_of_images(each.id, image_ids)
-    }
+    client = label_studio_client(run.context.resources)
+    project = client.project(title) if image_ids else None
+    tasks = client.tasks_of_images(project.id, image_ids) if project else []
+    return {task.image_id for task in tasks}
 
 
 CHECKS = (every_image_is_there,)

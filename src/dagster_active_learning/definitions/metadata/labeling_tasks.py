@@ -10,7 +10,7 @@ from dagster_active_learning.definitions.metadata.tables import Metadata, table_
 
 if TYPE_CHECKING:
     from dagster_active_learning.labeling.label_studio_sending import SentTasks
-    from dagster_active_learning.labeling.sending import TasksToSend
+    from dagster_active_learning.labeling.tasks_to_send import TasksToSend
     from dagster_active_learning.store.pool_store import PoolStore
 
 

@@ -118,7 +118,7 @@ def test_both_kinds_of_token_and_one_that_expires_in_the_middle(studio, project)
 def test_a_token_that_is_refused_is_not_shown(studio, token, words):
     client = LabelStudioClient(studio.url, token)
     with pytest.raises(LabelingToolError, match=words) as raised:
-        client.projects("digits")
+        client.project("digits")
     assert token not in str(raised.value)
     assert token not in repr(client)
     assert not raised.value.is_unclear
@@ -135,7 +135,7 @@ def test_an_answer_that_repeats_the_token_is_not_shown_as_it_is(studio, client, 
 def test_nobody_there():
     client = LabelStudioClient("http://user:password@127.0.0.1:9", LEGACY)
     with pytest.raises(LabelingToolError, match="127.0.0.1:9 gave no answer to GET /api/projects") as raised:  # fmt: skip
-        client.projects("digits")
+        client.project("digits")
     assert "password" not in str(raised.value)
     assert raised.value.__suppress_context__ or raised.value.__context__ is None
 
@@ -143,10 +143,10 @@ def test_nobody_there():
 def test_an_answer_of_something_else(studio, client, project, monkeypatch):
     monkeypatch.setattr(studio, "answer", lambda *_: (200, None))
     with pytest.raises(LabelingToolError, match="with '', expected the JSON of Label Studio"):
-        client.projects("digits")
+        client.project("digits")
     monkeypatch.setattr(studio, "answer", lambda *_: (302, None))
     with pytest.raises(LabelingToolError, match="302 .*give the address it leads to as the url"):
-        client.projects("digits")
+        client.project("digits")
 
 
 GOOD = labeling_config("classification", ["a", "b"])

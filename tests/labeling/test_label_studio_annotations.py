@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dagster_active_learning.exporters.masks import brush_bytes, brush_pixels, run_lengths_of
-from dagster_active_learning.labeling.annotations import read_annotations
+from dagster_active_learning.labeling.label_studio_annotations import read_annotations
 
 DIGITS = [str(digit) for digit in range(10)]
 
