@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         LabelStudioResource as LabelStudioResource,
     )
     from dagster_active_learning.definitions.pool import PoolAsset as PoolAsset
-    from dagster_active_learning.definitions.prediction_sensor import (
+    from dagster_active_learning.definitions.sensors import (
         PredictionFileSensor as PredictionFileSensor,
     )
     from dagster_active_learning.definitions.sources import (
@@ -81,7 +81,7 @@ _MODULES = {
     "PoolAsset": "definitions.pool",
     "PoolImages": "definitions.sources",
     "PredictionAsset": "definitions.sources",
-    "PredictionFileSensor": "definitions.prediction_sensor",
+    "PredictionFileSensor": "definitions.sensors",
     "PredictionFiles": "definitions.sources",
     "PredictionQuery": "definitions.sources",
     "PredictionSource": "definitions.sources",

@@ -18,7 +18,7 @@ from sklearn.datasets import load_sample_image
 
 from dagster_active_learning import PredictionFiles
 from dagster_active_learning.definitions.cursor import Cursor, Memory
-from dagster_active_learning.definitions.prediction_sensor import HASH_SECONDS
+from dagster_active_learning.definitions.sensors import HASH_SECONDS
 from dagster_ui import dagster_dev
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from dagster_active_learning.definitions.automation import pool_job, pool_schedu
 from dagster_active_learning.definitions.checks.check import check_step
 from dagster_active_learning.definitions.label_sensor import label_sensor
 from dagster_active_learning.definitions.pool import Pool
-from dagster_active_learning.definitions.prediction_sensor import prediction_file_sensor
+from dagster_active_learning.definitions.sensors import prediction_file_sensor
 from dagster_active_learning.definitions.sources import PredictionFiles
 from dagster_active_learning.definitions.specs import PoolSpecs
 

@@ -25,7 +25,7 @@ from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import CandidateFiles, Export
 from dagster_active_learning.definitions.labeling import LabelStudio
 from dagster_active_learning.definitions.partitions import check_partitions_def
-from dagster_active_learning.definitions.prediction_sensor import PredictionFileSensor, check_sensor
+from dagster_active_learning.definitions.sensors import PredictionFileSensor, check_sensor
 from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
 from dagster_active_learning.errors import SettingError
 from dagster_active_learning.limits import PROBABILITY_TOLERANCE

@@ -16,7 +16,7 @@ from dagster_active_learning.definitions.batches import LabelingBatch, NearDupli
 from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.labeling import LabelStudio
-from dagster_active_learning.definitions.prediction_sensor import PredictionFileSensor
+from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import (
     PoolImages,
     PredictionAsset,

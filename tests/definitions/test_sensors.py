@@ -19,7 +19,7 @@ from dagster_active_learning import (
     active_learning_definitions,
 )
 from dagster_active_learning.definitions import cursor as cursor_module
-from dagster_active_learning.definitions import prediction_sensor
+from dagster_active_learning.definitions import sensors
 from dagster_active_learning.definitions.cursor import StoredMemory
 
 PARTITIONS = dg.DynamicPartitionsDefinition(name="models")
@@ -247,7 +247,7 @@ class DiedError(Exception):
 @pytest.mark.parametrize("dies", ["before it stores", "half way", "before Dagster stores"])
 @pytest.mark.parametrize("at", range(5))
 def test_a_tick_that_dies_loses_no_run(watch, tmp_path, monkeypatch, dies, at):
-    monkeypatch.setattr(prediction_sensor, "RUNS_PER_TICK", 2)
+    monkeypatch.setattr(sensors, "RUNS_PER_TICK", 2)
     daemon = watch(f"{tmp_path}/{{partition_key}}.csv")
     for name in "edcba":
         (tmp_path / f"{name}.csv").write_text(content(seed=ord(name)))
@@ -301,7 +301,7 @@ def test_without_key_value_storage_all_is_read_once_and_the_cursor_is_bounded(
     watch, tmp_path, monkeypatch, room
 ):
     monkeypatch.setattr(cursor_module, "FILE_SETS_IN_CURSOR", room)
-    monkeypatch.setattr(prediction_sensor, "RUNS_PER_TICK", 2)
+    monkeypatch.setattr(sensors, "RUNS_PER_TICK", 2)
     daemon = watch(f"{tmp_path}/{{partition_key}}.csv")
     for name in "edcba":
         (tmp_path / f"{name}.csv").write_text(content(seed=ord(name)))
@@ -411,7 +411,7 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(
 
 
 def test_a_tick_starts_so_many_runs_and_the_next_one_the_others(watch, tmp_path, monkeypatch):
-    monkeypatch.setattr(prediction_sensor, "RUNS_PER_TICK", 2)
+    monkeypatch.setattr(sensors, "RUNS_PER_TICK", 2)
     daemon = watch(f"{tmp_path}/{{partition_key}}.csv")
     for name in "edcba":
         (tmp_path / f"{name}.csv").write_text(content(seed=ord(name)))
@@ -421,7 +421,7 @@ def test_a_tick_starts_so_many_runs_and_the_next_one_the_others(watch, tmp_path,
 def test_what_takes_too_long_to_be_hashed_is_known_by_its_time(
     watch, tmp_path, monkeypatch, warnings
 ):
-    monkeypatch.setattr(prediction_sensor, "HASH_SECONDS", -1.0)
+    monkeypatch.setattr(sensors, "HASH_SECONDS", -1.0)
     daemon = watch(f"{tmp_path}/{{partition_key}}.csv")
     for name in "ab":
         (tmp_path / f"{name}.csv").write_text(content())
