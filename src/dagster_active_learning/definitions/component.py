@@ -16,8 +16,8 @@ from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import Export
 from dagster_active_learning.definitions.labeling import LabelStudio
 from dagster_active_learning.definitions.pool import Pool, PoolAsset
-from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.scaffolder import ActiveLearningScaffolder
+from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
 from dagster_active_learning.definitions.yaml_models import (
     FunctionName,
