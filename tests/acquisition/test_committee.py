@@ -1,5 +1,6 @@
-"""Committees: the functions of the mean of the votes, against plain float64 NumPy."""
+"""Committees: functions of the mean of the votes and of the members, against plain NumPy."""
 
+import numba
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,6 +17,7 @@ from dagster_active_learning.rules import Rules
 from reference import prediction_scores
 
 FUNCTIONS = ("entropy", "least_confidence", "margin", "variance")
+MEMBERS = ("mutual_information", "vote_entropy")
 COMMITTEES = [Rules(committee=True, inputs=i) for i in ("probabilities", "logits", "independent")]
 
 
@@ -35,8 +37,20 @@ def scores_of_mean(members, rules):
         total = total + np.asarray(member, np.float64)
     mean = total / len(members)
     scores = {name: float(prediction_scores([mean])[name][0]) for name in FUNCTIONS}
-    if rules.inputs == "independent":
-        scores["entropy"] = prediction_scores([[p, 1 - p] for p in mean])["entropy"].sum()
+    independent = rules.inputs == "independent"
+
+    def entropy(probs):
+        if not independent:
+            return prediction_scores([probs])["entropy"][0]
+        return prediction_scores([[p, 1 - p] for p in probs])["entropy"].sum()
+
+    votes = [
+        np.asarray(member) > 0.5 if independent else np.eye(len(mean))[np.argmax(member)]
+        for member in members
+    ]
+    scores["entropy"] = entropy(mean)
+    scores["mutual_information"] = entropy(mean) - np.mean([entropy(each) for each in members])
+    scores["vote_entropy"] = entropy(np.mean(votes, axis=0))
     return scores
 
 
@@ -50,7 +64,7 @@ def assert_committee(images, batch, rules):
         assert row["prediction_count"] == len(of_image)
         assert row["mean_object_score"] is None
         expected = scores_of_mean(of_image, rules)
-        assert {name: row[name] for name in FUNCTIONS} == pytest.approx(expected, abs=1e-12)
+        assert {name: row[name] for name in expected} == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("rules", COMMITTEES, ids=str)
@@ -95,6 +109,35 @@ def test_votes_that_agree_give_what_each_of_them_gives():
     for name in FUNCTIONS:
         np.testing.assert_allclose(together[name], alone[name], atol=1e-15)
     assert together["prediction_count"].to_list() == [3] * 20
+    for name in MEMBERS:
+        assert together[name].is_between(0, 1e-15).all()
+        assert alone[name].null_count() == 20
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_members_in_any_order_of_the_images_have_the_same_bits(threads):
+    random = np.random.default_rng(5)
+    members = random.dirichlet(np.ones(7), (4, 3_000)).astype(np.float32)
+    ids = np.tile(np.arange(3_000), 4)
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, before))
+    try:
+        by_member = score_images(members.reshape(-1, 7), ids, committee=True)
+        by_image = score_images(
+            members.transpose(1, 0, 2).reshape(-1, 7),
+            np.repeat(np.arange(3_000), 4),
+            committee=True,
+        )
+    finally:
+        numba.set_num_threads(before)
+    assert by_member.equals(by_image)
+
+
+def test_equal_votes_for_other_classes_are_a_tie():
+    """Their shares are added up in one order: a third and two thirds are .918 and not nearly so."""
+    votes = np.eye(10)[[[0, 0, 9], [3, 9, 3], [5, 1, 1], [9, 8, 9]]].reshape(-1, 10)
+    scores = score_images(votes, np.repeat(np.arange(4), 3), committee=True)
+    assert scores["vote_entropy"].n_unique() == 1
 
 
 def test_members_that_contradict_each_other_are_uncertain_together():
@@ -161,5 +204,15 @@ def test_three_networks_of_cifar10(real_predictions):
     expected = prediction_scores(np.mean([member.astype(np.float64) for member in members], axis=0))
     for name in FUNCTIONS:
         np.testing.assert_allclose(scores[name], expected[name], atol=1e-12, err_msg=name)
+    assert scores["mutual_information"].mean() == pytest.approx(0.4239983274, abs=1e-9)
+    assert scores["vote_entropy"].mean() == pytest.approx(0.4831587433, abs=1e-9)
+    probs = np.array(members, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        divergence = np.where(probs > 0, probs * np.log2(probs / probs.mean(axis=0)), 0)
+    np.testing.assert_allclose(
+        scores["mutual_information"], divergence.sum(axis=2).mean(axis=0), atol=1e-12
+    )
+    counts = scores["vote_entropy"].round(8).value_counts().sort("vote_entropy").rows()
+    assert counts == [(0.0, 5087), (0.91829583, 4433), (1.5849625, 480)]
     for member, same in zip(members, before, strict=True):
         np.testing.assert_array_equal(member, same)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagster_active_learning import ACQUISITION_FUNCTIONS
-from dagster_active_learning.acquisition.schemas import KERNEL_ROWS
+from dagster_active_learning.acquisition.schemas import COMMITTEE_ROWS, KERNEL_ROWS
 from dagster_active_learning.rules import Rules
 
 # Scores of a certain and of a uniform prediction over K classes, from the formulas.
@@ -18,15 +18,20 @@ EXTREMES = {
     "margin": (1.0, lambda _: 0.0),
     "variance": (lambda k: (k - 1) / k**2, lambda _: 0.0),
     "mean_object_score": (1.0, lambda _: 0.0),
+    "mutual_information": (0.0, math.log2),
+    "vote_entropy": (0.0, math.log2),
 }
 
 
-def test_there_are_five_in_the_order_of_the_columns():
+def test_they_stand_in_the_order_of_the_columns():
     assert list(ACQUISITION_FUNCTIONS) == list(EXTREMES)
     assert all(name == function.name for name, function in ACQUISITION_FUNCTIONS.items())
-    assert [f.name for f in ACQUISITION_FUNCTIONS.values() if f.level == "object"] == [
-        "mean_object_score"
-    ]
+    levels = {name: f.level for name, f in ACQUISITION_FUNCTIONS.items() if f.level != "image"}
+    assert levels == {
+        "mean_object_score": "object",
+        "mutual_information": "committee",
+        "vote_entropy": "committee",
+    }
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 10, 1000])
@@ -45,9 +50,10 @@ def test_uncertainty_is_0_for_a_certain_prediction_and_1_for_the_most_uncertain(
 
 @pytest.mark.parametrize("inputs", ["probabilities", "logits", "independent"])
 @pytest.mark.parametrize("name", EXTREMES)
-def test_only_the_entropy_has_another_formula_for_independent_classes(name, inputs):
+def test_only_entropies_have_another_formula_for_independent_classes(name, inputs):
     function = ACQUISITION_FUNCTIONS[name]
-    other = name == "entropy" and inputs == "independent"
+    entropies = ("entropy", "mutual_information", "vote_entropy")
+    other = name in entropies and inputs == "independent"
     assert (function.formula_of(inputs) != function.formula) == other
 
 
@@ -83,6 +89,8 @@ def test_uncertainties_of_an_array_are_the_bits_of_the_formula(name, scores, n_c
         ("entropy", Rules(task="detection", score_only="binary"), False, (True, True)),
         ("mean_object_score", Rules(), True, (False, True)),
         ("mean_object_score", Rules(task="segmentation"), False, (True, True)),
+        ("mutual_information", Rules(), True, (False, True)),
+        ("vote_entropy", Rules(committee=True), True, (True, True)),
     ],
 )
 def test_what_has_scores(name, rules, has_class_probs, expected):
@@ -93,5 +101,27 @@ def test_what_has_scores(name, rules, has_class_probs, expected):
     ) == expected
 
 
-def test_the_functions_of_this_package_are_the_rows_of_one_pass():
-    assert tuple(function.scores for function in ACQUISITION_FUNCTIONS.values()) == KERNEL_ROWS
+def test_the_functions_of_this_package_are_the_rows_of_one_pass_and_those_of_committees():
+    rows = tuple(function.scores for function in ACQUISITION_FUNCTIONS.values())
+    assert rows == KERNEL_ROWS + COMMITTEE_ROWS
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "n_members", "score", "expected"),
+    [
+        ("vote_entropy", "probabilities", 3, math.log2(3), 1.0),
+        ("vote_entropy", "probabilities", 3, 1.0, 1 / math.log2(3)),
+        ("vote_entropy", "probabilities", 20, 1.0, 1 / math.log2(10)),
+        ("vote_entropy", "probabilities", 1, 0.0, 0.0),
+        ("vote_entropy", "independent", 3, 1.0, 0.1),
+        ("mutual_information", "probabilities", 3, math.log2(10), 1.0),
+    ],
+)
+def test_votes_are_on_the_scale_of_as_many_classes_as_members_can_name(
+    name, inputs, n_members, score, expected
+):
+    rules = Rules(committee=True, inputs=inputs)
+    uncertainty = ACQUISITION_FUNCTIONS[name].image_uncertainty(
+        np.array([score]), 10, rules, n_members=n_members
+    )
+    assert uncertainty == pytest.approx([expected])

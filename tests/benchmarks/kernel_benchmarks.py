@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterable, Iterator
 import numba
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from dagster_active_learning.acquisition.batches import adjacent_images, score_predictions
 from dagster_active_learning.acquisition.kernels import add_by_image, score_class_probs
 from dagster_active_learning.limits import rows_for
-from measuring import Settings, Table, in_turn, milliseconds
+from dagster_active_learning.rules import Rules
+from measuring import Settings, Table, in_fresh_process, in_turn, milliseconds, peak_mib
 
 GIB = 2**30
 COLUMNS = ("what", "reading once", "batch by batch", "ratio", "in one call", "ratio", "target")
@@ -43,6 +46,7 @@ def batches(n_rows: int, n_classes: int) -> Iterator[slice]:
 def tables(settings: Settings) -> Iterator[Table]:
     yield _functions(settings)
     yield _by_image(settings)
+    yield _committee(settings)
 
 
 def _functions(settings: Settings) -> Table:
@@ -140,6 +144,88 @@ def _by_image(settings: Settings) -> Table:
         COLUMNS,
         rows,
     )
+
+
+N_MEMBERS = 5
+
+
+def _committee(settings: Settings) -> Table:
+    n_images, runs = (10_000 if settings.quick else 1_000_000), settings.runs
+    seconds, peak, difference = in_fresh_process(_streamed_committee, n_images, runs)
+    plain, plain_peak, _ = in_fresh_process(_plain_committee, n_images, runs)
+    return Table(
+        f"Committees: {n_images:,} images x {N_MEMBERS} members x 10 classes, float32",
+        "All six functions of a committee, as the scoring asset streams them, beside plain NumPy in "
+        "float64 that has all in memory. Each in a process of its own; memory is the peak above "
+        "the predictions, the scores that are kept included.",
+        ("what", "time", "memory", "largest difference", "target"),
+        [
+            ["NumPy", milliseconds(plain), f"{plain_peak:,.0f} MiB", "", ""],
+            [
+                "streamed",
+                f"{milliseconds(seconds)}, {seconds / plain:.2f}x",
+                f"{peak:,.0f} MiB",
+                f"{difference:.1e}",
+                "< 1x, < 1e-12",
+            ],
+        ],
+    )
+
+
+def _streamed_committee(n_images: int, runs: int) -> tuple[float, float, float]:
+    """Seconds, MiB, and how far the scores are from those of NumPy."""
+    votes = _votes(n_images)
+    rules, rows = Rules(committee=True), rows_for(8 * 10)
+    ids = pa.array(np.repeat(np.arange(n_images), N_MEMBERS))
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(votes.reshape(-1)), 10)
+    table = pa.record_batch({"image_id": ids, "class_probs": lists})
+
+    def streamed(table: pa.RecordBatch = table) -> list[pa.RecordBatch]:
+        parts = (table.slice(start, rows) for start in range(0, table.num_rows, rows))
+        return list(adjacent_images((score_predictions(part, rules) for part in parts), rules))
+
+    streamed(table.slice(0, 100 * N_MEMBERS))  # compiles
+    before = peak_mib()
+    (seconds,) = in_turn([streamed], runs)
+    memory = peak_mib() - before
+    scores = pa.Table.from_batches(streamed())
+    expected = _plain_scores(votes[:: max(1, n_images // 10_000)])
+    difference = max(
+        np.abs(scores[name].to_numpy()[:: max(1, n_images // 10_000)] - values).max()
+        for name, values in expected.items()
+    )
+    return seconds, memory, float(difference)
+
+
+def _plain_committee(n_images: int, runs: int) -> tuple[float, float, float]:
+    votes = _votes(n_images)
+    before = peak_mib()
+    (seconds,) = in_turn([lambda: _plain_scores(votes)], runs)
+    return seconds, peak_mib() - before, 0.0
+
+
+def _votes(n_images: int) -> npt.NDArray[np.float32]:
+    """(n_images, n_members, 10) class probabilities."""
+    return matrix(n_images * N_MEMBERS, 10, np.float32).reshape(n_images, N_MEMBERS, 10)
+
+
+def _plain_scores(votes: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float64]]:
+    wide = votes.astype(np.float64)
+    mean = wide.mean(axis=1)
+    shares = (wide.argmax(axis=2)[:, :, None] == np.arange(10)).mean(axis=1)
+    second, first = np.partition(mean, -2, axis=1)[:, -2:].T
+    return {
+        "entropy": _entropy(mean),
+        "least_confidence": 1 - first,
+        "margin": first - second,
+        "variance": mean.var(axis=1),
+        "mutual_information": _entropy(mean) - _entropy(wide).mean(axis=1),
+        "vote_entropy": _entropy(shares),
+    }
+
+
+def _entropy(probs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return -(probs * np.log2(np.where(probs > 0, probs, 1))).sum(axis=-1)
 
 
 def _compiled_in_turn(functions: list[Callable[[], object]], runs: int) -> list[float]:

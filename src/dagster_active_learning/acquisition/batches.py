@@ -4,8 +4,8 @@ Arrow in, Arrow out, by the names of `schemas`; it needs the kernels, NumPy and 
 database. Predictions are scored and judged in one pass (`score_predictions`), and their scores then
 joined to scores of images, which stand alone (`single_images`), together in a stream of batches
 (`adjacent_images`) or anywhere in one batch (`score_batch`). Of a committee the class probabilities
-are joined, and their mean is scored. The scores are the same bits for each way and for any size of
-the batches.
+and entropies are joined, and what they come to is scored. The scores are the same bits for each way
+and for any size of the batches.
 """
 
 # The functions of pyarrow.compute are made when it is imported.
@@ -23,12 +23,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix
-from dagster_active_learning.acquisition.committee import add_votes, score_means
+from dagster_active_learning.acquisition.committee import (
+    score_committees,
+    score_members,
+    total_width,
+)
 from dagster_active_learning.acquisition.functions import (
     ACQUISITION_FUNCTIONS,
     AcquisitionFunction,
 )
-from dagster_active_learning.acquisition.kernels import add_by_image
+from dagster_active_learning.acquisition.kernels import add_by_image, add_votes_by_image
 from dagster_active_learning.acquisition.matrices import score_matrix
 from dagster_active_learning.acquisition.schemas import image_score_schema
 from dagster_active_learning.acquisition.validity import Validity, describe_fault
@@ -48,7 +52,8 @@ class PredictionScores:
 
     Attributes:
         predictions: The batch.
-        functions: The names of the acquisition functions that apply, one per row of scores.
+        functions: The names of the acquisition functions that apply, one per row of scores; only
+            the entropy of a committee's members, of which the scores of their image are made.
         scores: (n_functions, n_predictions) float64, NaN where there is no score. What is added
             up to a sum is the scores' uncertainties, 0..1 each: functions of which low scores are
             labeled first would be upside down.
@@ -78,8 +83,11 @@ def score_predictions(predictions: pa.RecordBatch, rules: Rules) -> PredictionSc
         TypeError: If the class probabilities are not lists of numbers.
         ValueError: If their numbers differ, or a prediction that is not an object has none.
     """
-    functions = _functions_of(rules)
     class_probs = predictions.column("class_probs")
+    if rules.committee:
+        entropies, validity = score_members(class_prob_matrix(class_probs), rules)
+        return PredictionScores(predictions, ("entropy",), entropies, validity)
+    functions = _functions_of(rules)
     if rules.objects:
         scores, validity = _score_objects(
             class_probs,
@@ -188,7 +196,7 @@ class _ImageTotals:
         image_ids: (n_images,) the ids.
         rules: How predictions are scored.
         totals: (n_images, n_functions) the sums, largest or smallest of their scores; of a
-            committee (n_images, n_classes) the sums of their class probabilities.
+            committee (n_images, total_width(n_classes)) what its votes add up to.
         counts: (n_images,) how many predictions there are.
     """
 
@@ -202,14 +210,24 @@ class _ImageTotals:
         cls, image_ids: pa.Array, predictions: pa.RecordBatch, rules: Rules
     ) -> _ImageTotals:
         """Images of which no prediction has been added; the first of them tell their size."""
-        width = _votes(predictions[:1]).shape[1] if rules.committee else len(_functions_of(rules))
+        if rules.committee:
+            width = total_width(_votes(predictions[:1]).shape[1])
+        else:
+            width = len(_functions_of(rules))
         totals = np.full((len(image_ids), width), _BEFORE_THE_FIRST[rules.aggregation])
         return cls(image_ids, rules, totals, np.zeros(len(image_ids), np.int64))
 
     def add(self, scored: PredictionScores, image_index: npt.NDArray[np.int64]) -> None:
         """Add predictions, whose images stand at ``image_index`` (n_predictions,)."""
         if self.rules.committee:
-            add_votes(_votes(scored.predictions), image_index, self.totals, self.counts)
+            add_votes_by_image(
+                _votes(scored.predictions),
+                scored.under("entropy"),
+                image_index,
+                self.totals,
+                self.counts,
+                independent=self.rules.inputs == "independent",
+            )
             return
         keep = "sum" if self.rules.aggregation == "mean" else self.rules.aggregation
         scores = np.ascontiguousarray(scored.scores)
@@ -228,7 +246,7 @@ class _ImageTotals:
         """The images' scores, where no prediction of them is to come."""
         functions = _functions_of(self.rules)
         if self.rules.committee:
-            scores = score_means(self.totals, self.counts, functions, self.rules)
+            scores = score_committees(self.totals, self.counts, functions, self.rules)
         else:
             mean = self.rules.aggregation == "mean"
             totals = self.totals / self.counts[:, None] if mean else self.totals

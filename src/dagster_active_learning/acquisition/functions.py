@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, overload
 
-from dagster_active_learning.rules import Rules
+from dagster_active_learning.rules import Rules, score_origin
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 Phrase = Literal[
-    "two_classes", "three_classes", "undecided_classes", "no_class_above", "object_score"
+    "two_classes", "three_classes", "undecided_classes", "no_class_above", "object_score", "votes"
 ]
 
 PredictionFormula: TypeAlias = "Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]"
@@ -55,9 +55,12 @@ class AcquisitionFunction:
         level: ``"image"`` if the function applies to every task, ``"object"`` if only to tasks
             whose predictions are objects in an image (detection, segmentation); a score that the
             detector gives an object is then its score. ``"committee"`` if only to predictions of
-            an image that are votes, which nothing computes yet.
+            an image that are votes of several members.
         scores: The computation: the name of a row of the fused kernel (``KERNEL_ROWS``), whose one
-            pass all functions share, or a function of the class probabilities.
+            pass all functions share, or a function of the class probabilities. Of a committee the
+            name of a row of ``COMMITTEE_ROWS``.
+        members_bound_it: Whether M members can reach no more than M classes can, so that the
+            uncertainty is on the scale of min(M, K) classes.
         phrase: The kind of words that say why an image is a candidate.
         independent_phrase: The same for independent class probabilities, where it differs.
 
@@ -87,6 +90,7 @@ class AcquisitionFunction:
     label_first: Literal["highest", "lowest"]
     level: Literal["image", "object", "committee"]
     scores: str | PredictionFormula
+    members_bound_it: bool = False
     phrase: Phrase = "three_classes"
     independent_phrase: Phrase | None = None
 
@@ -94,13 +98,21 @@ class AcquisitionFunction:
         """The formula for a kind of inputs, as ``bounds`` takes it."""
         return (inputs == "independent" and self.independent_formula) or self.formula
 
+    def whole_formula(self, inputs: str, aggregation: str, *, committee: bool) -> str:
+        """The formula, and how an image's score follows from its predictions, in words."""
+        formula = self.formula_of(inputs)
+        if self.level == "committee":  # Its formula is one of all members.
+            return formula
+        return f"{formula}, {score_origin(aggregation, committee=committee)}"
+
     def phrase_of(self, inputs: str) -> Phrase:
         """The kind of words for a kind of inputs."""
         return (inputs == "independent" and self.independent_phrase) or self.phrase
 
     def applies_to(self, rules: Rules) -> bool:
         """Tell whether predictions of a task have a score."""
-        return self.level == "image" or (self.level == "object" and rules.objects)
+        applies = {"image": True, "object": rules.objects, "committee": rules.committee}
+        return applies[self.level]
 
     def can_rank(self, rules: Rules, *, has_class_probs: bool) -> bool:
         """Tell whether images can have a score, with class probabilities or without."""
@@ -115,7 +127,7 @@ class AcquisitionFunction:
         return "sum of uncertainties" if aggregation == "sum" else self.unit
 
     def image_uncertainty(
-        self, score: npt.NDArray[np.float64], n_classes: int, rules: Rules
+        self, score: npt.NDArray[np.float64], n_classes: int, rules: Rules, *, n_members: int = 1
     ) -> npt.NDArray[np.float64]:
         """The scores of images on the scale 0..1; NaN stays NaN.
 
@@ -125,9 +137,13 @@ class AcquisitionFunction:
             score: (n_images,) what the aggregation makes of the scores of predictions.
             n_classes: The number of classes.
             rules: How images are scored.
+            n_members: Of a committee the number of its members.
         """
         import numpy as np
 
+        if self.members_bound_it and rules.inputs != "independent":
+            # One member cannot contradict itself: its scores are 0 on any scale.
+            n_classes = max(2, min(n_members, n_classes))
         if rules.aggregation == "sum":
             return np.clip(score, 0.0, 1.0)
         return self.uncertainty(score, n_classes, rules.inputs)
@@ -263,6 +279,52 @@ ACQUISITION_FUNCTIONS: dict[str, AcquisitionFunction] = {
         level="object",
         scores="largest",
         phrase="object_score",
+    ),
+    "mutual_information": AcquisitionFunction(
+        name="mutual_information",
+        title="Mutual information",
+        formula="H(mean p) - mean H(p) over the members, H(p) = -Σ p·log2 p",
+        independent_formula=(
+            "H(mean p) - mean H(p) over the members, H(p) = -Σ (p·log2 p + (1-p)·log2(1-p))"
+        ),
+        description=(
+            "BALD: entropy of the committee's mean minus the mean of its members' entropies, in "
+            "bits: 0 to log2 K, high is uncertain."
+        ),
+        column_comment=(
+            "Mutual information (BALD) in bits: entropy of a committee's mean minus the mean of "
+            "its members' entropies, 0 to log2 K, where the classes are independent to K; null "
+            "without a committee; high is uncertain"
+        ),
+        unit="bits",
+        bounds=_entropy_bounds,
+        label_first="highest",
+        level="committee",
+        scores="mutual_information",
+        phrase="votes",
+    ),
+    "vote_entropy": AcquisitionFunction(
+        name="vote_entropy",
+        title="Vote entropy",
+        formula="-Σ v·log2 v, v the share of the members whose largest p is the class's",
+        independent_formula=(
+            "-Σ (v·log2 v + (1-v)·log2(1-v)), v the share of the members with p > 0.5"
+        ),
+        description=(
+            "Entropy of the classes that a committee's M members vote for, in bits: 0 to "
+            "log2 min(M, K), high is uncertain."
+        ),
+        column_comment=(
+            "Entropy in bits of the votes of a committee's M members, 0 to log2 min(M, K), where "
+            "the classes are independent to K; null without a committee; high is uncertain"
+        ),
+        unit="bits",
+        bounds=_entropy_bounds,
+        label_first="highest",
+        level="committee",
+        scores="vote_entropy",
+        members_bound_it=True,
+        phrase="votes",
     ),
 }
 """The acquisition functions by name, in the order of the columns of ``image_scores``.

@@ -2,7 +2,7 @@
 
 NumPy in, NumPy out. `score_class_probs` scores every prediction in one pass over the matrix,
 `check_class_probs` only says which predictions can be scored, `add_by_image` adds prediction scores
-to image totals, batch after batch.
+to image totals, batch after batch, and `add_votes_by_image` the votes of a committee.
 
 The results are the same bits for any thread count, any split of the rows and on any machine. LLVM
 would vectorise neither the sums nor the two largest values of a row without reordering them, so the
@@ -140,25 +140,8 @@ def add_by_image(
         IndexError: an index outside [0, n_images).
     """
     _require_array("values", values, (np.float64,), ndim=2)
-    _require_array("image_index", image_index, (np.int64,), ndim=1)
-    _require_array("totals", totals, (np.float64,), ndim=2)
-    _require_array("counts", counts, (np.int64,), ndim=1)
-    (n_values, n_predictions), (n_images,) = values.shape, counts.shape
-    for name, actual, expected in (
-        ("image_index", image_index.shape, (n_predictions,)),
-        ("totals", totals.shape, (n_images, n_values)),
-    ):
-        if actual != expected:
-            raise ValueError(f"{name} must have shape {expected}, but got {actual}")
-    for name, array in (("totals", totals), ("counts", counts)):
-        if not array.flags.writeable:
-            raise ValueError(f"{name} is updated in place and must be writable, but is read-only")
-    image_index = _read_only(image_index)
-    if n_predictions and (image_index.min() < 0 or image_index.max() >= n_images):
-        row = np.flatnonzero((image_index < 0) | (image_index >= n_images))[0]
-        raise IndexError(
-            f"image_index must be in [0, {n_images}), but row {row} is {image_index[row]}"
-        )
+    n_values, n_predictions = values.shape
+    image_index = _checked_totals(image_index, totals, counts, n_predictions, n_values)
     ascending = bool((image_index[1:] >= image_index[:-1]).all())
     rows = _rows_of_threads(image_index, ascending=ascending)
     with launch_lock:
@@ -168,6 +151,55 @@ def add_by_image(
             # The smallest value is the largest of the negated ones.
             sign = 1.0 if keep == "max" else -1.0
             _extreme_kernel(_read_only(values), image_index, rows, ascending, sign, totals, counts)
+
+
+def add_votes_by_image(
+    votes: npt.NDArray[np.float32] | npt.NDArray[np.float64],
+    entropies: npt.NDArray[np.float64],
+    image_index: npt.NDArray[np.int64],
+    totals: npt.NDArray[np.float64],
+    counts: npt.NDArray[np.int64],
+    *,
+    independent: bool = False,
+) -> None:
+    """Add the votes of a committee's members to the totals and counts of their images, in place.
+
+    Each total is continued in row order, as those of `add_by_image`.
+
+    Args:
+        votes: (n_votes, n_classes) float32 or float64, the class probabilities of one member each.
+        entropies: (n_votes,) float64, their entropies.
+        image_index: (n_votes,) int64 in [0, n_images), in any order.
+        totals: (n_images, 2 * n_classes + 1) float64, updated: for each class the sum of its
+            probabilities, for each class the members that vote for it, the sum of the entropies.
+        counts: (n_images,) int64, updated: the members of each image.
+        independent: Whether a member votes for every class above 0.5, instead of for the first of
+            those that have its largest probability.
+
+    Raises:
+        TypeError: an array of another dtype.
+        ValueError: an array of another shape, not C-contiguous, or not writable.
+        IndexError: an index outside [0, n_images).
+    """
+    _require_array("votes", votes, (np.float32, np.float64), ndim=2)
+    _require_array("entropies", entropies, (np.float64,), ndim=1)
+    n_votes, n_classes = votes.shape
+    if entropies.shape != (n_votes,):
+        raise ValueError(f"entropies must have shape {(n_votes,)}, but got {entropies.shape}")
+    image_index = _checked_totals(image_index, totals, counts, n_votes, 2 * n_classes + 1)
+    ascending = bool((image_index[1:] >= image_index[:-1]).all())
+    rows = _rows_of_threads(image_index, ascending=ascending)
+    with launch_lock:
+        _vote_kernel(
+            _read_only(votes),
+            _read_only(entropies),
+            image_index,
+            rows,
+            ascending,
+            independent,
+            totals,
+            counts,
+        )
 
 
 _SUM_ERROR = 1e-6  # a sum of eight float32 is off by up to 4e-7 of the absolute values
@@ -199,6 +231,31 @@ def _require_array(name: str, array: object, dtypes: tuple[type, ...], ndim: int
             f"{name} must be C-contiguous and aligned, but got strides {array.strides}"
             f" for shape {array.shape} of {array.dtype}"
         )
+
+
+def _checked_totals(
+    image_index: _Array, totals: _Array, counts: _Array, n_predictions: int, n_values: int
+) -> _Array:
+    """Check what predictions are added to, and return the index of their images read-only."""
+    _require_array("image_index", image_index, (np.int64,), ndim=1)
+    _require_array("totals", totals, (np.float64,), ndim=2)
+    _require_array("counts", counts, (np.int64,), ndim=1)
+    (n_images,) = counts.shape
+    for name, actual, expected in (
+        ("image_index", image_index.shape, (n_predictions,)),
+        ("totals", totals.shape, (n_images, n_values)),
+    ):
+        if actual != expected:
+            raise ValueError(f"{name} must have shape {expected}, but got {actual}")
+    for name, array in (("totals", totals), ("counts", counts)):
+        if not array.flags.writeable:
+            raise ValueError(f"{name} is updated in place and must be writable, but is read-only")
+    if n_predictions and (image_index.min() < 0 or image_index.max() >= n_images):
+        row = np.flatnonzero((image_index < 0) | (image_index >= n_images))[0]
+        raise IndexError(
+            f"image_index must be in [0, {n_images}), but row {row} is {image_index[row]}"
+        )
+    return _read_only(image_index)
 
 
 def _read_only(array: _Array) -> _Array:
@@ -493,3 +550,24 @@ def _extreme_kernel(values, image_index, rows, ascending, sign, totals, counts):
                     score = values[value, row]
                     if np.isnan(score) or sign * score > sign * totals[image, np.uint64(value)]:
                         totals[image, np.uint64(value)] = score
+
+
+@parallel
+def _vote_kernel(votes, entropies, image_index, rows, ascending, independent, totals, counts):
+    n_classes, n_parts = votes.shape[1], rows.shape[0]
+    for part in numba.prange(n_parts):
+        for row in range(rows[part, 0], rows[part, 1]):
+            image = np.uint64(image_index[row])
+            if _is_own(image, part, n_parts, ascending):
+                counts[image] += 1
+                totals[image, 2 * n_classes] += entropies[row]
+                best = 0
+                for position in range(n_classes):
+                    probability = np.float64(votes[row, position])
+                    totals[image, position] += probability
+                    if independent:
+                        totals[image, n_classes + position] += probability > 0.5
+                    elif probability > votes[row, best]:
+                        best = position
+                if not independent:
+                    totals[image, n_classes + best] += 1

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 KERNEL_ROWS: tuple[str, ...] = ("entropy", "least_confidence", "margin", "variance", "largest")
 """The rows of the fused kernel's output; ``largest``, the last, is there for objects alone."""
 
+COMMITTEE_ROWS: tuple[str, ...] = ("mutual_information", "vote_entropy")
+"""What the members of a committee give beside the functions of their mean."""
+
 
 def prediction_batch_schema(value_type: pa.DataType) -> pa.Schema:
     """The columns of a batch of predictions that are read; it may have others.

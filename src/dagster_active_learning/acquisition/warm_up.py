@@ -8,6 +8,7 @@ import numpy as np
 
 from dagster_active_learning.acquisition.kernels import (
     add_by_image,
+    add_votes_by_image,
     check_class_probs,
     score_class_probs,
 )
@@ -31,6 +32,8 @@ def warm_up() -> None:
     for class_probs in (np.full((1, 2), 0.5, np.float32), np.full((1, 2), 0.5, np.float64)):
         check_class_probs(class_probs)
         score_class_probs(class_probs)
+        image_index, counts = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        add_votes_by_image(class_probs, np.zeros(1), image_index, np.zeros((1, 5)), counts)
     for keep in _KEEPS:
         image_index, counts = np.zeros(1, np.int64), np.zeros(1, np.int64)
         add_by_image(np.zeros((1, 1)), image_index, np.zeros((1, 1)), counts, keep=keep)

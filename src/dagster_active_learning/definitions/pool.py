@@ -252,7 +252,7 @@ class Pool:
         possible = {
             function.name: function
             for function in ACQUISITION_FUNCTIONS.values()
-            if self.rules.objects or function.level == "image"
+            if function.applies_to(self.rules)
         }
         if names is None:
             return list(possible.values())
@@ -260,9 +260,21 @@ class Pool:
             raise SettingError(
                 "acquisition_functions",
                 f"acquisition_functions is {list(names)!r}, expected different ones of "
-                f"{', '.join(possible)} for the task {self.task!r}",
+                f"{', '.join(possible)} for the task {self.task!r}"
+                + self._only_of_committees(names),
             )
         return [possible[name] for name in names]
+
+    def _only_of_committees(self, names: Sequence[str]) -> str:
+        """Advice where functions are asked for that only a committee has."""
+        known = [ACQUISITION_FUNCTIONS[name] for name in names if name in ACQUISITION_FUNCTIONS]
+        of_members = [function.name for function in known if function.level == "committee"]
+        if not of_members or self.committee:
+            return ""
+        return (
+            f"; {' and '.join(of_members)} compare the members of a committee: set committee to "
+            "true where several predictions of one image are votes"
+        )
 
     @cached_property
     def batch_function(self) -> AcquisitionFunction | None:
@@ -277,7 +289,7 @@ class Pool:
             raise SettingError(
                 "batch",
                 f"the batch's rank_by is {name!r}, expected one of the pool's acquisition "
-                f"functions: {', '.join(by_name)}",
+                f"functions: {', '.join(by_name)}" + self._only_of_committees([name]),
             )
         if self.batch.choose_by == "badge" and (
             self.rules.objects or self.rules.inputs == "independent"

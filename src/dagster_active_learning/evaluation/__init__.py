@@ -51,6 +51,12 @@ if TYPE_CHECKING:
     from dagster_active_learning.evaluation.finding_errors import (
         risk_coverage_curve as risk_coverage_curve,
     )
+    from dagster_active_learning.evaluation.members import MemberEffect as MemberEffect
+    from dagster_active_learning.evaluation.members import WithoutMember as WithoutMember
+    from dagster_active_learning.evaluation.members import (
+        compare_without_members as compare_without_members,
+    )
+    from dagster_active_learning.evaluation.members import weak_members as weak_members
     from dagster_active_learning.evaluation.retraining import Interval as Interval
     from dagster_active_learning.evaluation.retraining import Replay as Replay
     from dagster_active_learning.evaluation.retraining import replay as replay
@@ -75,14 +81,17 @@ _MODULES = {
     "DetectionErrors": "detections",
     "Estimate": "sampling",
     "Interval": "retraining",
+    "MemberEffect": "members",
     "ReliabilityBins": "calibration",
     "Replay": "retraining",
     "Stratum": "sampling",
+    "WithoutMember": "members",
     "auroc": "finding_errors",
     "average_precision": "finding_errors",
     "brier_score": "calibration",
     "class_wise_calibration_error": "calibration",
     "compare_rules": "comparison",
+    "compare_without_members": "members",
     "conclusion": "comparison",
     "error_rate_among_first": "finding_errors",
     "errors_found_curve": "finding_errors",
@@ -100,6 +109,7 @@ _MODULES = {
     "risk_coverage_area": "finding_errors",
     "risk_coverage_curve": "finding_errors",
     "stratified_error_rate": "sampling",
+    "weak_members": "members",
     "weighted_error_rate": "sampling",
     "with_temperature": "calibration",
 }

@@ -82,7 +82,7 @@ def compare_rules(
             "each"
         )
     return compare(
-        {name: _area(Ranked(values), wrong) for name, values in uncertainties.items()},
+        {name: area_under_roc(Ranked(values), wrong) for name, values in uncertainties.items()},
         wrong.size,
         against=against,
         weights=weights,
@@ -197,21 +197,24 @@ def conclusion(
         return f"there is nothing to compare with {against} ({of})"
     if better:
         _, name = max(better)
-        return f"{name} finds errors better than {against} ({_words(others[name])}; {of})"
+        difference = comparison_in_words(others[name])
+        return f"{name} finds errors better than {against} ({difference}; {of})"
     if worse:
-        named = [f"{name} ({_words(others[name])})" for _, name in sorted(worse)]
+        named = [f"{name} ({comparison_in_words(others[name])})" for _, name in sorted(worse)]
         return f"{against} finds errors better than {' and '.join(named)}; {of}"
     return f"no difference found, keep {against} ({of})"
 
 
-def _words(comparison: Comparison) -> str:
+def comparison_in_words(comparison: Comparison) -> str:
+    """The difference and its interval."""
     return (
         f"{comparison.difference:+.4f}, 95 % interval {comparison.difference_low:+.4f} to "
         f"{comparison.difference_high:+.4f}"
     )
 
 
-def _area(ranked: Ranked, errors: Floats) -> Statistic:
+def area_under_roc(ranked: Ranked, errors: Floats) -> Statistic:
+    """The area with which an order finds errors (n_images,), of weights."""
     return lambda weights: ranked.auroc(errors, weights)
 
 

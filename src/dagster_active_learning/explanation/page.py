@@ -11,7 +11,6 @@ from dagster_active_learning.acquisition.functions import (
 )
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.files.addresses import shown_address
-from dagster_active_learning.rules import score_origin
 from dagster_active_learning.store import prediction_sets
 from dagster_active_learning.store.images import image_counts
 from dagster_active_learning.store.lineage import ImageRecord, image_record
@@ -140,8 +139,10 @@ def _rank(
         unit = function.unit_under(ranking["aggregation"])
         yield f"  score {_number(score)} ({unit}), uncertainty {_number(uncertainty)}"
     if ranking["inputs"] is not None:
-        origin = score_origin(ranking["aggregation"], committee=ranking["committee"])
-        yield f"  formula {function.formula_of(ranking['inputs'])}, {origin}"
+        formula = function.whole_formula(
+            ranking["inputs"], ranking["aggregation"], committee=ranking["committee"]
+        )
+        yield f"  formula {formula}"
     yield f"  the {function.label_first_under(ranking['aggregation'])} scores are labeled first"
     if ranking["predicted_class"] is not None:
         yield f"  predicted class {ranking['predicted_class']!r}"
@@ -199,11 +200,11 @@ def _why_no_candidate(  # noqa: PLR0911 - a table
         ]
         if any(record.scores.get(name) is not None for name in alike):
             return f"the image has no score by it yet: materialize {store.pool}/image_scores"
-        return (
-            "a prediction about a whole image has no object score"
-            if function.level == "object"
-            else "its predictions have no class probabilities"
-        )
+        return {
+            "image": "its predictions have no class probabilities",
+            "object": "a prediction about a whole image has no object score",
+            "committee": "its predictions are not declared to be votes of a committee",
+        }[function.level]
     if ranking is None:
         return (
             "nothing is ranked by this function: materialize "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ def candidate_reason(
     """Reason for an image's score, such as ``3 vs 8: 0.41 / 0.39`` or ``worst of 4 objects: …``.
 
     Of several predictions the reason is the most uncertain under the function, or, where they are a
-    committee, their mean.
+    committee, their mean or how they vote.
 
     Args:
         function: The acquisition function.
@@ -48,9 +49,11 @@ def candidate_reason(
         if alike_id is not None:
             return f"no predictions, but of {shown(alike_id, ID_BYTES)!a}: the same image?"
         return "no objects" if rules.objects else "no predictions"
-    row = _mean(predictions) if rules.committee else _worst(function, predictions, rules)
     phrase = function.phrase_of(rules.inputs)
-    if phrase == "object_score":
+    row = _mean(predictions) if rules.committee else _worst(function, predictions, rules)
+    if phrase == "votes":
+        words = _vote_words(predictions, class_names, independent=rules.inputs == "independent")
+    elif phrase == "object_score":
         words = _score_words(row, class_names)
     elif row["class_probs"] is not None:
         words = _PHRASES[phrase](list(zip(class_names, row["class_probs"], strict=True)))
@@ -61,7 +64,7 @@ def candidate_reason(
         of_what = "objects" if rules.objects else "predictions"
         all_of_them = f" of {count:,}" if count > predictions.height else ""
         first = "the first " if all_of_them else ""
-        which = "mean" if rules.committee else "worst"
+        which = "votes" if phrase == "votes" else "mean" if rules.committee else "worst"
         return f"{which} of {first}{predictions.height:,}{all_of_them} {of_what}: {words}"
     return f"only object: {words}" if rules.objects else words
 
@@ -89,6 +92,18 @@ def _mean(predictions: pl.DataFrame) -> dict[str, Any]:
 
     votes = np.array(predictions["class_probs"].to_list(), np.float64)
     return {"class_probs": votes.mean(axis=0).tolist()}
+
+
+def _vote_words(predictions: pl.DataFrame, class_names: Sequence[str], *, independent: bool) -> str:
+    """The classes that members vote for, the most votes first."""
+    votes: Counter[str] = Counter()
+    for class_probs in predictions["class_probs"].to_list():
+        if independent:
+            votes.update(name for name, p in zip(class_names, class_probs, strict=True) if p > 0.5)
+        else:
+            likeliest: int = class_probs.index(max(class_probs))
+            votes[class_names[likeliest]] += 1
+    return ", ".join(f"{name} {count}" for name, count in votes.most_common()) or "for no class"
 
 
 def _score_words(row: dict[str, Any], class_names: Sequence[str]) -> str:

@@ -28,6 +28,7 @@ from dagster_active_learning.evaluation import (
     lift,
     risk_coverage_area,
     risk_coverage_curve,
+    weak_members,
     weighted_error_rate,
 )
 from dagster_active_learning.evaluation.comparison import compare_errors_per_box
@@ -38,6 +39,7 @@ from dagster_active_learning.flow.judge import (
     judged_images,
     judged_objects,
 )
+from dagster_active_learning.flow.members import JudgedMember, judged_members
 from dagster_active_learning.readers.true_boxes import TrueBoxes
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store import prediction_sets, rule_evaluations
@@ -106,6 +108,8 @@ class RuleEvaluationReport:
         other_labels: Labels that are no class of the model, by their number: it cannot be right.
         classes: The errors by class, the class with the most errors first.
         calibration: The calibration of its class probabilities, None without any.
+        members: Of a committee its members, each left out of it.
+        answer_about_members: What follows for them, in one sentence.
         curves: The curves by the names of the orders.
     """
 
@@ -117,6 +121,8 @@ class RuleEvaluationReport:
     other_labels: Mapping[str, int]
     classes: Sequence[ClassErrors] = ()
     calibration: Calibration | None = None
+    members: Sequence[JudgedMember] = ()
+    answer_about_members: str | None = None
     curves: Mapping[str, ErrorCurves]
 
 
@@ -172,7 +178,8 @@ def evaluate_rules(
                 "some of each; label more random images"
             )
             return _refused(_with_refusal(labels, reason))
-        report = _report(labels, images, orders, judged, rules, evaluation, seed)
+        members = judged_members(store, stored, images, seed) if rules.committee else []
+        report = _report(labels, images, orders, judged, members, rules, evaluation, seed)
         rule_evaluations.add_evaluation(store, prediction_set, report.rows, run_id)
     return report
 
@@ -316,6 +323,7 @@ def _report(
     images: pl.DataFrame,
     orders: Mapping[Order, Floats],
     judged: Judged,
+    members: Sequence[JudgedMember],
     rules: Rules,
     evaluation: EvaluationRules,
     seed: int,
@@ -354,6 +362,12 @@ def _report(
         other_labels=judged.other_labels,
         classes=judged.classes,
         calibration=judged.calibration,
+        members=members,
+        answer_about_members=(
+            weak_members({each.name: each.effect for each in members}, image_count=images.height)
+            if members
+            else None
+        ),
         curves={
             name: ErrorCurves(looked_at=looked_at, found=found, coverage=coverage, risk=risk)
             for name, values in named.items()

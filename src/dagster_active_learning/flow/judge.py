@@ -72,31 +72,45 @@ def judged_images(
     store: PoolStore, stored: PredictionSet, rules: Rules, images: pl.DataFrame
 ) -> Judged:
     """Classes of whole images, the one with the highest mean probability."""
-    ids = images["image_id"].to_list()
-    names = stored.class_names
-    totals, counts = np.zeros((len(ids), len(names))), np.zeros(len(ids))
-    places = {image_id: place for place, image_id in enumerate(ids)}
-    for batch in predictions_of_labeled(store, stored, ids):
-        at = np.array([places[image_id] for image_id in batch["image_id"]], np.int64)
-        probs = batch["class_probs"].explode().to_numpy().reshape(batch.height, len(names))
-        np.add.at(totals, at, probs)
-        np.add.at(counts, at, 1)
+    totals, counts = class_prob_totals(store, stored, images["image_id"].to_list())
     means = totals / counts[:, None]
     predicted = means.argmax(axis=1)
-    indices = {name: index for index, name in enumerate(names)}
-    labels = images["label"].to_list()
-    truth = np.array([indices.get(label, -1) for label in labels], np.int64)
+    names, labels = stored.class_names, images["label"].to_list()
+    truth = true_classes(stored, images)
     known = truth >= 0
     return Judged(
         errors=predicted != truth,
         classes=_class_errors(labels, [names[index] for index in predicted]),
-        other_labels=Counter(label for label in labels if label not in indices),
+        other_labels=Counter(
+            label for label, is_class in zip(labels, known, strict=True) if not is_class
+        ),
         calibration=(
             measure_calibration(means[known], truth[known], images["weight"].to_numpy()[known])
             if known.any() and rules.inputs != "independent"
             else None
         ),
     )
+
+
+def class_prob_totals(
+    store: PoolStore, stored: PredictionSet, image_ids: Sequence[str]
+) -> tuple[npt.NDArray[np.float64], Ints]:
+    """The sums (n_images, n_classes) of the images' class probabilities, and of how many each."""
+    places = {image_id: place for place, image_id in enumerate(image_ids)}
+    n_classes = len(stored.class_names)
+    totals, counts = np.zeros((len(places), n_classes)), np.zeros(len(places), np.int64)
+    for batch in predictions_of_labeled(store, stored, image_ids):
+        at = np.array([places[image_id] for image_id in batch["image_id"]], np.int64)
+        probs = batch["class_probs"].explode().to_numpy().reshape(batch.height, n_classes)
+        np.add.at(totals, at, probs)
+        np.add.at(counts, at, 1)
+    return totals, counts
+
+
+def true_classes(stored: PredictionSet, images: pl.DataFrame) -> Ints:
+    """The index (n_images,) of each image's label among the classes, -1 where it is none."""
+    indices = {name: index for index, name in enumerate(stored.class_names)}
+    return np.array([indices.get(label, -1) for label in images["label"].to_list()], np.int64)
 
 
 def _class_errors(labels: Sequence[str], predicted: Sequence[str]) -> list[ClassErrors]:
@@ -146,7 +160,7 @@ def judged_objects(
     found: list[tuple[int, int, float, Sequence[float]]] = []
     without_box = 0
     for batch in predictions_of_labeled(store, stored, ids):
-        for image_id, class_probs, score, category, bbox in batch.iter_rows():
+        for _, image_id, class_probs, score, category, bbox in batch.iter_rows():
             if bbox is None:
                 without_box += 1
                 continue

@@ -13,7 +13,7 @@ from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.ranking.total_order import rank_images
 from dagster_active_learning.rules import NO_LIMIT, Rules
 from dagster_active_learning.store import prediction_sets
-from dagster_active_learning.store.image_scores import contenders, unlabeled_count
+from dagster_active_learning.store.image_scores import contenders, member_counts, unlabeled_count
 from dagster_active_learning.store.labeling_candidates import replace_candidates
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
@@ -98,7 +98,8 @@ def _candidates(
         images_without_predictions=rules.images_without_predictions,
     )
     scores = ranked["score"].to_numpy()  # NaN where there is none
-    uncertainty = function.image_uncertainty(scores, n_classes, rules)
+    n_members = member_counts(store, stored.prediction_set).members if rules.committee else 1
+    uncertainty = function.image_uncertainty(scores, n_classes, rules, n_members=n_members)
     return ranked.with_columns(pl.Series("uncertainty", uncertainty, nan_to_null=True))
 
 

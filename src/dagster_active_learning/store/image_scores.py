@@ -144,6 +144,32 @@ def score_statistics(store: PoolStore, prediction_set: str) -> ScoreStatistics:
     return ScoreStatistics(images, without, dict(zip(functions, values, strict=True)))
 
 
+@dataclass(frozen=True)
+class MemberCounts:
+    """The members of a committee.
+
+    Attributes:
+        members: How many the images have that have most of them, 0 without an image.
+        images_with_fewer: Images with fewer members than that, and not without any.
+    """
+
+    members: int
+    images_with_fewer: int
+
+
+MEMBER_COUNTS = """
+WITH scored AS (FROM {image_scores} WHERE prediction_count > 0)
+SELECT coalesce(max(prediction_count), 0),
+    count(*) FILTER (prediction_count < (SELECT max(prediction_count) FROM scored))
+FROM scored
+"""
+
+
+def member_counts(store: PoolStore, prediction_set: str) -> MemberCounts:
+    """The members of a scored committee, and of how many images some are missing."""
+    return MemberCounts(*store.rows(of_sets(store, [prediction_set], MEMBER_COUNTS))[0])
+
+
 # Without a manifest there is no image to look for: the ids of ten million take a quarter second.
 STILL_TO_LABEL = " SEMI JOIN (FROM images WHERE NOT labeled) i ON s.image_id = i.image_id"
 
@@ -344,7 +370,9 @@ def wrongly_scored_images(
     whose sums of hashes differ: a fault is missed once in 2**64 times.
     """
     of_objects = score_columns(store, _functions("object"))
-    of_classes = score_columns(store, _functions("image"))
+    of_classes = score_columns(
+        store, _functions("image") + (_functions("committee") if rules.committee else [])
+    )
     values = {
         "in_manifest": rules.in_manifest,
         "objects": rules.objects,

@@ -74,7 +74,8 @@ def labeled_images(
 
 
 LABELED_PREDICTIONS = """
-SELECT p.image_id, p.class_probs::DOUBLE[] AS class_probs, p.score, p.category, p.bbox
+SELECT p.prediction_index, p.image_id, p.class_probs::DOUBLE[] AS class_probs, p.score,
+    p.category, p.bbox
 FROM {predictions} p SEMI JOIN incoming i ON p.image_id = i.image_id
 ORDER BY p.prediction_index
 """
@@ -83,7 +84,13 @@ ORDER BY p.prediction_index
 def predictions_of_labeled(
     store: PoolStore, stored: PredictionSet, image_ids: Sequence[str]
 ) -> Iterator[pl.DataFrame]:
-    """Columns image_id, class_probs, score, category and bbox of the images' predictions."""
+    """Columns prediction_index, image_id, class_probs, score, category and bbox of predictions.
+
+    Args:
+        store: The pool.
+        stored: The record of the prediction set.
+        image_ids: The images the predictions are about.
+    """
     import polars as pl
 
     incoming = pa.table({"image_id": pa.array(image_ids, pa.string())})  # noqa: F841 # pyright: ignore[reportUnusedVariable]

@@ -56,7 +56,7 @@ def _step(pool: Pool, specs: PoolSpecs) -> dg.AssetsDefinition:
 def _materialize(pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext) -> Results:
     # What is heavy is loaded before the database is open.
     from dagster_active_learning import flow
-    from dagster_active_learning.store.image_scores import score_statistics
+    from dagster_active_learning.store.image_scores import member_counts, score_statistics
 
     with collected(context) as done, pool.open(context) as store:
         require_manifest(pool, specs, store)
@@ -65,8 +65,9 @@ def _materialize(pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext
                 store, name, rules=pool.rules, run_id=context.run.run_id, report=context.log.info
             )
             statistics = score_statistics(store, name)
+            members = member_counts(store, name) if pool.rules.committee else None
             metadata = {
-                **score_metadata(store, stored, statistics, pool.rules),
+                **score_metadata(store, stored, statistics, pool.rules, members),
                 **_column_lineage(
                     specs, [name for name, mean in statistics.means.items() if mean is not None]
                 ),

@@ -13,20 +13,31 @@ if TYPE_CHECKING:
 
     from dagster_active_learning.acquisition.functions import AcquisitionFunction
     from dagster_active_learning.rules import Rules
-    from dagster_active_learning.store.image_scores import ScoreStatistics
+    from dagster_active_learning.store.image_scores import MemberCounts, ScoreStatistics
     from dagster_active_learning.store.pool_store import PoolStore
     from dagster_active_learning.store.prediction_sets import PredictionSet
 
 
 def score_metadata(
-    store: PoolStore, stored: PredictionSet, statistics: ScoreStatistics, rules: Rules
+    store: PoolStore,
+    stored: PredictionSet,
+    statistics: ScoreStatistics,
+    rules: Rules,
+    members: MemberCounts | None = None,
 ) -> Metadata:
-    """Counts, means and lineage of the scores of a prediction set."""
+    """Counts, means and lineage of the scores of a prediction set, of a committee its members."""
+    of_members: Metadata = {}
+    if members is not None:
+        of_members = {
+            "members": members.members,
+            "images_with_missing_members": members.images_with_fewer,
+        }
     return {
         **table_metadata(store, "image_scores", statistics.images),
         **lineage_metadata(store, stored),
         **unscored_metadata(stored, rules, list(ACQUISITION_FUNCTIONS.values())),
         "images_without_predictions": statistics.without_predictions,
+        **of_members,
         **{
             f"mean_{function}": mean
             for function, mean in statistics.means.items()

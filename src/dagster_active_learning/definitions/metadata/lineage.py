@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from dagster_active_learning.definitions.metadata.tables import Metadata, rows_table
-from dagster_active_learning.rules import score_origin
 
 if TYPE_CHECKING:
     from dagster_active_learning.acquisition.functions import AcquisitionFunction
@@ -45,11 +44,10 @@ def lineage_metadata(
 
 def ranking_rule(function: AcquisitionFunction, rules: Rules) -> list[tuple[str, str]]:
     """The rule by which images are ranked, for ``lineage_metadata``."""
-    formula = function.formula_of(rules.inputs)
-    origin = score_origin(rules.aggregation, committee=rules.committee)
+    formula = function.whole_formula(rules.inputs, rules.aggregation, committee=rules.committee)
     return [
         ("acquisition function", function.title),
-        ("formula", f"{formula}, {origin}, {function.unit_under(rules.aggregation)}"),
+        ("formula", f"{formula}, {function.unit_under(rules.aggregation)}"),
         ("labeled first", f"{function.label_first_under(rules.aggregation)} score"),
     ]
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dagster_active_learning.definitions.pool import Pool
     from dagster_active_learning.evaluation import Calibration
     from dagster_active_learning.flow import RuleEvaluationReport
+    from dagster_active_learning.flow.members import JudgedMember
     from dagster_active_learning.store.pool_store import PoolStore
     from dagster_active_learning.store.rule_evaluations import RuleEvaluationRow
 
@@ -28,6 +29,7 @@ QUESTION = (
 )
 
 CLASSES_SHOWN = 30
+MEMBERS_SHOWN = 30
 
 
 class EvaluationMetadata:
@@ -85,11 +87,7 @@ class EvaluationMetadata:
             [Line(name=name, x=each.coverage, y=each.risk) for name, each in lines],
             title=f"Errors among {report.labels.images.height:,} labels drawn at random",
         )
-        answers = {
-            name: value
-            for name, value in self.numbers.items()
-            if name in ("answer", "answer_by_box")
-        }
+        answers = {name: value for name, value in self.numbers.items() if name.startswith("answer")}
         return {
             **answers,
             "curves": picture(curves, "Errors found, and risk over coverage, of each function"),
@@ -104,7 +102,9 @@ def _found(report: RuleEvaluationReport, pool: Pool) -> Metadata:
     numbers: dict[str, Any] = {
         "answer": report.answer,
         "answer_by_box": report.answer_by_box,
+        "answer_about_members": report.answer_about_members,
         "rules": rows_table([_shown(row, pool) for row in report.rows]),
+        "members": _members(report.members),
         "by_class": _classes(report, pool),
         "errors": report.rows[0].error_count,
         "error_rate": None if rate is None else round(rate.value, 4),
@@ -169,6 +169,29 @@ def _classes(report: RuleEvaluationReport, pool: Pool) -> Any:
     return rows_table(rows) if rows else None
 
 
+def _members(members: Sequence[JudgedMember]) -> Any:
+    """The members of a committee: what each is by itself, and what the others are without it."""
+    rows = [
+        {
+            "member": each.name,
+            "labels": each.vote_count,
+            "its own error rate": each.error_rate,
+            "error rate without it": rate.value,
+            "difference": rate.difference,
+            "from": rate.difference_low,
+            "to": rate.difference_high,
+            "AUROC of margin without it": area.value,
+            "difference of AUROC": area.difference,
+            "AUROC from": area.difference_low,
+            "AUROC to": area.difference_high,
+            "better without it": "yes" if each.effect.is_weak else "not found",
+        }
+        for each in members[:MEMBERS_SHOWN]
+        for rate, area in [(each.effect.error_rate, each.effect.auroc)]
+    ]
+    return rows_table(rows) if rows else None
+
+
 def _calibrated(calibration: Calibration | None) -> Metadata:
     if calibration is None:
         return {}
@@ -205,6 +228,7 @@ def _text(pool: Pool, report: RuleEvaluationReport, table: str) -> str:
     heading = (
         f"Which rule finds the errors of pool {pool.name}: {report.answer}"
         + f"; by the box: {report.answer_by_box}" * bool(report.answer_by_box)
+        + f"\n{report.answer_about_members}" * bool(report.answer_about_members)
     )
     rate = f"error rate {report.error_rate.value:.4f} ± {report.error_rate.standard_error:.4f}"
     lines: Sequence[str] = [
