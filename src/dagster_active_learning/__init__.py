@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from dagster_active_learning.definitions.labeling import (
         LabelStudioResource as LabelStudioResource,
     )
+    from dagster_active_learning.definitions.metadata.replay import (
+        replay_metadata as replay_metadata,
+    )
     from dagster_active_learning.definitions.pool import PoolAsset as PoolAsset
     from dagster_active_learning.definitions.sensors import (
         PredictionFileSensor as PredictionFileSensor,
@@ -101,6 +104,7 @@ _MODULES = {
     "active_learning_definitions": "definitions.from_python",
     "read_predictions": "readers",
     "register_functions": "engines.duckdb_functions",
+    "replay_metadata": "definitions.metadata.replay",
     "score_images": "acquisition.scoring",
     "warm_up": "acquisition.warm_up",
 }
@@ -133,6 +137,7 @@ __all__ = [
     "read_predictions",
     "register_functions",
     "release_batch",
+    "replay_metadata",
     "score_images",
     "warm_up",
 ]

@@ -1,12 +1,12 @@
 """What labeling batches are worth: a model is retrained on what each rule chooses, again and again.
 
 Small models on scikit-learn's digits, and on Fashion-MNIST where Debian's dataset-fashion-mnist is
-installed, from scratch after each batch, with the product's own ranking and choosing. The rules of a
-seed begin with the same images: their differences are paired.
+installed, from scratch after each batch, with the package's own replay, ranking and choosing. The
+rules of a seed begin with the same images: their differences are paired.
 """
 
 import gzip
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.stats import t
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from dagster_active_learning import score_images
+from dagster_active_learning.evaluation import Replay, Round, replay
 from dagster_active_learning.ranking.batch import Draw, Embeddings, select_batch
 from dagster_active_learning.ranking.batch_rules import BatchRules
 from dagster_active_learning.ranking.gradients import GradientOrder
@@ -70,14 +70,13 @@ def tables(settings: Settings) -> Iterator[Table]:
     rows: list[list[str]] = []
     for set_name, replayed in _sets().items():
         names = ("margin", *replayed.rules)
-        areas = np.array([_areas(replayed, names, seed, rounds) for seed in range(seeds)])
-        rows.append([set_name, "margin", f"{areas[:, 0].mean():.2f}", "", ""])
-        for place, rule in enumerate(replayed.rules, 1):
-            difference = areas[:, place] - areas[:, 0]
-            half = t.ppf(0.975, seeds - 1) * difference.std(ddof=1) / np.sqrt(seeds)
-            target = TARGETS.get((set_name, rule), "")
-            shown = f"{difference.mean():+.2f} ± {half:.2f}"
-            rows.append([set_name, rule, f"{areas[:, place].mean():.2f}", shown, target])
+        found = _of_all_seeds([_replay(replayed, names, seed, rounds) for seed in range(seeds)])
+        for rule in names:
+            difference = found.difference(rule, "margin")
+            half = 100 * (difference.high - difference.mean)
+            shown = "" if rule == "margin" else f"{100 * difference.mean:+.2f} ± {half:.2f}"
+            area = f"{100 * found.areas(rule).mean():.2f}"
+            rows.append([set_name, rule, area, shown, TARGETS.get((set_name, rule), "")])
     yield Table(
         f"Replay: {rounds} batches, {seeds} seeds",
         "Logistic regression, retrained after each batch (20 digits, 50 of Fashion-MNIST); area under "
@@ -166,8 +165,8 @@ def _sets() -> Mapping[str, Replayed]:
     return sets
 
 
-def _areas(replayed: Replayed, names: tuple[str, ...], seed: int, rounds: int) -> list[float]:
-    """The area under the learning curve of each rule, in points."""
+def _replay(replayed: Replayed, names: tuple[str, ...], seed: int, rounds: int) -> Replay:
+    """The learning curves of the rules, on the images of one seed."""
     random = np.random.default_rng(seed)
     images = replayed.load()
     order = random.permutation(len(images.labels))
@@ -178,70 +177,72 @@ def _areas(replayed: Replayed, names: tuple[str, ...], seed: int, rounds: int) -
     rest = np.sort(np.concatenate([rows[n_test:] for rows in by_class]))
     pool = replayed.pool(images.at(rest), random)
     batch = replayed.batch
-    first = random.permutation(len(pool.labels))[:batch]
     common: dict[str, Any] = {"size": batch, "queue_length": 10 * batch, "random_share": 0}
-    return [
-        _area(pool, test, first, BatchRules(**common, **RULES[name]), seed, rounds)
-        for name in names
-    ]
+    return replay(
+        _trained,
+        pool.vectors,
+        pool.labels,
+        {name: partial(_next_images, pool, BatchRules(**common, **RULES[name])) for name in names},
+        test_images=test.vectors,
+        test_labels=test.labels,
+        start=random.permutation(len(pool.labels))[:batch],
+        batch=batch,
+        rounds=rounds,
+        seeds=[seed],
+    )
 
 
-def _area(
-    pool: Images,
-    test: Images,
-    first: npt.NDArray[np.int64],
-    rules: BatchRules,
-    seed: int,
-    rounds: int,
-) -> float:
-    labeled = [int(row) for row in first]
-    accuracies: list[float] = []
-    for number in range(rounds + 1):
-        model = LogisticRegression(C=10, max_iter=300, tol=1e-3)
-        model.fit(pool.vectors[labeled], pool.labels[labeled])
-        accuracies.append(model.score(test.vectors, test.labels))
-        if number < rounds:
-            labeled += _next_images(pool, labeled, model, rules, seed, number)
-    return float(100 * np.trapezoid(accuracies) / rounds)
+def _of_all_seeds(found: Sequence[Replay]) -> Replay:
+    """Replays of one seed each, whose images are others, as one."""
+    return Replay(
+        found[0].label_counts,
+        [seed for each in found for seed in each.seeds],
+        {
+            rule: np.concatenate([each.accuracies[rule] for each in found])
+            for rule in found[0].accuracies
+        },
+    )
+
+
+def _trained(images: Floats, labels: Floats, wanted: Floats, seed: int) -> Floats:
+    model = LogisticRegression(C=10, max_iter=300, tol=1e-3).fit(images, labels)
+    class_probs = np.zeros((len(wanted), 10))
+    class_probs[:, model.classes_] = model.predict_proba(wanted)
+    return class_probs
 
 
 def _next_images(
-    pool: Images,
-    labeled: list[int],
-    model: LogisticRegression,
-    rules: BatchRules,
-    seed: int,
-    number: int,
-) -> list[int]:
-    """The rows that the product chooses next."""
-    rows = np.setdiff1d(np.arange(len(pool.labels)), labeled)
-    class_probs = np.asarray(model.predict_proba(pool.vectors[rows]), np.float64)
+    pool: Images, rules: BatchRules, asked: Round, count: int
+) -> npt.NDArray[np.int64]:
+    """The images that the package chooses next."""
+    rows, class_probs = asked.unlabeled, asked.class_probs
     ids = [str(row) for row in rows]
     scores = score_images(class_probs, ids)
     frame = pl.DataFrame(
         {"image_id": ids, "score": scores["margin"], "prediction_count": np.ones(len(ids), int)}
     )
-    ranked = rank_images([frame], "lowest", limit=rules.queue_length, seed=seed)
+    ranked = rank_images([frame], "lowest", limit=rules.queue_length, seed=asked.seed)
     place = {image_id: at for at, image_id in enumerate(ids)}
     at = [place[image_id] for image_id in ranked["image_id"]]
-    predicted = [str(label) for label in model.classes_[class_probs[at].argmax(axis=1)]]
+    predicted = [str(label) for label in class_probs[at].argmax(axis=1)]
     queue = ranked.select("image_id").with_columns(predicted_class=pl.Series(predicted))
-    known = [str(row) for row in labeled]
     described = {image_id: (name, 1) for image_id, name in queue.iter_rows()}
-    of_pool = [str(row) for row in range(len(pool.labels))]
     order = None
     if rules.choose_by == "badge":
-        chosen_ids, uniform = queue["image_id"].to_list(), uniform_numbers(f"{number}", seed)
-        vectors = pool.vectors[rows[at]]
-        order = GradientOrder(chosen_ids, class_probs[at], vectors, uniform)
-    embeddings = Embeddings(of_pool, pool.vectors, known) if rules.max_distance else None
+        chosen_ids = queue["image_id"].to_list()
+        uniform = uniform_numbers(f"{asked.number}", asked.seed)
+        order = GradientOrder(chosen_ids, class_probs[at], pool.vectors[rows[at]], uniform)
+    embeddings = None
+    if rules.max_distance:
+        known = [str(row) for row in asked.labeled]
+        embeddings = Embeddings([str(row) for row in range(len(pool.labels))], pool.vectors, known)
     chosen = select_batch(
         queue,
         Draw([], len(ids)),
         described,
         rules,
-        size=rules.size,
+        size=count,
         embeddings=embeddings,
         order=order,
     )
-    return [int(image_id) for image_id in chosen.images["image_id"]]
+    return np.array([int(image_id) for image_id in chosen.images["image_id"]])

@@ -1,5 +1,6 @@
 """Replay: what each rule would have chosen, and models trained on it, seed by seed."""
 
+import io
 import math
 from itertools import pairwise
 
@@ -68,6 +69,43 @@ def test_rules_begin_alike_with_a_seed_and_the_same_seed_gives_the_same():
     assert len(set(given.accuracies["margin"][:, 0])) == 1
 
 
+def test_a_rule_of_ones_own_sees_what_the_others_see():
+    def margin(asked, count):
+        assert len(asked.unlabeled) + len(asked.labeled) == 40
+        ordered = np.sort(asked.class_probs, axis=1)
+        return asked.unlabeled[np.argsort(ordered[:, -1] - ordered[:, -2], kind="stable")[:count]]
+
+    own = replayed(rules={"my own": margin})
+    np.testing.assert_allclose(own.accuracies["my own"], replayed().accuracies["margin"])
+
+
+def test_a_terminal_has_a_bar(monkeypatch):
+    shown = io.StringIO()
+    shown.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", shown)
+    replayed(report=None)
+    *_, first, last = shown.getvalue().split("\r")
+    assert first.startswith("█" * 25 + "·" * 5 + " replayed margin with seed 2: 5 of 6")
+    assert last.startswith("█" * 30 + " replayed random with seed 2: 6 of 6")
+    assert last.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("random", "words"),
+    [
+        ([0.2, 0.3, 0.3], "margin trained better models than random (-43.33 points of area, 95 % interval "),
+        ([0.9, 0.9, 0.8], "random (+16.67 points of area, 95 % interval "),
+        ([0.9, 0.6, 0.7], "no difference found, keep margin (3 seeds)"),
+    ],
+)  # fmt: skip
+def test_the_answer_is_what_the_intervals_say(random, words):
+    margin = np.array([[0.7, 0.7], [0.7, 0.7], [0.7, 0.7]])
+    curves = {"margin": margin, "random": np.array([[each, each] for each in random])}
+    answer = Replay(np.array([10, 20]), [0, 1, 2], curves).answer()
+    assert answer.startswith(words)
+    assert answer.endswith("3 seeds" + ")" * words.startswith("no"))
+
+
 def test_areas_differences_and_intervals_are_those_of_scipy():
     accuracies = {"margin": np.array([[0.5, 0.7, 0.8], [0.4, 0.8, 0.9], [0.5, 0.6, 0.6]]), "random": np.array([[0.5, 0.6, 0.7], [0.4, 0.7, 0.7], [0.5, 0.5, 0.6]])}  # fmt: skip
     found = Replay(np.array([10, 20, 30]), [0, 1, 2], accuracies)
@@ -126,6 +164,9 @@ def test_interrupted_it_goes_on_where_it_was(tmp_path):
         ({"rules": ["margin", "margin"]}, "expected different ones of"),
         ({"rounds": 20}, "ask for 65 of 40 images"),
         ({"batch": 0}, "expected at least 1 each"),
+        ({"rules": {}}, "rules is empty"),
+        ({"rules": {"same": lambda asked, count: asked.unlabeled[[0] * count]}}, "was asked for 3 images in round 0 and returned 3, of which 1"),
+        ({"rules": {"labeled": lambda asked, count: asked.labeled[:count]}}, "of which 0 are"),
         ({"trainer": lambda *_: np.zeros(3)}, r"the trainer returned the shape \(3,\) for 55 images"),
         ({"trainer": lambda _i, _l, wanted, _s: np.full((len(wanted), 3), 0.9)}, "do not add up to 1"),
     ],
@@ -135,13 +176,11 @@ def test_a_replay_that_cannot_be_is_refused(options, words):
         replayed(**options)
 
 
-PUBLISHED = [0.97213, 0.97495, 0.9709, 0.94278]
+PUBLISHED = [0.97213, 0.97495, 0.9709, 0.94278, 0.97169, 0.95274, 0.96851, 0.9684]
 """Areas of margin on the data set wdbc for the seeds 0, 1, 2, … of a published benchmark."""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(len(PUBLISHED)))
-def test_a_published_benchmark_comes_out(seed):
+def published_protocol(seed):
     """github.com/ariapoy/active-learning-benchmark: its split, model and measure."""
     features, labels = load_breast_cancer(return_X_y=True)
     order = np.arange(labels.size)
@@ -172,7 +211,14 @@ def test_a_published_benchmark_comes_out(seed):
     )
     # The published area leaves out the model before the first query, and counts its query.
     after = found.accuracies["margin"][0, 1:]
-    assert np.trapezoid(after) / after.size == pytest.approx(PUBLISHED[seed], abs=5e-5)
+    return float(np.trapezoid(after) / after.size)
+
+
+@pytest.mark.slow
+def test_a_published_benchmark_comes_out():
+    areas = [published_protocol(seed) for seed in range(30)]
+    assert areas[: len(PUBLISHED)] == pytest.approx(PUBLISHED, abs=5e-5)
+    assert np.mean(areas) == pytest.approx(0.9653, abs=1e-4)
 
 
 def test_every_public_name_is_there():

@@ -84,6 +84,7 @@ def test_scores_of_an_image_are_means_over_its_objects(store):
         "prediction_count": 0,
         **dict.fromkeys(CLASS_FUNCTIONS),
         "mean_object_score": 0.0,
+        **dict.fromkeys(("mutual_information", "vote_entropy")),
     }
 
 

@@ -192,6 +192,21 @@ def test_the_readme_explains_the_columns_of_the_candidates(output, data_folder):
 
 
 @pytest.mark.slow
+def test_the_replay_of_digits_has_its_own_location_and_goes_on_where_it_was(
+    environment, data_folder
+):
+    """The main job trains none of its classifiers."""
+    command = ["dagster", "asset", "materialize", "-m", "labeling.replay", "-d", "pipelines", "--select", "*"]  # fmt: skip
+    output = run(command, environment)
+    assert "replayed random with seed 9: 30 of 30" in output
+    progress = data_folder / "digits" / "replay.jsonl"
+    *kept, _ = progress.read_text().splitlines(keepends=True)
+    progress.write_text("".join(kept))
+    assert "RUN_SUCCESS" in run(command, environment)
+    assert len(progress.read_text().splitlines()) == 30
+
+
+@pytest.mark.slow
 def test_dagster_dev_shows_what_was_materialized(environment, output, data_folder, tmp_path):
     home = environment | {"DAGSTER_HOME": str(data_folder / "dagster")}
     with dagster_dev(home, tmp_path / "dev.log") as dagster:

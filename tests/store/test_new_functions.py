@@ -180,8 +180,8 @@ def test_images_without_objects_have_the_score_0_of_objects(store, add_function,
     assert scores == [
         {
             "image_id": "empty", "prediction_count": 0, "entropy": None, "least_confidence": None,
-            "margin": None, "variance": None, "mean_object_score": expected, "toy": None,
-            "worth": expected,
+            "margin": None, "variance": None, "mean_object_score": expected,
+            "mutual_information": None, "vote_entropy": None, "toy": None, "worth": expected,
         }
     ]  # fmt: skip
 

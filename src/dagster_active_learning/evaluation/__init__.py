@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from dagster_active_learning.evaluation.members import weak_members as weak_members
     from dagster_active_learning.evaluation.retraining import Interval as Interval
     from dagster_active_learning.evaluation.retraining import Replay as Replay
+    from dagster_active_learning.evaluation.retraining import Round as Round
     from dagster_active_learning.evaluation.retraining import replay as replay
     from dagster_active_learning.evaluation.sampling import Estimate as Estimate
     from dagster_active_learning.evaluation.sampling import Stratum as Stratum
@@ -84,6 +85,7 @@ _MODULES = {
     "MemberEffect": "members",
     "ReliabilityBins": "calibration",
     "Replay": "retraining",
+    "Round": "retraining",
     "Stratum": "sampling",
     "WithoutMember": "members",
     "auroc": "finding_errors",

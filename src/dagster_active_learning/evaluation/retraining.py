@@ -13,6 +13,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
+from dagster_active_learning.acquisition.functions import (
+    ACQUISITION_FUNCTIONS,
+    AcquisitionFunction,
+)
 from dagster_active_learning.acquisition.matrices import score_matrix
 from dagster_active_learning.evaluation.finding_errors import Floats
 from dagster_active_learning.rules import Rules
@@ -28,6 +32,31 @@ from dagster_active_learning.rules import Rules
 Trainer = Callable[[Any, Any, Any, int], npt.ArrayLike]
 """Takes labeled images, their labels, images to predict and a seed: trains a model from scratch and
 returns class probabilities (n_predicted, n_classes)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """A round of a replay, as a rule sees it that is asked for images.
+
+    Attributes:
+        number: The number of the round, from 0.
+        seed: The seed of the replay.
+        class_probs: (n_unlabeled, n_classes) of the images without a label, by the model so far.
+        unlabeled: (n_unlabeled,) their positions among all images, rising.
+        labeled: (n_labeled,) the positions of those with a label.
+        random: Draws numbers, the same ones each time that the replay is made.
+    """
+
+    number: int
+    seed: int
+    class_probs: npt.NDArray[Any]
+    unlabeled: npt.NDArray[np.int64]
+    labeled: npt.NDArray[np.int64]
+    random: np.random.Generator
+
+
+Rule = Callable[[Round, int], npt.ArrayLike]
+"""Takes a round and a number of images; returns so many of ``Round.unlabeled``."""
 
 RANDOM = "random"
 """The rule that asks for random images."""
@@ -83,6 +112,28 @@ class Replay:
         """The difference of two rules' areas, seed by seed: far better known than either."""
         return _interval(self.areas(rule) - self.areas(against))
 
+    def answer(self, against: str = "margin") -> str:
+        """What follows for the other rules, in one sentence, where intervals exclude 0.
+
+        Args:
+            against: The rule that the others are compared with.
+
+        Raises:
+            ValueError: If it was not replayed.
+        """
+        others = {row["rule"]: row for row in self.table(against) if row["rule"] != against}
+        named = {
+            rule: f"{rule} ({100 * row['difference']:+.2f} points of area, 95 % interval "
+            f"{100 * row['difference_low']:+.2f} to {100 * row['difference_high']:+.2f})"
+            for rule, row in others.items()
+        }
+        of = f"{len(self.seeds)} seeds"
+        if better := [named[rule] for rule, row in others.items() if row["difference_low"] > 0]:
+            return f"{' and '.join(better)} trained better models than {against}; {of}"
+        if worse := [named[rule] for rule, row in others.items() if row["difference_high"] < 0]:
+            return f"{against} trained better models than {' and '.join(worse)}; {of}"
+        return f"no difference found, keep {against} ({of})"
+
     def table(self, against: str = "margin") -> list[dict[str, Any]]:
         """One row per rule, the largest area first: its area and its difference with intervals.
 
@@ -118,7 +169,7 @@ def replay(
     trainer: Trainer,
     images: Any,
     labels: npt.ArrayLike,
-    rules: Sequence[str],
+    rules: Sequence[str] | Mapping[str, Rule],
     *,
     test_images: Any,
     test_labels: npt.ArrayLike,
@@ -135,7 +186,8 @@ def replay(
         trainer: Trains a model from scratch; see ``Trainer``. Labels come as indices of classes.
         images: (n_images, …) an array, or whatever can be indexed with an array of positions.
         labels: (n_images,) the index of each image's class.
-        rules: Names of acquisition functions for whole images, and ``"random"``.
+        rules: Names of acquisition functions for whole images, and ``"random"``; or rules of your
+            own by their names, see ``Rule``.
         test_images: Images to measure accuracy on, which no rule may ask for.
         test_labels: (n_test,) the index of each one's class.
         start: How many random images have labels at the beginning, other ones with each seed and
@@ -156,10 +208,7 @@ def replay(
         ...        start=50, batch=50, rounds=10).table()  # doctest: +SKIP
     """
     known, truth = np.asarray(labels, np.int64), np.asarray(test_labels, np.int64)
-    possible = [RANDOM, *(f.name for f in ACQUISITION_FUNCTIONS.values() if f.level == "image")]
-    unknown = [rule for rule in rules if rule not in possible]
-    if unknown or not rules or len(set(rules)) != len(rules):
-        raise ValueError(f"rules is {list(rules)!r}, expected different ones of {possible}")
+    by_name = _rules_by_name(rules)
     first = start if isinstance(start, int) else len(np.asarray(start))
     if first < 1 or batch < 1 or rounds < 1 or first + batch * rounds > known.size:
         raise ValueError(
@@ -175,7 +224,18 @@ def replay(
     for number, (rule, seed) in enumerate(pairs, 1):
         if (rule, seed) not in done:
             curve = list(
-                _curve(trainer, images, known, rule, test_images, truth, start, batch, rounds, seed)
+                _curve(
+                    trainer,
+                    images,
+                    known,
+                    by_name[rule],
+                    test_images,
+                    truth,
+                    start,
+                    batch,
+                    rounds,
+                    seed,
+                )
             )
             done[rule, seed] = curve
             if file is not None:
@@ -194,7 +254,7 @@ def _curve(
     trainer: Trainer,
     images: Any,
     labels: npt.NDArray[np.int64],
-    rule: str,
+    rule: Rule,
     test_images: Any,
     truth: npt.NDArray[np.int64],
     start: int | npt.ArrayLike,
@@ -218,36 +278,64 @@ def _curve(
             )
         yield float((class_probs[:n_test].argmax(axis=1) == truth).mean())
         if round_number < rounds:
-            chosen = _asked_for(rule, class_probs[n_test:], batch, random)
-            labeled = np.concatenate([labeled, rest[chosen]])
+            asked = Round(
+                number=round_number,
+                seed=seed,
+                class_probs=class_probs[n_test:],
+                unlabeled=rest,
+                labeled=labeled,
+                random=random,
+            )
+            chosen = np.asarray(rule(asked, batch), np.int64)
+            if len(np.intersect1d(chosen, rest)) != batch or chosen.size != batch:
+                raise ValueError(
+                    f"a rule was asked for {batch} images in round {round_number} and returned "
+                    f"{chosen.size}, of which {len(np.intersect1d(chosen, rest))} are different "
+                    "ones without a label"
+                )
+            labeled = np.concatenate([labeled, chosen])
 
 
 def _joined(first: Any, second: Any) -> Any:
     return np.concatenate([np.asarray(first), np.asarray(second)])
 
 
-def _asked_for(
-    rule: str, class_probs: npt.NDArray[Any], batch: int, random: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    if rule == RANDOM:
-        return random.choice(len(class_probs), batch, replace=False)
-    function = ACQUISITION_FUNCTIONS[rule]
-    scores, _ = score_matrix(np.ascontiguousarray(class_probs), [function], Rules())
+def _rules_by_name(rules: Sequence[str] | Mapping[str, Rule]) -> Mapping[str, Rule]:
+    if isinstance(rules, Mapping):
+        if not rules:
+            raise ValueError("rules is empty, expected one rule or more by their names")
+        return rules
+    functions = [each for each in ACQUISITION_FUNCTIONS.values() if each.level == "image"]
+    possible: dict[str, Rule] = {RANDOM: _at_random}
+    possible |= {function.name: partial(_first_by, function) for function in functions}
+    unknown = [rule for rule in rules if rule not in possible]
+    if unknown or not rules or len(set(rules)) != len(rules):
+        raise ValueError(f"rules is {list(rules)!r}, expected different ones of {[*possible]}")
+    return {rule: possible[rule] for rule in rules}
+
+
+def _at_random(asked: Round, count: int) -> npt.NDArray[np.int64]:
+    return asked.random.choice(asked.unlabeled, count, replace=False)
+
+
+def _first_by(function: AcquisitionFunction, asked: Round, count: int) -> npt.NDArray[np.int64]:
+    scores, _ = score_matrix(np.ascontiguousarray(asked.class_probs), [function], Rules())
     if np.isnan(scores[0]).any():
         raise ValueError(
             "the trainer returned class probabilities that are not finite, not in 0..1 or do not "
             "add up to 1"
         )
     sign = -1 if function.label_first == "highest" else 1
-    return np.argsort(sign * scores[0], kind="stable")[:batch]
+    return asked.unlabeled[np.argsort(sign * scores[0], kind="stable")[:count]]
 
 
 def _read_progress(file: Path, sha256: str) -> dict[tuple[str, int], list[float]]:
     if not file.exists():
         return {}
     done: dict[tuple[str, int], list[float]] = {}
+    text = file.read_text("utf-8")
     whole = ""
-    for line in file.read_text("utf-8").splitlines(keepends=True):
+    for line in text.splitlines(keepends=True):
         if not line.endswith("\n"):
             break  # Cut by the interruption.
         entry = json.loads(line)
@@ -258,7 +346,8 @@ def _read_progress(file: Path, sha256: str) -> dict[tuple[str, int], list[float]
             )
         done[entry["rule"], entry["seed"]] = entry["accuracies"]
         whole += line
-    file.write_text(whole, "utf-8")
+    if whole != text:
+        file.write_text(whole, "utf-8")
     return done
 
 

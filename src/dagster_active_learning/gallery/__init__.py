@@ -3,7 +3,13 @@
 The process that decodes image files imports this package too: it stays light.
 """
 
-from dagster_active_learning.gallery.charts import Line, error_curves, reliability_diagram
+from dagster_active_learning.gallery.charts import (
+    Band,
+    Line,
+    error_curves,
+    learning_curves,
+    reliability_diagram,
+)
 from dagster_active_learning.gallery.contact_sheets import contact_sheet
 from dagster_active_learning.gallery.histogram import score_histogram
 from dagster_active_learning.gallery.image_roots import ImageRoots
@@ -13,6 +19,7 @@ from dagster_active_learning.gallery.tiles import Box, Tile
 
 __all__ = [
     "MAX_OBJECTS",
+    "Band",
     "Box",
     "ImageRoots",
     "Line",
@@ -20,6 +27,7 @@ __all__ = [
     "Tile",
     "contact_sheet",
     "error_curves",
+    "learning_curves",
     "reliability_diagram",
     "score_histogram",
 ]

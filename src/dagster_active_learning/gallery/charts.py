@@ -1,4 +1,4 @@
-"""Charts of an evaluation: which order finds errors, and what probabilities are worth."""
+"""Charts of evaluations: what orders find, what models learn, what probabilities are worth."""
 
 from __future__ import annotations
 
@@ -46,6 +46,19 @@ class Line:
     y: npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Band(Line):
+    """A line of a chart with an interval around each of its points.
+
+    Attributes:
+        low: (n_points,) the lower ends, NaN where there is no interval.
+        high: (n_points,) the upper ends.
+    """
+
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+
+
 def error_curves(found: Sequence[Line], risks: Sequence[Line], *, title: str) -> bytes:
     """Draw two charts side by side as a PNG 1000 pixels wide on a light ground.
 
@@ -65,6 +78,24 @@ def error_curves(found: Sequence[Line], risks: Sequence[Line], *, title: str) ->
     right = figure.add_axes((0.575, 0.14, 0.40, 0.70), facecolor="white")
     _draw(right, risks, "share of images kept, the most certain first", "error rate of those kept")
     right.set_ylim(bottom=0)
+    for axes in (left, right):
+        axes.set_xlim(0, 1)
+    return _png(figure)
+
+
+def learning_curves(curves: Sequence[Band], *, title: str) -> bytes:
+    """Draw learning curves with their intervals as a PNG 800 pixels wide on a light ground.
+
+    Args:
+        curves: The accuracy over the number of labels, of each rule; the first eight are drawn.
+        title: The words above.
+    """
+    figure = _figure((8.0, 4.5), title)
+    axes = figure.add_axes((0.09, 0.13, 0.88, 0.73), facecolor="white")
+    for curve, color in zip(curves[:_LINES], _LINE_COLORS, strict=False):
+        axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
+    _draw(axes, curves, "labels", "accuracy on images that no rule may ask for", marker="o")
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
     return _png(figure)
 
 
@@ -95,6 +126,7 @@ def reliability_diagram(
         for name, (x, y) in diagrams.items()
     ]
     _draw(axes, lines, "confidence", "accuracy", marker="o")
+    axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.legend(fontsize=8, frameon=False, loc="upper left")
     return _png(figure)
@@ -107,7 +139,6 @@ def _draw(axes: Axes, lines: Sequence[Line], x_label: str, y_label: str, **optio
         # More points than pixels only cost time.
         at = np.unique(np.linspace(0, line.x.size - 1, _POINTS).astype(int))
         axes.plot(line.x[at], line.y[at], color=color, linewidth=1.5, label=line.name, **options)
-    axes.set_xlim(0, 1)
     axes.set_xlabel(x_label, color=_MUTED, fontsize=9, parse_math=False)
     axes.set_ylabel(y_label, color=_MUTED, fontsize=9, parse_math=False)
     axes.tick_params(color=_GRID, labelcolor=_MUTED, labelsize=9)

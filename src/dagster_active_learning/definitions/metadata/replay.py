@@ -1,0 +1,60 @@
+"""Metadata of a replay: the learning curves as a picture, and a table of the rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dagster_active_learning.definitions.metadata.labeling_candidates import picture
+from dagster_active_learning.definitions.metadata.tables import Metadata, rows_table
+
+if TYPE_CHECKING:
+    from dagster_active_learning.evaluation import Replay
+
+
+def replay_metadata(found: Replay, *, against: str = "margin") -> Metadata:
+    """A replay as the metadata of an asset that has made it.
+
+    Args:
+        found: What ``evaluation.replay`` returned.
+        against: The rule that the others are compared with.
+
+    Returns:
+        A sentence, the learning curves with their intervals over the seeds, a table with a row per
+        rule, and the area of each rule, which the UI plots over materializations.
+
+    Raises:
+        ValueError: If the rule to compare with was not replayed.
+    """
+    import numpy as np
+
+    from dagster_active_learning.gallery import Band, learning_curves
+
+    rows = found.table(against)
+    labels = found.label_counts.astype(np.float64)
+    bands: list[Band] = []
+    for row in rows:
+        mean, low, high = np.array(
+            [(each.mean, each.low, each.high) for each in found.curve(row["rule"])]
+        ).T
+        bands.append(Band(name=row["rule"], x=labels, y=mean, low=low, high=high))
+    title = f"Accuracy of models trained on what each rule asked for, {len(found.seeds)} seeds"
+    return {
+        "answer": found.answer(against),
+        "curves": picture(learning_curves(bands, title=title), "Accuracy over labels"),
+        "rules": rows_table(
+            [
+                {
+                    "rule": row["rule"],
+                    "area under the curve": row["area"],
+                    "from": row["area_low"],
+                    "to": row["area_high"],
+                    f"minus {against}": row["difference"],
+                    "difference from": row["difference_low"],
+                    "difference to": row["difference_high"],
+                    "last accuracy": row["last_accuracy"],
+                }
+                for row in rows
+            ]
+        ),
+        **{f"area_{row['rule']}": round(row["area"], 4) for row in rows},
+    }
