@@ -14,6 +14,7 @@ from dagster_duckdb import DuckDBResource
 
 from dagster_active_learning import (
     ActiveLearningComponent,
+    LabelingBatch,
     ModelChurn,
     PredictionFiles,
     active_learning_definitions,
@@ -48,6 +49,7 @@ def definitions(folder, **churn):
         images=folder / "m.csv",
         acquisition_functions=["margin"],
         partitions_def=dg.StaticPartitionsDefinition(["may", "june"]),
+        batch=LabelingBatch(size=1),
         churn=ModelChurn(**churn),
     )
 
@@ -86,6 +88,12 @@ def test_a_set_is_compared_with_the_one_before(folder):
     assert metadata["error_rate_of_others"].value == 0
     changes = {(row.data["before"], row.data["after"]): row.data["images"] for row in metadata["changes"].records}  # fmt: skip
     assert changes == {("cat", "dog"): 1, ("dog", "fox"): 1}
+    images = [tuple(row.data.values()) for row in metadata["changed_images"].records]
+    assert images == [("b", "cat", "dog", "cat", "new error"), ("c", "dog", "fox", "fox", "fixed")]
+    # A batch is one image: of d and e, which have no label, each model has seen the other one.
+    sheets = ("only_this_set_asks_for", "only_the_set_before_asks_for")
+    assert [*metadata][1:3] == [*sheets]
+    assert all("no images to show" in metadata[sheet].value for sheet in sheets)
     (margin,) = [row.data for row in metadata["rankings"].records]
     # Candidates have no label: d and e, of which each model has seen one.
     assert margin["candidates of both"] <= margin["candidates"]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from dagster_active_learning.rules import NO_LIMIT
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.prediction_sets import PredictionSet
 from dagster_active_learning.store.set_rows import of_sets
 
 # The class with the highest mean probability. Most images have one prediction, of which no mean is
@@ -32,50 +38,114 @@ CLASS_CHANGES = """
 SELECT (b.class_index - 1)::BIGINT AS before, (a.class_index - 1)::BIGINT AS after,
     (coalesce(list_position((
         SELECT class_names FROM prediction_sets WHERE prediction_set = $after
-    ), CASE WHEN i.labeled THEN i.label END), 0) - 1)::BIGINT AS label
+    ), CASE WHEN i.labeled THEN i.label END), 0) - 1)::BIGINT AS label,
+    CASE WHEN list_extract($same_class, b.class_index) != a.class_index THEN a.image_id END
+        AS changed_image
 FROM ({classes_before}) b JOIN ({classes_after}) a ON b.image_id = a.image_id
 LEFT JOIN images i ON i.image_id = a.image_id
 """
 
 
-def class_changes(
-    store: PoolStore, before: str, after: str
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+@dataclass(frozen=True)
+class ClassChanges:
+    """Predicted classes of the images that two prediction sets have in common.
+
+    Attributes:
+        before: (n_images,) the index of each image's class in the class names of the set before.
+        after: (n_images,) of its class in those of the set after.
+        labels: (n_images,) of its label in those of the set after; -1 for images without a label,
+            and with one that is none of the classes.
+        changed_images: (n_images,) the ids of those with another class, null for the others.
+    """
+
+    before: npt.NDArray[np.int64]
+    after: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    changed_images: pa.ChunkedArray
+
+
+def class_changes(store: PoolStore, before: PredictionSet, after: PredictionSet) -> ClassChanges:
     """Predicted classes of the images that two prediction sets have in common.
 
     Args:
         store: The pool.
-        before: Name of a set.
-        after: Name of another one.
-
-    Returns:
-        Three arrays (n_images,): the index of each image's class in the class names of its set,
-        before and after, and of its label in those of the set after; -1 for images without a label,
-        and with one that is none of the classes.
+        before: The record of a set.
+        after: That of another one; classes go by their names.
     """
     query = CLASS_CHANGES.format(
-        classes_before=of_sets(store, [before], CLASSES),
-        classes_after=of_sets(store, [after], CLASSES),
+        classes_before=of_sets(store, [before.prediction_set], CLASSES),
+        classes_after=of_sets(store, [after.prediction_set], CLASSES),
     )
-    table = store.relation(query, after=after).to_arrow_table()
-    first, second, labels = (column.to_numpy() for column in table.columns)
-    return first, second, labels
+    place = {name: at for at, name in enumerate(after.class_names, 1)}
+    table = store.relation(
+        query,
+        after=after.prediction_set,
+        same_class=[place.get(name, 0) for name in before.class_names],
+    ).to_arrow_table()
+    first, second, labels, changed_images = table.columns
+    return ClassChanges(first.to_numpy(), second.to_numpy(), labels.to_numpy(), changed_images)
 
 
 QUEUE_OVERLAP = """
 SELECT count(*) FILTER (b.image_id IS NOT NULL), count(*)
 FROM labeling_candidates a LEFT JOIN labeling_candidates b
     ON a.image_id = b.image_id AND b.acquisition_function = $acquisition_function
-    AND b.prediction_set = $before
+    AND b.prediction_set = $before AND b.rank <= $first
 WHERE a.prediction_set = $after AND a.acquisition_function = $acquisition_function
+    AND a.rank <= $first
 """
 
 
-def queue_overlap(store: PoolStore, before: str, after: str, function: str) -> tuple[int, int]:
-    """Candidates of a set's ranking that the other set's has too, and all of its candidates."""
+def queue_overlap(
+    store: PoolStore, before: str, after: str, function: str, first: int = NO_LIMIT
+) -> tuple[int, int]:
+    """Candidates of a set's ranking that the other set's has too, and all of its candidates.
+
+    Args:
+        store: The pool.
+        before: Name of the other set.
+        after: Name of the set.
+        function: The acquisition function.
+        first: The last rank that counts, in both.
+    """
     values = {"before": before, "after": after, "acquisition_function": function}
-    ((common, total),) = store.rows(QUEUE_OVERLAP, **values)
+    ((common, total),) = store.rows(QUEUE_OVERLAP, **values, first=first)
     return common, total
+
+
+ONLY_ASKED_FOR = """
+SELECT c.rank, c.image_id, i.uri, i.width, i.height, c.score, c.predicted_class,
+    o.rank AS other_rank
+FROM labeling_candidates c
+LEFT JOIN images i ON i.image_id = c.image_id
+LEFT JOIN labeling_candidates o ON o.image_id = c.image_id
+    AND o.acquisition_function = $acquisition_function AND o.prediction_set = $other
+WHERE c.prediction_set = $asks AND c.acquisition_function = $acquisition_function
+    AND c.rank <= $first AND (o.rank IS NULL OR o.rank > $first)
+ORDER BY c.rank LIMIT $shown
+"""
+
+
+def only_asked_for(
+    store: PoolStore, asks: str, other: str, function: str, *, first: int, shown: int
+) -> list[dict[str, Any]]:
+    """Images among the first of a set's ranking that are not among those of another's.
+
+    Args:
+        store: The pool.
+        asks: Name of the set whose ranking has them.
+        other: Name of the other one.
+        function: The acquisition function.
+        first: The last rank that counts, in both.
+        shown: How many rows are wanted at the most, the first ranks.
+
+    Returns:
+        Rows of rank, image_id, uri, width, height, score, predicted_class and other_rank, which is
+        None where the other ranking does not have the image at all.
+    """
+    values = {"asks": asks, "other": other, "acquisition_function": function}
+    relation = store.relation(ONLY_ASKED_FOR, **values, first=first, shown=shown)
+    return relation.to_arrow_table().to_pylist()
 
 
 PREVIOUS_SET = """

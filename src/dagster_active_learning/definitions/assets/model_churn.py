@@ -11,7 +11,7 @@ from dagster_active_learning.definitions.assets.asset import Results, TableAsset
 from dagster_active_learning.definitions.checks.model_churn import CHECKS
 from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.code_versions import changed
-from dagster_active_learning.definitions.metadata.model_churn import churn_metadata
+from dagster_active_learning.definitions.metadata.model_churn import ChurnMetadata
 from dagster_active_learning.definitions.partitions import (
     Materialized,
     collected,
@@ -22,6 +22,9 @@ from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.specs import Outline, PoolSpecs
 
 TABLE = "model_churn"
+
+QUEUE_SHOWN = 100
+"""Candidates that are asked for, where no batch says how many."""
 
 
 def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
@@ -34,7 +37,7 @@ def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
             "Images whose predicted class is another one than in "
             + ("the prediction set before" if against is None else f"the prediction set {against}")
             + ", errors that are new and errors that are fixed where labels are known, and what "
-            "the rankings have in common."
+            "the rankings have in common; and the images that only one of the two asks for."
         ),
         settings=changed(pool.churn, "against"),
         kinds={"duckdb"},
@@ -54,13 +57,23 @@ def _materialize(
 ) -> Results:
     # What is heavy is loaded before the database is open.
     from dagster_active_learning import flow
+    from dagster_active_learning.gallery import Thumbnails
 
-    with collected(context) as done, pool.open(context) as store:
-        for name in prediction_sets(context):
-            report = flow.compare_prediction_sets(
-                store, name, before=churn.against, functions=pool.functions
-            )
-            done[specs.key(TABLE)][name] = Materialized(churn_metadata(report))
+    key, by_name = specs.key(TABLE), {function.name: function for function in pool.functions}
+    function = pool.batch_function or by_name.get("margin", pool.functions[0])
+    first = pool.batch.size if pool.batch else QUEUE_SHOWN
+    compared: dict[str, ChurnMetadata] = {}
+    with collected(context) as done:
+        with pool.open(context) as store:
+            for name in prediction_sets(context):
+                report = flow.compare_prediction_sets(
+                    store, name, before=churn.against, functions=pool.functions, first=first
+                )
+                compared[name] = ChurnMetadata(store, pool, report, function)
+                done[key][name] = Materialized(compared[name].numbers)
+        with Thumbnails(pool.picture_roots) as thumbnails:
+            for name, metadata in compared.items():
+                done[key][name] = Materialized(metadata.drawn(thumbnails))
     yield from materialized(context, done)
 
 
