@@ -18,6 +18,7 @@ from dagster_shared.serdes import serialize_value
 from dagster_active_learning import (
     ActiveLearningComponent,
     LabelingBatch,
+    LabelStudio,
     PredictionFiles,
     RuleEvaluation,
     active_learning_definitions,
@@ -208,6 +209,21 @@ def test_objects_are_judged_by_boxes(tmp_path):
 def test_an_evaluation_that_cannot_be_is_refused(folder, settings, words):
     with pytest.raises(SettingError, match=words):
         definitions(folder, **settings)
+
+
+@pytest.mark.parametrize("task", ["classification", "detection"])
+def test_labels_of_a_labeling_tool_come_before_what_is_judged_by_them(folder, task):
+    """Objects then need no file of boxes: those that people draw in the tool are there."""
+    defs = definitions(
+        folder, task=task, acquisition_functions=None, labeling=LabelStudio(project="images")
+    )
+    deps = {
+        key: asset.asset_deps[key]
+        for asset in defs.assets
+        if isinstance(asset, dg.AssetsDefinition)
+        for key in asset.keys
+    }
+    assert dg.AssetKey(["pool", "labels"]) in deps[dg.AssetKey(["pool", "rule_evaluation"])]
 
 
 @pytest.mark.parametrize("settings", [{"boxes_image_id": "stem"}, {"boxes": "s3://bucket/b.json"}])

@@ -16,9 +16,12 @@ from dagster_active_learning import flow, read_predictions
 from dagster_active_learning.errors import PoolStateError, PredictionReadError, SettingError
 from dagster_active_learning.evaluation import auroc, error_rate_among_first
 from dagster_active_learning.evaluation.rules import EvaluationRules
+from dagster_active_learning.readers.arrow import read_table
+from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.true_boxes import read_true_boxes
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.images import replace_images
+from dagster_active_learning.store.labels import replace_labels
 from pools import column, in_memory, ingest, rows, score
 from ranked_pools import manifest
 from reference import prediction_scores
@@ -178,6 +181,59 @@ def test_all_real_labels_have_the_published_areas(store, real_predictions):
     assert found == {"entropy": 0.9780, "least_confidence": 0.9784, "margin": 0.9783, "variance": 0.9784}  # fmt: skip
     assert report.answer == "no difference found, keep margin (10,000 labels)"
     assert report.error_rate.value == pytest.approx(1 - 0.9913, abs=1e-9)
+
+
+def annotated(store, rows):
+    """Labels as they come from a labeling tool, of (image_id, category, bbox)."""
+    rows = [
+        {
+            "image_id": image_id, "category": category, "bbox": bbox, "ground_truth": False,
+            "annotator": "1", "annotated_at": "2026-11-30 10:00:00+00", "task_id": place,
+            "annotation_id": str(place),
+        }
+        for place, (image_id, category, bbox) in enumerate(rows)
+    ]  # fmt: skip
+    replace_labels(store, rows, [], tool="label_studio", project="pool", run_id="run")
+
+
+def test_labels_of_the_labeling_tool_count_as_their_batch_was_drawn(store):
+    """The manifest has none; those of the queue are left out, and the others have their weight."""
+    class_probs, truth = drawn(4, 100)
+    ids = classified(store, class_probs, [None] * 100)
+    batch(store, 1, ids[:30], by="queue")
+    batch(store, 2, ids[30:70], probability=40 / 70)
+    assert "no image with scores has a label yet" in evaluated(store, EvaluationRules()).labels.refusal  # fmt: skip
+    annotated(store, [(ids[place], str(truth[place]), None) for place in range(70)])
+    report = evaluated(store, EvaluationRules())
+    assert (report.labels.labeled_count, report.labels.queue_count) == (70, 30)
+    assert report.labels.images["image_id"].to_list() == ids[30:70]
+    assert report.labels.images["weight"].unique().to_list() == pytest.approx([70 / 40])
+    errors = class_probs.argmax(axis=1)[30:70] != truth[30:70]
+    assert report.rows[0].error_count == errors.sum()
+    annotated(store, [(ids[place], str(truth[place]), None) for place in range(30)])
+    assert "30 came from the queue" in evaluated(store, EvaluationRules()).labels.refusal
+
+
+def test_boxes_of_the_labeling_tool_judge_a_detector(store):
+    replace_images(store, manifest(["a", "b", "c", "d"]))
+    rules = Rules(task="detection", in_manifest=True)
+    table = pa.table(
+        {
+            "image_id": ["a", "b", "c"], "score": [0.9, 0.8, 0.4], "category": ["car"] * 3,
+            "bbox": [[0.0, 0.0, 50.0, 50.0]] * 3,
+        }
+    )  # fmt: skip
+    options = TableOptions(score_column="score", category_column="category", bbox_column="bbox")
+    ingest(store, read_table(table, name="table", options=options), rules=rules, in_manifest=True)
+    score(store, rules=rules, in_manifest=True)
+    assert "no image with scores has a label yet" in evaluated(store, rules=rules).labels.refusal
+    drawn_boxes = [("a", "car", [1.0, 1.0, 49.0, 49.0]), ("b", "bus", [0.0, 0.0, 50.0, 50.0]), ("c", None, None)]  # fmt: skip
+    annotated(store, drawn_boxes)
+    report = evaluated(store, rules=rules)
+    # b is another class and c has no object; nobody has labeled d.
+    assert (report.rows[0].label_count, report.rows[0].error_count) == (3, 2)
+    found = {each.name: (each.label_count, each.error_count, each.false_positive_count) for each in report.classes}  # fmt: skip
+    assert found == {"car": (1, 0, 2), "bus": (1, 1, 0)}
 
 
 def test_batches_share_the_pool_by_their_numbers_of_labels(store):

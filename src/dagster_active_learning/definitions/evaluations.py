@@ -21,12 +21,13 @@ BoxesImageId = Literal["id", "file_name"]
 class RuleEvaluation(EvaluationRules):
     """The evaluation of acquisition functions by labels, as ``<pool>/rule_evaluation`` does it.
 
-    Labels of whole images are those of the manifest, boxes those of a COCO file. Only labels that
-    were drawn at random count: the random share of batches, and what is declared here.
+    Labels are those of the manifest and of ``<pool>/labels``; boxes those of a COCO file, or
+    without one of ``<pool>/labels``. Only labels that were drawn at random count: the random share
+    of batches, and what is declared here.
 
     Attributes:
         boxes: For objects, a COCO instances file with the boxes that people drew: its images are
-            labeled, also those without a box.
+            labeled, also those without a box. By default what the labeling tool has.
         boxes_image_id: Which of an image's names in that file is its id: ``"id"`` or
             ``"file_name"``.
     """
@@ -55,13 +56,14 @@ class RuleEvaluation(EvaluationRules):
             **{field.name: getattr(self, field.name) for field in fields(EvaluationRules)}
         )
 
-    def check_task(self, *, objects: bool, has_manifest: bool) -> None:
+    def check_task(self, *, objects: bool, has_manifest: bool, has_labeling: bool) -> None:
         """Raise SettingError unless there can be labels of a pool's task."""
-        if objects and self.boxes is None:
+        if objects and self.boxes is None and not has_labeling:
             raise SettingError(
                 "evaluation",
                 "evaluation has no boxes, and the pool's predictions are objects: expected boxes, "
-                "a COCO instances file with those that people drew",
+                "a COCO instances file with those that people drew, or labeling of the pool, which "
+                "reads them from a labeling tool",
             )
         if not objects and self.boxes is not None:
             raise SettingError(
@@ -77,7 +79,7 @@ class RuleEvaluation(EvaluationRules):
             )
 
     def truth(self) -> TrueBoxes | None:
-        """The boxes that people drew, read anew; None for whole images.
+        """The boxes of the file, read anew; None without one.
 
         Raises:
             PredictionReadError: If the file cannot be read.

@@ -171,7 +171,9 @@ class Pool:
                     "evaluation", f"evaluation is {self.evaluation!r}, expected RuleEvaluation"
                 )
             self.evaluation.check_task(
-                objects=self.rules.objects, has_manifest=self.manifest is not None
+                objects=self.rules.objects,
+                has_manifest=self.manifest is not None,
+                has_labeling=self.labeling is not None,
             )
         if self.churn is not None:
             if not isinstance(self.churn, ModelChurn):  # pyright: ignore[reportUnnecessaryIsInstance]

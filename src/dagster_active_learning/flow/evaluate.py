@@ -36,6 +36,7 @@ from dagster_active_learning.evaluation.rules import EvaluationRules
 from dagster_active_learning.flow.judge import (
     ClassErrors,
     Judged,
+    boxes_of_labels,
     judged_images,
     judged_objects,
 )
@@ -143,7 +144,8 @@ def evaluate_rules(
         prediction_set: Name of the set.
         rules: How the images were scored.
         evaluation: Which labels may be used.
-        truth: For objects, the boxes that people drew; the images they are of are labeled.
+        truth: For objects, the boxes that people drew; the images they are of are labeled. By
+            default those of ``labels``.
         seed: Makes the resamples of the intervals.
         run_id: What evaluates them, for the record.
 
@@ -158,6 +160,8 @@ def evaluate_rules(
         problem = scoring_problem(store, prediction_set, rules)
         if problem:
             raise PoolStateError(f"{problem}: materialize {store.pool}/image_scores first")
+        if rules.objects and truth is None:
+            truth = boxes_of_labels(store)
         labels = evaluation_labels(store, prediction_set, rules, evaluation, truth)
         if labels.refusal is not None:
             return _refused(labels)
@@ -202,8 +206,10 @@ def evaluation_labels(
         prediction_set: Name of the set.
         rules: How the images were scored.
         evaluation: Which labels may be used.
-        truth: For objects, the boxes that people drew.
+        truth: For objects, the boxes that people drew; by default those of ``labels``.
     """
+    if rules.objects and truth is None:
+        truth = boxes_of_labels(store)
     names = [function.name for function in _functions(rules)]
     image_ids = None if truth is None else truth.image_ids
     labeled = rule_evaluations.labeled_images(store, prediction_set, names, image_ids)

@@ -19,6 +19,7 @@ from dagster_active_learning.evaluation import (
 )
 from dagster_active_learning.readers.true_boxes import TrueBoxes
 from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.labels import drawn_boxes
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
 from dagster_active_learning.store.rule_evaluations import predictions_of_labeled
@@ -137,6 +138,22 @@ def _class_errors(labels: Sequence[str], predicted: Sequence[str]) -> list[Class
 def _most_errors_first(classes: Sequence[ClassErrors]) -> list[ClassErrors]:
     return sorted(
         classes, key=lambda each: (-each.error_count - each.false_positive_count, each.name)
+    )
+
+
+def boxes_of_labels(store: PoolStore) -> TrueBoxes:
+    """The boxes that people drew in a labeling tool, as a COCO file would have them."""
+    rows = drawn_boxes(store)
+    images = rows.unique("image_id", keep="first", maintain_order=True)
+    places = {image_id: place for place, image_id in enumerate(images["image_id"].to_list())}
+    boxes = rows.filter(pl.col("bbox").is_not_null())
+    return TrueBoxes(
+        image_ids=[*places],
+        sizes=images.select("width", "height").to_numpy().astype(np.float64),
+        image=np.array([places[image_id] for image_id in boxes["image_id"].to_list()], np.int64),
+        category=boxes["category"].to_list(),
+        box=np.array(boxes["bbox"].to_list(), np.float64).reshape(-1, 4),
+        is_crowd=np.zeros(boxes.height, np.bool_),
     )
 
 

@@ -156,6 +156,18 @@ def label_rows(store: PoolStore) -> list[dict[str, Any]]:
     return store.relation(LABEL_ROWS).to_arrow_table().to_pylist()
 
 
+DRAWN_BOXES = """
+SELECT l.image_id, i.width::DOUBLE AS width, i.height::DOUBLE AS height, l.category, l.bbox
+FROM labels l JOIN images i ON l.image_id = i.image_id
+WHERE l.bbox IS NOT NULL OR l.category IS NULL ORDER BY l.image_id, l.rowid
+"""
+
+
+def drawn_boxes(store: PoolStore) -> pl.DataFrame:
+    """Columns image_id, width, height, category and bbox; an image without objects has no box."""
+    return store.relation(DRAWN_BOXES).pl()
+
+
 ALL_LABELS = """
 SELECT l.*, i.uri, i.width, i.height FROM labels l LEFT JOIN images i ON l.image_id = i.image_id
 ORDER BY l.annotated_at, l.image_id, l.rowid

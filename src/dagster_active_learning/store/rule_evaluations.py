@@ -20,7 +20,8 @@ from dagster_active_learning.store.set_rows import of_sets, of_tables
 if TYPE_CHECKING:
     import polars as pl
 
-LABELED_BY_MANIFEST = "SELECT image_id, label FROM images WHERE labeled AND label IS NOT NULL"
+# Also by a labeling tool: an image has its label from there where the manifest has none.
+LABELED_WITH_CLASS = "SELECT image_id, label FROM images WHERE labeled AND label IS NOT NULL"
 
 # An image may have come back from a batch without a label: what counts is the one it stayed in.
 LABELED_IMAGES = """
@@ -51,8 +52,8 @@ def labeled_images(
         store: The pool.
         prediction_set: Name of the set.
         functions: The acquisition functions whose scores are wanted.
-        image_ids: The images that are labeled, each once; by default those that the manifest says
-            are, with their label.
+        image_ids: The images that are labeled, each once; by default those of the manifest that
+            have a label of one class, there or in ``labels``.
 
     Returns:
         Columns image_id, label, batch, chosen_by, selection_probability (null for images that are
@@ -67,7 +68,7 @@ def labeled_images(
     labeled = "SELECT image_id, NULL::VARCHAR AS label FROM incoming"
     scores = (f"s.{column}" for column in score_columns(store, functions))
     query = LABELED_IMAGES.format(
-        scores=", ".join(scores), labeled=LABELED_BY_MANIFEST if image_ids is None else labeled
+        scores=", ".join(scores), labeled=LABELED_WITH_CLASS if image_ids is None else labeled
     )
     query = of_sets(store, [prediction_set], query)
     return store.connection.sql(query, params={"prediction_set": prediction_set}).pl()
@@ -164,5 +165,5 @@ GROUP BY ALL ORDER BY images DESC, d.prediction_set, i.label LIMIT $first
 
 
 def labels_of_no_class(store: PoolStore, prediction_sets: Sequence[str]) -> Findings:
-    """Labels of the manifest that are no class of a prediction set, the most frequent first."""
+    """Labels that are no class of a prediction set, the most frequent first."""
     return findings(store, LABELS_OF_NO_CLASS, prediction_sets=[*prediction_sets])

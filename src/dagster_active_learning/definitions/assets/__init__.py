@@ -17,10 +17,10 @@ ASSETS = [
     IMAGE_SCORES,
     LABELING_CANDIDATES,
     LABELING_BATCH,
-    RULE_EVALUATION,
-    MODEL_CHURN,
     EXPORTED_CANDIDATES,
     LABELING_TASKS,
     LABELS,
+    RULE_EVALUATION,
+    MODEL_CHURN,
 ]
 """The assets in the order of the flow: each may depend on those before it."""

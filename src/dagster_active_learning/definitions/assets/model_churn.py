@@ -32,7 +32,11 @@ def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
         return []
     against = pool.churn.against
     outline = Outline(
-        deps=[*specs.keys("labeling_candidates"), *specs.keys("images")],
+        deps=[
+            *specs.keys("labeling_candidates"),
+            *specs.keys("images"),
+            *specs.keys("labels"),
+        ],
         description=(
             "Images whose predicted class is another one than in "
             + ("the prediction set before" if against is None else f"the prediction set {against}")

@@ -34,7 +34,12 @@ def _outlines(pool: Pool, specs: PoolSpecs) -> list[Outline]:
     if evaluation is None:
         return []
     outline = Outline(
-        deps=[specs.key("image_scores"), *specs.keys("images"), *specs.keys("labeling_batch")],
+        deps=[
+            specs.key("image_scores"),
+            *specs.keys("images"),
+            *specs.keys("labeling_batch"),
+            *specs.keys("labels"),
+        ],
         description=(
             "Which acquisition function puts images first that the model, as it is, gets wrong: by "
             "labels that were drawn at random, with intervals. Labels that a queue chose cannot "

@@ -48,9 +48,7 @@ def enough_random_labels(run: CheckRun) -> dg.AssetCheckResult:
 
 @check(
     "labels_are_classes",
-    lambda pool: (
-        None if pool.rules.objects else "Every label of the manifest is a class of the model."
-    ),
+    lambda pool: None if pool.rules.objects else "Every label is a class of the model.",
 )
 def labels_are_classes(run: CheckRun) -> dg.AssetCheckResult:
     """Labels that the model cannot be right about, as it has no such class."""
