@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
 
+from dagster_active_learning import score_images
 from dagster_active_learning.evaluation import (
     brier_score,
     class_wise_calibration_error,
@@ -16,7 +17,6 @@ from dagster_active_learning.evaluation import (
     reliability_bins,
     with_temperature,
 )
-from reference import prediction_scores
 
 
 def drawn(seed, n_images, n_classes, sharpness=1.0):
@@ -96,13 +96,13 @@ def test_with_two_classes_a_temperature_changes_no_order(tenths, temperature, ra
     first = np.array(tenths) / 10_000
     probs = np.stack([first, 1 - first], axis=1)
     before, after = (
-        prediction_scores(probs),
-        prediction_scores(with_temperature(probs, temperature)),
+        score_images(probs),
+        score_images(with_temperature(probs, temperature)),
     )
     for name in ("entropy", "least_confidence", "margin", "variance"):
-        order = np.argsort(before[name], kind="stable")
+        order = np.argsort(before[name].to_numpy(), kind="stable")
         # Rounding may make equal what was not, never turn it around.
-        assert (np.diff(after[name][order]) >= -1e-12).all(), name
+        assert (np.diff(after[name].to_numpy()[order]) >= -1e-12).all(), name
 
 
 @pytest.mark.parametrize(

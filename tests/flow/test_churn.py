@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from dagster_active_learning import ACQUISITION_FUNCTIONS, flow
 from dagster_active_learning.rules import Rules
@@ -30,6 +31,8 @@ def test_two_networks_of_cifar10(store, real_predictions):
     churn = report.churn
     assert (report.before, churn.image_count, churn.changed_count) == ("wideresnet", 10_000, 934)
     assert (churn.wrong_changed, churn.new_errors, churn.fixed) == (395, 289, 539)
+    assert churn.wrong_changed / churn.labeled_changed == pytest.approx(0.42, abs=0.005)
+    assert churn.wrong_unchanged / (10_000 - 934) == pytest.approx(0.027, abs=5e-4)
     assert len(report.changed_images) == 24
     assert all(each.before == each.label != each.after for each in report.changed_images)
     assert flow.compare_prediction_sets(store, "wideresnet", functions=[]) is None
