@@ -87,7 +87,7 @@ class ChurnMetadata:
 
 def _other_rank(rank: int | None) -> str:
     """The place of an image in the queue that does not ask for it."""
-    return "not ranked there" if rank is None else f"rank {rank:,} there"
+    return "other: none" if rank is None else f"other: {rank:,}"
 
 
 def _numbers(report: ChurnReport) -> Metadata:
@@ -116,12 +116,12 @@ def _numbers(report: ChurnReport) -> Metadata:
     functions = [
         {
             "function": each.name,
-            "mean score before": each.mean_before,
-            "mean score after": each.mean_after,
-            "candidates": each.candidates,
-            "candidates of both": each.common_candidates,
             "first": each.first,
             "first of both": each.common_first,
+            "candidates": each.candidates,
+            "candidates of both": each.common_candidates,
+            "mean score before": each.mean_before,
+            "mean score after": each.mean_after,
         }
         for each in report.functions
     ]

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dagster_active_learning.definitions.metadata.labeling_candidates import picture
-from dagster_active_learning.definitions.metadata.tables import Metadata, rows_table
+from dagster_active_learning.definitions.metadata.tables import (
+    Metadata,
+    interval,
+    rows_table,
+    sentences,
+)
 
 if TYPE_CHECKING:
     from dagster_active_learning.evaluation import Replay
@@ -39,18 +44,16 @@ def replay_metadata(found: Replay, *, against: str = "margin") -> Metadata:
         bands.append(Band(name=row["rule"], x=labels, y=mean, low=low, high=high))
     title = f"Accuracy of models trained on what each rule asked for, {len(found.seeds)} seeds"
     return {
-        "answer": found.answer(against),
+        "answer": sentences(found.answer(against)),
         "curves": picture(learning_curves(bands, title=title), "Accuracy over labels"),
         "rules": rows_table(
             [
                 {
                     "rule": row["rule"],
                     "area under the curve": row["area"],
-                    "from": row["area_low"],
-                    "to": row["area_high"],
+                    "95 % interval": interval(row["area_low"], row["area_high"]),
                     f"minus {against}": row["difference"],
-                    "difference from": row["difference_low"],
-                    "difference to": row["difference_high"],
+                    "its interval": interval(row["difference_low"], row["difference_high"]),
                     "last accuracy": row["last_accuracy"],
                 }
                 for row in rows

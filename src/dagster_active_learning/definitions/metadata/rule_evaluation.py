@@ -9,7 +9,9 @@ from dagster_active_learning.definitions.metadata.labeling_candidates import pic
 from dagster_active_learning.definitions.metadata.lineage import lineage_metadata
 from dagster_active_learning.definitions.metadata.tables import (
     Metadata,
+    interval,
     rows_table,
+    sentences,
     table_metadata,
 )
 from dagster_active_learning.text import shown
@@ -63,10 +65,10 @@ class EvaluationMetadata:
             "labels_older_than_predictions": labels.older_count,
             "labels_of_unknown_choice": labels.unknown_count,
         }
-        found = {"not_evaluated": self.refusal} if self.refusal else _found(report, pool)
+        found = {"not_evaluated": sentences(self.refusal)} if self.refusal else _found(report, pool)
         self.numbers: Metadata = {
             **found,
-            "question": QUESTION,
+            "question": sentences(QUESTION),
             **counts,
             **lineage_metadata(store, stored),
             **table_metadata(store, "rule_evaluations", len(report.rows)),
@@ -100,9 +102,14 @@ def _found(report: RuleEvaluationReport, pool: Pool) -> Metadata:
     """What an evaluation has found: sentences, tables, and numbers that the UI plots over time."""
     rate = report.error_rate
     numbers: dict[str, Any] = {
-        "answer": report.answer,
-        "answer_by_box": report.answer_by_box,
-        "answer_about_members": report.answer_about_members,
+        **{
+            name: None if answer is None else sentences(answer)
+            for name, answer in {
+                "answer": report.answer,
+                "answer_by_box": report.answer_by_box,
+                "answer_about_members": report.answer_about_members,
+            }.items()
+        },
         "rules": rows_table([_shown(row, pool) for row in report.rows]),
         "members": _members(report.members),
         "by_class": _classes(report, pool),
@@ -129,11 +136,9 @@ def _shown(row: RuleEvaluationRow, pool: Pool) -> dict[str, Any]:
     shown_row = {
         "function": _name(row, pool),
         "AUROC": row.auroc,
-        "from": row.auroc_low,
-        "to": row.auroc_high,
+        "95 % interval": interval(row.auroc_low, row.auroc_high),
         f"minus {row.compared_with}": row.difference,
-        "difference from": row.difference_low,
-        "difference to": row.difference_high,
+        "its interval": interval(row.difference_low, row.difference_high),
         "average precision": row.average_precision,
         "risk-coverage area": row.risk_coverage_area,
         f"error rate among the first {row.first_images:,.0f}": row.error_rate_among_first,
@@ -174,17 +179,15 @@ def _members(members: Sequence[JudgedMember]) -> Any:
     rows = [
         {
             "member": each.name,
-            "labels": each.vote_count,
+            "better without it": "yes" if each.effect.is_weak else "not found",
             "its own error rate": each.error_rate,
             "error rate without it": rate.value,
-            "difference": rate.difference,
-            "from": rate.difference_low,
-            "to": rate.difference_high,
+            "more errors without it": rate.difference,
+            "interval of errors": interval(rate.difference_low, rate.difference_high),
             "AUROC of margin without it": area.value,
-            "difference of AUROC": area.difference,
-            "AUROC from": area.difference_low,
-            "AUROC to": area.difference_high,
-            "better without it": "yes" if each.effect.is_weak else "not found",
+            "more AUROC without it": area.difference,
+            "interval of AUROC": interval(area.difference_low, area.difference_high),
+            "labels": each.vote_count,
         }
         for each in members[:MEMBERS_SHOWN]
         for rate, area in [(each.effect.error_rate, each.effect.auroc)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,18 @@ def table_metadata(store: PoolStore, table: str, row_count: int) -> Metadata:
         "dagster/table_name": f"{store.database}.{store.schema}.{table}",
         "dagster/column_schema": dg.TableSchema(columns=columns),
     }
+
+
+def sentences(text: str) -> dg.MarkdownMetadataValue:
+    """Text of some length for the UI, which breaks lines of Markdown and cuts those of texts."""
+    return dg.MetadataValue.md(re.sub(r"([\\`*<>\[\]~])", r"\\\1", text))
+
+
+def interval(low: float | None, high: float | None) -> str | None:
+    """An interval in one cell; the UI does not scroll far to the right."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    return f"{low:.4f} to {high:.4f}"
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
