@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dagster_active_learning.gallery import Line, error_curves, reliability_diagram
+from dagster_active_learning.gallery import (
+    Band,
+    Line,
+    error_curves,
+    learning_curves,
+    reliability_diagram,
+)
 
 X = np.linspace(0, 1, 10_001)
 FIRST, SECOND = (213, 94, 0), (0, 114, 178)
@@ -45,6 +51,19 @@ def test_a_diagram_leaves_empty_bins_out():
     assert size == (600, 450)
     assert {FIRST, SECOND} <= found
     assert len(png) < 30_000
+
+
+@pytest.mark.parametrize("has_intervals", [True, False])
+def test_learning_curves_have_their_intervals(has_intervals):
+    labels, accuracy = np.array([20.0, 40, 60]), np.array([0.5, 0.7, 0.8])
+    half = 0.1 if has_intervals else np.nan
+    bands = [
+        Band(name=name, x=labels, y=accuracy + shift, low=accuracy + shift - half, high=accuracy + shift + half)
+        for name, shift in (("margin", 0), ("random", -0.3))
+    ]  # fmt: skip
+    size, found = colors(learning_curves(bands, title="Accuracy"))
+    assert size == (800, 450)
+    assert {FIRST, SECOND} <= found
 
 
 def test_a_line_that_another_covers_keeps_its_color_in_the_legend():
