@@ -11,6 +11,7 @@ from dagster_active_learning.acquisition.batches import (
     score_batch,
     score_predictions,
 )
+from dagster_active_learning.acquisition.kernels import add_votes_by_image
 from dagster_active_learning.acquisition.schemas import prediction_batch_schema
 from dagster_active_learning.errors import SettingError
 from dagster_active_learning.rules import Rules
@@ -164,6 +165,27 @@ def test_a_vote_that_is_no_probability_is_named():
     class_probs = [[0.5, 0.5], [0.5, 0.25], [0.5, 0.5]]
     with pytest.raises(ValueError, match=r"class_probs: row 1 is .*, which sums to 0.75"):
         score_images(np.array(class_probs), ["a", "a", "b"], committee=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"votes": np.zeros((2, 3), np.int64)}, TypeError, "votes must be float32 or float64"),
+        ({"entropies": np.zeros(3)}, ValueError, r"entropies must have shape \(2,\)"),
+        ({"totals": np.zeros((1, 6))}, ValueError, r"totals must have shape \(1, 7\)"),
+        ({"image_index": np.array([0, 1])}, IndexError, r"in \[0, 1\), but row 1 is 1"),
+    ],
+)
+def test_votes_that_cannot_be_added_are_refused(changes, error, words):
+    arrays = {
+        "votes": np.full((2, 3), 1 / 3),
+        "entropies": np.zeros(2),
+        "image_index": np.zeros(2, np.int64),
+        "totals": np.zeros((1, 7)),
+        "counts": np.zeros(1, np.int64),
+    }
+    with pytest.raises(error, match=words):
+        add_votes_by_image(**arrays | changes)
 
 
 def test_no_votes_are_no_images():

@@ -196,7 +196,8 @@ def replay(
         rounds: How often images are asked for.
         seeds: Seeds of the beginning, of random images and of the trainer.
         progress: A file that keeps each finished pair of rule and seed; a replay that was
-            interrupted goes on where it was. By default nothing is kept.
+            interrupted goes on where it was. Other labels or rounds are noticed, another trainer
+            is not: give it a file of its own. By default nothing is kept.
         report: Told of each pair that is finished; by default a bar in a terminal.
 
     Raises:
@@ -221,22 +222,10 @@ def replay(
     sha256 = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     done = {} if file is None else _read_progress(file, sha256)
     pairs = [(rule, seed) for seed in seeds for rule in rules]
+    learning = _Learning(trainer, images, known, test_images, truth, start, batch, rounds)
     for number, (rule, seed) in enumerate(pairs, 1):
         if (rule, seed) not in done:
-            curve = list(
-                _curve(
-                    trainer,
-                    images,
-                    known,
-                    by_name[rule],
-                    test_images,
-                    truth,
-                    start,
-                    batch,
-                    rounds,
-                    seed,
-                )
-            )
+            curve = list(learning.curve(by_name[rule], seed))
             done[rule, seed] = curve
             if file is not None:
                 _keep(file, sha256, rule, seed, curve)
@@ -250,50 +239,63 @@ def replay(
     )
 
 
-def _curve(
-    trainer: Trainer,
-    images: Any,
-    labels: npt.NDArray[np.int64],
-    rule: Rule,
-    test_images: Any,
-    truth: npt.NDArray[np.int64],
-    start: int | npt.ArrayLike,
-    batch: int,
-    rounds: int,
-    seed: int,
-) -> Iterator[float]:
-    random = np.random.default_rng(seed)
-    # Drawn in any case, so that every rule goes on from the same state.
-    shuffled = random.permutation(labels.size)
-    labeled = shuffled[:start] if isinstance(start, int) else np.asarray(start, np.int64)
-    n_test = truth.size
-    for round_number in range(rounds + 1):
-        rest = np.setdiff1d(np.arange(labels.size), labeled)
-        wanted = _joined(test_images, images[rest]) if round_number < rounds else test_images
-        class_probs = np.asarray(trainer(images[labeled], labels[labeled], wanted, seed))
+@dataclass(frozen=True)
+class _Learning:
+    """What a replay does again for each rule and seed; the arguments of ``replay``."""
+
+    trainer: Trainer
+    images: Any
+    labels: npt.NDArray[np.int64]
+    test_images: Any
+    truth: npt.NDArray[np.int64]
+    start: int | npt.ArrayLike
+    batch: int
+    rounds: int
+
+    def curve(self, rule: Rule, seed: int) -> Iterator[float]:
+        """The accuracy of each round."""
+        random, start, n_test = np.random.default_rng(seed), self.start, self.truth.size
+        # Drawn in any case, so that every rule goes on from the same state.
+        shuffled = random.permutation(self.labels.size)
+        labeled = shuffled[:start] if isinstance(start, int) else np.asarray(start, np.int64)
+        for number in range(self.rounds + 1):
+            is_last = number == self.rounds
+            rest = np.setdiff1d(np.arange(self.labels.size), labeled)
+            wanted = self.test_images if is_last else _joined(self.test_images, self.images[rest])
+            class_probs = self._class_probs(labeled, wanted, seed)
+            yield float((class_probs[:n_test].argmax(axis=1) == self.truth).mean())
+            if not is_last:
+                asked = Round(
+                    number=number,
+                    seed=seed,
+                    class_probs=class_probs[n_test:],
+                    unlabeled=rest,
+                    labeled=labeled,
+                    random=random,
+                )
+                labeled = np.concatenate([labeled, self._chosen(rule, asked)])
+
+    def _class_probs(
+        self, labeled: npt.NDArray[np.int64], wanted: Any, seed: int
+    ) -> npt.NDArray[Any]:
+        trained_on = self.images[labeled], self.labels[labeled]
+        class_probs = np.asarray(self.trainer(*trained_on, wanted, seed))
         if class_probs.ndim != 2 or len(class_probs) != len(wanted):
             raise ValueError(
                 f"the trainer returned the shape {class_probs.shape} for {len(wanted)} images: "
                 "expected (n_predicted, n_classes)"
             )
-        yield float((class_probs[:n_test].argmax(axis=1) == truth).mean())
-        if round_number < rounds:
-            asked = Round(
-                number=round_number,
-                seed=seed,
-                class_probs=class_probs[n_test:],
-                unlabeled=rest,
-                labeled=labeled,
-                random=random,
+        return class_probs
+
+    def _chosen(self, rule: Rule, asked: Round) -> npt.NDArray[np.int64]:
+        chosen = np.asarray(rule(asked, self.batch), np.int64)
+        possible = np.intersect1d(chosen, asked.unlabeled)
+        if not possible.size == chosen.size == self.batch:
+            raise ValueError(
+                f"a rule was asked for {self.batch} images in round {asked.number} and returned "
+                f"{chosen.size}, of which {possible.size} are different ones without a label"
             )
-            chosen = np.asarray(rule(asked, batch), np.int64)
-            if len(np.intersect1d(chosen, rest)) != batch or chosen.size != batch:
-                raise ValueError(
-                    f"a rule was asked for {batch} images in round {round_number} and returned "
-                    f"{chosen.size}, of which {len(np.intersect1d(chosen, rest))} are different "
-                    "ones without a label"
-                )
-            labeled = np.concatenate([labeled, chosen])
+        return chosen
 
 
 def _joined(first: Any, second: Any) -> Any:

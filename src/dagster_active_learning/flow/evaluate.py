@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -181,7 +181,7 @@ def evaluate_rules(
                 f"{images.height:,} labels drawn at random have {which}: an order of errors needs "
                 "some of each; label more random images"
             )
-            return _refused(_with_refusal(labels, reason))
+            return _refused(replace(labels, refusal=reason))
         members = judged_members(store, stored, images, seed) if rules.committee else []
         report = _report(labels, images, orders, judged, members, rules, evaluation, seed)
         rule_evaluations.add_evaluation(store, prediction_set, report.rows, run_id)
@@ -236,7 +236,7 @@ def evaluation_labels(
         unknown_count=labeled.filter(~in_batch & ~declared).height,
         refusal=None,
     )
-    return labels if used.height else _with_refusal(labels, _no_labels(store, labels))
+    return labels if used.height else replace(labels, refusal=_no_labels(store, labels))
 
 
 def _no_labels(store: PoolStore, labels: EvaluationLabels) -> str:
@@ -244,7 +244,7 @@ def _no_labels(store: PoolStore, labels: EvaluationLabels) -> str:
     if not labels.labeled_count:
         return (
             "no image with scores has a label yet: label a batch with a random share, and "
-            f"materialize {store.pool}/images"
+            f"materialize {store.pool}/images, or {store.pool}/labels of a labeling tool"
         )
     parts = {
         "came from the queue": labels.queue_count,
@@ -267,17 +267,6 @@ def _no_labels(store: PoolStore, labels: EvaluationLabels) -> str:
         f"of {labels.labeled_count:,} labels none was drawn at random for these predictions: "
         f"{listed}. Labels from the queue cannot judge the queue: it picks the errors. To judge "
         f"it, {'; or '.join(advice)}"
-    )
-
-
-def _with_refusal(labels: EvaluationLabels, reason: str) -> EvaluationLabels:
-    return EvaluationLabels(
-        images=labels.images,
-        labeled_count=labels.labeled_count,
-        older_count=labels.older_count,
-        queue_count=labels.queue_count,
-        unknown_count=labels.unknown_count,
-        refusal=reason,
     )
 
 
