@@ -20,8 +20,8 @@ def test_a_replay_is_shown_as_a_sentence_a_picture_and_a_table(seeds):
     assert (margin["rule"], random["rule"]) == ("margin", "random")
     assert random["minus margin"] == pytest.approx(-0.2)
     assert metadata["area_margin"] == pytest.approx(found.areas("margin").mean(), abs=1e-4)
-    expected = "margin trained better" if seeds > 1 else "no difference found"
+    expected = "margin trained better" if seeds > 1 else "no difference found, keep"
     assert metadata["answer"].value.startswith(expected)
-    assert (margin["its interval"] is None) == (seeds == 1)
+    assert (margin["its 95 % interval"] is None) == (seeds == 1)
     with pytest.raises(ValueError, match="against is 'entropy', expected one of random, margin"):
         replay_metadata(found, against="entropy")

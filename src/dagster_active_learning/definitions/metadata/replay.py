@@ -51,9 +51,9 @@ def replay_metadata(found: Replay, *, against: str = "margin") -> Metadata:
                 {
                     "rule": row["rule"],
                     "area under the curve": row["area"],
-                    "95 % interval": interval(row["area_low"], row["area_high"]),
                     f"minus {against}": row["difference"],
-                    "its interval": interval(row["difference_low"], row["difference_high"]),
+                    "its 95 % interval": interval(row["difference_low"], row["difference_high"]),
+                    "interval of area": interval(row["area_low"], row["area_high"]),
                     "last accuracy": row["last_accuracy"],
                 }
                 for row in rows

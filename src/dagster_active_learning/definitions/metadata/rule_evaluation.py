@@ -136,9 +136,9 @@ def _shown(row: RuleEvaluationRow, pool: Pool) -> dict[str, Any]:
     shown_row = {
         "function": _name(row, pool),
         "AUROC": row.auroc,
-        "95 % interval": interval(row.auroc_low, row.auroc_high),
         f"minus {row.compared_with}": row.difference,
-        "its interval": interval(row.difference_low, row.difference_high),
+        "its 95 % interval": interval(row.difference_low, row.difference_high),
+        "interval of AUROC": interval(row.auroc_low, row.auroc_high),
         "average precision": row.average_precision,
         "risk-coverage area": row.risk_coverage_area,
         f"error rate among the first {row.first_images:,.0f}": row.error_rate_among_first,

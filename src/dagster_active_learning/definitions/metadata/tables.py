@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 Metadata = dict[str, Any]
 
 COUNTS_SHOWN = 20
+
+LINE = 42
+"""Characters of a line that are seen beside the names and times of the overview of an asset."""
 
 
 def table_metadata(store: PoolStore, table: str, row_count: int) -> Metadata:
@@ -33,8 +37,14 @@ def table_metadata(store: PoolStore, table: str, row_count: int) -> Metadata:
 
 
 def sentences(text: str) -> dg.MarkdownMetadataValue:
-    """Text of some length for the UI, which breaks lines of Markdown and cuts those of texts."""
-    return dg.MetadataValue.md(re.sub(r"([\\`*<>\[\]~])", r"\\\1", text))
+    """Text of some length in short lines.
+
+    The UI makes all values as wide as the widest table, and shows the left of it: a line of its own
+    making would go on where nobody looks.
+    """
+    escaped = re.sub(r"([\\`*<>\[\]~])", r"\\\1", text)
+    lines = textwrap.wrap(escaped, LINE, break_long_words=False, break_on_hyphens=False)
+    return dg.MetadataValue.md("  \n".join(lines))
 
 
 def interval(low: float | None, high: float | None) -> str | None:
