@@ -56,12 +56,14 @@ def score_images(
             where low precision has rounded them.
         committee: Whether the rows with the same id are votes about it, of several models or of
             one: then the mean of their class probabilities is scored, in float64, instead of the
-            mean of their scores taken. It needs ``image_ids``.
+            mean of their scores taken, and mutual information and vote entropy compare them; they
+            are null without it. It needs ``image_ids``.
 
     Returns:
         The columns image_id, prediction_count, and one per acquisition function: entropy (bits),
-        least_confidence, margin, variance and mean_object_score; one row per image in order of
-        first appearance. Without ``image_ids`` image_id is the row position; then, and of a
+        least_confidence, margin, variance, mean_object_score, and of a committee
+        mutual_information and vote_entropy (bits); one row per image in order of first
+        appearance. Without ``image_ids`` image_id is the row position; then, and of a
         committee, mean_object_score is null.
 
     Raises:
