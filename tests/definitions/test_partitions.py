@@ -1,6 +1,8 @@
 """A pool with partitions: each partition key is a prediction set, and no other is touched."""
 
 import hashlib
+import shutil
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -22,6 +24,7 @@ from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.set_tables import renew_views
 
 KEYS = ["may", "june", "july"]
+FUNCTIONS = ["entropy", "margin"]
 DEFINITIONS = {
     "static": dg.StaticPartitionsDefinition(KEYS),
     "dynamic": dg.DynamicPartitionsDefinition(name="models"),
@@ -40,37 +43,62 @@ def instance():
         yield ephemeral
 
 
+def run(database, instance, definitions, *keys, others=(), selection=None, raise_on_error=True):
+    several = {
+        "dagster/asset_partition_range_start": keys[0],
+        "dagster/asset_partition_range_end": keys[-1],
+    }
+    return dg.materialize(
+        [*others, *definitions.assets],
+        instance=instance,
+        resources={"duckdb": DuckDBResource(database=str(database))},
+        partition_key=keys[0] if len(keys) == 1 else None,
+        tags=several if len(keys) > 1 else None,
+        selection=selection,
+        raise_on_error=raise_on_error,
+    )
+
+
 @pytest.fixture
 def materialize(database, instance):
     """Materialize one partition, several in one run, or none."""
+    return partial(run, database, instance)
 
-    def run(definitions, *keys, others=(), selection=None, raise_on_error=True):
-        several = {
-            "dagster/asset_partition_range_start": keys[0],
-            "dagster/asset_partition_range_end": keys[-1],
-        }
-        return dg.materialize(
-            [*others, *definitions.assets],
-            instance=instance,
-            resources={"duckdb": DuckDBResource(database=str(database))},
-            partition_key=keys[0] if len(keys) == 1 else None,
-            tags=several if len(keys) > 1 else None,
-            selection=selection,
-            raise_on_error=raise_on_error,
-        )
 
-    return run
+def class_probs(key, seed=0):
+    """As many images as the key has letters, one broken."""
+    random = np.random.default_rng([seed, *key.encode()])
+    return [*random.dirichlet(np.ones(3), len(key)), [1, 1, 1]]
 
 
 @pytest.fixture
 def write(write_predictions):
-    """Write the predictions of a partition: as many images as its key has letters, one broken."""
+    """Write the predictions of a partition."""
 
-    def run(key, seed=0):
-        class_probs = np.random.default_rng([seed, *key.encode()]).dirichlet(np.ones(3), len(key))
-        return write_predictions([*class_probs, [1, 1, 1]], name=f"{key}.parquet")
+    def write(key, seed=0):
+        return write_predictions(class_probs(key, seed), name=f"{key}.parquet")
 
-    return run
+    return write
+
+
+@pytest.fixture(scope="module")
+def database_of_keys(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keys")
+    for key in KEYS:
+        rows = class_probs(key)
+        ids = [f"image{row}" for row in range(len(rows))]
+        predictions = pl.DataFrame({"image_id": ids, "class_probs": [list(row) for row in rows]})
+        predictions.write_parquet(folder / f"{key}.parquet")
+    with dg.DagsterInstance.ephemeral() as instance:
+        run(folder / "test.duckdb", instance, pool(files(folder)), *KEYS)
+    return folder / "test.duckdb"
+
+
+@pytest.fixture
+def materialized(write, database_of_keys, database):
+    """The files of all keys, and a database that has them: a copy, for the test to change."""
+    shutil.copyfile(database_of_keys, database)
+    return {key: write(key) for key in KEYS}
 
 
 @pytest.fixture
@@ -88,8 +116,9 @@ def rows(database):
 
 def pool(predictions, partitions_def=DEFINITIONS["static"], **settings):
     return active_learning_definitions(
-        pool="pool", predictions=predictions, partitions_def=partitions_def, **settings
-    )
+        pool="pool", predictions=predictions, partitions_def=partitions_def,
+        acquisition_functions=FUNCTIONS, **settings,
+    )  # fmt: skip
 
 
 def events_of(result, key):
@@ -105,8 +134,7 @@ def files(tmp_path):
 
 
 ALL_KEYS = [["pool", "predictions"], ["pool", "image_scores"]] + [
-    ["pool", "labeling_candidates", name]
-    for name in ("entropy", "least_confidence", "margin", "variance")
+    ["pool", "labeling_candidates", name] for name in FUNCTIONS
 ]
 
 
@@ -136,7 +164,7 @@ def test_materializing_a_partition_touches_no_other(materialize, write, rows, tm
     definitions = pool(files(tmp_path))
     for key in KEYS:
         write(key)
-        materialize(definitions, key)
+    materialize(definitions, *KEYS)
     before = {(table, key): rows(table, key) for table in TABLES for key in KEYS}
     assert all(before.values())
     for key in KEYS:
@@ -166,8 +194,8 @@ def test_one_run_materializes_each_partition_of_a_range(
             }
             assert lineage["prediction set"] == key
             assert lineage["source"] == str(paths[key])
-    assert len(rows("labeling_candidates", keys[0])) == 4 * len(keys[0])
-    assert len(rows("labeling_candidates", keys[1])) == 4 * len(keys[1])
+    assert len(rows("labeling_candidates", keys[0])) == len(FUNCTIONS) * len(keys[0])
+    assert len(rows("labeling_candidates", keys[1])) == len(FUNCTIONS) * len(keys[1])
     assert rows("prediction_sets", keys[2]) == []
     together = {(table, key): rows(table, key) for table in TABLES for key in keys[:2]}
     for key in keys[:2]:
@@ -236,15 +264,12 @@ def test_data_versions_follow_the_content_of_the_partitions(materialize, write, 
     ],
 )
 def test_a_partition_that_fails_leaves_the_others_and_its_own_former_rows(
-    table, assets, materialize, write, rows, query, database, tmp_path, instance
+    table, assets, materialize, materialized, rows, query, database, tmp_path, instance
 ):
     definitions = pool(files(tmp_path), export=f"{tmp_path}/{{partition_key}}.csv")
-    for key in KEYS:
-        write(key)
-    materialize(definitions, *KEYS)
     # What the step needs of june.
     if table == "predictions":
-        (tmp_path / "june.parquet").unlink()
+        materialized["june"].unlink()
     elif table == "image_scores":
         of_june = "SELECT generation FROM pool.prediction_sets WHERE prediction_set = 'june'"
         query(f"DELETE FROM pool.image_scores_{query(of_june)[0][0]}")
@@ -363,7 +388,7 @@ def test_a_key_that_is_too_long_for_a_file_is_refused_before_anything_is_written
     definitions = pool(source, dg.StaticPartitionsDefinition([key]), export=export)
     with pytest.raises(PredictionReadError, match="cannot stand in the path"):
         materialize(definitions, key)
-    assert len(rows("labeling_candidates", key)) == 4
+    assert len(rows("labeling_candidates", key)) == len(FUNCTIONS)
     assert not (tmp_path / "out").exists()
 
 
@@ -394,10 +419,11 @@ def test_wildcards_in_a_key_match_only_themselves(
         write_predictions(class_probs, name=path)
     source = PredictionFiles(f"{tmp_path}/{template}", "parquet")
     definitions = pool(source, dg.StaticPartitionsDefinition([key, "oth*"]))
-    materialize(definitions, key)
+    read = [dg.AssetKey(["pool", "predictions"])]
+    materialize(definitions, key, selection=read)
     assert len(rows("predictions", key)) == 1
     with pytest.raises(PredictionReadError, match="does not exist"):
-        materialize(definitions, "oth*")
+        materialize(definitions, "oth*", selection=read)
 
 
 def test_a_partition_may_be_a_folder_of_files(materialize, rows, tmp_path):

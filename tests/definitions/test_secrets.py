@@ -95,7 +95,9 @@ def run(database, caplog):
 
     def materialize(predictions, *, partition_key=None, in_images=False, **settings):
         caplog.set_level(logging.INFO)  # fsspec itself logs addresses as DEBUG.
-        definitions = active_learning_definitions(pool="pool", predictions=predictions, **settings)
+        definitions = active_learning_definitions(
+            pool="pool", predictions=predictions, acquisition_functions=["margin"], **settings
+        )
         with dg.DagsterInstance.ephemeral() as instance:
             if partition_key:
                 instance.add_dynamic_partitions("models", [partition_key])

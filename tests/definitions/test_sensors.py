@@ -91,6 +91,7 @@ def watch(instance, database):
             predictions=predictions or PredictionFiles(path, "csv", class_column_prefix="p_"),
             partitions_def=partitions_def,
             sensor=PredictionFileSensor(),
+            acquisition_functions=["margin"],
             **settings,
         )
         resources = {"duckdb": DuckDBResource(database=str(database))}

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import dagster as dg
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +12,9 @@ import pytest
 from dagster_duckdb import DuckDBResource
 
 from dagster_active_learning import PredictionAsset, PredictionFiles, active_learning_definitions
+from dagster_active_learning.store.pool_store import PoolStore
 from faults.pool import broken_copy, differing_rows, state
+from ranked_pools import ranked_files
 
 
 def predictions(
@@ -51,10 +54,12 @@ GOOD = {
 
 @pytest.fixture
 def materialize(tmp_path):
-    """Materialize the pool from a table, all steps, into a database of a name."""
+    """Materialize the pool from a table, all assets, into a database of a name."""
     path = tmp_path / "predictions.parquet"
     definitions = active_learning_definitions(
-        pool="pool", predictions=PredictionFiles(path, "parquet")
+        pool="pool",
+        predictions=PredictionFiles(path, "parquet"),
+        acquisition_functions=["margin"],
     )
 
     def run(table, name):
@@ -71,19 +76,40 @@ def materialize(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("case", GOOD)
-def test_only_the_last_input_counts(materialize, tmp_path, case):
-    *before, last = GOOD[case]
-    for table in before:
-        assert materialize(table, "again.duckdb")
-    assert materialize(last, "again.duckdb")
-    assert materialize(last, "once.duckdb")
-    differing = differing_rows(tmp_path / "again.duckdb", tmp_path / "once.duckdb")
+@pytest.fixture
+def fill(tmp_path):
+    """Read, score and rank a table without Dagster, into a database of a name."""
+    path = tmp_path / "predictions.parquet"
+
+    def run(table, name):
+        pq.write_table(table, path, row_group_size=10)
+        with duckdb.connect(str(tmp_path / name)) as connection:
+            ranked_files(PoolStore(connection, "pool"), path, functions=["margin"])
+
+    return run
+
+
+def assert_only_the_last_counts(fill, folder, tables):
+    for table in tables:
+        fill(table, "again.duckdb")
+    last = tables[-1]
+    fill(last, "once.duckdb")
+    differing = differing_rows(folder / "again.duckdb", folder / "once.duckdb")
     assert set(differing.values()) == {0}, differing
-    stored = state(tmp_path / "again.duckdb")
+    stored = state(folder / "again.duckdb")
     assert stored
     rows, quarantined = stored["predictions"][0], stored["quarantined_predictions"][0]
     assert rows + quarantined == last.num_rows
+
+
+@pytest.mark.parametrize("case", GOOD)
+def test_only_the_last_input_counts(fill, tmp_path, case):
+    assert_only_the_last_counts(fill, tmp_path, GOOD[case])
+
+
+@pytest.mark.parametrize("case", ["changed and back", "quarantine filled"])
+def test_only_what_was_materialized_last_counts(materialize, tmp_path, case):
+    assert_only_the_last_counts(materialize, tmp_path, GOOD[case])
 
 
 def half(path):
@@ -154,7 +180,9 @@ def test_an_upstream_asset_that_fails_leaves_the_rows_of_the_last_good_run(tmp_p
             return make(table)
 
         definitions = active_learning_definitions(
-            pool="pool", predictions=PredictionAsset("upstream")
+            pool="pool",
+            predictions=PredictionAsset("upstream"),
+            acquisition_functions=["margin"],
         )
         return dg.materialize(
             [upstream, *(definitions.assets or [])],
