@@ -114,10 +114,11 @@ def test_the_functions_of_this_package_are_the_rows_of_one_pass_and_those_of_com
         ("vote_entropy", "probabilities", 20, 1.0, 1 / math.log2(10)),
         ("vote_entropy", "probabilities", 1, 0.0, 0.0),
         ("vote_entropy", "independent", 3, 1.0, 0.1),
-        ("mutual_information", "probabilities", 3, math.log2(10), 1.0),
+        ("mutual_information", "probabilities", 2, 1.0, 1.0),
+        ("mutual_information", "probabilities", 20, math.log2(10), 1.0),
     ],
 )
-def test_votes_are_on_the_scale_of_as_many_classes_as_members_can_name(
+def test_a_committee_is_on_the_scale_of_as_many_classes_as_members_can_name(
     name, inputs, n_members, score, expected
 ):
     rules = Rules(committee=True, inputs=inputs)

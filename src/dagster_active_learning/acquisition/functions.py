@@ -289,18 +289,19 @@ ACQUISITION_FUNCTIONS: dict[str, AcquisitionFunction] = {
         ),
         description=(
             "BALD: entropy of the committee's mean minus the mean of its members' entropies, in "
-            "bits: 0 to log2 K, high is uncertain."
+            "bits: 0 to log2 min(M, K) for M members, high is uncertain."
         ),
         column_comment=(
             "Mutual information (BALD) in bits: entropy of a committee's mean minus the mean of "
-            "its members' entropies, 0 to log2 K, where the classes are independent to K; null "
-            "without a committee; high is uncertain"
+            "its M members' entropies, 0 to log2 min(M, K), where the classes are independent to "
+            "K; null without a committee; high is uncertain"
         ),
         unit="bits",
         bounds=_entropy_bounds,
         label_first="highest",
         level="committee",
         scores="mutual_information",
+        members_bound_it=True,
         phrase="votes",
     ),
     "vote_entropy": AcquisitionFunction(

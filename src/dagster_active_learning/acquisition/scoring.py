@@ -56,8 +56,8 @@ def score_images(
             where low precision has rounded them.
         committee: Whether the rows with the same id are votes about it, of several models or of
             one: then the mean of their class probabilities is scored, in float64, instead of the
-            mean of their scores taken, and mutual information and vote entropy compare them; they
-            are null without it. It needs ``image_ids``.
+            mean of their scores taken, and mutual information and vote entropy compare them. It
+            needs ``image_ids``.
 
     Returns:
         The columns image_id, prediction_count, and one per acquisition function: entropy (bits),
@@ -102,7 +102,13 @@ def score_images(
     predictions = pa.record_batch({"image_id": ids, "class_probs": lists, "score": object_scores})
     if not committee:
         rules = replace(rules, task="detection")
-    return pl.DataFrame(score_batch(predictions, rules))
+    images = pl.DataFrame(score_batch(predictions, rules))
+    return images if committee else images.drop(_of_committees())
+
+
+def _of_committees() -> list[str]:
+    """The functions that compare members, which nothing but a committee has."""
+    return [name for name, one in ACQUISITION_FUNCTIONS.items() if one.level == "committee"]
 
 
 def _images_of_rows(scored: PredictionScores) -> pl.DataFrame:
@@ -117,6 +123,8 @@ def _images_of_rows(scored: PredictionScores) -> pl.DataFrame:
         pl.lit(1, pl.Int64).alias("prediction_count"),
     ]
     for name, function in ACQUISITION_FUNCTIONS.items():
+        if function.level == "committee":
+            continue
         if name not in scored.functions:
             columns.append(pl.lit(None, pl.Float64).alias(name))
             continue
