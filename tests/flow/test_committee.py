@@ -67,7 +67,7 @@ def test_votes_of_several_files_and_of_rows_of_one(store, tmp_path, votes, batch
     direct = score_images(MEMBERS.reshape(-1, 3), IDS * 3, committee=True)
     names = [*FUNCTIONS, "mutual_information", "vote_entropy"]
     assert scores.select(names).equals(direct.select(names))
-    assert member_counts(store, "set") == MemberCounts(3, 0)
+    assert member_counts(store, "set") == MemberCounts(members=3, most=3, images_with_fewer=0)
     _, ranked = rank(store, "margin", rules=COMMITTEE)
     assert [row[0] for row in ranked] == [IDS[place] for place in np.argsort(margins)]
     assert [row[4] for row in ranked] == [
@@ -82,7 +82,7 @@ def test_members_that_are_missing_do_not_count(store):
     assert scores.select("image_id", "prediction_count").rows() == [("a", 2), ("b", 1)]
     assert scores["margin"].to_list() == pytest.approx([0.1, 0.5])
     assert scores["mutual_information"][1] == scores["vote_entropy"][1] == 0
-    assert member_counts(store, "set") == MemberCounts(members=2, images_with_fewer=1)
+    assert member_counts(store, "set") == MemberCounts(members=2, most=2, images_with_fewer=1)
     assert wrongly_scored_images(store, ["set"], COMMITTEE).count == 0
 
 

@@ -261,6 +261,22 @@ def test_batches_share_the_pool_by_their_numbers_of_labels(store):
     assert images["weight"].to_list() == pytest.approx([10 / 40 / 0.1] * 10 + [30 / 40 * 80 / 30] * 30)  # fmt: skip
 
 
+def test_labeled_images_that_the_model_has_not_seen_do_not_count(store):
+    """A new set is often about the images that still have no label."""
+    class_probs, labels = drawn(3, 60)
+    labels = [str(label) for label in labels]
+    ids = classified(store, class_probs, labels)
+    whole = evaluated(store)
+    assert whole.rows[0].label_count == 60
+    table = pa.table({"image_id": ids[40:], "class_probs": list(class_probs[40:])})
+    ingest(store, in_memory(table), in_manifest=True)
+    score(store, in_manifest=True)
+    assert evaluated(store).rows[0].label_count == 20
+    replace_images(store, manifest(ids, dict(zip(ids[:40], labels[:40], strict=True))))
+    score(store, in_manifest=True)
+    assert "no image with scores has a label yet" in str(evaluated(store).labels.refusal)
+
+
 def test_labels_without_an_error_order_nothing_and_other_scores_are_refused(store):
     classified(store, np.array([[0.9, 0.1], [0.2, 0.8]]), ["0", "1"])
     report = evaluated(store)

@@ -13,6 +13,7 @@ import pytest
 from dagster_active_learning import flow, read_predictions
 from dagster_active_learning.evaluation.rules import EvaluationRules
 from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.image_scores import MemberCounts, member_counts
 from dagster_active_learning.store.images import replace_images
 from pools import in_memory, ingest, score
 from ranked_pools import manifest
@@ -98,6 +99,26 @@ def test_a_member_that_is_missing_is_not_left_out_of_an_image(store, tmp_path):
     by_place = evaluated(store, in_memory(of_rows)).members
     assert [each.vote_count for each in by_place] == [500] * 3
     assert by_place[1].effect.is_weak
+
+
+def test_parts_of_one_output_are_no_members(store, tmp_path):
+    """Two files, and two predictions of each image, both in one file."""
+    probs = np.stack([MEMBERS["good"], MEMBERS["weak"]], axis=1)
+    for name, part in (("0", slice(0, 300)), ("1", slice(300, 600))):
+        ids = np.repeat(np.array(IDS)[part], 2)
+        pq.write_table(table(ids, probs[part].reshape(-1, N_CLASSES)), tmp_path / f"{name}.parquet")
+    report = evaluated(store, read_predictions(tmp_path / "*.parquet", format="parquet"))
+    assert [each.name for each in report.members] == [f"prediction {n} of each image" for n in (1, 2)]  # fmt: skip
+    assert [each.vote_count for each in report.members] == [N_IMAGES] * 2
+
+
+def test_a_row_that_is_there_twice_makes_no_other_member(store, tmp_path):
+    files_of(tmp_path)
+    twice = table([*IDS, IDS[0]], np.concatenate([MEMBERS["good"], MEMBERS["good"][:1]]))
+    pq.write_table(twice, tmp_path / "good.parquet")
+    report = evaluated(store, read_predictions(tmp_path / "*.parquet", format="parquet"))
+    assert [each.vote_count for each in report.members] == [N_IMAGES, N_IMAGES + 1, N_IMAGES]
+    assert member_counts(store, "set") == MemberCounts(members=3, most=4, images_with_fewer=0)
 
 
 def test_one_member_is_no_committee(store):

@@ -109,6 +109,15 @@ def test_a_set_that_is_gone_leaves_no_table_and_a_missing_one_has_no_rows(store)
     assert rows(store, of_sets(store, [], "FROM {image_scores}")) == []
 
 
+def test_a_table_of_the_user_stays(store):
+    (following,) = column(store, "SELECT nextval('generations') + 1")
+    store.connection.execute(f"CREATE TABLE predictions_{following} AS SELECT 'mine' AS owner")
+    tables, expected = add(store, "set", [["score"]])
+    assert tables.generation == following + 1
+    assert view(store).to_arrow_table().to_pylist() == expected
+    assert column(store, f"SELECT owner FROM predictions_{following}") == ["mine"]
+
+
 @pytest.mark.parametrize("name", ["{predictions}", "it's", "$1", "a\nb", '"', "ö" * 200, "'; --"])
 def test_the_name_of_a_set_is_text(store, name):
     _, expected = add(store, name, [["score"]])

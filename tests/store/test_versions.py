@@ -366,7 +366,7 @@ def test_a_column_of_a_set_that_this_version_does_not_know_is_named(store, table
     PoolStore(store.connection, "pool")
     of_set = prediction_set(store, "set").tables.name(table)
     store.connection.execute(f"ALTER TABLE {of_set} ADD COLUMN later DOUBLE")
-    with pytest.raises(PoolStateError, match=rf"has {table}\.later, which .*another version"):
+    with pytest.raises(PoolStateError, match=rf"has {table}_\d+\.later, which .*another version"):
         PoolStore(store.connection, "pool")
 
 
@@ -381,11 +381,19 @@ def test_a_column_that_no_earlier_version_had_is_named(earlier):
 
 def test_the_column_of_a_function_is_known_where_the_function_is(store, toy_function):
     PoolStore(store.connection, "pool")
+    ingest(store, in_memory(pa.table({"image_id": ["a"], "class_probs": [[0.5, 0.5]]})))
+    score(store)
     del ACQUISITION_FUNCTIONS[toy_function.name]
-    with pytest.raises(PoolStateError, match=rf"image_scores\.{toy_function.name}"):
+    with pytest.raises(PoolStateError, match=rf"image_scores_\d+\.{toy_function.name}.* drop the"):
         PoolStore(store.connection, "pool")
     ACQUISITION_FUNCTIONS[toy_function.name] = toy_function
     PoolStore(store.connection, "pool")
+    # As the error says.
+    table = prediction_set(store, "set").tables.name("image_scores")
+    store.connection.execute(f"ALTER TABLE {table} DROP COLUMN {toy_function.name}")
+    del ACQUISITION_FUNCTIONS[toy_function.name]
+    columns = [each.name for each in PoolStore(store.connection, "pool").columns("image_scores")]
+    assert toy_function.name not in columns
 
 
 def test_tables_of_the_user_beside_a_pool_are_their_own(store):

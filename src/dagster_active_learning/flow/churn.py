@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dagster_active_learning.acquisition.functions import AcquisitionFunction
+from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.evaluation import Churn, model_churn
 from dagster_active_learning.store import class_changes, prediction_sets
-from dagster_active_learning.store.image_scores import score_statistics
+from dagster_active_learning.store.image_scores import has_scores, score_statistics
 from dagster_active_learning.store.pool_store import PoolStore
 
 ONLY_SHOWN = 12
@@ -110,13 +111,20 @@ def compare_prediction_sets(
         The changes, None where there is no set to compare with.
 
     Raises:
-        PoolStateError: If a set that is named is not in the database.
+        PoolStateError: If a set that is named is not in the database, or one of the two has no
+            scores.
     """
     stored = prediction_sets.prediction_set(store, after)
     name = before if before is not None else class_changes.previous_set(store, after)
     if name is None or name == after:
         return None
     other = prediction_sets.prediction_set(store, name)
+    for each in (name, after):
+        if not has_scores(store, each):
+            raise PoolStateError(
+                f"prediction set {each!r} of pool {store.pool!r} has no scores to compare: "
+                f"materialize {store.pool}/image_scores of it first"
+            )
     classes = class_changes.class_changes(store, other, stored)
     # Classes go by their names: another model may have them in another order, or others.
     names = list(dict.fromkeys([*stored.class_names, *other.class_names]))

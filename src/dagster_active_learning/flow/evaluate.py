@@ -213,6 +213,8 @@ def evaluation_labels(
     names = [function.name for function in _functions(rules)]
     image_ids = None if truth is None else truth.image_ids
     labeled = rule_evaluations.labeled_images(store, prediction_set, names, image_ids)
+    if not rules.objects:  # What the model has not seen it cannot be wrong about.
+        labeled = labeled.filter(pl.col("prediction_count") > 0)
     if truth is not None and truth.image_ids and not labeled.height:
         raise PoolStateError(
             f"none of the {len(truth.image_ids):,} images with boxes, such as "
@@ -224,7 +226,7 @@ def evaluation_labels(
     is_older = pl.col("is_older") if not evaluation.labels_held_out else pl.lit(value=False)
     declared = ~in_batch if evaluation.labels_drawn_at_random else pl.lit(value=False)
     used = labeled.filter((by_chance & ~is_older) | declared)
-    pool_size = rule_evaluations.scored_images(store, prediction_set)
+    pool_size = rule_evaluations.scored_images(store, prediction_set, rules)
     probability = pl.coalesce("selection_probability", declared.sum() / pool_size)
     share = pl.len().over("batch") / pl.len()
     used = used.with_columns(weight=share / probability)

@@ -21,6 +21,7 @@ from dagster_active_learning.store.image_scores import member_counts
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
 from dagster_active_learning.store.prediction_sources import sources
+from dagster_active_learning.store.predictions import most_files_of_an_image
 from dagster_active_learning.store.rule_evaluations import predictions_of_labeled
 
 Ints = npt.NDArray[np.int64]
@@ -48,8 +49,8 @@ def judged_members(
 ) -> list[JudgedMember]:
     """Leave each member out of a committee, and compare what is left with the whole.
 
-    A member is a file where the committee has as many files as members; else the first, second, …
-    prediction of each image. Then nothing says which of them an image with fewer predictions
+    A member is a file where an image is in all of them; else it is the first, second, … prediction
+    of each image. Then nothing says which of them an image with fewer predictions
     lacks: such an image is taken as it is.
 
     Args:
@@ -140,7 +141,8 @@ class _Members:
         files = [each for each in sources(store, stored.prediction_set) if each.row_count]
         count = member_counts(store, stored.prediction_set).members
         names = _short_names([file.source for file in files])
-        are_files = len(files) == count
+        # The parts of one output hold different images.
+        are_files = len(files) == most_files_of_an_image(store, stored.prediction_set) > 1
         if not are_files:
             names = [f"prediction {place + 1} of each image" for place in range(count)]
         first = np.array([file.first_prediction_index for file in files], np.int64)

@@ -98,7 +98,7 @@ def _candidates(
         images_without_predictions=rules.images_without_predictions,
     )
     scores = ranked["score"].to_numpy()  # NaN where there is none
-    n_members = member_counts(store, stored.prediction_set).members if rules.committee else 1
+    n_members = member_counts(store, stored.prediction_set).most if rules.committee else 1
     uncertainty = function.image_uncertainty(scores, n_classes, rules, n_members=n_members)
     return ranked.with_columns(pl.Series("uncertainty", uncertainty, nan_to_null=True))
 

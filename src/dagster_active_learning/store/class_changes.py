@@ -1,5 +1,8 @@
 """Predicted classes of the same images in two prediction sets."""
 
+# Two statements begin with the same queues.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -36,9 +39,8 @@ CLASSES = """
 
 CLASS_CHANGES = """
 SELECT (b.class_index - 1)::BIGINT AS before, (a.class_index - 1)::BIGINT AS after,
-    (coalesce(list_position((
-        SELECT class_names FROM prediction_sets WHERE prediction_set = $after
-    ), CASE WHEN i.labeled THEN i.label END), 0) - 1)::BIGINT AS label,
+    (coalesce(list_position($class_names, CASE WHEN i.labeled THEN i.label END), 0) - 1)::BIGINT
+        AS label,
     CASE WHEN list_extract($same_class, b.class_index) != a.class_index THEN a.image_id END
         AS changed_image
 FROM ({classes_before}) b JOIN ({classes_after}) a ON b.image_id = a.image_id
@@ -53,8 +55,8 @@ class ClassChanges:
     Attributes:
         before: (n_images,) the index of each image's class in the class names of the set before.
         after: (n_images,) of its class in those of the set after.
-        labels: (n_images,) of its label in those of the set after; -1 for images without a label,
-            and with one that is none of the classes.
+        labels: (n_images,) of its label in those of the set after, and behind them the others of
+            the set before; -1 for images without a label, and with one that is none of the classes.
         changed_images: (n_images,) the ids of those with another class, null for the others.
     """
 
@@ -79,20 +81,28 @@ def class_changes(store: PoolStore, before: PredictionSet, after: PredictionSet)
     place = {name: at for at, name in enumerate(after.class_names, 1)}
     table = store.relation(
         query,
-        after=after.prediction_set,
+        class_names=list(dict.fromkeys([*after.class_names, *before.class_names])),
         same_class=[place.get(name, 0) for name in before.class_names],
     ).to_arrow_table()
     first, second, labels, changed_images = table.columns
     return ClassChanges(first.to_numpy(), second.to_numpy(), labels.to_numpy(), changed_images)
 
 
-QUEUE_OVERLAP = """
+# An image that was labeled since is in the older queue because nobody ranked it again.
+QUEUES = """
+WITH queues AS (
+    SELECT * REPLACE (row_number() OVER (PARTITION BY prediction_set ORDER BY rank) AS rank)
+    FROM labeling_candidates c ANTI JOIN (FROM images WHERE labeled) i ON c.image_id = i.image_id
+    WHERE acquisition_function = $acquisition_function
+)
+"""
+
+QUEUE_OVERLAP = f"""
+{QUEUES}
 SELECT count(*) FILTER (b.image_id IS NOT NULL), count(*)
-FROM labeling_candidates a LEFT JOIN labeling_candidates b
-    ON a.image_id = b.image_id AND b.acquisition_function = $acquisition_function
-    AND b.prediction_set = $before AND b.rank <= $first
-WHERE a.prediction_set = $after AND a.acquisition_function = $acquisition_function
-    AND a.rank <= $first
+FROM queues a LEFT JOIN queues b
+    ON a.image_id = b.image_id AND b.prediction_set = $before AND b.rank <= $first
+WHERE a.prediction_set = $after AND a.rank <= $first
 """
 
 
@@ -100,6 +110,8 @@ def queue_overlap(
     store: PoolStore, before: str, after: str, function: str, first: int = NO_LIMIT
 ) -> tuple[int, int]:
     """Candidates of a set's ranking that the other set's has too, and all of its candidates.
+
+    Images with a label do not count, and those behind them move up.
 
     Args:
         store: The pool.
@@ -113,15 +125,14 @@ def queue_overlap(
     return common, total
 
 
-ONLY_ASKED_FOR = """
+ONLY_ASKED_FOR = f"""
+{QUEUES}
 SELECT c.rank, c.image_id, i.uri, i.width, i.height, c.score, c.predicted_class,
     o.rank AS other_rank
-FROM labeling_candidates c
+FROM queues c
 LEFT JOIN images i ON i.image_id = c.image_id
-LEFT JOIN labeling_candidates o ON o.image_id = c.image_id
-    AND o.acquisition_function = $acquisition_function AND o.prediction_set = $other
-WHERE c.prediction_set = $asks AND c.acquisition_function = $acquisition_function
-    AND c.rank <= $first AND (o.rank IS NULL OR o.rank > $first)
+LEFT JOIN queues o ON o.image_id = c.image_id AND o.prediction_set = $other
+WHERE c.prediction_set = $asks AND c.rank <= $first AND (o.rank IS NULL OR o.rank > $first)
 ORDER BY c.rank LIMIT $shown
 """
 
@@ -141,7 +152,7 @@ def only_asked_for(
 
     Returns:
         Rows of rank, image_id, uri, width, height, score, predicted_class and other_rank, which is
-        None where the other ranking does not have the image at all.
+        None where the other ranking does not have the image at all; ranks as in ``queue_overlap``.
     """
     values = {"asks": asks, "other": other, "acquisition_function": function}
     relation = store.relation(ONLY_ASKED_FOR, **values, first=first, shown=shown)

@@ -55,6 +55,7 @@ def replace_image_scores(
 
     The views are to be renewed after it.
     """
+    store.connection.execute(f"DROP TABLE IF EXISTS {tables.name('image_scores')}")
     make_table(store.connection, tables, "image_scores")
     append(store, tables, "image_scores", image_score_schema(), scores)
 
@@ -149,19 +150,25 @@ class MemberCounts:
     """The members of a committee.
 
     Attributes:
-        members: How many the images have that have most of them, 0 without an image.
-        images_with_fewer: Images with fewer members than that, and not without any.
+        members: How many most images have, 0 without an image.
+        most: The largest number that an image has.
+        images_with_fewer: Images with fewer members than most have, and not without any.
     """
 
     members: int
+    most: int
     images_with_fewer: int
 
 
 MEMBER_COUNTS = """
-WITH scored AS (FROM {image_scores} WHERE prediction_count > 0)
-SELECT coalesce(max(prediction_count), 0),
-    count(*) FILTER (prediction_count < (SELECT max(prediction_count) FROM scored))
-FROM scored
+WITH counted AS (
+    SELECT prediction_count, count(*) AS images FROM {image_scores}
+    WHERE prediction_count > 0 GROUP BY prediction_count
+),
+usual AS (SELECT max_by(prediction_count, (images, prediction_count)) AS members FROM counted)
+SELECT coalesce(any_value(members), 0), coalesce(max(prediction_count), 0),
+    coalesce(sum(images) FILTER (prediction_count < members), 0)::BIGINT
+FROM counted, usual
 """
 
 

@@ -48,6 +48,21 @@ def categories(store: PoolStore, tables: SetTables) -> list[str]:
     return store.rows(of_tables(store, tables, CATEGORIES))[0][0]
 
 
+MOST_FILES = """
+SELECT coalesce(max(files), 0) FROM (
+    SELECT count(DISTINCT f.first_prediction_index) AS files
+    FROM {predictions} p ASOF JOIN (FROM prediction_sources WHERE row_count > 0) f
+        ON p.prediction_set = f.prediction_set AND p.prediction_index >= f.first_prediction_index
+    GROUP BY p.image_id
+)
+"""
+
+
+def most_files_of_an_image(store: PoolStore, prediction_set: str) -> int:
+    """The largest number of files that have predictions about one image."""
+    return store.rows(of_sets(store, [prediction_set], MOST_FILES))[0][0]
+
+
 PREDICTIONS = "SELECT image_id, class_probs, score FROM {predictions} "
 
 BY_IMAGE = "ORDER BY image_id, prediction_index"

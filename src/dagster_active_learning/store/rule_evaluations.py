@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dagster_active_learning.limits import rows_for
+from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.image_scores import score_columns
 from dagster_active_learning.store.pool_store import PoolStore
@@ -100,12 +101,13 @@ def predictions_of_labeled(
         yield pl.DataFrame(batch)
 
 
-IMAGE_COUNT = "SELECT count(*) FROM {image_scores}"
+IMAGE_COUNT = "SELECT count(*) FROM {image_scores} WHERE $objects OR prediction_count > 0"
 
 
-def scored_images(store: PoolStore, prediction_set: str) -> int:
-    """Number of images that have a row of scores."""
-    return store.rows(of_sets(store, [prediction_set], IMAGE_COUNT))[0][0]
+def scored_images(store: PoolStore, prediction_set: str, rules: Rules) -> int:
+    """Number of images that the model has seen: for objects also those in which it found none."""
+    query = of_sets(store, [prediction_set], IMAGE_COUNT)
+    return store.rows(query, objects=rules.objects)[0][0]
 
 
 @dataclass(frozen=True, kw_only=True)

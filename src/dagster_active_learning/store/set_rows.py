@@ -40,8 +40,12 @@ def of_tables(store: PoolStore, tables: SetTables, statement: str) -> str:
 
 def make_set_tables(store: PoolStore, prediction_set: str) -> SetTables:
     """Make the tables of a set that is read now, which gives it its number."""
-    ((generation,),) = store.rows("SELECT nextval('generations')")
-    tables = SetTables(prediction_set, generation)
+    # A table of the user's may have the name: the next number then.
+    while True:
+        ((generation,),) = store.rows("SELECT nextval('generations')")
+        tables = SetTables(prediction_set, generation)
+        if not any(store.columns(f"{table}_{generation}") for table in TABLES):
+            break
     for table in TABLES:
         make_table(store.connection, tables, table)
     return tables

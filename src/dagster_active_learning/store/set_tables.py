@@ -92,13 +92,7 @@ def _rows_of(connection: duckdb.DuckDBPyConnection, table: str, sets: Sequence[S
     One set is a plain SELECT: DuckDB does not push the filter of a join through a union.
     """
     columns = {field.name: sql_type(field.type) for field in _SCHEMAS[table]()}
-    filled: list[set[str]] = []
-    for one in sets:
-        relation = connection.sql(f"FROM {one.name(table)}")
-        filled.append(set(relation.columns))
-        # There may be one of a function that is registered elsewhere.
-        for name, kind in zip(relation.columns, relation.types, strict=True):
-            columns.setdefault(name, str(kind))
+    filled = [set(connection.sql(f"FROM {one.name(table)}").columns) for one in sets]
     if not sets:
         nothing = ", ".join(f"NULL::{kind} AS {quoted(name)}" for name, kind in columns.items())
         return f"SELECT NULL::VARCHAR AS prediction_set, {nothing} WHERE false"
@@ -121,7 +115,7 @@ COMMENT = "A part of the rows of prediction set "
 """How the comment on each table of a set begins."""
 
 MAKE_TABLE = """
-CREATE OR REPLACE TABLE {name} (
+CREATE TABLE {name} (
     {image_id} VARCHAR NOT NULL USING COMPRESSION uncompressed, {number} BIGINT NOT NULL
 );
 COMMENT ON TABLE {name} IS {comment};
@@ -129,7 +123,7 @@ COMMENT ON TABLE {name} IS {comment};
 
 
 def make_table(connection: duckdb.DuckDBPyConnection, tables: SetTables, table: str) -> None:
-    """Make one of a set's tables, without rows, in place of what it was before."""
+    """Make one of a set's tables, without rows."""
     image_id, number = _SCHEMAS[table]().names[:2]
     comment = f"{COMMENT}{tables.prediction_set!r}: read the view {table}"
     connection.execute(

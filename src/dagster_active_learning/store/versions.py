@@ -47,17 +47,22 @@ EARLIER_COLUMNS = {("prediction_sets", "aggregation")}
 
 PACKAGE = "dagster-active-learning"
 
-# The tables of a set count as the view that shows them. Their comment tells them from a user's own.
+# A table of a set has the columns of the view that shows it; its comment tells it from a user's.
 STORED_COLUMNS = """
-SELECT coalesce(of_set.view_name, c.table_name), column_name, c.comment IS NOT NULL
-FROM duckdb_columns() c LEFT JOIN (
-    SELECT table_name, regexp_extract(table_name, '^(predictions|image_scores)_', 1) AS view_name
-    FROM duckdb_tables()
-    WHERE schema_name = $schema AND database_name = current_database()
+SELECT c.table_name, c.column_name, c.comment IS NOT NULL,
+    CASE WHEN v.view_name IS NULL
+        THEN coalesce(regexp_extract(s.table_name, '^(predictions|image_scores)_', 1), c.table_name)
+    END
+FROM duckdb_columns() c
+LEFT JOIN (
+    FROM duckdb_tables() WHERE schema_name = $schema AND database_name = current_database()
         AND starts_with(comment, $comment)
-) of_set ON c.table_name = of_set.table_name
+) s ON c.table_name = s.table_name
+LEFT JOIN (
+    FROM duckdb_views() WHERE schema_name = $schema AND database_name = current_database()
+) v ON c.table_name = v.view_name
 WHERE c.schema_name = $schema AND c.database_name = current_database()
-    AND (list_contains($tables, c.table_name) OR of_set.table_name IS NOT NULL)
+    AND (list_contains($tables, c.table_name) OR s.table_name IS NOT NULL)
 """
 
 
@@ -69,14 +74,15 @@ class StoredSchema:
         version: Its version.
         package_version: The version of this package that made or changed it last, if it says so.
         statements_sha256: SHA-256 of the statements that did.
-        columns: The columns of the tables and of the views, each with the name of its table.
-        explained: Those of them that have a comment.
+        columns: The columns of the tables, each with the table's name. The view that shows a table
+            of a set is beside it: a column of ``predictions_7`` is known if ``predictions`` has it.
+        explained: Columns of tables and views that have a comment.
     """
 
     version: int
     package_version: str | None
     statements_sha256: str | None
-    columns: frozenset[tuple[str, str]]
+    columns: frozenset[tuple[str, str, str]]
     explained: frozenset[tuple[str, str]]
 
     @property
@@ -98,10 +104,10 @@ def stored_schema(connection: duckdb.DuckDBPyConnection, schema: str) -> StoredS
     """The tables of a pool, in a schema of the connection's current database."""
     values = {"schema": schema, "tables": [*TABLES, *VIEWS], "comment": COMMENT}
     rows = connection.execute(STORED_COLUMNS, values).fetchall()
-    columns = frozenset((table, column) for table, column, _ in rows)
-    explained = frozenset((table, column) for table, column, has_comment in rows if has_comment)
+    columns = frozenset((table, kind, column) for table, column, _, kind in rows if kind)
+    explained = frozenset((table, column) for table, column, has_comment, _ in rows if has_comment)
     recorded: list[tuple[int, str, str]] = []
-    if ("schema_version", "version") in columns:
+    if ("schema_version", "schema_version", "version") in columns:
         ((database,),) = connection.execute("SELECT current_database()").fetchall()
         table = f"{quoted(database)}.{quoted(schema)}.schema_version"
         query = f"SELECT version, package_version, statements_sha256 FROM {table}"
@@ -136,9 +142,7 @@ def check_schema(stored: StoredSchema, where: str, *, read_only: bool) -> None:
         return
     known = known_columns() | (EARLIER_COLUMNS if stored.version < SCHEMA_VERSION else set())
     unknown = sorted(
-        f"{table}.{column}"
-        for table, column in stored.columns - known
-        if table != "candidate_lineage"
+        f"{table}.{column}" for table, kind, column in stored.columns if (kind, column) not in known
     )
     if unknown:
         raise PoolStateError(
@@ -169,6 +173,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, pool: str, stored: StoredSche
     if earlier < 3:
         connection.execute(FORGET_SUMS)
     if earlier < 5:
+        connection.execute(FORGET_COMMITTEES)
         _split_by_set(connection)
     renew_views(connection)
     connection.execute("DELETE FROM schema_version")
@@ -266,6 +271,9 @@ DROP TABLE earlier_rankings;
 
 # Version 2. Its sums are not what a sum is now: without a scoring they are made again.
 FORGET_SUMS = "DELETE FROM scorings WHERE aggregation = 'sum'"
+
+# Version 4. Its committees have no scores by the functions that compare members.
+FORGET_COMMITTEES = "DELETE FROM scorings WHERE committee"
 
 
 def _split_by_set(connection: duckdb.DuckDBPyConnection) -> None:

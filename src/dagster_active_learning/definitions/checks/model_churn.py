@@ -42,6 +42,16 @@ def few_classes_changed(run: CheckRun) -> dg.AssetCheckResult:
     ]
     above = [row for row in rows if row["share"] > settings.max_changed_share]
     most = max((row["share"] for row in rows), default=0.0)
+    apart = [row for row in rows if not row["images"]]
+    if apart:
+        return run.result(
+            False,
+            f"{len(apart)} prediction sets have no image in common with the one that they are "
+            "compared with",
+            {"largest_changed_share": most, "above": len(above)},
+            apart,
+            severity=WARN,
+        )
     return run.result(
         not above,
         f"at most {most:.1%} of the images of a prediction set changed their class, of "

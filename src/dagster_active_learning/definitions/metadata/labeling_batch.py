@@ -85,7 +85,7 @@ class BatchMetadata:
             **lineage_metadata(store, stored, rule),
             **table_metadata(store, "labeling_batches", selection.image_count),
         }
-        table = f"{store.database}.{store.pool}.labeling_batches"
+        table = f"{store.database}.{store.schema}.labeling_batches"
         self.text = _text(pool, function, report, rows, table)
 
     def drawn(self, thumbnails: Thumbnails) -> Metadata:

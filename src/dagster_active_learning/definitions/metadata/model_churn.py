@@ -58,8 +58,8 @@ class ChurnMetadata:
             return
         self.numbers = _numbers(report)
         change = next(each for each in report.functions if each.name == function.name)
-        if not change.only_before:
-            # The set before has no ranking, or both ask for the same images.
+        if not change.only_before and not change.only_after:
+            # Both ask for the same images.
             return
         for key, name, rows in (
             ("only_this_set_asks_for", report.after, change.only_after),

@@ -73,7 +73,7 @@ class EvaluationMetadata:
             **lineage_metadata(store, stored),
             **table_metadata(store, "rule_evaluations", len(report.rows)),
         }
-        table = f"{store.database}.{store.pool}.rule_evaluations"
+        table = f"{store.database}.{store.schema}.rule_evaluations"
         self.text = _text(pool, report, table)
 
     def drawn(self) -> Metadata:
