@@ -55,6 +55,11 @@ def box(name, x=10, y=20, width=30, height=40, **more):
     return {"from_name": "label", "type": "rectanglelabels", "original_width": 200, "original_height": 100, "value": value}  # fmt: skip
 
 
+def polygon(name, points):
+    value = {"points": points, "polygonlabels": [name]}
+    return {"from_name": "label", "type": "polygonlabels", "original_width": 200, "original_height": 100, "value": value}  # fmt: skip
+
+
 def annotation(number, result, *, by=1, at=None, skip=False, truth=False):
     return {
         "id": number,
@@ -95,6 +100,11 @@ RULES = {
     "at another place": ("detection", [annotation(1, [box("3")]), annotation(2, [box("3", x=40)], by=2)], "conflict", []),
     "an object or none": ("detection", [annotation(1, [box("3")]), annotation(2, [], by=2)], "conflict", []),
     "not a number": ("detection", [annotation(1, [box("3", x=None)])], "quarantined", []),
+    "a point of one number": ("segmentation", [annotation(1, [polygon("3", points=[[1], [2], [3]])])], "quarantined", []),
+    "a turn by a text": ("detection", [annotation(1, [box("3", rotation="x")])], "quarantined", []),
+    "bytes that are texts": ("segmentation", [annotation(1, [{"from_name": "brush", "type": "brushlabels", "original_width": 8, "original_height": 8, "value": {"rle": ["a"], "brushlabels": ["3"]}}])], "quarantined", []),
+    "a region that is no object": ("detection", [annotation(1, ["x"])], "quarantined", []),
+    "no list of regions": ("detection", [annotation(1, None), annotation(2, [box("3")], by=2)], "labeled", ["3"]),
     "without a value": ("detection", [annotation(1, [{"from_name": "label", "type": "rectanglelabels"}])], "quarantined", []),
 }  # fmt: skip
 

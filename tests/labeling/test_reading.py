@@ -1,6 +1,7 @@
 """Annotations of a real export are stored as labels, and read again they change nothing."""
 
 import json
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -36,7 +37,7 @@ def test_a_real_export_read_again_changes_nothing(store, real_predictions):
 
     def read():
         report = store_annotations(
-            store, listed, tasks, task="classification", project="p", return_skipped=False, run_id="r"
+            store, listed, tasks, listed_at=datetime.now(UTC), task="classification", project="p", return_skipped=False, run_id="r"
         )  # fmt: skip
         return report, [rows(store, table) for table in tables]
 

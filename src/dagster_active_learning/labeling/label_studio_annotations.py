@@ -81,12 +81,14 @@ class Reading:
         labels: One per class of an image or object in it.
         quarantined: Annotations that cannot be used.
         outcomes: The outcome of each image that somebody has annotated.
+        skipped_at: When each image whose outcome is ``skipped`` was, as Label Studio says it.
         foreign_tasks: Tasks without the id of an image, which others have made.
     """
 
     labels: list[Label] = field(default_factory=list[Label])
     quarantined: list[QuarantinedLabel] = field(default_factory=list[QuarantinedLabel])
     outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
+    skipped_at: dict[str, str] = field(default_factory=dict[str, str])
     foreign_tasks: int = 0
 
 
@@ -145,7 +147,8 @@ def _read_image(
     class_names: Collection[str],
     sizes: Mapping[str, Size],
 ) -> None:
-    said = [each for each in _counting(annotations) if not each.get("was_cancelled")]
+    counting = _counting(annotations)
+    said = [each for each in counting if not each.get("was_cancelled")]
     answers: list[_Answer] = []
     for annotation in said:
         try:
@@ -154,14 +157,14 @@ def _read_image(
             labels = _labels(image_id, annotation, task, class_names, sizes[image_id])
             answers.append(_Answer(annotation, labels))
         except _UnusableError as error:
-            rejected = QuarantinedLabel(
-                **_origin(image_id, annotation),
-                reason=str(error),
-                raw=raw_text(annotation.get("result")),
-            )
-            reading.quarantined.append(rejected)
+            reading.quarantined.append(_rejected(image_id, annotation, str(error)))
+        # Anybody may write annotations by the tool's API.
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            reason = f"the annotation cannot be read ({type(error).__name__})"
+            reading.quarantined.append(_rejected(image_id, annotation, reason))
     if not said:
         reading.outcomes[image_id] = "skipped"
+        reading.skipped_at[image_id] = counting[-1]["updated_at"]
     elif not answers:
         reading.outcomes[image_id] = "quarantined"
     elif any(not _agree(answers[-1].labels, other.labels) for other in answers[:-1]):
@@ -169,6 +172,11 @@ def _read_image(
     else:
         reading.outcomes[image_id] = "labeled"
         reading.labels.extend(answers[-1].labels)
+
+
+def _rejected(image_id: str, annotation: Mapping[str, Any], reason: str) -> QuarantinedLabel:
+    raw = raw_text(annotation.get("result"))
+    return QuarantinedLabel(**_origin(image_id, annotation), reason=reason, raw=raw)
 
 
 def _counting(annotations: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

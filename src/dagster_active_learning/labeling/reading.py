@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
+from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.labeling.label_studio_annotations import Size, read_annotations
 from dagster_active_learning.labeling.label_studio_client import ListedTask
 from dagster_active_learning.labeling.tasks_to_send import LABEL_STUDIO
@@ -54,6 +56,7 @@ def store_annotations(
     listed: Sequence[ListedTask],
     annotated: Sequence[Mapping[str, Any]],
     *,
+    listed_at: datetime,
     task: str,
     project: str,
     return_skipped: bool,
@@ -66,12 +69,26 @@ def store_annotations(
         listed: All tasks of the project.
         annotated: Those with annotations, as the JSON export has them. It has none whose
             annotation was deleted; a task that is in neither was deleted itself.
+        listed_at: When the tasks were about to be listed: those that were sent since may not be
+            among them.
         task: What people label: classification, detection or segmentation.
         project: Title of the project.
         return_skipped: Whether skipped images may be chosen again.
         run_id: What reads them, for the record.
+
+    Raises:
+        PoolStateError: If none of the images that have their label from the project is in it.
     """
+    task_ids: dict[str, int] = {}
+    for each in listed:
+        if each.image_id is not None:
+            task_ids.setdefault(each.image_id, each.id)
+    # A task that was added after the listing.
+    for entry in annotated:
+        if isinstance(image_id := entry["data"].get("image_id"), str):
+            task_ids.setdefault(image_id, entry["id"])
     with store.transaction():
+        _check_same_project(store, project, task_ids)
         names = known_class_names(store)
         sizes: dict[str, Size] = {
             image_id: (width, height) for image_id, width, height in store.rows(SIZES)
@@ -85,16 +102,14 @@ def store_annotations(
             project=project,
             run_id=run_id,
         )
-        task_ids: dict[str, int] = {}
-        for each in listed:
-            if each.image_id is not None:
-                task_ids.setdefault(each.image_id, each.id)
-        # A task that was added after the listing.
-        for entry in annotated:
-            if isinstance(image_id := entry["data"].get("image_id"), str):
-                task_ids.setdefault(image_id, entry["id"])
         deleted = labeling_tasks.mark_read(
-            store, project, task_ids, reading.outcomes, return_skipped=return_skipped
+            store,
+            project,
+            task_ids,
+            reading.outcomes,
+            reading.skipped_at,
+            listed_at=listed_at,
+            return_skipped=return_skipped,
         )
         agreement = labels.agreement(store, project)
         median_hours = labels.median_hours_to_label(store, project)
@@ -112,3 +127,19 @@ def store_annotations(
         median_hours=median_hours,
         categories=categories,
     )
+
+
+def _check_same_project(store: PoolStore, project: str, image_ids: Collection[str]) -> None:
+    """Raise PoolStateError before the labels of a project are lost with it.
+
+    Images that have their label are not sent again: in another project of the same title there is
+    none of them.
+    """
+    labeled = labels.labeled_in(store, project)
+    if labeled and labeled.isdisjoint(image_ids):
+        raise PoolStateError(
+            f"none of the {len(labeled):,} images that have their label from the project "
+            f"{project!r} is in it now: if it is another project of that title, give it another "
+            "one, in the pool too, and the labels stay; if the tasks were deleted on purpose, "
+            f"delete the project's rows from {store.pool}.labels"
+        )

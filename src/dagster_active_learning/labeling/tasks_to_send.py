@@ -27,7 +27,8 @@ class TasksToSend:
     Attributes:
         batch: Number of the newest batch.
         tasks: The tasks, in the order of batches and places.
-        class_names: The classes that people choose from.
+        class_names: The classes that people choose from; without a task those of the newest batch,
+            with which a project is made.
         resumed: Whether an earlier run wanted to send some of them.
     """
 
@@ -78,6 +79,8 @@ def request_tasks(
                 for image in labeling_images(candidates):
                     if image.image_id in wanted:
                         tasks[image.image_id] = task(image, candidates, address(image))
+        if not pending:
+            class_names = dict.fromkeys(prediction_set(store, selection.prediction_set).class_names)
         if selection.image_count:
             mark_handed_out(store, batch)
     return TasksToSend(batch, list(tasks.values()), list(class_names), resumed)

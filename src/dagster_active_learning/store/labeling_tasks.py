@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -11,26 +12,26 @@ import pyarrow as pa
 from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.pool_store import PoolStore
 
-# Labels may have come another way, or the images were taken back, before they were sent. Where the
-# pool's project is another one by now, they are requested there.
+# Labels may have come another way, the images were taken back, or they left the manifest, before
+# they were sent. Where the pool's project is another one by now, they are requested there.
 DROP_NEEDLESS = """
 UPDATE labeling_tasks SET state = 'needless'
 WHERE state = 'pending' AND (project != $project OR (batch, image_id) IN (
     SELECT (b.batch, b.image_id) FROM labeling_batches b
     LEFT JOIN images i ON b.image_id = i.image_id
-    WHERE b.returned_at IS NOT NULL OR coalesce(i.labeled, false)
+    WHERE b.returned_at IS NOT NULL OR coalesce(i.labeled, true)
 ))
 """
 
 # The images of the newest batch, and of those that are out with the tool: in another project, if
-# the pool had another one then.
+# the pool had another one then. An image that left the manifest is shown nowhere.
 REQUEST = """
 INSERT INTO labeling_tasks BY NAME
 SELECT b.batch, b.position, b.image_id, $tool AS tool, $project AS project, 'pending' AS state,
     $run_id AS run_id, now() AS requested_at
-FROM labeling_batches b LEFT JOIN images i ON b.image_id = i.image_id
+FROM labeling_batches b JOIN images i ON b.image_id = i.image_id
 WHERE (b.batch = $batch OR b.batch IN (SELECT batch FROM labeling_tasks))
-    AND b.returned_at IS NULL AND NOT coalesce(i.labeled, false)
+    AND b.returned_at IS NULL AND NOT i.labeled
     AND (b.batch, b.image_id) NOT IN (
         SELECT (batch, image_id) FROM labeling_tasks
         WHERE project = $project AND state IN ('pending', 'sent')
@@ -40,7 +41,7 @@ ORDER BY b.batch, b.position
 
 
 def drop_needless(store: PoolStore, project: str) -> None:
-    """Give up sending images that have their label by now, came back or go to another project."""
+    """Give up sending images that need none any more, or go to another project."""
     store.connection.execute(DROP_NEEDLESS, {"project": project})
 
 
@@ -86,14 +87,18 @@ def mark_sent(store: PoolStore, project: str, task_ids: Mapping[str, int], run_i
     store.insert(MARK_SENT, _by_image(task_id=task_ids), project=project, run_id=run_id)
 
 
+# An image that came back, and is to be labeled again, was skipped before.
 MARK_READ = """
-UPDATE labeling_tasks SET read_at = now(), outcome = i.outcome, task_id = i.task_id
+UPDATE labeling_tasks SET read_at = now(), task_id = i.task_id,
+    outcome = CASE WHEN i.skipped_at::TIMESTAMPTZ <= requested_at THEN NULL ELSE i.outcome END
 FROM incoming i WHERE labeling_tasks.image_id = i.image_id AND state = 'sent' AND project = $project
 """
 
+# Tasks that were sent while the project was read are not in its listing.
 MARK_DELETED = """
 UPDATE labeling_tasks SET state = 'deleted', outcome = NULL, read_at = now()
-WHERE state = 'sent' AND project = $project AND image_id NOT IN (SELECT image_id FROM incoming)
+WHERE state = 'sent' AND project = $project AND sent_at < $listed_at
+    AND image_id NOT IN (SELECT image_id FROM incoming)
 """
 
 # What was deleted or skipped, and was in another batch since, stays there.
@@ -111,7 +116,9 @@ def mark_read(
     project: str,
     task_ids: Mapping[str, int],
     outcomes: Mapping[str, str],
+    skipped_at: Mapping[str, str],
     *,
+    listed_at: datetime,
     return_skipped: bool,
 ) -> int:
     """Record what was read; images without a task are free again, and skipped ones if wanted.
@@ -121,45 +128,50 @@ def mark_read(
         project: Title of the project.
         task_ids: The numbers of all tasks that are in it, by image.
         outcomes: The outcomes of those that somebody has annotated.
+        skipped_at: When images whose outcome is ``skipped`` were.
+        listed_at: When the tasks were about to be listed.
         return_skipped: Whether skipped images come back.
 
     Returns:
         The number of images whose tasks were deleted since they were sent.
     """
-    there = _by_image(task_id=task_ids, outcome=outcomes)
+    there = _by_image(task_id=task_ids, outcome=outcomes, skipped_at=skipped_at)
     store.insert(MARK_READ, there, project=project)
     # The statement finds `incoming` as the variable of that name.
     incoming = there  # noqa: F841 # pyright: ignore[reportUnusedVariable]
-    values = {"project": project}
+    values = {"project": project, "listed_at": listed_at}
     ((deleted,),) = store.connection.execute(MARK_DELETED, values).fetchall()
-    store.connection.execute(FREE, values | {"skipped": return_skipped})
+    store.connection.execute(FREE, {"project": project, "skipped": return_skipped})
     return deleted
 
 
-def _by_image(task_id: Mapping[str, int], outcome: Mapping[str, str] | None = None) -> pa.Table:
-    outcomes = outcome or {}
+def _by_image(task_id: Mapping[str, int], **texts: Mapping[str, str]) -> pa.Table:
+    columns = {
+        name: pa.array([of_image.get(image_id) for image_id in task_id], pa.string())
+        for name, of_image in texts.items()
+    }
     return pa.table(
         {
             "image_id": pa.array(task_id, pa.string()),
             "task_id": pa.array(task_id.values(), pa.int64()),
-            "outcome": pa.array([outcomes.get(image_id) for image_id in task_id], pa.string()),
+            **columns,
         }
     )
 
 
 WITH_THE_TOOL = """
 SELECT b.prediction_set, b.batch, b.position, b.image_id, coalesce(t.state, 'not sent') AS state
-FROM labeling_batches b LEFT JOIN images i ON b.image_id = i.image_id
+FROM labeling_batches b JOIN images i ON b.image_id = i.image_id
 LEFT JOIN labeling_tasks t ON b.batch = t.batch AND b.image_id = t.image_id
     AND t.project = $project AND t.state IN ('pending', 'sent')
 WHERE b.batch IN (SELECT batch FROM labeling_tasks) AND b.handed_out_at IS NOT NULL
-    AND b.returned_at IS NULL AND NOT coalesce(i.labeled, false)
+    AND b.returned_at IS NULL AND NOT i.labeled
 ORDER BY b.batch, b.position
 """
 
 
 def with_the_tool(store: PoolStore, project: str) -> list[dict[str, Any]]:
-    """The images that are out with the tool and have no label, with the states of their tasks.
+    """The images of the manifest that are out with the tool, with the states of their tasks.
 
     Columns prediction_set, batch, position, image_id and state: ``sent``, ``pending``, or
     ``not sent`` to the project.

@@ -92,6 +92,14 @@ def replace_labels(
     return len(after - before), len(before - after)
 
 
+LABELED_IN = "SELECT DISTINCT image_id FROM labels WHERE project = $project"
+
+
+def labeled_in(store: PoolStore, project: str) -> set[str]:
+    """The images that have their label from a project."""
+    return {image_id for (image_id,) in store.rows(LABELED_IN, project=project)}
+
+
 # The batch that an image was in last says what the model predicted.
 PREDICTED = """
 SELECT l.image_id, max(l.category) AS category, max(l.annotated_at) AS annotated_at,

@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS images (
 );
 COMMENT ON TABLE images IS 'The pool''s manifest: the images to choose from';
 COMMENT ON COLUMN images.image_id IS 'The image''s id, each once';
-COMMENT ON COLUMN images.uri IS 'Where the image file is, as the manifest says it: the query of a presigned address is here and in exports, and nowhere else';
+COMMENT ON COLUMN images.uri IS 'Where the image file is, as the manifest says it: the query of a presigned address is here, in exports and in the tasks of a labeling tool, and nowhere else';
 COMMENT ON COLUMN images.width IS 'Width in pixels';
 COMMENT ON COLUMN images.height IS 'Height in pixels';
 COMMENT ON COLUMN images.labeled IS 'Whether the image has its label already, in the manifest or in labels; then it is no candidate';
@@ -405,7 +405,7 @@ COMMENT ON COLUMN labeling_tasks.image_id IS 'The image''s id';
 COMMENT ON COLUMN labeling_tasks.tool IS 'The labeling tool: label_studio';
 COMMENT ON COLUMN labeling_tasks.project IS 'Title of the project in the tool that it was to be sent to';
 COMMENT ON COLUMN labeling_tasks.task_id IS 'Number of the image''s task there; after it is deleted another task may have it';
-COMMENT ON COLUMN labeling_tasks.state IS 'pending before it is sent and until it is known to be there, sent, deleted in the tool, or needless because the image got its label, came back or went to another project first';
+COMMENT ON COLUMN labeling_tasks.state IS 'pending before it is sent and until it is known to be there, sent, deleted in the tool, or needless because the image got its label, came back, left the manifest or went to another project first';
 COMMENT ON COLUMN labeling_tasks.outcome IS 'At the last reading: labeled, skipped, conflict or quarantined; null where nobody has annotated it';
 COMMENT ON COLUMN labeling_tasks.run_id IS 'Dagster run that sent it, or wanted to';
 COMMENT ON COLUMN labeling_tasks.requested_at IS 'When it was to be sent';

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from typing import cast
@@ -77,6 +78,7 @@ def _materialize(
             f"{client.shown_url} has no project {labeling.project!r}: materialize "
             f"{specs.key('labeling_tasks').to_user_string()} first, which makes it"
         )
+    listed_at = datetime.now(UTC)
     listed = client.tasks(project.id)
     annotated = client.annotated_tasks(project.id)
     with pool.open(context) as store:
@@ -85,6 +87,7 @@ def _materialize(
             store,
             listed,
             annotated,
+            listed_at=listed_at,
             task=pool.task,
             project=labeling.project,
             return_skipped=labeling.return_skipped,
