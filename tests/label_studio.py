@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -46,7 +47,7 @@ class LabelStudio:
         if isinstance(result, str):
             result = [{"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": [result]}}]  # fmt: skip
         task = next(each for each in self.tasks if each["data"].get("image_id") == image_id)
-        now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{self.next_annotation:06d}Z"
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         task["updated_at"] = now
         task["annotations"].append(
             {"id": self.next_annotation, "completed_by": by, "result": list(result), "was_cancelled": skip,
@@ -63,7 +64,7 @@ class LabelStudio:
     def tasks_of(self, project):
         return [task for task in self.tasks if task["project"] == int(project)]
 
-    def answer(self, method, path, query, body, header):  # noqa: PLR0911 - a table
+    def answer(self, method, path, query, body, header):  # noqa: PLR0911, PLR0912 - a table
         """Status and body."""
         if path == "/api/token/refresh/":
             if body["refresh"] != PERSONAL:
@@ -80,13 +81,18 @@ class LabelStudio:
             if method == "POST":
                 self.projects.append({"id": len(self.projects) + 1, **body})
                 return 201, self.projects[-1]
-            title = query["title"]
-            return 200, {"results": [each for each in self.projects if title in each["title"]]}
+            found = [each for each in self.projects if query["title"] in each["title"]]
+            size, page = int(query["page_size"]), int(query["page"])
+            more = self.url if len(found) > page * size else None
+            return 200, {"results": found[(page - 1) * size : page * size], "next": more}
         if path == "/api/tasks":
             return 200, self.page(query)
         if path.startswith("/api/tasks/") and method == "DELETE":
             number = int(path.split("/")[3])
-            self.tasks = [each for each in self.tasks if each["id"] != number]
+            kept = [each for each in self.tasks if each["id"] != number]
+            if len(kept) == len(self.tasks):
+                return 404, {"detail": "Not found."}
+            self.tasks = kept
             return 204, None
         number, what = path.split("/")[3:5]
         if int(number) > len(self.projects):
@@ -97,7 +103,11 @@ class LabelStudio:
         if not body:
             return 400, {"validation_errors": {"non_field_errors": ["tasks is empty"]}}
         if bad := [task for task in body if "image" not in task["data"]]:
-            return 400, {"validation_errors": f"no image in {bad[0]}"}
+            reason = f"Error at item 0: {'x' * 300} no image, {header} :: {bad[0]}"
+            return 400, {
+                "id": "an id", "status_code": 400, "version": "x" * 300, "detail": "Validation error", "exc_info": None,
+                "validation_errors": {"non_field_errors": [reason]},
+            }  # fmt: skip
         for task in body:
             self.tasks.append({**task, "id": self.next_task, "project": int(number), "annotations": [], "updated_at": str(time.time())})  # fmt: skip
             self.next_task += 1

@@ -83,6 +83,19 @@ def test_a_request_that_arrives_late_leaves_no_twin(studio, client, project):
     assert sorted(sent.task_ids.values()) == [task["id"] for task in studio.tasks]
 
 
+def test_a_twin_that_arrives_after_all_runs_that_sent_it(studio, client, project):
+    send(client, project, TASKS[:5])
+    client.import_tasks(project, TASKS[:5])
+    later = send(client, project, [], in_flight=ids(TASKS[:5]))
+    assert (later.sent, later.twins_removed) == (0, 5)
+    assert [task["id"] for task in studio.tasks] == [1, 2, 3, 4, 5]
+
+
+def test_a_task_that_is_deleted_already(studio, client, project):
+    client.delete_task(99)
+    assert ("DELETE", "/api/tasks/99/") in studio.log
+
+
 def test_a_twin_with_an_annotation_stays(studio, client, project):
     for _ in range(2):
         client.import_tasks(project, TASKS[:2])
@@ -124,12 +137,22 @@ def test_a_token_that_is_refused_is_not_shown(studio, token, words):
     assert not raised.value.is_unclear
 
 
-def test_an_answer_that_repeats_the_token_is_not_shown_as_it_is(studio, client, project):
-    tasks = [{"data": {"image_id": "a", "note": LEGACY}}]
-    with pytest.raises(LabelingToolError, match="answered 400 .*no image in .*; correct") as raised:
+def test_the_reason_of_a_refusal_is_shown_without_token_and_task(studio, client, project):
+    tasks = [{"data": {"image_id": "a", "note": "https://images/a.png?signature=secret"}}]
+    with pytest.raises(LabelingToolError, match="answered 400 .* no image, Token ….*; correct") as raised:  # fmt: skip
         send(client, project, tasks)
-    assert LEGACY not in str(raised.value)
+    assert not any(secret in str(raised.value) for secret in (LEGACY, "secret", "image_id"))
     assert studio.image_ids() == []
+
+
+@pytest.mark.parametrize("token", ["", " \n", "…", "abc\ndef", "абв"])
+def test_a_text_that_is_no_token(token):
+    with pytest.raises(LabelingToolError, match="the token of the resource label_studio is empty or"):  # fmt: skip
+        LabelStudioClient("http://127.0.0.1:9", token)
+
+
+def test_a_token_with_a_line_break_behind_it(studio):
+    assert LabelStudioClient(studio.url, f"{LEGACY}\n").project("digits") is None
 
 
 def test_nobody_there():
@@ -177,6 +200,13 @@ def test_two_projects_of_one_name(studio, client, project):
     client.create_project("digits", GOOD)
     with pytest.raises(LabelingToolError, match="has 2 projects 'digits', expected one"):
         ensure_project(client, "digits", "classification", ["a", "b"])
+
+
+def test_a_title_that_is_a_part_of_many(studio, client):
+    for number in range(101):
+        studio.projects.append({"id": number, "title": f"more digits {number}", "label_config": GOOD, "sampling": "x"})  # fmt: skip
+    studio.projects.append({**studio.projects[0], "title": "digits"})
+    assert client.project("digits").title == "digits"
 
 
 def test_many_ids_are_asked_for_in_addresses_that_are_short(studio, client, project):

@@ -32,7 +32,8 @@ class LabelStudio:
     one, an image is shown from the uri that the manifest gives.
 
     Attributes:
-        project: The project's title, 3 to 50 characters. Where there is none, it is made.
+        project: The project's title, 3 to 50 characters without spaces around them. Where there is
+            none, it is made.
         image_address: Address of an image, with ``{image_id}``, ``{file_name}`` or ``{uri}`` in it.
         local_files_root: The document root from which Label Studio serves local files, as
             LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT has it. The project needs a local storage below
@@ -61,11 +62,11 @@ class LabelStudio:
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED
 
     def __post_init__(self) -> None:
-        if not 3 <= len(self.project) <= 50:
+        if not 3 <= len(self.project) <= 50 or self.project != self.project.strip():
             raise SettingError(
                 "project",
-                f"project is {self.project!r}, expected a title of 3 to 50 characters, as Label "
-                "Studio wants it",
+                f"project is {self.project!r}, expected a title of 3 to 50 characters without "
+                "spaces around it, as Label Studio wants it",
             )
         ways = (self.image_address, self.local_files_root, self.embed_max_bytes)
         if sum(way is not None for way in ways) > 1:

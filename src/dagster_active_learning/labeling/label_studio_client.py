@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from dagster_active_learning.errors import LabelingToolError
-from dagster_active_learning.files.addresses import shown_address
+from dagster_active_learning.files.addresses import redacted, shown_address
 from dagster_active_learning.text import shown
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ IDS_PER_REQUEST = 200
 ADDRESS_CHARACTERS = 4_000
 """Characters of ids in an address: servers refuse a line of 8 KiB."""
 
+PROJECTS_PER_PAGE = 100
 TASKS_PER_PAGE = 1_000
-"""Tasks that a page of a listing has."""
+"""Projects and tasks that a page of a listing has."""
+
+REASON_BYTES = 600
+"""Bytes of the reason in an answer that an error shows."""
 
 SEQUENTIAL = "Sequential sampling"
 """The order of a project that serves tasks as they were sent."""
@@ -68,6 +73,10 @@ class _UnauthorizedError(Exception):
     """The answer 401."""
 
 
+class _NotFoundError(LabelingToolError):
+    """The answer 404."""
+
+
 @dataclass
 class LabelStudioClient:
     """A connection to a Label Studio server.
@@ -79,8 +88,9 @@ class LabelStudioClient:
         timeout_seconds: How long an answer may take.
 
     Raises:
-        LabelingToolError: By each call, if there is no answer, or not the one that was expected.
-            ``is_unclear`` says whether the server may have done what was asked.
+        LabelingToolError: If no token can be as this one is. By each call, if there is no answer,
+            or not the one that was expected: ``is_unclear`` says whether the server may have done
+            what was asked.
     """
 
     url: str
@@ -90,6 +100,12 @@ class LabelStudioClient:
     def __post_init__(self) -> None:
         import requests
 
+        self.token = self.token.strip()
+        if not (self.token and self.token.isascii() and self.token.isprintable()):
+            raise LabelingToolError(
+                "the token of the resource label_studio is empty or has characters that no token "
+                "has: copy it anew from the server's page Account & Settings"
+            )
         self._session = requests.Session()
         self._access: str | None = None
         self._is_personal = self.token.count(".") == 2
@@ -110,14 +126,22 @@ class LabelStudioClient:
         Raises:
             LabelingToolError: If there are several.
         """
-        answer = self._json("GET", "/api/projects", query={"title": title, "page_size": 100})
-        projects = [_project(entry) for entry in answer["results"] if entry["title"] == title]
+        projects = [entry for entry in self._projects(title) if entry.title == title]
         if len(projects) > 1:
             raise LabelingToolError(
                 f"{self.shown_url} has {len(projects)} projects {title!r}, expected one: rename "
                 "the others"
             )
         return projects[0] if projects else None
+
+    def _projects(self, part: str) -> Iterator[Project]:
+        """The projects in whose title a text is."""
+        query = {"title": part, "page_size": PROJECTS_PER_PAGE}
+        for page in count(1):
+            answer = self._json("GET", "/api/projects", query=query | {"page": page})
+            yield from map(_project, answer["results"])
+            if not answer["next"]:
+                return
 
     def create_project(self, title: str, label_config: str) -> Project:
         """Make a project that serves tasks in the order in which they were sent."""
@@ -129,8 +153,9 @@ class LabelStudioClient:
         self._json("POST", f"/api/projects/{project}/import", body=tasks)
 
     def delete_task(self, task: int) -> None:
-        """Delete a task."""
-        self._request("DELETE", f"/api/tasks/{task}/")
+        """Delete a task, if it is still there."""
+        with suppress(_NotFoundError):
+            self._request("DELETE", f"/api/tasks/{task}/")
 
     def tasks_of_images(self, project: int, image_ids: Sequence[str]) -> list[ListedTask]:
         """The tasks of images that are in a project, in the order of their numbers."""
@@ -257,7 +282,8 @@ class LabelStudioClient:
         if response.status_code == 401:
             raise _UnauthorizedError
         if not 200 <= response.status_code < 300:
-            raise LabelingToolError(
+            kind = _NotFoundError if response.status_code == 404 else LabelingToolError
+            raise kind(
                 f"{self.shown_url} answered {response.status_code} to {method} {path}: "
                 f"{self._shown(response)!r}; {_advice(response.status_code)}",
                 is_unclear=response.status_code >= 500,
@@ -280,11 +306,11 @@ class LabelStudioClient:
             ) from None
 
     def _shown(self, response: requests.Response) -> str:
-        """The beginning of an answer, in which a page of errors may repeat what was sent."""
-        text = response.text
+        """What an answer says, which may repeat what was sent: tokens, and addresses of images."""
+        text = _reason(response)
         for secret in (self.token, self._access):
             text = text.replace(secret, "…") if secret else text
-        return shown(text)
+        return shown(redacted(text), REASON_BYTES)
 
     def _refused(self, method: str, path: str) -> LabelingToolError:
         kind = "personal access token" if self._is_personal else "legacy token"
@@ -293,6 +319,21 @@ class LabelStudioClient:
             "the resource has; make a new one at its page Account & Settings (legacy tokens are "
             "taken only where the organization allows them)"
         )
+
+
+def _reason(response: requests.Response) -> str:
+    """The reason that Label Studio gives in an answer, without the task that it is about."""
+    try:
+        answer: Any = response.json()
+    except ValueError:
+        return response.text
+    if not isinstance(answer, dict):
+        return response.text
+    reason = answer.get("validation_errors") or answer.get("detail")
+    if not reason:
+        return response.text
+    text = reason if isinstance(reason, str) else json.dumps(reason, ensure_ascii=False)
+    return text.partition(" :: ")[0]
 
 
 def _leave_headers(request: Any) -> Any:

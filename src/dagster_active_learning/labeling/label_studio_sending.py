@@ -31,7 +31,7 @@ class SentTasks:
     """The tasks that are in a project after sending.
 
     Attributes:
-        task_ids: The number of the task of each image.
+        task_ids: The number of the task of each image, those in flight among them.
         sent: Images that were sent now.
         already_there: Images that were there before.
         twins_removed: Tasks that were deleted, because their image had an older one.
@@ -89,15 +89,20 @@ def send_tasks(
     tasks: Sequence[Mapping[str, Any]],
     *,
     settle_first: bool,
+    in_flight: Sequence[str] = (),
     sleep: Callable[[float], None] = time.sleep,
 ) -> SentTasks:
     """Send the tasks whose images have none in a project, in their order.
+
+    A request that was taken for lost may be stored at any time after it: twins of images that were
+    sent before are looked for, too.
 
     Args:
         client: The server.
         project: The project's number.
         tasks: The tasks, each of another image.
         settle_first: Whether an earlier request for them ended unclear, and may yet be stored.
+        in_flight: Ids of images that were sent before.
         sleep: Waits for a number of seconds.
 
     Raises:
@@ -120,7 +125,7 @@ def send_tasks(
             stored = {task.image_id for task in client.tasks_of_images(project, sent)}
             if len(stored) < len(sent):
                 raise
-    there = client.tasks_of_images(project, image_ids)
+    there = client.tasks_of_images(project, list(dict.fromkeys([*image_ids, *in_flight])))
     kept, twins = _without_twins(there)
     for twin in twins:
         client.delete_task(twin.id)

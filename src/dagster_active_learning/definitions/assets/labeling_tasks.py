@@ -64,16 +64,19 @@ def _materialize(pool: Pool, labeling: LabelStudio, context: dg.AssetExecutionCo
     import_module("dagster_active_learning.flow")
     from dagster_active_learning.labeling.label_studio_sending import ensure_project, send_tasks
     from dagster_active_learning.labeling.tasks_to_send import request_tasks
-    from dagster_active_learning.store.labeling_tasks import mark_sent
+    from dagster_active_learning.store.labeling_tasks import mark_sent, with_the_tool
 
     client = label_studio_client(context.resources)
     address = labeling.address(pool.picture_roots)
     run_id = context.run.run_id
     with pool.open(context) as store:
         wanted = request_tasks(store, address, project=labeling.project, run_id=run_id)
+        in_flight = [row["image_id"] for row in with_the_tool(store, labeling.project)]
     # Others may have the database while the tool takes its time.
     project = ensure_project(client, labeling.project, pool.task, wanted.class_names)
-    sent = send_tasks(client, project.id, wanted.tasks, settle_first=wanted.resumed)
+    sent = send_tasks(
+        client, project.id, wanted.tasks, settle_first=wanted.resumed, in_flight=in_flight
+    )
     with pool.open(context) as store:
         with store.transaction():
             mark_sent(store, labeling.project, sent.task_ids, run_id)
