@@ -106,8 +106,8 @@ def _write_meta(document: _Document, candidates: Candidates) -> None:
 
 def _write_image(document: _Document, image: LabelingImage, candidates: Candidates) -> None:
     if not has_objects(candidates):
-        if image.row["predicted_class"] is not None:
-            document.open("tag", label=image.row["predicted_class"], source="auto")
+        if image.predicted_class is not None:
+            document.open("tag", label=image.predicted_class, source="auto")
             _write_score(document, image.class_score)
             document.close("tag")
         return

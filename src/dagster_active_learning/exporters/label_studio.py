@@ -104,11 +104,10 @@ def task(image: LabelingImage, candidates: Candidates, address: str) -> dict[str
 
 
 def _choice(image: LabelingImage) -> list[dict[str, Any]]:
-    predicted_class = image.row["predicted_class"]
-    if predicted_class is None:
+    if image.predicted_class is None:
         return []
     score = {} if image.class_score is None else {"score": image.class_score}
-    return [{**CHOICE.region, "value": {"choices": [predicted_class]}, **score}]
+    return [{**CHOICE.region, "value": {"choices": [image.predicted_class]}, **score}]
 
 
 def _regions(

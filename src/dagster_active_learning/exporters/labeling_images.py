@@ -51,12 +51,15 @@ class LabelingImage:
 
     Attributes:
         row: The image's row, with the columns of ``Candidates.rows``.
+        predicted_class: The class with the highest mean probability, of objects the most frequent
+            one; None without one, and where the predictions were read again with other classes.
         class_score: Mean probability of the predicted class over the image's predictions; None
             without class probabilities, and for objects.
         objects: The objects found in it, in the order of the predictions.
     """
 
     row: dict[str, Any]
+    predicted_class: str | None
     class_score: float | None
     objects: list[PredictedObject]
 
@@ -134,6 +137,7 @@ def labeling_images(candidates: Candidates) -> Iterator[LabelingImage]:
     An image that is a candidate of several acquisition functions comes once, at its first place.
     """
     objects = has_objects(candidates)
+    class_names = candidates.class_names
     seen: set[str] = set()
     rows = (row for batch in candidates.predictions() for row in batch.to_pylist())
     for _, group in groupby(rows, lambda row: (row["acquisition_function"], row["image_id"])):
@@ -142,9 +146,13 @@ def labeling_images(candidates: Candidates) -> Iterator[LabelingImage]:
             continue
         seen.add(first["image_id"])
         predictions = [row for row in (first, *group) if row["prediction_index"] is not None]
+        predicted_class = first["predicted_class"]
+        if predicted_class not in class_names:
+            predicted_class = None
         yield LabelingImage(
             first,
-            None if objects else _class_score(first, predictions, candidates.class_names),
+            predicted_class,
+            None if objects else _class_score(predicted_class, predictions, class_names),
             [_object(row, candidates) for row in predictions] if objects else [],
         )
 
@@ -203,13 +211,13 @@ def is_printable(text: str) -> bool:
 
 
 def _class_score(
-    row: dict[str, Any], predictions: Sequence[dict[str, Any]], class_names: Sequence[str]
+    predicted_class: str | None, predictions: Sequence[dict[str, Any]], class_names: Sequence[str]
 ) -> float | None:
     vectors = [each["class_probs"] for each in predictions if each["class_probs"] is not None]
-    if not vectors or row["predicted_class"] is None:
+    if not vectors or predicted_class is None:
         return None
     means = np.mean(np.asarray(vectors, np.float64), axis=0)
-    return float(means[class_names.index(row["predicted_class"])])
+    return float(means[class_names.index(predicted_class)])
 
 
 def _object(row: dict[str, Any], candidates: Candidates) -> PredictedObject:

@@ -48,7 +48,7 @@ def _images(rows: list[dict[str, Any]]) -> Iterator[LabelingImage]:
     for _, group in groupby(rows, lambda row: row["image_id"]):
         of_image = list(group)
         objects = [_object(row) for row in of_image if row["bbox"] is not None]
-        yield LabelingImage(of_image[0], None, objects)
+        yield LabelingImage(of_image[0], None, None, objects)
 
 
 def _object(row: dict[str, Any]) -> PredictedObject:
