@@ -46,10 +46,7 @@ CLASSES = ["cat", "dog"]
 def prepared(tmp_path_factory):
     """A folder with a pool of which the first batch is open."""
     folder = tmp_path_factory.mktemp("prepared")
-    random = np.random.default_rng(0)
-    table = pa.table({"image_id": IDS, "class_probs": list(random.dirichlet([1, 1], len(IDS)))})
-    metadata = {"class_names": json.dumps(CLASSES)}
-    pq.write_table(table.replace_schema_metadata(metadata), folder / "p.parquet")
+    write_predictions(folder, CLASSES)
     (folder / "images").mkdir()
     for image_id in IDS:
         Image.new("L", (8, 8)).save(folder / "images" / f"{image_id}.png")
@@ -64,6 +61,13 @@ def folder(prepared, tmp_path, monkeypatch):
     for name in ("labeling.duckdb", "manifest.csv", "p.parquet"):
         shutil.copy(prepared / name, tmp_path)
     return tmp_path
+
+
+def write_predictions(folder, class_names):
+    random = np.random.default_rng(0)
+    table = pa.table({"image_id": IDS, "class_probs": list(random.dirichlet([1, 1], len(IDS)))})
+    metadata = {"class_names": json.dumps(class_names)}
+    pq.write_table(table.replace_schema_metadata(metadata), folder / "p.parquet")
 
 
 def write_manifest(folder, labels=None):
@@ -331,6 +335,36 @@ def test_checks_and_files_of_labels(folder, studio):
     assert checks(result) == {"known_classes": True, "nothing_out_too_long": False}
 
 
+def test_a_project_that_was_deleted_is_made_with_its_classes_and_takes_no_label_away(
+    folder, studio
+):
+    defs = definitions(folder)
+    run(folder, defs, studio.url)
+    studio.annotate(studio.image_ids()[0], "cat")
+    run(folder, defs, studio.url, "labels")
+    studio.tasks.clear()
+    studio.projects.clear()
+    assert numbers(run(folder, defs, studio.url), "labeling_tasks")["sent"] == 0
+    assert all(f'value="{name}"' in studio.projects[0]["label_config"] for name in CLASSES)
+    with pytest.raises(PoolStateError, match="none of the 1 images that have their label from the project 'pets' is in it now"):  # fmt: skip
+        run(folder, defs, studio.url, "labels")
+    assert query(folder, "SELECT category FROM labels") == [("cat",)]
+    renamed = definitions(folder, LabelStudio(project="animals"))
+    assert numbers(run(folder, renamed, studio.url), "labeling_tasks")["sent"] == 9
+
+
+def test_a_batch_whose_predictions_were_read_again_with_other_classes(folder, studio):
+    write_predictions(folder, ["cow", "dog"])
+    defs = definitions(folder)
+    run(folder, defs, studio.url, "predictions")
+    run(folder, defs, studio.url)
+    batch = load_batch(folder / "labeling.duckdb", pool="pool")
+    regions = [task["predictions"][0]["result"] for task in studio.tasks]
+    classes = [[region["value"]["choices"][0] for region in found] for found in regions]
+    assert classes == [[] if name == "cat" else ["dog"] for name in batch["predicted_class"]]
+    assert set(batch["predicted_class"]) == set(CLASSES)
+
+
 def test_labels_need_the_project(folder, studio):
     defs = definitions(folder)
     with pytest.raises(PoolStateError, match="has no project 'pets': materialize pool/labeling_tasks first"):  # fmt: skip
@@ -372,8 +406,8 @@ def test_the_sensor_asks_for_a_run_until_one_has_read_what_changed(folder, studi
     assert sensor.name == "pool__labels"
     with dg.DagsterInstance.ephemeral() as instance:
 
-        def tick(url=studio.url):
-            resource = LabelStudioResource(url=url, token=LEGACY)
+        def tick(url=studio.url, token=LEGACY):
+            resource = LabelStudioResource(url=url, token=token)
             with dg.build_sensor_context(instance=instance, resources={"label_studio": resource}) as context:  # fmt: skip
                 return sensor.evaluate_tick(context)
 
@@ -405,6 +439,11 @@ def test_the_sensor_asks_for_a_run_until_one_has_read_what_changed(folder, studi
         waiting = instance.create_run_for_job(dg.job(name="waiting")(lambda: None), tags=third.tags)
         assert f"the run {waiting.run_id} reads" in str(tick().skip_message)
         assert "gave no answer" in str(tick("http://127.0.0.1:9").skip_message)
+        assert "the token of the resource" in str(tick(token="…").skip_message)
+        # Its process died.
+        monkeypatch.setattr(label_sensor, "SECONDS_OF_A_RUN", 0)
+        (fourth,) = tick().run_requests or [dg.RunRequest()]
+        assert fourth.run_key not in (first.run_key, second.run_key, third.run_key)
 
 
 def test_yaml_and_python_are_the_same():
@@ -440,6 +479,7 @@ def test_yaml_and_python_are_the_same():
     ("settings", "words"),
     [
         ({"project": "ab"}, "project is 'ab', expected a title of 3 to 50 characters"),
+        ({"project": "pets "}, "project is 'pets ', expected a title of 3 to 50 characters without spaces"),
         ({"image_address": "https://x"}, "expected an address with at least one of {image_id}"),
         ({"image_address": "https://{id}"}, "and no other braces"),
         ({"image_address": "https://{image_id"}, "and no other braces"),

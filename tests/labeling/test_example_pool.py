@@ -22,7 +22,7 @@ BIN = Path(sys.executable).parent
 def test_the_commands_of_the_readme(server, tmp_path):
     lines = re.findall(r"^(?:export|dagster asset) .*$", README.read_text(), re.M)
     address, home, materialize = lines
-    address = address.replace("http://127.0.0.1:8080", server).replace("…", LEGACY)
+    address = address.replace("http://127.0.0.1:8080", server).replace("<your token>", LEGACY)
     home = home.replace("$PWD/pipelines/data", str(tmp_path))
     environment = os.environ | {
         "LABELING_DATA_FOLDER": str(tmp_path),

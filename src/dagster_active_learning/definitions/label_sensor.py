@@ -20,6 +20,9 @@ ANNOTATIONS_TAG = "dagster_active_learning/annotations"
 SECONDS_AFTER_FAILURE = 600
 """Time after which a run that did not succeed is asked for again."""
 
+SECONDS_OF_A_RUN = 3_600
+"""Time after which a run without an end is asked for again: its process may have died."""
+
 
 def label_sensor(pool: str, labeling: LabelStudio, labels: dg.AssetKey) -> dg.SensorDefinition:
     """The sensor of a pool whose labels come from Label Studio.
@@ -43,8 +46,8 @@ def label_sensor(pool: str, labeling: LabelStudio, labels: dg.AssetKey) -> dg.Se
         description=f"Reads the labels when the project {labeling.project!r} has changed.",
     )
     def annotations(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        client = label_studio_client(context.resources)
         try:
+            client = label_studio_client(context.resources)
             project = client.project(labeling.project)
             if project is None:
                 return dg.SkipReason(f"there is no project {labeling.project!r} yet")
@@ -64,7 +67,8 @@ def _run_request(
     of_pool = dg.RunsFilter(tags={LABELS_OF_TAG: pool})
     for last in instance.get_run_records(of_pool, limit=1):
         run = last.dagster_run
-        if not run.is_finished:
+        age = time.time() - last.create_timestamp.timestamp()
+        if not run.is_finished and age < SECONDS_OF_A_RUN:
             return dg.SkipReason(f"the run {run.run_id} reads the annotations")
         if run.tags[ANNOTATIONS_TAG] == state:
             if run.is_success:

@@ -40,8 +40,8 @@ def every_image_is_there(run: CheckRun) -> dg.AssetCheckResult:
     return run.result(
         not wrong,
         f"{len(wrong):,} images are in flight and have no task in the project {project!r}"
-        + ": materialize labels, which frees those whose task was deleted, and the tasks again"
-        * bool(wrong),
+        + ": materialize labeling_tasks to send those that were not sent; labels frees those whose "
+        "task was deleted, and a new labeling_batch may have them again" * bool(wrong),
         {"in_flight": len(images), "missing": len(wrong)},
         wrong,
     )
