@@ -346,11 +346,21 @@ def test_a_project_that_was_deleted_is_made_with_its_classes_and_takes_no_label_
     studio.projects.clear()
     assert numbers(run(folder, defs, studio.url), "labeling_tasks")["sent"] == 0
     assert all(f'value="{name}"' in studio.projects[0]["label_config"] for name in CLASSES)
-    with pytest.raises(PoolStateError, match="none of the 1 images that have their label from the project 'pets' is in it now"):  # fmt: skip
+    with pytest.raises(PoolStateError, match="none of the images that were sent to the project 'pets' is in it now, and 1 have"):  # fmt: skip
         run(folder, defs, studio.url, "labels")
     assert query(folder, "SELECT category FROM labels") == [("cat",)]
     renamed = definitions(folder, LabelStudio(project="animals"))
     assert numbers(run(folder, renamed, studio.url), "labeling_tasks")["sent"] == 9
+
+
+def test_a_task_that_was_deleted_takes_its_label_along(folder, studio):
+    defs = definitions(folder)
+    run(folder, defs, studio.url)
+    studio.annotate(studio.image_ids()[0], "cat")
+    run(folder, defs, studio.url, "labels")
+    del studio.tasks[0]
+    run(folder, defs, studio.url, "labels")
+    assert query(folder, "SELECT category FROM labels") == []
 
 
 def test_a_batch_whose_predictions_were_read_again_with_other_classes(folder, studio):

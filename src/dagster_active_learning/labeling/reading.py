@@ -132,14 +132,15 @@ def store_annotations(
 def _check_same_project(store: PoolStore, project: str, image_ids: Collection[str]) -> None:
     """Raise PoolStateError before the labels of a project are lost with it.
 
-    Images that have their label are not sent again: in another project of the same title there is
-    none of them.
+    A task that is deleted takes its label along. Where all that were ever sent are gone, it is the
+    project that was deleted, and the one that has its title now is another.
     """
     labeled = labels.labeled_in(store, project)
-    if labeled and labeled.isdisjoint(image_ids):
+    if labeled and (labeled | labeling_tasks.sent_to(store, project)).isdisjoint(image_ids):
         raise PoolStateError(
-            f"none of the {len(labeled):,} images that have their label from the project "
-            f"{project!r} is in it now: if it is another project of that title, give it another "
-            "one, in the pool too, and the labels stay; if the tasks were deleted on purpose, "
+            f"none of the images that were sent to the project {project!r} is in it now, and "
+            f"{len(labeled):,} have their label from there: if it is another project of that "
+            "title, give it another one, in the pool too, and the labels stay; if the tasks were "
+            "deleted on purpose, "
             f"delete the project's rows from {store.pool}.labels"
         )

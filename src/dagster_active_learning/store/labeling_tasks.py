@@ -159,6 +159,16 @@ def _by_image(task_id: Mapping[str, int], **texts: Mapping[str, str]) -> pa.Tabl
     )
 
 
+SENT_TO = """
+SELECT DISTINCT image_id FROM labeling_tasks WHERE project = $project AND sent_at IS NOT NULL
+"""
+
+
+def sent_to(store: PoolStore, project: str) -> set[str]:
+    """The images of which a project has had a task."""
+    return {image_id for (image_id,) in store.rows(SENT_TO, project=project)}
+
+
 WITH_THE_TOOL = """
 SELECT b.prediction_set, b.batch, b.position, b.image_id, coalesce(t.state, 'not sent') AS state
 FROM labeling_batches b JOIN images i ON b.image_id = i.image_id
