@@ -20,6 +20,7 @@ import traceback
 from pathlib import Path
 
 import atheris  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
+import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 GUIDES = ["dagster_active_learning.readers", "csv", "gzip", "json", "numpy.lib", "zipfile"]
@@ -48,6 +49,9 @@ def main() -> None:
     found = CORPUS / target_name
     found.mkdir(parents=True, exist_ok=True)
     workspace = Path(tempfile.mkdtemp(prefix=f"fuzz-{target_name}-"))
+    # What is registered last is called first: Arrow's pools of threads have to be there before.
+    pa.cpu_count()
+    pa.io_thread_count()
     end = _end(workspace)
     ctypes.CDLL(None).on_exit(end, None)
     seeds = workspace / "seeds"
