@@ -1,0 +1,328 @@
+"""Which rows of a source are predictions, and which go to quarantine and why."""
+
+# The functions of pyarrow.compute are made when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagster_active_learning.acquisition.class_probs import class_prob_matrix, softmax
+from dagster_active_learning.acquisition.kernels import check_class_probs
+from dagster_active_learning.acquisition.validity import Validity
+from dagster_active_learning.files.addresses import redacted
+from dagster_active_learning.flow.progress import Progress
+from dagster_active_learning.flow.spool import RowSpool
+from dagster_active_learning.readers.quarantine import Reason
+from dagster_active_learning.readers.stream import PredictionStream
+from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.prediction_sources import SourceFile
+from dagster_active_learning.text import raw_text
+
+ROWS_THAT_DECIDE_CLASS_COUNT = 1_024
+"""Predictions at the beginning that give the number of classes, where no names give it."""
+
+STORED_COLUMNS = ("image_id", "class_probs", "score", "category", "bbox", "segmentation")
+
+
+class SortedRows:
+    """The rows of a stream: predictions, rows for quarantine, images without objects.
+
+    The last two wait on disk until the predictions are stored: one statement runs at a time.
+
+    Attributes:
+        sources: The rows of each file, once ``predictions`` is at its end.
+        images: Numbers of predictions and images.
+        class_names: The names of the classes; None if nothing gives their number.
+        deviation: The largest distance of a sum from 1, or of a value from 0..1, for which a row
+            was refused; 0 without such a row.
+    """
+
+    def __init__(
+        self,
+        stream: PredictionStream,
+        rules: Rules,
+        progress: Progress,
+        quarantined: RowSpool,
+        empty_images: RowSpool,
+    ) -> None:
+        self._stream = stream
+        self._rules = rules
+        self._progress = progress
+        self._quarantined = quarantined
+        self._empty_images = empty_images
+        self.deviation = 0.0
+        self.sources = _SourceRows()
+        self.images = _ImageRuns()
+        self.class_names = None if stream.class_names is None else list(stream.class_names)
+
+    def predictions(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """The rows that can be scored; the others are put aside."""
+        n_classes, batches = _class_count(self._stream)
+        for batch in batches:
+            rows, without_objects = _split_rows(batch)
+            if without_objects is not None:
+                self._empty_images.add(without_objects)
+            if n_classes is None:
+                readable = _readable_lengths(rows)
+                n_classes = int(readable[0]) if readable.size else None
+            if n_classes is not None and self.class_names is None:
+                self.class_names = [str(position) for position in range(n_classes)]
+            first_index = self.sources.count(rows)
+            sorted_rows = _sort_out(rows, n_classes, first_index, self._rules)
+            if sorted_rows.quarantined is not None:
+                self._quarantined.add(sorted_rows.quarantined)
+            self.deviation = max(self.deviation, sorted_rows.deviation)
+            accepted = sorted_rows.predictions
+            self.images.count(accepted.column("image_id"))
+            self._progress.add(rows.num_rows)
+            yield from accepted.select(schema.names).cast(schema).to_batches()
+
+
+class _SourceRows:
+    """The positions that the rows of each source have in a prediction set."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, tuple[int, int]] = {}
+        self._rows = 0
+
+    def count(self, rows: pa.RecordBatch) -> int:
+        """Count the rows of a batch; returns the position of the first of them."""
+        first_of_batch = self._rows
+        if not rows.num_rows:
+            return first_of_batch
+        sources = rows.column("source")
+        indices = sources.indices.to_numpy()
+        starts = [0, *(np.flatnonzero(np.diff(indices)) + 1).tolist()]
+        for start, stop in zip(starts, [*starts[1:], len(indices)], strict=True):
+            name = sources.dictionary[int(indices[start])].as_py()
+            first, before = self._sources.get(name, (first_of_batch + start, 0))
+            self._sources[name] = (first, before + stop - start)
+        self._rows += len(indices)
+        return first_of_batch
+
+    def files(self, hashes: dict[str, str]) -> list[SourceFile]:
+        """Every source with its rows; one without rows has them at the end of those before."""
+        files: list[SourceFile] = []
+        position = 0
+        for name, sha256 in hashes.items():
+            first, row_count = self._sources.get(name, (position, 0))
+            files.append(SourceFile(name, sha256, first, row_count))
+            position = first + row_count
+        return files
+
+
+class _ImageRuns:
+    """Numbers of predictions, and of runs of them about one image.
+
+    Attributes:
+        row_count: Number of predictions.
+        run_count: Number of runs.
+        ascending: Whether ids never decrease; then each image has one run.
+    """
+
+    def __init__(self) -> None:
+        self.row_count = 0
+        self.run_count = 0
+        self.ascending = True
+        self._last: str | None = None
+
+    def count(self, image_ids: pa.ChunkedArray) -> None:
+        for ids in image_ids.chunks:
+            if not len(ids):
+                continue
+            first = ids[0].as_py()
+            # The ids are not put together with the last one: that would copy all of them.
+            before, after = ids[:-1], ids[1:]
+            self.row_count += len(ids)
+            self.run_count += (pc.sum(pc.not_equal(before, after)).as_py() or 0) + (
+                first != self._last
+            )
+            if self.ascending:
+                self.ascending = pc.all(pc.less_equal(before, after)).as_py() is not False and (
+                    self._last is None or self._last.encode() <= first.encode()
+                )
+            self._last = ids[-1].as_py()
+
+
+def _split_rows(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Table | None]:
+    """The rows of the source, and the images in which the model found nothing, if any."""
+    row_number = batch.column("row_number")
+    if not row_number.null_count:
+        return batch, None
+    seen = batch.filter(row_number.is_null()).select(["image_id"])
+    return batch.filter(row_number.is_valid()), pa.Table.from_batches([seen])
+
+
+def _class_count(stream: PredictionStream) -> tuple[int | None, Iterator[pa.RecordBatch]]:
+    """The number of classes of a source, and its batches from the first on.
+
+    Without class names it is the most frequent number among the first predictions, so that one
+    broken row at the top does not put all the others in quarantine; None if none is readable.
+    """
+    batches = iter(stream)
+    if stream.class_names is not None:
+        return len(stream.class_names), batches
+    first_batches: list[pa.RecordBatch] = []
+    lengths = [np.empty(0, np.int64)]
+    missing = ROWS_THAT_DECIDE_CLASS_COUNT
+    for batch in batches:
+        first_batches.append(batch)
+        lengths.append(_readable_lengths(batch.slice(0, missing)))
+        missing -= batch.num_rows
+        if missing <= 0:
+            break
+    class_counts, frequency = np.unique(np.concatenate(lengths), return_counts=True)
+    n_classes = int(class_counts[frequency.argmax()]) if class_counts.size else None
+    return n_classes, chain(first_batches, batches)
+
+
+def _readable_lengths(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Numbers of class probabilities of the rows that can be predictions."""
+    lengths = _lengths(batch.column("class_probs"))
+    return lengths[_is_null(batch.column("reason")) & (lengths >= 2)]
+
+
+class _SortedBatch(NamedTuple):
+    """The predictions of a batch, its rows for quarantine, and how far off those of them are."""
+
+    predictions: pa.Table
+    quarantined: pa.Table | None
+    deviation: float
+
+
+def _sort_out(
+    batch: pa.RecordBatch, n_classes: int | None, first_index: int, rules: Rules
+) -> _SortedBatch:
+    """The rows of a batch that can be scored, and those that go to quarantine, if any."""
+    readable = _is_null(batch.column("reason"))
+    class_probs, validity, deviation = _judge_class_probs(
+        batch.column("class_probs"), readable, n_classes, rules
+    )
+    accepted = readable & (validity == Validity.VALID)
+    scores = batch.column("score")
+    if rules.objects and scores.null_count < len(scores):
+        values = scores.to_numpy(zero_copy_only=False)
+        without_score = _is_null(scores)
+        in_range = (values >= -rules.sum_tolerance) & (values <= 1 + rules.sum_tolerance)
+        without_probs = _is_null(batch.column("class_probs"))
+        accepted = readable & (in_range | without_score) & (accepted | (without_probs & in_range))
+
+    positions = pa.array(np.arange(first_index, first_index + batch.num_rows))
+    columns = {name: batch.column(name) for name in STORED_COLUMNS}
+    predictions = pa.table({**columns, "class_probs": class_probs, "prediction_index": positions})
+    if accepted.all():
+        return _SortedBatch(predictions, None, deviation)
+    refused = np.flatnonzero(~accepted)
+    rows = batch.take(pa.array(refused)).to_pylist()
+    quarantined = pa.table(
+        {
+            **{
+                name: pa.array([row[name] for row in rows], kind)
+                for name, kind in (
+                    ("source", pa.string()),
+                    ("row_number", pa.int64()),
+                    ("image_id", pa.string()),
+                )
+            },
+            "reason": pa.array(
+                [
+                    row["reason"] or _reason(row, code, rules)
+                    for row, code in zip(rows, validity[refused].tolist(), strict=True)
+                ],
+                pa.string(),
+            ),
+            "raw": pa.array(
+                [redacted(row["raw"] or raw_text(_shown(row))) for row in rows], pa.string()
+            ),
+        }
+    )
+    return _SortedBatch(predictions.filter(pa.array(accepted)), quarantined, deviation)
+
+
+def _judge_class_probs(
+    class_probs: pa.ListArray,
+    readable: npt.NDArray[np.bool_],
+    n_classes: int | None,
+    rules: Rules,
+) -> tuple[pa.ListArray, npt.NDArray[np.uint8], float]:
+    """Class probabilities, from logits if they are logits, each row's validity, and the deviation.
+
+    That is the largest one of rows which a higher ``sum_tolerance`` would let pass.
+    """
+    lengths = _lengths(class_probs)
+    fitting = readable & (lengths == n_classes) & (lengths >= 2)
+    matrix = class_prob_matrix(class_probs if fitting.all() else class_probs.filter(fitting))
+    if rules.inputs == "logits":
+        matrix = softmax(matrix)
+    validity = np.full(len(class_probs), Validity.OTHER_CLASS_COUNT, dtype=np.uint8)
+    deviation = 0.0
+    if len(matrix):
+        validity[fitting] = check_class_probs(
+            matrix,
+            sum_tolerance=np.inf if rules.inputs == "independent" else rules.sum_tolerance,
+            value_tolerance=rules.sum_tolerance,
+        )
+        deviation = _largest_deviation(matrix, validity[fitting], rules)
+    if rules.inputs == "logits":
+        offsets = np.zeros(len(class_probs) + 1, dtype=np.int32)
+        np.cumsum(np.where(fitting, lengths, 0), out=offsets[1:])
+        class_probs = pa.ListArray.from_arrays(
+            pa.array(offsets), pa.array(matrix.ravel()), mask=pa.array(~fitting)
+        )
+    return class_probs, validity, deviation
+
+
+def _largest_deviation(
+    matrix: npt.NDArray[Any], validity: npt.NDArray[np.uint8], rules: Rules
+) -> float:
+    off = np.isin(validity, (Validity.NEGATIVE, Validity.ABOVE_ONE, Validity.WRONG_SUM))
+    if not off.any():
+        return 0.0
+    rows = matrix[off].astype(np.float64)
+    deviations = [-rows.min(), rows.max() - 1]
+    if rules.inputs != "independent":
+        deviations.append(np.abs(rows.sum(axis=1) - 1).max())
+    return float(max(deviations))
+
+
+def _reason(row: dict[str, object], code: int, rules: Rules) -> Reason:
+    class_probs, score = row["class_probs"], row["score"]
+    if isinstance(class_probs, list):
+        if len(class_probs) < 2:
+            return Reason.TOO_FEW_CLASSES
+        if code == Validity.NOT_FINITE:
+            return Reason.NAN if any(map(math.isnan, class_probs)) else Reason.INFINITE
+        if code != Validity.VALID:
+            return Reason[Validity(code).name]
+    elif not rules.objects:
+        return Reason.CLASS_PROBS_NULL
+    if isinstance(score, float):
+        return Reason.SCORE_OUT_OF_RANGE if math.isfinite(score) else Reason.SCORE_NOT_FINITE
+    return Reason.SCORE_NULL
+
+
+def _shown(row: dict[str, object]) -> dict[str, object]:
+    """The values of a row that the quarantine table shows: all that were read."""
+    return {
+        name: row[name]
+        for name in STORED_COLUMNS
+        if name in ("image_id", "class_probs") or row[name] is not None
+    }
+
+
+def _lengths(class_probs: pa.ListArray) -> npt.NDArray[np.int64]:
+    lengths = pc.fill_null(pc.list_value_length(class_probs), 0)
+    return lengths.to_numpy(zero_copy_only=False)
+
+
+def _is_null(column: pa.Array) -> npt.NDArray[np.bool_]:
+    return column.is_null().to_numpy(zero_copy_only=False)
