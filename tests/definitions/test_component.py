@@ -34,7 +34,7 @@ from dagster_active_learning.definitions.yaml_models import (
 )
 from dagster_active_learning.readers.formats import FORMATS
 from dagster_active_learning.readers.options import TableOptions
-from readme import README
+from documents import blocks
 
 TYPE = "dagster_active_learning.ActiveLearningComponent"
 
@@ -344,7 +344,7 @@ EQUAL = {
 }
 
 
-def test_a_query_of_the_readme_makes_prediction_sets_of_two_models_in_one_file(load, tmp_path):
+def test_a_query_of_the_guide_makes_prediction_sets_of_two_models_in_one_file(load, tmp_path):
     """Each model has one prediction per image then, and its own scores."""
     rows = [(model, f"i{row}") for model in ("v1", "v2") for row in range(4)]
     first = {"v1": 0.9, "v2": 0.2}
@@ -352,8 +352,12 @@ def test_a_query_of_the_readme_makes_prediction_sets_of_two_models_in_one_file(l
     (tmp_path / "two_models.csv").write_text(
         "\n".join(["model_version,image_id,prob_cat,prob_dog", *lines])
     )
-    (block,) = re.findall(r"```yaml\n(  predictions:\n    query: .*?)```", README, re.S)
-    attributes = textwrap.dedent(block).replace("/data", str(tmp_path))
+    (text,) = [
+        block.text
+        for block in blocks(".github/docs/pool.md", "yaml")
+        if "  query: FROM read_csv" in block.text
+    ]
+    attributes = text.replace("/data", str(tmp_path))
     _, definitions = load(f"pool: signs\n{attributes}")
     database = tmp_path / "signs.duckdb"
     for key in ("v1", "v2"):

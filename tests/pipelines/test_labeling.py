@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from dagster_ui import dagster_dev
-from readme import README, readme_commands
+from documents import readme_commands
 from reference import prediction_scores
 
 PROJECT = Path(__file__).parents[2]
@@ -53,14 +53,16 @@ def run(command, environment, folder=PROJECT):
 
 @pytest.fixture(scope="module")
 def output(environment, data_folder):
-    """What the README's command says, with the home that `dagster dev` then has."""
-    home, materialize, dev = readme_commands("ui")
-    assert dev == "dagster dev"
-    (main_job,) = readme_commands("main job")
-    installed, main_job = main_job.split(" && ", 1)
-    assert installed.startswith("pip install")
-    assert materialize in main_job
-    commands = f"{home}\n{main_job}".replace("$PWD/pipelines/data", str(data_folder))
+    """What the README's command says, in the home that the UI of the README then has."""
+    make_venv, *main_job = readme_commands("main job")
+    assert make_venv.startswith("python3 -m venv")
+    (ui,) = readme_commands("ui")
+    assert 'DAGSTER_HOME="$PWD/dagster_home" dg dev' in ui
+    home = data_folder / "dagster_home"
+    home.mkdir()
+    shutil.copy(PROJECT / "pipelines" / "dagster_home" / "dagster.yaml", home)
+    commands = "\n".join(main_job).replace("$PWD/dagster_home", str(home))
+    assert str(home) in commands
     return run(["bash", "-euo", "pipefail", "-c", commands], environment)
 
 
@@ -76,13 +78,11 @@ def test_the_main_job_ends_with_the_ten_images_to_label_next(output, data_folder
     margins = prediction_scores(predictions["class_probs"].to_list())["margin"]
     predicted = predictions["class_probs"].list.arg_max()
     lines = output.rstrip().splitlines()
-    # The log goes to another stream, which may stand before it or behind.
-    lines = lines[lines.index("Label these next:") :][:20]
-    lines = lines[: 1 + next(n for n, line in enumerate(lines) if "labeling.duckdb" in line)]
-    table = "\n".join(lines)
-    ids = re.findall(r"digit_\d{4}", table)
+    first = next(n for n, line in enumerate(lines) if "Label these next: batch 1 of" in line)
+    table = lines[first : first + 14]
+    ids = re.findall(r"digit_\d{4}", "\n".join(table))
     assert len(set(ids)) == 10
-    assert str(data_folder / "labeling.duckdb") in lines[-1]
+    assert str(data_folder / "digits" / "labeling_batch.csv") in table[-1]
     batch = pl.read_csv(data_folder / "digits" / "labeling_batch.csv")
     assert batch["image_id"].to_list() == ids
     assert (batch["chosen_by"] == "random").sum() == 1
@@ -113,26 +113,6 @@ def test_the_digits_are_all_there_and_the_labeled_ones_no_candidates(output, dat
     names = ["entropy", "least_confidence", "margin", "variance"]
     assert candidates == [(name, 500, 500, 500, 0) for name in names]
     assert len(list((data_folder / "digits" / "images").glob("*.png"))) == 1797
-
-
-def readme_block(section, language, data_folder):
-    """The first block of code in a section of the README, on the database of this test."""
-    found = re.search(rf"^## {section}$.*?^```{language}\n(.*?)^```$", README, re.M | re.S)
-    assert found, f"{section} has no {language}"
-    return found[1].replace("pipelines/data", str(data_folder))
-
-
-def test_the_python_of_the_readme_uses_the_result(output, data_folder, environment):
-    code = readme_block("Use the result", "python", data_folder)
-    said = run([sys.executable, "-c", code], environment, data_folder)
-    assert "margin: rank 1 of 500 candidates" in said
-    assert "class_probs" in said
-
-
-def test_the_sql_of_the_readme_uses_the_result(output, data_folder):
-    first, lineage = duckdb.extract_statements(readme_block("Use the result", "sql", data_folder))
-    assert [row[0] for row in rows(data_folder, first)] == list(range(1, 11))
-    assert len(rows(data_folder, lineage)) == 4, "the image of the example is a candidate of all"
 
 
 def test_the_classifier_has_learned_something(output, data_folder):
@@ -176,13 +156,14 @@ def test_dg_scaffolds_a_pool_beside_the_others(environment, tmp_path):
     assert '"street_signs/labeling_candidates/margin"' in listed
 
 
-def test_the_readme_explains_the_columns_of_the_candidates(output, data_folder):
+def test_the_guide_explains_the_columns_of_the_candidates(output, data_folder):
     columns = rows(
         data_folder,
         "SELECT column_name FROM duckdb_columns() "
         "WHERE schema_name = 'digits' AND table_name = 'labeling_candidates'",
     )
-    table = README[README.index("| column |") : README.index("Every column of every table")]
+    guide = (PROJECT / ".github" / "docs" / "results.md").read_text("utf-8")
+    table = guide[guide.index("| column |") : guide.index("Every column of every table")]
     explained = [
         name
         for row in table.splitlines()
@@ -208,7 +189,7 @@ def test_the_replay_of_digits_has_its_own_location_and_goes_on_where_it_was(
 
 @pytest.mark.slow
 def test_dagster_dev_shows_what_was_materialized(environment, output, data_folder, tmp_path):
-    home = environment | {"DAGSTER_HOME": str(data_folder / "dagster")}
+    home = environment | {"DAGSTER_HOME": str(data_folder / "dagster_home")}
     with dagster_dev(home, tmp_path / "dev.log") as dagster:
         answer = dagster.ask(
             "{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { runId } } }"

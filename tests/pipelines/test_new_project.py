@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from readme import readme_commands
+from documents import readme_commands
 
 
 @pytest.mark.slow
