@@ -10,6 +10,7 @@ import dagster as dg
 from dagster_active_learning.definitions.assets.asset import Results, TableAsset, asset_step
 from dagster_active_learning.definitions.checks.exported_candidates import CHECKS
 from dagster_active_learning.definitions.code_versions import changed
+from dagster_active_learning.definitions.metadata.batch_text import batch_heading, batch_table
 from dagster_active_learning.definitions.metadata.exported_candidates import (
     batch_file_metadata,
     file_metadata,
@@ -102,10 +103,10 @@ def _write_rankings(
     functions = [function.name for function in pool.functions]
     written = files.write(store, prediction_set, functions)
     left_out = done_candidates(store, [prediction_set], functions).count
-    context.log.info(
-        f"{written[0].rows:,} candidates written; {left_out:,} left out, which have their "
-        "label by now or left the manifest"
-    )
+    text = f"{written[0].rows:,} candidates written"
+    if left_out:
+        text += f"; {left_out:,} left out, which have their label by now or left the manifest"
+    context.log.info(text)
     return file_metadata(written, left_out)
 
 
@@ -140,7 +141,11 @@ def _write_batch(
         partial(begin_export, store, selection.batch),
     )
     end_export(store, selection.batch)
-    context.log.info(f"batch {selection.batch} is out: {written[0].rows:,} images written")
+    # The last that a person reads of a run. Images that are labeled by now are not written.
+    context.log.info(
+        f"{batch_heading(pool, selection)}\n{batch_table(store, pool, selection)}\n"
+        f"It is out: {written[0].rows:,} images in {', '.join(file.path for file in written)}"
+    )
     return batch_file_metadata(written, selection.batch)
 
 

@@ -17,6 +17,7 @@ from dagster_active_learning.definitions.assets.asset import (
 from dagster_active_learning.definitions.batches import LabelingBatch
 from dagster_active_learning.definitions.checks.labeling_batch import CHECKS
 from dagster_active_learning.definitions.code_versions import changed
+from dagster_active_learning.definitions.metadata.batch_text import batch_heading, batch_table
 from dagster_active_learning.definitions.metadata.labeling_batch import BatchMetadata
 from dagster_active_learning.definitions.partitions import (
     Materialized,
@@ -120,14 +121,19 @@ def _materialize(
                 read_embeddings=duplicates.reader(upstream) if duplicates else None,
             )
             metadata = BatchMetadata(store, pool, function, report)
+            text = batch_heading(pool, report.selection) + (
+                f"; {report.kept}" if report.kept else ""
+            )
+            # The last that a person reads of a run: where the batch is exported, of that step.
+            if batch.files is None:
+                text += "\n" + batch_table(store, pool, report.selection)
             done[key][names[-1]] = Materialized(metadata.numbers, report.sha256)
         with Thumbnails(pool.picture_roots) as thumbnails:
             done[key][names[-1]] = Materialized(metadata.drawn(thumbnails), report.sha256)
     yield from materialized(context, done)
     if report.cold_start:
         context.log.warning(report.cold_start)
-    # The last that a person reads of a run.
-    context.log.info(metadata.text)
+    context.log.info(text)
 
 
 LABELING_BATCH = TableAsset(TABLE, _outlines, _step, CHECKS)

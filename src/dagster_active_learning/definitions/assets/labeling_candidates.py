@@ -137,11 +137,9 @@ def _rank(
         seed=config["seed"],
         run_id=context.run.run_id,
     )
-    for name, ranking in rankings.items():
-        context.log.info(
-            f"{name}: {ranking.candidate_count:,} candidates of "
-            f"{ranking.image_count:,} images without a label"
-        )
+    counts = ", ".join(f"{name} {one.candidate_count:,}" for name, one in rankings.items())
+    image_count = max((one.image_count for one in rankings.values()), default=0)
+    context.log.info(f"candidates of {image_count:,} images without a label: {counts}")
     return {
         name: report.with_metadata(
             {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_shared.serdes import serialize_value
 
+from dagster_active_learning.definitions.metadata.batch_text import batch_reasons
 from dagster_active_learning.definitions.metadata.labeling_candidates import (
     EVENT_BYTES,
     FIRST_RANKS,
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 TABLE_ROWS = 50
 """Images of a batch that the table shows."""
 
-TEXT_ROWS = 10
-"""Images of a batch that the log shows: as many as a screen has room for."""
-
 BARS = 20
 BAR_BLOCKS = 20
 
@@ -52,7 +50,6 @@ class BatchMetadata:
 
     Attributes:
         numbers: All but the pictures.
-        text: The batch as the log ends with it.
     """
 
     def __init__(
@@ -75,7 +72,7 @@ class BatchMetadata:
         self._report = report
         self._tiles = [
             image_tile(pool, stored, row, predictions.get(row["image_id"]), reason=reason)
-            for row, reason in zip(rows[:FIRST_RANKS], _reasons(pool, rows), strict=False)
+            for row, reason in zip(rows[:FIRST_RANKS], batch_reasons(pool, rows), strict=False)
         ]
         rule = ranking_rule(function, pool.rules)
         self.numbers: Metadata = {
@@ -85,8 +82,6 @@ class BatchMetadata:
             **lineage_metadata(store, stored, rule),
             **table_metadata(store, "labeling_batches", selection.image_count),
         }
-        table = f"{store.database}.{store.schema}.labeling_batches"
-        self.text = _text(pool, function, report, rows, table)
 
     def drawn(self, thumbnails: Thumbnails) -> Metadata:
         """The metadata with the contact sheet and the histogram of distances first."""
@@ -95,20 +90,6 @@ class BatchMetadata:
         room = EVENT_BYTES - len(serialize_value(event))
         sheet = gallery_metadata(self._tiles, room, thumbnails, "The first images of the batch")
         return {**sheet, **distances, **self.numbers}
-
-
-def _reasons(pool: Pool, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The reason why each image is in the batch, in a few words: its class stands beside them."""
-    class_turns = pool.batch is not None and pool.batch.class_turns
-    reasons: list[str] = []
-    for row in rows:
-        chosen_by, rank = row["chosen_by"], f"rank {row['queue_rank'] or 0:,}"
-        if chosen_by == "queue":
-            reasons.append("turn, " * (class_turns and row["predicted_class"] is not None) + rank)
-        else:
-            # The rank says nothing of random and of typical images.
-            reasons.append(f"badge, {rank}" if chosen_by == "badge" else chosen_by)
-    return reasons
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,40 +161,3 @@ def _distances(report: LabelingBatchReport) -> Metadata:
         max_bytes=HISTOGRAM_BYTES,
     )
     return {"nearest_distances": picture(histogram, "Histogram of nearest distances")}
-
-
-def _text(
-    pool: Pool,
-    function: AcquisitionFunction,
-    report: LabelingBatchReport,
-    rows: Sequence[Mapping[str, Any]],
-    table_name: str,
-) -> str:
-    """The batch as a table of a few columns, for the log."""
-    selection = report.selection
-    heading = (
-        f"Label these next: batch {selection.batch} of pool {pool.name}, "
-        f"{selection.image_count:,} images by {function.name}, "
-        f"{selection.random_count:,} of them random"
-    )
-    if selection.shortfall:
-        heading += f"; fewer than {selection.wanted_count:,}: {selection.shortfall}"
-    if report.kept:
-        heading += f"; {report.kept}"
-    reasons = _reasons(pool, rows[:TEXT_ROWS])
-    lines = [
-        f"{row['rank']:>4}  {shown(row['image_id'], 40):<24}  {why:<16}  "
-        f"{shown(row['predicted_class'] or '-', 24):<12}  "
-        + ("" if row["score"] is None else f"{row['score']:.4f}")
-        for row, why in zip(rows, reasons, strict=False)
-    ]
-    table = f"{'':>4}  {'image_id':<24}  {'chosen by':<16}  {'class':<12}  {function.name}"
-    more = selection.image_count - len(lines)
-    return "\n".join(
-        [
-            heading,
-            *([table, *lines] if lines else []),
-            *([f"      and {more:,} more"] if more > 0 else []),
-            f"All of them: FROM {table_name} WHERE batch = {selection.batch}",
-        ]
-    )
