@@ -42,7 +42,7 @@ def blocks(document, language=None):
     for token in tokens(document):
         if token.type in ("inline", "html_block"):
             before = token.content.strip()
-        elif token.type in ("fence", "code_block"):
+        elif token.type in ("fence", "code_block") and token.map:
             name = re.search(r"^<!-- (.+) -->$|`([^`]+)`(?:, [^`]*)?:$", before)
             name = (name[1] or name[2]) if name else ""
             found.append(Block(document, token.map[0] + 1, token.info, token.content, name))

@@ -2,7 +2,7 @@
 
 It trains some hundred classifiers, which nobody needs who only wants to know what to label next::
 
-    dagster asset materialize -m labeling.replay -d pipelines --select "*"
+    dg launch -m labeling.replay --assets "*"
 """
 
 from typing import Any

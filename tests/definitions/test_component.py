@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import json
-import re
 import subprocess
 import sys
 import textwrap

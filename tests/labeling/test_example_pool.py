@@ -20,20 +20,19 @@ BIN = Path(sys.executable).parent
 
 
 def test_the_commands_of_the_readme(server, tmp_path):
-    lines = re.findall(r"^(?:export|dagster asset) .*$", README.read_text(), re.M)
-    address, home, materialize = lines
+    address, launch = re.findall(r"^(?:export|dg launch) .*$", README.read_text(), re.M)
     address = address.replace("http://127.0.0.1:8080", server).replace("<your token>", LEGACY)
-    home = home.replace("$PWD/pipelines/data", str(tmp_path))
     environment = os.environ | {
         "LABELING_DATA_FOLDER": str(tmp_path),
         "DAGSTER_DISABLE_TELEMETRY": "true",
+        "DAGSTER_HOME": str(tmp_path),
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     }
 
     def run():
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", f"{address}\n{home}\n{materialize}"],
-            cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=300, check=False,
+            ["bash", "-euo", "pipefail", "-c", f"{address}\n{launch}"],
+            cwd=PROJECT / "pipelines", env=environment, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
 

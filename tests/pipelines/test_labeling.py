@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from dagster_ui import dagster_dev
-from documents import readme_commands
+from documents import blocks, readme_commands
 from reference import prediction_scores
 
 PROJECT = Path(__file__).parents[2]
@@ -77,12 +77,9 @@ def test_the_main_job_ends_with_the_ten_images_to_label_next(output, data_folder
     assert manifest["labeled"].sum() == 50
     margins = prediction_scores(predictions["class_probs"].to_list())["margin"]
     predicted = predictions["class_probs"].list.arg_max()
-    lines = output.rstrip().splitlines()
-    first = next(n for n, line in enumerate(lines) if "Label these next: batch 1 of" in line)
-    table = lines[first : first + 14]
-    ids = re.findall(r"digit_\d{4}", "\n".join(table))
+    last_lines = output[output.rindex("Label these next:") :]
+    ids = re.findall(r"digit_\d{4}", last_lines)
     assert len(set(ids)) == 10
-    assert str(data_folder / "digits" / "labeling_batch.csv") in table[-1]
     batch = pl.read_csv(data_folder / "digits" / "labeling_batch.csv")
     assert batch["image_id"].to_list() == ids
     assert (batch["chosen_by"] == "random").sum() == 1
@@ -97,6 +94,17 @@ def test_the_main_job_ends_with_the_ten_images_to_label_next(output, data_folder
         of_class = (predicted == predicted[row]).to_numpy() & ~manifest["labeled"].to_numpy()
         assert score == pytest.approx(margins[row], abs=1e-6)
         assert (margins[of_class] < margins[row]).sum() <= 30
+
+
+def test_the_readme_shows_the_last_lines(output, data_folder):
+    """With other digits and other numbers where the machine trains another classifier."""
+    (shown,) = blocks("README.md", "text")
+    said = output.replace(str(data_folder), "…/pipelines/data")
+    said_lines = {
+        re.sub(r"\d+", "0", line) for line in said[said.rindex("Label these next:") :].splitlines()
+    }
+    for line in shown.text.splitlines():
+        assert line == "…" or re.sub(r"\d+", "0", line) in said_lines
 
 
 def test_the_digits_are_all_there_and_the_labeled_ones_no_candidates(output, data_folder):
@@ -177,13 +185,18 @@ def test_the_replay_of_digits_has_its_own_location_and_goes_on_where_it_was(
     environment, data_folder
 ):
     """The main job trains none of its classifiers."""
-    command = ["dagster", "asset", "materialize", "-m", "labeling.replay", "-d", "pipelines", "--select", "*"]  # fmt: skip
-    output = run(command, environment)
+    (block,) = [
+        block
+        for block in blocks(".github/docs/which_rule.md", "bash")
+        if "labeling.replay" in block.text
+    ]
+    command = ["bash", "-c", block.text]
+    output = run(command, environment, PROJECT / "pipelines")
     assert "replayed random with seed 9: 30 of 30" in output
     progress = data_folder / "digits" / "replay.jsonl"
     *kept, _ = progress.read_text().splitlines(keepends=True)
     progress.write_text("".join(kept))
-    assert "RUN_SUCCESS" in run(command, environment)
+    assert "RUN_SUCCESS" in run(command, environment, PROJECT / "pipelines")
     assert len(progress.read_text().splitlines()) == 30
 
 

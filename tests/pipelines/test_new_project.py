@@ -25,12 +25,14 @@ def test_a_new_project_ranks_the_images_of_a_parquet_file(tmp_path):
     pq.write_table(
         pa.table({"image_id": image_ids, "class_probs": list(class_probs)}), files / "may.parquet"
     )
-    *commands, last = readme_commands("new project")
+    make_venv, *commands, last = readme_commands("new project")
+    assert make_venv.startswith("python3 -m venv")
     assert last == "dg dev"
+    (tmp_path / "clone").mkdir()
     script = "\n".join(["pip() { :; }", *commands]).replace("/where/they/are", str(files))
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path,
+        cwd=tmp_path / "clone",
         env=os.environ
         | {
             "DAGSTER_DISABLE_TELEMETRY": "true",
