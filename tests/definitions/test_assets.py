@@ -165,8 +165,10 @@ def test_a_run_ranks_the_images_and_says_how(materialize, write_predictions, que
     assert metadata["dagster/row_count"].value == 20
     assert metadata["dagster/table_name"].value == "test.pool.labeling_candidates"
     assert metadata["images_to_choose_from"].value == 60
-    assert metadata["score_at_cut"].value == pytest.approx(np.sort(margins)[19], abs=1e-6)
-    assert metadata["mean_score"].value == pytest.approx(np.sort(margins)[:20].mean(), abs=1e-6)
+    assert metadata["score_at_cut"].value == pytest.approx(
+        np.sort(margins)[19], rel=5e-4
+    )  # rounded
+    assert metadata["mean_score"].value == pytest.approx(np.sort(margins)[:20].mean(), rel=5e-4)
     columns = {column.name: column for column in metadata["dagster/column_schema"].value.columns}
     assert columns["rank"].type == "BIGINT"
     assert columns["rank"].description == "Place in the queue, from 1"

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from dagster_active_learning import (
     ACQUISITION_FUNCTIONS,
+    LabelingBatch,
     PoolImages,
     PredictionAsset,
     PredictionFiles,
@@ -23,7 +25,8 @@ from dagster_active_learning import (
     gallery,
 )
 from dagster_active_learning.definitions.metadata.labeling_candidates import CandidatePictures
-from dagster_active_learning.definitions.metadata.tables import rows_table
+from dagster_active_learning.definitions.metadata.summary import score_bars, summary
+from dagster_active_learning.definitions.metadata.tables import rounded, rows_table
 from dagster_active_learning.gallery.picture_process import PictureProcess
 from dagster_active_learning.text import CELL_BYTES, shown
 
@@ -57,9 +60,9 @@ def tiles(monkeypatch):
     asked = []
     draw = gallery.contact_sheet
 
-    def contact_sheet(tiles, thumbnails, *, max_bytes):
+    def contact_sheet(tiles, thumbnails, **arguments):
         asked.append(list(tiles))
-        return draw(tiles, thumbnails, max_bytes=max_bytes)
+        return draw(tiles, thumbnails, **arguments)
 
     monkeypatch.setattr(gallery, "contact_sheet", contact_sheet)
     return asked
@@ -126,6 +129,110 @@ def test_the_gallery_shows_the_first_ranks(materialize, write_predictions, tiles
     assert [tile.uri for tile in drawn] == [
         str(tmp_path / "images" / f"{tile.image_id}.png") for tile in drawn
     ]
+
+
+def scenes(write_predictions, tmp_path, n_empty, n_scenes=40, **settings):
+    """A pool of objects, of whose images the first ones have none."""
+    path = tmp_path / "objects.jsonl"
+    probs = random_class_probs(n_scenes)
+    path.write_text(
+        "".join(
+            json.dumps({"image_id": f"image{n}", "bbox": [1, 1, 4, 4], "class_probs": row}) + "\n"
+            for n, row in enumerate(probs.tolist())
+            if n >= n_empty
+        )
+    )
+    ids = {f"image{n}": f"images/image{n}.png" for n in range(n_scenes)}
+    write_images(tmp_path / "images", n_scenes)
+    return pool(
+        PredictionFiles(path, "jsonl", bbox_column="bbox"),
+        images=write_manifest(tmp_path / "manifest.csv", ids),
+        task="detection",
+        acquisition_functions=["mean_object_score"],
+        **settings,
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_empty", "shown_empty", "words"),
+    [(2, 2, None), (3, 3, None), (4, 3, "+ 1 without objects"), (30, 3, "+ 27 without objects")],
+)
+def test_images_without_objects_are_a_handful_and_their_number(
+    materialize, write_predictions, tiles, tmp_path, n_empty, shown_empty, words
+):
+    definitions = scenes(write_predictions, tmp_path, n_empty)
+    metadata = materialize(definitions)["pool/labeling_candidates/mean_object_score"].metadata
+    (drawn,) = tiles
+    with_objects = min(24 - shown_empty, 40 - n_empty)
+    ranks = [*range(1, shown_empty + 1), *range(n_empty + 1, n_empty + 1 + with_objects)]
+    assert [tile.rank for tile in drawn] == ranks
+    assert [tile.stands_for for tile in drawn if tile.stands_for] == [words] * bool(words)
+    assert all(tile.boxes for tile in drawn[shown_empty:])
+    preview = records(metadata["preview"])
+    assert [row["rank"] for row in preview] == ranks
+    reasons = [row["reason"] for row in preview[:shown_empty]]
+    assert reasons[:-1] == ["no objects"] * (shown_empty - 1)
+    assert reasons[-1] == (f"no objects ({words})" if words else "no objects")
+    assert metadata["without_predictions"].value == n_empty
+
+
+def test_the_summary_is_seen_without_a_click(materialize, write_predictions, tmp_path):
+    """The UI shows Markdown below 1,000 characters; it stands first."""
+    path = write_predictions(random_class_probs(200))
+    uris = {f"image{n}": None for n in range(200)}
+    definitions = pool(
+        PredictionFiles(
+            path, "parquet", model="resnet_50 | <b>", class_names=["a*b", "_c_", "d" * 300]
+        ),
+        images=write_manifest(tmp_path / "manifest.csv", uris, labeled={"image3", "image4"}),
+        acquisition_functions=["margin", "entropy"],
+        limit=50,
+        batch=LabelingBatch(size=20, export=str(tmp_path / "batch.csv")),
+    )
+    done = materialize(definitions)
+    for key, first in (
+        ("labeling_candidates/margin", "**50** of 198, cut at "),
+        ("labeling_candidates/entropy", "**50** of 198, cut at "),
+        ("labeling_batch", "**20** of 198 unlabeled, 2 random"),
+    ):
+        metadata = done[f"pool/{key}"].metadata
+        assert next(iter(metadata)) == "summary"
+        text = metadata["summary"].md_str
+        assert len(text) < 1_000
+        bars, counts, *rest = text.split("  \n")
+        assert re.fullmatch(r"\S+ `[▁▂▃▄▅▆▇█·│]{20,21}` \S+", bars)
+        assert counts.startswith(first)
+        assert rest[-1].startswith("resnet\\_50 \\| \\<b\\>, source ")
+        assert ("a\\*b" in text) or ("\\_c\\_" in text)
+        # What is a number is plotted: settings are none.
+        for name in ("limit", "seed", "batch", "wanted"):
+            if name in metadata:
+                assert isinstance(metadata[name], dg.TextMetadataValue), name
+        for value in metadata.values():
+            if isinstance(value, dg.FloatMetadataValue) and value.value is not None:
+                assert value.value == rounded(value.value)
+
+
+BARS_CASES = {
+    "the cut of what is labeled lowest first": ([4, 2, 0, 1], 0.3, "lowest", "0 `█▅│·▃` 1"),
+    "the cut of what is labeled highest first": ([4, 2, 0, 1], 0.3, "highest", "0 `█│▅·▃` 1"),
+    "the cut at the first edge": ([1, 1], 0.0, "lowest", "0 `█│█` 1"),
+    "the cut at the last edge": ([1, 1], 1.0, "highest", "0 `█│█` 1"),
+    "no cut": ([0, 0], None, "lowest", "0 `··` 1"),
+    "a single image next to many": ([1, 1_000_000], None, "lowest", "0 `▁█` 1"),
+}
+
+
+@pytest.mark.parametrize("case", BARS_CASES)
+def test_bars_of_scores_in_a_line(case):
+    counts, cut, label_first, expected = BARS_CASES[case]
+    edges = np.linspace(0, 1, len(counts) + 1)
+    assert score_bars(np.array(counts), edges, cut, label_first) == expected
+
+
+def test_a_summary_has_only_what_the_ui_shows():
+    assert summary(["a", None, "b"]).value == "a  \nb"
+    assert len(summary(["x" * 600, "y" * 600, "z"]).value) == 600
 
 
 def test_an_image_is_read_once_for_the_galleries_of_all_functions(
@@ -398,10 +505,10 @@ def test_metadata_that_leave_no_room_do_not_fail_a_ranking_that_is_done():
         rank=1, image_id="image", uri="missing.png", score=0.5, predicted_class="class"
     )
     margin = ACQUISITION_FUNCTIONS["margin"]
-    pictures = CandidatePictures([tile], None, margin, margin.formula, 0.5)
+    pictures = CandidatePictures([tile], ["class"], None, margin, margin.formula, 0.5)
     with gallery.Thumbnails(gallery.ImageRoots(())) as thumbnails:
         for size in (0, 80_000, 200_000):
-            drawn = pictures.drawn({"text": "x" * size}, thumbnails)
+            drawn = pictures.drawn({"summary": "500", "text": "x" * size}, thumbnails)
             assert picture(drawn["gallery"]).width > 0
 
 

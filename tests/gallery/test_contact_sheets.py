@@ -20,8 +20,8 @@ from dagster_active_learning.gallery import (
     contact_sheet,
     contact_sheets,
 )
+from dagster_active_learning.gallery.class_colors import CLASS_COLORS
 from dagster_active_learning.gallery.contact_sheets import MAX_TILES, MIN_BYTES
-from dagster_active_learning.gallery.objects import OBJECT_COLORS
 from dagster_active_learning.gallery.picture_process import PictureProcess
 from dagster_active_learning.gallery.sheet import Layout, draw_sheet
 
@@ -29,7 +29,7 @@ from dagster_active_learning.gallery.sheet import Layout, draw_sheet
 LEFT, TOP = 12, 12
 STAGE = (156, 117)
 STAGE_COLOR = (230, 231, 234)
-FIRST_COLOR, SECOND_COLOR = OBJECT_COLORS[:2]
+FIRST_COLOR, SECOND_COLOR = CLASS_COLORS[:2]
 
 
 ANYWHERE = ImageRoots(["/"])
@@ -46,8 +46,8 @@ def thumbnails():
 def sheet(thumbnails):
     """The pixels of a sheet of tiles, (height, width, 3)."""
 
-    def draw(*tiles, max_bytes=45_000) -> np.ndarray:
-        content = contact_sheet(tiles, thumbnails, max_bytes=max_bytes)
+    def draw(*tiles, max_bytes=45_000, class_names=()) -> np.ndarray:
+        content = contact_sheet(tiles, thumbnails, class_names=class_names, max_bytes=max_bytes)
         assert len(content) <= max_bytes
         return pixels_of(content)
 
@@ -102,7 +102,8 @@ def test_boxes_are_drawn_where_the_objects_are(sheet, tmp_path):
         scaled = tuple(
             Box(bbox=tuple(np.divide(box.bbox, scale)), label=box.label) for box in boxes
         )
-        pixels = stage(sheet(tile(uri, boxes=scaled, bbox_unit=unit)))
+        names = ["another class", "a class with a long name"]
+        pixels = stage(sheet(tile(uri, boxes=scaled, bbox_unit=unit), class_names=names))
         for color, (x, y, width, height) in (
             (FIRST_COLOR, boxes[0].bbox),
             (SECOND_COLOR, boxes[1].bbox),
@@ -141,7 +142,8 @@ def test_class_and_score_of_a_box_are_written_where_there_is_room(sheet, tmp_pat
     uri = saved(tmp_path, Image.new("RGB", (312, 234), "white"))
 
     def colored(width, **values):
-        pixels = stage(sheet(tile(uri, boxes=(Box(bbox=(40, 60, width, 100), **values),))))
+        box = Box(bbox=(40, 60, width, 100), **values)
+        pixels = stage(sheet(tile(uri, boxes=(box,)), class_names=["zebra"]))
         return near(pixels, FIRST_COLOR).sum()
 
     frame = colored(220)
@@ -160,8 +162,38 @@ def test_of_very_many_boxes_the_first_are_drawn(sheet, tmp_path):
     uri = saved(tmp_path, Image.new("RGB", (312, 234), "white"))
     many = tuple(Box(bbox=(10, 10, 40, 40)) for _ in range(MAX_OBJECTS))
     last = Box(bbox=(200, 100, 60, 60), label="last")
-    assert not near(stage(sheet(tile(uri, boxes=(*many, last)))), SECOND_COLOR).any()
-    assert near(stage(sheet(tile(uri, boxes=(*many[1:], last)))), SECOND_COLOR).any()
+    names = ["first", "last"]
+
+    def has_last(*boxes):
+        pixels = stage(sheet(tile(uri, boxes=boxes), class_names=names))
+        return near(pixels, SECOND_COLOR).any()
+
+    assert not has_last(*many, last)
+    assert has_last(*many[1:], last)
+
+
+@pytest.mark.parametrize("position", range(len(CLASS_COLORS)))
+def test_a_class_has_the_color_of_its_position_on_every_sheet(sheet, tmp_path, position):
+    """Whatever else is on the sheet, in its boxes and beside its name."""
+    uri = saved(tmp_path, Image.new("RGB", (312, 234), "white"))
+    names = [f"class {number}" for number in range(len(CLASS_COLORS))]
+    mine = Box(bbox=(20, 20, 100, 100), label=names[position])
+    other = Box(bbox=(150, 20, 100, 100), label=names[position - 1])
+    for boxes in ((mine,), (other, mine)):
+        assert near(
+            stage(sheet(tile(uri, boxes=boxes), class_names=names)), CLASS_COLORS[position]
+        ).any()
+    captions = sheet(tile(uri, predicted_class=names[position]), class_names=names)
+    assert near(captions, CLASS_COLORS[position]).sum() >= 64
+
+
+def test_a_tile_that_stands_for_others_says_so(sheet, tmp_path):
+    uri = saved(tmp_path, Image.new("RGB", (312, 234), "white"))
+    alone, one_of_many = (
+        sheet(tile(uri, predicted_class=None, stands_for=words)) for words in (None, "+ 27 more")
+    )
+    assert (stage(alone) == stage(one_of_many)).all()
+    assert (alone != one_of_many).any()
 
 
 def test_the_number_of_objects_is_that_of_all(sheet, tmp_path):
@@ -197,7 +229,7 @@ def test_what_is_known_about_an_image_is_written_under_it(columns, change):
     layout = Layout(columns)
     given = {"rank": 1, "image_id": "image", "predicted_class": "a", "score": 0.25}
     one, other = (
-        pixels_of(draw_sheet([tile(None, **values)], ["not shown"], layout, 16))
+        pixels_of(draw_sheet([tile(None, **values)], ["not shown"], layout, 16, {}))
         for values in (given, given | change)
     )
     changed, places = np.nonzero((one != other).any(axis=-1))

@@ -1,13 +1,17 @@
 """Scores as the database counts them, against NumPy."""
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 
 from dagster_active_learning.acquisition.schemas import image_score_schema
+from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.image_scores import replace_image_scores, score_bins
+from dagster_active_learning.store.images import replace_images
 from dagster_active_learning.store.prediction_sets import prediction_set
-from pools import column, in_memory, ingest
+from pools import column, in_memory, ingest, score
+from reference import prediction_scores
 
 NAMES = ["entropy", "least_confidence", "margin", "variance"]
 
@@ -16,8 +20,7 @@ NAMES = ["entropy", "least_confidence", "margin", "variance"]
 @pytest.mark.parametrize("bins", [1, 60])
 def test_bins_are_those_of_numpy(filled, name, bins):
     scores = column(filled, f"SELECT {name} FROM image_scores WHERE {name} IS NOT NULL")
-    found = score_bins(filled, "set", name, bins)
-    assert found is not None
+    found = score_bins(filled, "set", NAMES, bins, Rules())[name]
     counts, edges = np.histogram(scores, bins)
     np.testing.assert_array_equal(found.counts, counts)
     np.testing.assert_allclose(found.edges, edges)
@@ -32,12 +35,35 @@ def test_scores_that_are_all_the_same_are_in_one_bin(store, scores):
     ]
     batch = pa.RecordBatch.from_pylist(rows, image_score_schema())
     replace_image_scores(store, prediction_set(store, "set").tables, [batch])
-    found = score_bins(store, "set", "entropy", 60)
-    assert found is not None
+    found = score_bins(store, "set", ["entropy"], 60, Rules())["entropy"]
     assert found.counts.sum() == found.counts.max() == len(scores)
     assert (np.diff(found.edges) > 0).all()
 
 
 def test_no_scores_are_no_bins(filled):
-    assert score_bins(filled, "set", "mean_object_score", 60) is None
-    assert score_bins(filled, "other", "margin", 60) is None
+    found = score_bins(filled, "set", ["mean_object_score", "margin"], 60, Rules())
+    assert list(found) == ["margin"]
+    assert score_bins(filled, "other", ["margin"], 60, Rules()) == {}
+
+
+def test_bins_count_only_images_that_can_be_chosen(store):
+    """Neither labeled ones nor those that the manifest does not have."""
+    random = np.random.default_rng(0)
+    class_probs = random.dirichlet(np.ones(3), 300)
+    ids = [f"image{row}" for row in range(300)]
+    ingest(store, in_memory(pa.table({"image_id": ids, "class_probs": list(class_probs)})))
+    score(store)
+    labeled = random.random(250) < 0.4
+    manifest = pl.DataFrame({"image_id": ids[:250], "labeled": labeled}).with_columns(
+        pl.lit(None, pl.String).alias("uri"),
+        pl.lit(None, pl.Int32).alias("width"),
+        pl.lit(None, pl.Int32).alias("height"),
+        pl.lit(None, pl.String).alias("label"),
+    )
+    replace_images(store, manifest.to_arrow())
+    found = score_bins(store, "set", NAMES, 20, Rules(in_manifest=True))
+    for name in NAMES:
+        scores = np.asarray(prediction_scores(class_probs)[name])[:250][~labeled]
+        counts, edges = np.histogram(scores, 20)
+        np.testing.assert_allclose(found[name].edges, edges, atol=1e-9)
+        np.testing.assert_array_equal(found[name].counts, counts)

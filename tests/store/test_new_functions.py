@@ -83,7 +83,7 @@ def test_a_pool_gets_the_column_at_the_next_write(database, tmp_path, add_functi
     with existing_pool(database, "pool") as store:
         assert name not in [each.name for each in store.columns("image_scores")]
         with pytest.raises(PoolStateError, match="no scores by .* yet: materialize pool/image_sco"):
-            score_bins(store, "set", name, 3)
+            score_bins(store, "set", [name], 3, Rules())
         with pytest.raises(PoolStateError, match="no scores by .* yet"):
             wrongly_scored_images(store, ["set"], Rules())
     with duckdb.connect(str(database)) as connection:
@@ -116,9 +116,8 @@ def test_every_statement_about_scores_knows_it(store, tmp_path, add_function, na
     assert (outside["image_id"], outside["acquisition_function"], outside["score"]) == (
         "b", name, 8.0,
     )  # fmt: skip
-    bins = score_bins(store, "set", name, 2)
-    assert bins is not None
-    assert bins.counts.tolist() == [2, 1]
+    bins = score_bins(store, "set", [name, "margin"], 2, Rules())
+    assert bins[name].counts.tolist() == [2, 1]
     rules = Rules()
     arguments = {"rules": rules, "limit": 2, "seed": 0, "run_id": "run"}
     ranking = flow.rank_candidates(store, "set", [function], **arguments)[name]

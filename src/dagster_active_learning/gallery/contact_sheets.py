@@ -27,7 +27,13 @@ _STEPS = (
 )
 
 
-def contact_sheet(tiles: Sequence[Tile], thumbnails: Thumbnails, *, max_bytes: int) -> bytes:
+def contact_sheet(
+    tiles: Sequence[Tile],
+    thumbnails: Thumbnails,
+    *,
+    class_names: Sequence[str] = (),
+    max_bytes: int,
+) -> bytes:
     """Draw the images of a candidates list as a PNG up to 1000 pixels wide, on a light ground.
 
     Under each image are its rank, predicted class, score and id. An image that cannot be shown
@@ -37,6 +43,7 @@ def contact_sheet(tiles: Sequence[Tile], thumbnails: Thumbnails, *, max_bytes: i
     Args:
         tiles: The images, first rank first. Those after the first ``MAX_TILES`` are not read.
         thumbnails: The pictures. Sheets that share them read each image once.
+        class_names: The classes in their order, which says the color of each.
         max_bytes: The most bytes that the PNG may have. Pictures that are too large get fewer
             colors, then less room, and then the last tiles are left out, which the sheet says.
 
@@ -45,13 +52,14 @@ def contact_sheet(tiles: Sequence[Tile], thumbnails: Thumbnails, *, max_bytes: i
     """
     if max_bytes < MIN_BYTES:
         raise ValueError(f"max_bytes is {max_bytes}, expected at least {MIN_BYTES}")
+    positions = {name: position for position, name in enumerate(class_names)}
     pictures = [thumbnails.of(tile.uri) for tile in tiles[:MAX_TILES]]
 
     content, first_bytes = b"", 0
     for columns, colors, share in _STEPS:
         # A sheet that would be too large is not drawn: drawing takes 30 ms.
         if first_bytes * share <= max_bytes:
-            content = draw_sheet(tiles, pictures, Layout(columns), colors)
+            content = draw_sheet(tiles, pictures, Layout(columns), colors, positions)
             first_bytes = first_bytes or len(content)
             if len(content) <= max_bytes:
                 return content
@@ -59,5 +67,5 @@ def contact_sheet(tiles: Sequence[Tile], thumbnails: Thumbnails, *, max_bytes: i
     while len(content) > max_bytes and len(pictures) > 1:
         fitting = len(pictures) * max_bytes // len(content)
         pictures = pictures[: max(1, min(fitting, len(pictures) - 1))]
-        content = draw_sheet(tiles, pictures, Layout(columns), colors)
+        content = draw_sheet(tiles, pictures, Layout(columns), colors, positions)
     return content

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from PIL import ImageDraw
 
+from dagster_active_learning.gallery.class_colors import color_of
 from dagster_active_learning.gallery.png import Color
 from dagster_active_learning.gallery.text import literal, load_font
 from dagster_active_learning.gallery.thumbnails import Corners, Thumbnail
@@ -14,8 +15,6 @@ from dagster_active_learning.gallery.tiles import Box, Tile
 MAX_OBJECTS = 100
 """The most that are drawn in an image: more would hide it."""
 
-# Told apart by people who do not see all colors (Okabe and Ito), and easy to see on photos.
-OBJECT_COLORS = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0))
 OBJECT_INK = (255, 255, 255)
 
 _LINE_WIDTH = 2
@@ -31,7 +30,7 @@ def draw_objects(
     tile: Tile,
     thumbnail: Thumbnail,
     place: tuple[int, int, int, int],
-    class_colors: Mapping[str | None, Color],
+    positions: Mapping[str, int],
 ) -> None:
     """Draw the boxes of a tile, large ones first, so that small ones in them are seen.
 
@@ -40,7 +39,7 @@ def draw_objects(
         tile: The image with its boxes.
         thumbnail: The image's picture.
         place: Left, top, width and height of the picture in the tile.
-        class_colors: The color of each class.
+        positions: The position of each class, which says its color.
     """
     objects: list[tuple[Box, Corners]] = []
     for box in tile.boxes[:MAX_OBJECTS]:
@@ -48,7 +47,7 @@ def draw_objects(
         if corners is not None:
             objects.append((box, _in_tile(corners, place)))
     for box, corners in sorted(objects, key=lambda drawn: -_area(drawn[1])):
-        draw.rectangle(corners, outline=class_colors[box.label], width=_LINE_WIDTH)
+        draw.rectangle(corners, outline=color_of(box.label, positions), width=_LINE_WIDTH)
     tags: list[Corners] = []
     left, top, width, height = place
     object_count = max(tile.object_count, len(tile.boxes))
@@ -57,7 +56,7 @@ def draw_objects(
         bottom = (left, top + height - 1, left + width, top + height - 1)
         _draw_tag(draw, count, bottom, place, _COUNT_COLOR, tags)
     for box, corners in objects:
-        color = class_colors[box.label]
+        color = color_of(box.label, positions)
         score = None if box.score is None else f"{box.score:.2f}"
         text = " ".join(part for part in (box.label, score) if part is not None)
         for shown in filter(None, (text, score)):

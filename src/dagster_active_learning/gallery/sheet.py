@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from dagster_active_learning.gallery.objects import (
-    MAX_OBJECTS,
-    OBJECT_COLORS,
-    OBJECT_INK,
-    draw_objects,
-)
+from dagster_active_learning.gallery.class_colors import CLASS_COLORS, color_of
+from dagster_active_learning.gallery.objects import OBJECT_INK, draw_objects
 from dagster_active_learning.gallery.png import Color, encode_png, main_colors
 from dagster_active_learning.gallery.text import load_font, number_text, shorten, wrap
 from dagster_active_learning.gallery.thumbnails import Thumbnail
@@ -26,6 +22,7 @@ _PADDING = 8
 _LINE = 16
 _RADIUS = 5
 _WIDE_COLUMNS = 8
+_SWATCH = 8
 
 # Hardly tinted: greys of a picture may become these, as Pillow finds near colors, not the nearest.
 _GROUND = (240, 241, 243)
@@ -42,7 +39,8 @@ _INKS = (
     (_CARD, _TEXT),
     (_CARD, _MUTED),
     (_STAGE, _REASON),
-    *((color, OBJECT_INK) for color in OBJECT_COLORS),
+    *((color, OBJECT_INK) for color in CLASS_COLORS),
+    *((_CARD, color) for color in CLASS_COLORS),
 )
 _SHADES = 4
 
@@ -92,7 +90,11 @@ class Layout:
 
 
 def draw_sheet(
-    tiles: Sequence[Tile], pictures: Sequence[Thumbnail | str], layout: Layout, colors: int
+    tiles: Sequence[Tile],
+    pictures: Sequence[Thumbnail | str],
+    layout: Layout,
+    colors: int,
+    positions: Mapping[str, int],
 ) -> bytes:
     """Draw tiles as a PNG.
 
@@ -102,9 +104,9 @@ def draw_sheet(
             other tiles are left out, and a line below says so.
         layout: The places of things.
         colors: The number of colors that all pictures have together.
+        positions: The position of each class, which says its color.
     """
     shown = tiles[: len(pictures)]
-    class_colors = _class_colors(shown)
     width, height = layout.sheet_size(len(shown))
     note = _note(len(shown), len(tiles))
     sheet = Image.new("RGB", (width, height + (_LINE if note else 0)), _GROUND)
@@ -122,8 +124,9 @@ def draw_sheet(
             left = (layout.stage[0] - fitted[-1].width) // 2
             top = (layout.stage[1] - fitted[-1].height) // 2
             drawn.paste(fitted[-1], (left, top))
-            draw_objects(draw, tile, picture, (left, top, *fitted[-1].size), class_colors)
-        _draw_caption(draw, tile, (_PADDING, layout.stage[1] + _PADDING // 2), layout)
+            draw_objects(draw, tile, picture, (left, top, *fitted[-1].size), positions)
+        at = (_PADDING, layout.stage[1] + _PADDING // 2)
+        _draw_caption(draw, tile, at, layout, positions)
         draw.rounded_rectangle(((0, 0), _last(card.size)), _RADIUS, outline=_BORDER)
         sheet.paste(drawn, layout.corner(place), card)
     if note:
@@ -142,12 +145,6 @@ def _note(shown: int, count: int) -> str:
     if not count:
         return "No candidates"
     return "" if shown == count else f"The first {shown} of {count}: more do not fit"
-
-
-def _class_colors(tiles: Sequence[Tile]) -> dict[str | None, Color]:
-    """The color of each class on the whole sheet; with many classes some share a color."""
-    labels = dict.fromkeys(box.label for tile in tiles for box in tile.boxes[:MAX_OBJECTS])
-    return {label: OBJECT_COLORS[place % len(OBJECT_COLORS)] for place, label in enumerate(labels)}
 
 
 def _fit(picture: Image.Image, stage: tuple[int, int]) -> Image.Image:
@@ -172,7 +169,11 @@ def _draw_reason(draw: ImageDraw.ImageDraw, reason: str, stage: tuple[int, int])
 
 
 def _draw_caption(
-    draw: ImageDraw.ImageDraw, tile: Tile, at: tuple[int, int], layout: Layout
+    draw: ImageDraw.ImageDraw,
+    tile: Tile,
+    at: tuple[int, int],
+    layout: Layout,
+    positions: Mapping[str, int],
 ) -> None:
     """Write rank and class, below score and id; in a narrow tile rank and score, class, id."""
     left, top = at
@@ -185,12 +186,12 @@ def _draw_caption(
     score = score if tile.reason is None else shorten(tile.reason, plain, width // 2)
     if layout.is_narrow:
         draw.text((right - plain.getlength(score), top), score, _TEXT, plain)
-        _draw_class(draw, tile.predicted_class, (left, top + _LINE), width)
+        _draw_class(draw, tile, (left, top + _LINE), width, positions)
         image_id = shorten(tile.image_id, plain, width, middle=True)
         draw.text((left, top + 2 * _LINE), image_id, _MUTED, plain)
     else:
         indent = bold.getlength(rank) + _PADDING
-        _draw_class(draw, tile.predicted_class, (left + indent, top), width - indent)
+        _draw_class(draw, tile, (left + indent, top), width - indent, positions)
         draw.text((left, top + _LINE), score, _TEXT, plain)
         room = width - plain.getlength(score) - _PADDING
         image_id = shorten(tile.image_id, plain, room, middle=True)
@@ -198,13 +199,24 @@ def _draw_caption(
 
 
 def _draw_class(
-    draw: ImageDraw.ImageDraw, name: str | None, at: tuple[float, float], width: float
+    draw: ImageDraw.ImageDraw,
+    tile: Tile,
+    at: tuple[float, float],
+    width: float,
+    positions: Mapping[str, int],
 ) -> None:
-    if name is None:
-        draw.text(at, "no class", _MUTED, load_font(12))
-    else:
-        bold = load_font(12, bold=True)
-        draw.text(at, shorten(name, bold, width), _TEXT, bold)
+    """Write the class behind a square of its color, or what stands in its place."""
+    if tile.predicted_class is None:
+        words = "no class" if tile.stands_for is None else tile.stands_for
+        draw.text(at, shorten(words, load_font(11), width), _MUTED, load_font(11))
+        return
+    left, top = at
+    color = color_of(tile.predicted_class, positions)
+    draw.rectangle((left, top + 3, left + _SWATCH - 1, top + 2 + _SWATCH), color)
+    bold, indent = load_font(12, bold=True), _SWATCH + _PADDING // 2
+    draw.text(
+        (left + indent, top), shorten(tile.predicted_class, bold, width - indent), _TEXT, bold
+    )
 
 
 def _own_colors() -> list[Color]:

@@ -33,6 +33,7 @@ class Tile:
         score: The image's score in the acquisition function's own unit.
         reason: Words that stand in place of the score.
         predicted_class: The class the model gives the image.
+        stands_for: Words in place of the class, where the tile stands for images like it.
         boxes: The objects in it; the first ``MAX_OBJECTS`` are drawn, the others need not be given.
         object_count: The number of all its objects, where not all are given.
         bbox_unit: The unit of boxes: pixels, or shares of the image's width and height.
@@ -46,6 +47,7 @@ class Tile:
     score: float | None = None
     reason: str | None = None
     predicted_class: str | None = None
+    stands_for: str | None = None
     boxes: tuple[Box, ...] = ()
     object_count: int = 0
     bbox_unit: Literal["pixel", "relative"] = "pixel"

@@ -254,36 +254,68 @@ class ScoreBins:
     edges: npt.NDArray[np.float64]
 
 
-SCORE_RANGE = """
-SELECT min({score}), max({score}) FROM {{image_scores}}
+SCORE_RANGES = """
+SELECT {ranges} {unlabeled}
 """
 
+# All functions at once: the images to choose from are looked up once.
 SCORE_BINS = """
-SELECT least(floor(({score} - $low) / ($high - $low) * $bins), $bins - 1)::INTEGER AS bin, count(*)
-FROM {{image_scores}} WHERE {score} IS NOT NULL
-GROUP BY bin
+WITH binned AS (SELECT {bins} {unlabeled})
+SELECT {columns}, {is_of_other}, count(*) FROM binned GROUP BY GROUPING SETS ({sets})
+"""
+
+# Of null and a number `least` is the number.
+BIN_OF = """
+CASE WHEN {score} IS NOT NULL
+    THEN least(floor(({score} - $low{n}) / ($high{n} - $low{n}) * $bins), $bins - 1)::INTEGER END
 """
 
 
-def score_bins(store: PoolStore, prediction_set: str, function: str, bins: int) -> ScoreBins | None:
-    """The scores of a prediction set's images in bins of equal width, None if there is none."""
-    (score,) = score_columns(store, [function])
-    of_range, of_bins = (
-        of_sets(store, [prediction_set], query.format(score=score))
-        for query in (SCORE_RANGE, SCORE_BINS)
+def score_bins(
+    store: PoolStore, prediction_set: str, functions: Sequence[str], bins: int, rules: Rules
+) -> Mapping[str, ScoreBins]:
+    """The scores of the images to choose from in bins of equal width, of functions that have any.
+
+    Images to choose from have no label and, with a manifest, still are in it.
+    """
+    scores = score_columns(store, functions)
+    ranges = ", ".join(f"min({score}), max({score})" for score in scores)
+    unlabeled = _unlabeled_scores(rules)
+    query = SCORE_RANGES.format(ranges=ranges, unlabeled=unlabeled)
+    (found,) = store.rows(of_sets(store, [prediction_set], query))
+    edges: dict[str, npt.NDArray[np.float64]] = {}
+    columns: dict[str, str] = {}
+    limits: dict[str, float] = {}
+    for number, (function, score) in enumerate(zip(functions, scores, strict=True)):
+        low, high = found[2 * number : 2 * number + 2]
+        if low is None:
+            continue
+        edges[function] = np.linspace(low, high, bins + 1)
+        if (np.diff(edges[function]) <= 0).any():
+            # All scores are the same, or nearly.
+            low, high = low - 0.5, high + 0.5
+            edges[function] = np.linspace(low, high, bins + 1)
+        columns[f"bin{number}"] = BIN_OF.format(score=score, n=number)
+        limits |= {f"low{number}": low, f"high{number}": high}
+    if not edges:
+        return {}
+    query = SCORE_BINS.format(
+        bins=", ".join(f"{value} AS {column}" for column, value in columns.items()),
+        columns=", ".join(columns),
+        is_of_other=", ".join(f"grouping({column})" for column in columns),
+        sets=", ".join(f"({column})" for column in columns),
+        unlabeled=unlabeled,
     )
-    ((low, high),) = store.rows(of_range)
-    if low is None:
-        return None
-    edges = np.linspace(low, high, bins + 1)
-    if (np.diff(edges) <= 0).any():
-        # All scores are the same, or nearly.
-        low, high = low - 0.5, high + 0.5
-        edges = np.linspace(low, high, bins + 1)
-    counts = np.zeros(bins, np.int64)
-    for place, count in store.rows(of_bins, low=low, high=high, bins=bins):
-        counts[place] = count
-    return ScoreBins(counts, edges)
+    counts = [np.zeros(bins, np.int64) for _ in columns]
+    for *row, count in store.rows(of_sets(store, [prediction_set], query), bins=bins, **limits):
+        of_function = row[len(columns) :].index(0)
+        # Images without a score are in no bin.
+        if (place := row[of_function]) is not None:
+            counts[of_function][place] = count
+    return {
+        function: ScoreBins(count, edge)
+        for (function, edge), count in zip(edges.items(), counts, strict=True)
+    }
 
 
 # What sums of 64-bit hashes tell without grouping: each image's hash, as often as it has

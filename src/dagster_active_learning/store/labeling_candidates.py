@@ -134,6 +134,44 @@ def candidate_rows(
     return store.reader().sql(CANDIDATE_ROWS, params=values).to_arrow_reader(BATCH_ROWS)
 
 
+# Images of which nothing is known look all alike: a detector may have found nothing in thousands.
+FIRST_CANDIDATES = """
+WITH of_function AS (
+    FROM labeling_candidates
+    WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
+),
+first_of_them AS (
+    FROM of_function WHERE prediction_count > 0 OR rank <= coalesce((
+        SELECT rank FROM of_function WHERE prediction_count = 0
+        ORDER BY rank LIMIT 1 OFFSET $without_predictions - 1
+    ), rank)
+    ORDER BY rank LIMIT $first
+)
+SELECT c.rank, c.image_id, i.uri, i.width, i.height, c.score, c.prediction_count, c.predicted_class
+FROM first_of_them c
+LEFT JOIN rankings r
+    ON c.prediction_set = r.prediction_set AND c.acquisition_function = r.acquisition_function
+LEFT JOIN images i ON c.image_id = i.image_id AND r.in_manifest IS NOT FALSE
+ORDER BY c.rank
+"""
+
+
+def first_candidates(
+    store: PoolStore, prediction_set: str, function: str, first: int, *, without_predictions: int
+) -> list[dict[str, Any]]:
+    """The first candidates of a function, of those without predictions only some.
+
+    Returns:
+        Their rank, image_id, uri, width, height, score, prediction_count and predicted_class.
+    """
+    values = {
+        **_of_ranking(prediction_set, function),
+        "first": first,
+        "without_predictions": without_predictions,
+    }
+    return store.relation(FIRST_CANDIDATES, **values).to_arrow_table().to_pylist()
+
+
 CANDIDATE_PREDICTIONS = f"""
 SELECT c.prediction_set, c.acquisition_function, c.rank, c.image_id, i.uri, i.width, i.height,
     c.score, c.uncertainty, c.prediction_count, c.predicted_class, c.run_id,

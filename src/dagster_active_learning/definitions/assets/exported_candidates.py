@@ -133,7 +133,7 @@ def _write_batch(
     if not selection.image_count:
         empty = f"batch {selection.batch} is empty: {selection.shortfall}"
         context.log.warning(f"{empty}; the files stay as they are")
-        return {"batch": selection.batch, "not_written": empty}
+        return {"batch": f"{selection.batch:,}", "not_written": empty}
     written = files.write_batch(
         store,
         selection.batch,

@@ -8,7 +8,8 @@ from typing import cast
 import dagster as dg
 
 from dagster_active_learning.definitions.assets.asset import Results, TableAsset, asset_step
-from dagster_active_learning.definitions.metadata.tables import table_metadata
+from dagster_active_learning.definitions.metadata.summary import HASH_DIGITS
+from dagster_active_learning.definitions.metadata.tables import rows_table, table_metadata
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.sources import PoolImages
 from dagster_active_learning.definitions.specs import Outline, PoolSpecs
@@ -55,7 +56,8 @@ def _materialize(pool: Pool, manifest: PoolImages, context: dg.AssetExecutionCon
             "labeled": counts.labeled,
             "unlabeled": counts.images - counts.labeled,
             "source": dg.MetadataValue.path(manifest.path),
-            "source_sha256": sha256,
+            "source_sha256": f"{sha256[:HASH_DIGITS]}…",
+            "lineage": rows_table([{"what": "SHA-256 of the manifest", "value": sha256}]),
         }
     yield dg.MaterializeResult(
         metadata=metadata, data_version=dg.DataVersion(manifest.data_version(sha256))

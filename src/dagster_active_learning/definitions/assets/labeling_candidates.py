@@ -144,8 +144,9 @@ def _rank(
         name: report.with_metadata(
             {
                 **_column_lineage(specs, name),
-                "limit": "none" if config["limit"] is None else config["limit"],
-                "seed": config["seed"],
+                # As text: settings are not worth a plot.
+                "limit": "none" if config["limit"] is None else f"{config['limit']:,}",
+                "seed": str(config["seed"]),
             }
         )
         for name, report in candidate_metadata.reports(rankings).items()

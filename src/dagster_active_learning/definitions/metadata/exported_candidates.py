@@ -18,7 +18,7 @@ def batch_file_metadata(files: Sequence[WrittenFile], batch: int) -> Metadata:
     """The place and content of each file of a batch."""
     return {
         "dagster/row_count": files[0].rows,
-        "batch": batch,
+        "batch": f"{batch:,}",
         "batch_files": rows_table([asdict(file) for file in files]),
         **{f"batch_{file.format}": dg.MetadataValue.path(file.path) for file in files},
     }

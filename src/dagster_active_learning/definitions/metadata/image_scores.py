@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.definitions.metadata.lineage import lineage_metadata
-from dagster_active_learning.definitions.metadata.tables import Metadata, table_metadata
+from dagster_active_learning.definitions.metadata.tables import Metadata, rounded, table_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ def score_metadata(
         "images_without_predictions": statistics.without_predictions,
         **of_members,
         **{
-            f"mean_{function}": mean
+            f"mean_{function}": rounded(mean)
             for function, mean in statistics.means.items()
             if mean is not None
         },

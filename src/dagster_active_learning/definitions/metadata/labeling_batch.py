@@ -9,15 +9,22 @@ import dagster as dg
 from dagster_shared.serdes import serialize_value
 
 from dagster_active_learning.definitions.metadata.batch_text import batch_reasons
-from dagster_active_learning.definitions.metadata.labeling_candidates import (
+from dagster_active_learning.definitions.metadata.labeling_candidates import FIRST_RANKS
+from dagster_active_learning.definitions.metadata.lineage import lineage_metadata, ranking_rule
+from dagster_active_learning.definitions.metadata.pictures import (
     EVENT_BYTES,
-    FIRST_RANKS,
     HISTOGRAM_BYTES,
     gallery_metadata,
     image_tile,
     picture,
 )
-from dagster_active_learning.definitions.metadata.lineage import lineage_metadata, ranking_rule
+from dagster_active_learning.definitions.metadata.summary import (
+    BARS,
+    score_bars,
+    source_line,
+    summary,
+    top_classes,
+)
 from dagster_active_learning.definitions.metadata.tables import (
     Metadata,
     rows_table,
@@ -26,16 +33,19 @@ from dagster_active_learning.definitions.metadata.tables import (
 from dagster_active_learning.text import shown
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from dagster_active_learning.acquisition.functions import AcquisitionFunction
     from dagster_active_learning.definitions.pool import Pool
     from dagster_active_learning.flow import LabelingBatchReport
     from dagster_active_learning.gallery import Thumbnails
     from dagster_active_learning.store.pool_store import PoolStore
+    from dagster_active_learning.store.prediction_sets import PredictionSet
 
 TABLE_ROWS = 50
 """Images of a batch that the table shows."""
 
-BARS = 20
+CLASS_BARS = 20
 BAR_BLOCKS = 20
 
 
@@ -65,7 +75,8 @@ class BatchMetadata:
 
         selection = report.selection
         with batch_rows(store, selection.batch) as reader:
-            rows: list[dict[str, Any]] = reader.read_all().slice(0, TABLE_ROWS).to_pylist()
+            images = reader.read_all()
+        rows: list[dict[str, Any]] = images.slice(0, TABLE_ROWS).to_pylist()
         stored = prediction_set(store, selection.prediction_set)
         first = [row["image_id"] for row in rows[:FIRST_RANKS]]
         predictions = predictions_of_images(store, selection.prediction_set, first)
@@ -75,7 +86,9 @@ class BatchMetadata:
             for row, reason in zip(rows[:FIRST_RANKS], batch_reasons(pool, rows), strict=False)
         ]
         rule = ranking_rule(function, pool.rules)
+        self._class_names = stored.class_names
         self.numbers: Metadata = {
+            "summary": _summary(function, report, stored, images),
             **_numbers(report),
             "images": rows_table([_shown(row) for row in rows]),
             **({"by_class": dg.MetadataValue.md(_bars(report))} if report.by_class else {}),
@@ -88,8 +101,38 @@ class BatchMetadata:
         distances = _distances(self._report)
         event = dg.AssetMaterialization("size", metadata=self.numbers | distances)
         room = EVENT_BYTES - len(serialize_value(event))
-        sheet = gallery_metadata(self._tiles, room, thumbnails, "The first images of the batch")
-        return {**sheet, **distances, **self.numbers}
+        text = "The first images of the batch"
+        sheet = gallery_metadata(self._tiles, self._class_names, room, thumbnails, text)
+        return {"summary": self.numbers["summary"], **sheet, **distances, **self.numbers}
+
+
+def _summary(
+    function: AcquisitionFunction,
+    report: LabelingBatchReport,
+    stored: PredictionSet,
+    images: pa.Table,
+) -> dg.MarkdownMetadataValue:
+    """The batch at a glance."""
+    import numpy as np
+
+    selection = report.selection
+    counts = f"**{selection.image_count:,}** of {selection.unlabeled_count:,} unlabeled"
+    rest = selection.image_count - selection.random_count
+    ranks = images.column("queue_rank").drop_null().to_numpy()
+    last = f", down to rank {ranks.max():,}" if ranks.size else ""
+    scores = images.column("score").drop_null().to_numpy()
+    bars = None
+    if scores.size:
+        bars = score_bars(*np.histogram(scores, BARS), None, "highest")
+    return summary(
+        [
+            bars,
+            f"{counts}, {selection.random_count:,} random",
+            f"{rest:,} by {function.name}{last}",
+            top_classes(report.by_class),
+            source_line(stored.model, stored.source_sha256),
+        ]
+    )
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,8 +151,8 @@ def _numbers(report: LabelingBatchReport) -> Metadata:
     selection = report.selection
     rarest = report.by_class[-1] if report.by_class else None
     numbers: Metadata = {
-        "batch": selection.batch,
-        "wanted": selection.wanted_count,
+        "batch": f"{selection.batch:,}",
+        "wanted": f"{selection.wanted_count:,} images",
         "random": selection.random_count,
         "in_flight": selection.in_flight_count,
         "returned": report.returned_count,
@@ -130,11 +173,11 @@ def _bars(report: LabelingBatchReport) -> str:
     """The images of each class as bars, beside the candidates of the queue."""
     most = report.by_class[0][1]
     lines = ["| class | images | | in the queue |", "|---|---:|---|---:|"]
-    for name, count in report.by_class[:BARS]:
+    for name, count in report.by_class[:CLASS_BARS]:
         cell = shown("none" if name is None else name, 40).replace("|", "\\|")
         bar = "█" * max(1, round(count / most * BAR_BLOCKS))
         lines.append(f"| {cell} | {count:,} | {bar} | {report.queue_by_class.get(name, 0):,} |")
-    rest = report.by_class[BARS:]
+    rest = report.by_class[CLASS_BARS:]
     if rest:
         lines.append(f"| {len(rest):,} others | {sum(count for _, count in rest):,} | | |")
     return "\n".join(lines)

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_shared.serdes import serialize_value
 
 from dagster_active_learning.definitions.metadata.image_scores import unscored_metadata
 from dagster_active_learning.definitions.metadata.lineage import lineage_metadata, ranking_rule
+from dagster_active_learning.definitions.metadata.pictures import (
+    EVENT_BYTES,
+    HISTOGRAM_BYTES,
+    gallery_metadata,
+    image_tile,
+    picture,
+)
+from dagster_active_learning.definitions.metadata.summary import (
+    score_bars,
+    source_line,
+    summary,
+    top_classes,
+)
 from dagster_active_learning.definitions.metadata.tables import (
     Metadata,
     counts_table,
+    rounded,
     rows_table,
     table_metadata,
 )
@@ -23,14 +35,12 @@ from dagster_active_learning.definitions.partitions import Materialized
 from dagster_active_learning.text import shown
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import polars as pl
 
     from dagster_active_learning.acquisition.functions import AcquisitionFunction
     from dagster_active_learning.definitions.pool import Pool
     from dagster_active_learning.flow import Ranking
-    from dagster_active_learning.gallery import Box, Thumbnails, Tile
+    from dagster_active_learning.gallery import Thumbnails, Tile
     from dagster_active_learning.rules import Rules
     from dagster_active_learning.store.image_scores import ScoreBins
     from dagster_active_learning.store.pool_store import PoolStore
@@ -39,14 +49,11 @@ if TYPE_CHECKING:
 FIRST_RANKS = 24
 """Number of candidates that are shown: six to a row of the contact sheet."""
 
-EVENT_BYTES = 96_000
-"""Size that the metadata of a materialization may have; the UI stays quick up to 100 KB."""
+WITHOUT_PREDICTIONS = 3
+"""Candidates without predictions that are shown: they look alike, and the last says how many."""
 
-HISTOGRAM_BYTES = 12_000
 HISTOGRAM_BINS = 60
 NAME_BYTES = 60
-
-_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|[/\\]")
 
 
 @dataclass(frozen=True)
@@ -55,20 +62,22 @@ class CandidatePictures:
 
     Attributes:
         tiles: The first candidates.
-        bins: The scores of all images.
+        class_names: The classes in their order.
+        bins: The scores of the images to choose from.
         function: The acquisition function.
         rules: How the images are scored.
         score_at_cut: The score of the last candidate.
     """
 
     tiles: Sequence[Tile]
+    class_names: Sequence[str]
     bins: ScoreBins | None
     function: AcquisitionFunction
     rules: Rules
     score_at_cut: float | None
 
     def drawn(self, metadata: Metadata, thumbnails: Thumbnails) -> Metadata:
-        """The metadata with the gallery and the histogram of scores first, if there is any.
+        """The metadata with summary, gallery and histogram of scores first, if there are any.
 
         The gallery is as large as the other metadata leave room for, and at least one image: the
         ranks are in the database already, so that nothing may fail here.
@@ -80,8 +89,9 @@ class CandidatePictures:
         histogram = self._histogram()
         size = len(serialize_value(dg.AssetMaterialization("size", metadata=metadata | histogram)))
         text = f"The first {len(self.tiles)} candidates"
-        sheet = gallery_metadata(self.tiles, EVENT_BYTES - size, thumbnails, text)
-        return {**sheet, **histogram, **metadata}
+        room = EVENT_BYTES - size
+        sheet = gallery_metadata(self.tiles, self.class_names, room, thumbnails, text)
+        return {"summary": metadata["summary"], **sheet, **histogram, **metadata}
 
     def _histogram(self) -> Metadata:
         from dagster_active_learning.gallery import score_histogram
@@ -94,7 +104,7 @@ class CandidatePictures:
             bins.edges,
             cut=self.score_at_cut,
             label_first=function.label_first_under(self.rules.aggregation),
-            title=f"{function.title} of all {bins.counts.sum():,} images with a score",
+            title=f"{function.title} of {bins.counts.sum():,} images to choose from",
             score_label=f"{function.formula_of(self.rules.inputs)}, "
             f"{function.unit_under(self.rules.aggregation)}",
             max_bytes=HISTOGRAM_BYTES,
@@ -166,46 +176,106 @@ class CandidateMetadata:
         """The reports on the rankings that were made since, by function."""
         from dagster_active_learning.store.alike_ids import alike_of_first
         from dagster_active_learning.store.image_scores import score_bins
-        from dagster_active_learning.store.labeling_candidates import candidate_rows
+        from dagster_active_learning.store.labeling_candidates import (
+            candidates_by_class,
+            candidates_without_predictions,
+            first_candidates,
+        )
         from dagster_active_learning.store.prediction_sets import prediction_set
-        from dagster_active_learning.store.predictions import predictions_of_first
+        from dagster_active_learning.store.predictions import predictions_of_images
         from dagster_active_learning.store.quarantined_predictions import quarantined_of_first
 
         store, name, rules = self._store, self._name, self._rules
         stored = prediction_set(store, name)
         names = [function.name for function in self._functions]
-        predictions = predictions_of_first(store, name, names, FIRST_RANKS)
+        first = {
+            function: first_candidates(
+                store, name, function, FIRST_RANKS, without_predictions=WITHOUT_PREDICTIONS
+            )
+            for function in names
+        }
+        ids = {row["image_id"] for rows in first.values() for row in rows}
+        predictions = predictions_of_images(store, name, sorted(ids))
         in_quarantine = quarantined_of_first(store, name, names, FIRST_RANKS)
         alike = alike_of_first(store, name, names, FIRST_RANKS) if rules.in_manifest else {}
         class_names = [shown(class_name, NAME_BYTES) for class_name in stored.class_names]
+        bins = score_bins(store, name, names, HISTOGRAM_BINS, rules)
         reports: dict[str, RankingReport] = {}
         for function in self._functions:
-            ranking = rankings[function.name]
-            with candidate_rows(store, name, [function.name], limit=FIRST_RANKS) as rows:
-                first: list[dict[str, Any]] = rows.read_all().to_pylist()
-            preview = self._preview(function, first, class_names, predictions, in_quarantine, alike)
+            ranking, rows = rankings[function.name], first[function.name]
+            empty = candidates_without_predictions(store, name, function.name)
+            stands_for = self._mark_the_last_empty(rows, empty)
+            of_rows = (predictions, in_quarantine, alike)
+            preview = self._preview(function, rows, class_names, stands_for, *of_rows)
+            by_class = candidates_by_class(store, name, function.name)
             metadata: Metadata = {
-                **self._numbers(function, ranking),
+                "summary": self._summary(
+                    function, ranking, stored, bins.get(function.name), by_class
+                ),
+                **self._numbers(function, ranking, empty),
                 "preview": rows_table(preview),
-                **self._comparisons(function, ranking),
+                **self._comparisons(function, ranking, by_class),
                 **lineage_metadata(store, stored, ranking_rule(function, rules)),
                 **table_metadata(store, "labeling_candidates", ranking.candidate_count),
                 **unscored_metadata(stored, rules, [function]),
             }
             tiles = [
-                image_tile(self._pool, stored, row, predictions.get(row["image_id"]))
-                for row in first
+                image_tile(
+                    self._pool,
+                    stored,
+                    row,
+                    predictions.get(row["image_id"]),
+                    stands_for=stands_for.get(row["image_id"]),
+                )
+                for row in rows
             ]
-            bins = score_bins(store, name, function.name, HISTOGRAM_BINS)
-            pictures = CandidatePictures(tiles, bins, function, rules, ranking.score_at_cut)
+            pictures = CandidatePictures(
+                tiles,
+                stored.class_names,
+                bins.get(function.name),
+                function,
+                rules,
+                ranking.score_at_cut,
+            )
             reports[function.name] = RankingReport(metadata, pictures, ranking.sha256)
         return reports
+
+    def _mark_the_last_empty(self, rows: Sequence[Mapping[str, Any]], empty: int) -> dict[str, str]:
+        """Words for the last of the shown images without predictions, if there are more."""
+        shown_ids = [row["image_id"] for row in rows if not row["prediction_count"]]
+        more = empty - len(shown_ids)
+        if len(shown_ids) < WITHOUT_PREDICTIONS or more < 1:
+            return {}
+        what = "objects" if self._rules.objects else "predictions"
+        return {shown_ids[-1]: f"+ {more:,} without {what}"}
+
+    def _summary(
+        self,
+        function: AcquisitionFunction,
+        ranking: Ranking,
+        stored: PredictionSet,
+        bins: ScoreBins | None,
+        by_class: Sequence[tuple[str | None, int]],
+    ) -> dg.MarkdownMetadataValue:
+        """The ranking at a glance."""
+        cut = ranking.score_at_cut
+        label_first = function.label_first_under(self._rules.aggregation)
+        counts = f"**{ranking.candidate_count:,}** of {ranking.image_count:,}"
+        return summary(
+            [
+                None if bins is None else score_bars(bins.counts, bins.edges, cut, label_first),
+                counts if cut is None else f"{counts}, cut at {cut:.3g}",
+                top_classes(by_class),
+                source_line(stored.model, stored.source_sha256),
+            ]
+        )
 
     def _preview(
         self,
         function: AcquisitionFunction,
         first: Sequence[Mapping[str, Any]],
         class_names: Sequence[str],
+        stands_for: Mapping[str, str],
         predictions: Mapping[str, pl.DataFrame],
         in_quarantine: set[str],
         alike: Mapping[str, str],
@@ -223,20 +293,18 @@ class CandidateMetadata:
                     rules=self._rules,
                     has_quarantined=row["image_id"] in in_quarantine,
                     alike_id=alike.get(row["image_id"]),
-                ),
+                )
+                + (f" ({words})" if (words := stands_for.get(row["image_id"])) else ""),
                 "score": row["score"],
                 "predicted_class": row["predicted_class"],
             }
             for row in first
         ]
 
-    def _numbers(self, function: AcquisitionFunction, ranking: Ranking) -> Metadata:
+    def _numbers(self, function: AcquisitionFunction, ranking: Ranking, empty: int) -> Metadata:
         """Single numbers, of which the UI makes plots over time."""
         from dagster_active_learning.store.images import image_counts
-        from dagster_active_learning.store.labeling_candidates import (
-            candidates_without_predictions,
-            common_with,
-        )
+        from dagster_active_learning.store.labeling_candidates import common_with
 
         of_ranking = (self._store, self._name, function.name)
         count, former = ranking.candidate_count, self._former[function.name]
@@ -245,7 +313,7 @@ class CandidateMetadata:
             "mean_score": ranking.mean_score,
             "mean_uncertainty": ranking.mean_uncertainty,
             "images_to_choose_from": ranking.image_count,
-            "without_predictions": candidates_without_predictions(*of_ranking),
+            "without_predictions": empty,
         }
         counts = image_counts(self._store)
         if self._rules.in_manifest and counts.images:
@@ -257,23 +325,24 @@ class CandidateMetadata:
             if former.prediction_set != self._name:
                 numbers["former_ranking"] = f"prediction set {shown(former.prediction_set)}"
         return {
-            name: float(f"{number:.6g}") if isinstance(number, float) else number
+            name: rounded(number) if isinstance(number, float) else number
             for name, number in numbers.items()
             if number is not None
         }
 
-    def _comparisons(self, function: AcquisitionFunction, ranking: Ranking) -> Metadata:
+    def _comparisons(
+        self,
+        function: AcquisitionFunction,
+        ranking: Ranking,
+        by_class: Sequence[tuple[str | None, int]],
+    ) -> Metadata:
         """The classes of the candidates, and how many other functions have chosen too."""
-        from dagster_active_learning.store.labeling_candidates import (
-            candidates_by_class,
-            common_candidates,
-        )
+        from dagster_active_learning.store.labeling_candidates import common_candidates
 
         of_ranking = (self._store, self._name, function.name)
         count = ranking.candidate_count
         if not count:
             return {}
-        by_class = candidates_by_class(*of_ranking)
         others = [other.name for other in self._pool.functions if other != function]
         common = common_candidates(*of_ranking, others)
         agreement = [
@@ -284,106 +353,3 @@ class CandidateMetadata:
             "by_predicted_class": counts_table("predicted_class", "candidates", by_class),
             **({"agreement": rows_table(agreement)} if agreement else {}),
         }
-
-
-def gallery_metadata(
-    tiles: Sequence[Tile], room: int, thumbnails: Thumbnails, text: str
-) -> Metadata:
-    """The contact sheet of images, or why there is none.
-
-    Args:
-        tiles: The images.
-        room: The bytes that it may have; it has at least one image.
-        thumbnails: Their pictures.
-        text: The words in its place.
-    """
-    from dagster_active_learning.gallery import contact_sheet
-    from dagster_active_learning.gallery.contact_sheets import MIN_BYTES
-
-    if not tiles:
-        return {}
-    if not any(tile.uri for tile in tiles):
-        return {
-            "gallery": (
-                "no images to show: give the pool a manifest (images) whose column uri says "
-                "where the image files are"
-            )
-        }
-    # Base64 takes four characters for three bytes.
-    max_bytes = max(room * 3 // 4, MIN_BYTES)
-    sheet = contact_sheet(tiles, thumbnails, max_bytes=max_bytes)
-    return {"gallery": picture(sheet, text)}
-
-
-def image_tile(
-    pool: Pool,
-    stored: PredictionSet,
-    row: Mapping[str, Any],
-    predictions: pl.DataFrame | None,
-    *,
-    reason: str | None = None,
-) -> Tile:
-    """An image of a contact sheet.
-
-    Args:
-        pool: The pool.
-        stored: The prediction set.
-        row: A row of ``candidate_rows``.
-        predictions: What the model said about the image.
-        reason: Words in place of the score.
-    """
-    from dagster_active_learning.gallery import Tile
-
-    bbox_unit: Literal["pixel", "relative"] = (
-        "relative" if stored.bbox_unit == "relative" else "pixel"
-    )
-    return Tile(
-        rank=row["rank"],
-        image_id=row["image_id"],
-        uri=_located(row["uri"], pool.manifest.path if pool.manifest else None),
-        score=row["score"],
-        reason=reason,
-        predicted_class=row["predicted_class"],
-        boxes=() if predictions is None else _boxes(predictions, stored.class_names),
-        object_count=0 if predictions is None else _object_count(predictions),
-        bbox_unit=bbox_unit,
-        image_size=(row["width"], row["height"]) if row["width"] and row["height"] else None,
-    )
-
-
-def _located(uri: str | None, manifest: Path | None) -> str | None:
-    """The place of an image: a relative uri starts from the manifest's folder."""
-    if not uri or manifest is None or _ABSOLUTE.match(uri):
-        return uri
-    return str(manifest.parent / uri)
-
-
-def _object_count(predictions: pl.DataFrame) -> int:
-    """The number of an image's boxes; of all its predictions where not all of them are here."""
-    count = predictions["prediction_count"][0]
-    return count if count > predictions.height else predictions["bbox"].count()
-
-
-def _boxes(predictions: pl.DataFrame, class_names: Sequence[str]) -> tuple[Box, ...]:
-    import polars as pl
-
-    from dagster_active_learning.gallery import MAX_OBJECTS, Box
-
-    class_probs = pl.col("class_probs")
-    drawn = predictions.filter(pl.col("bbox").is_not_null()).head(MAX_OBJECTS)
-    objects = drawn.select(
-        "bbox",
-        "category",
-        class_index=class_probs.list.arg_max(),
-        score=pl.coalesce("score", class_probs.list.max()),
-    )
-    boxes: list[Box] = []
-    for bbox, category, class_index, score in objects.iter_rows():
-        predicted = None if class_index is None else class_names[int(class_index)]
-        boxes.append(Box(bbox=tuple(bbox), label=category or predicted, score=score))
-    return tuple(boxes)
-
-
-def picture(png: bytes, text: str) -> dg.MarkdownMetadataValue:
-    """A PNG as the UI shows it, with words for those who do not see it."""
-    return dg.MetadataValue.md(f"![{text}](data:image/png;base64,{base64.b64encode(png).decode()})")

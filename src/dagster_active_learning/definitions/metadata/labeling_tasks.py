@@ -21,7 +21,7 @@ def tasks_metadata(
     ((rows,),) = store.rows("SELECT count(*) FROM labeling_tasks")
     return {
         "project": dg.MetadataValue.url(project_url),
-        "batch": wanted.batch,
+        "batch": f"{wanted.batch:,}",
         "sent": sent.sent,
         "already_there": sent.already_there,
         "twins_removed": sent.twins_removed,

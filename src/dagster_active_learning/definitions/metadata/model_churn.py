@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster_shared.serdes import serialize_value
 
-from dagster_active_learning.definitions.metadata.labeling_candidates import (
+from dagster_active_learning.definitions.metadata.pictures import (
     EVENT_BYTES,
     gallery_metadata,
     image_tile,
@@ -57,6 +57,7 @@ class ChurnMetadata:
             }
             return
         self.numbers = _numbers(report)
+        self._class_names = report.class_names
         change = next(each for each in report.functions if each.name == function.name)
         if not change.only_before and not change.only_after:
             # Both ask for the same images.
@@ -79,7 +80,9 @@ class ChurnMetadata:
         room = EVENT_BYTES - len(serialize_value(event))
         sheets: Metadata = {}
         for key, (text, tiles) in self._sheets.items():
-            sheet = gallery_metadata(tiles, room // len(self._sheets), thumbnails, text)
+            sheet = gallery_metadata(
+                tiles, self._class_names, room // len(self._sheets), thumbnails, text
+            )
             if sheet:
                 sheets[key] = sheet["gallery"]
         return {**sheets, **self.numbers}

@@ -42,9 +42,18 @@ def sentences(text: str) -> dg.MarkdownMetadataValue:
     The UI makes all values as wide as the widest table, and shows the left of it: a line of its own
     making would go on where nobody looks.
     """
-    escaped = re.sub(r"([\\`*<>\[\]~])", r"\\\1", text)
-    lines = textwrap.wrap(escaped, LINE, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(escaped(text), LINE, break_long_words=False, break_on_hyphens=False)
     return dg.MetadataValue.md("  \n".join(lines))
+
+
+def escaped(text: str) -> str:
+    """Text as Markdown shows it, letter by letter."""
+    return re.sub(r"([\\`*_<>\[\]~|#&])", r"\\\1", text)
+
+
+def rounded(value: float) -> float:
+    """A number as people read it: the UI shows all its digits."""
+    return round(value, 4) if abs(value) >= 1 else float(f"{value:.4g}")
 
 
 def interval(low: float | None, high: float | None) -> str | None:
@@ -94,7 +103,7 @@ def _cell(value: Any) -> Any:
         return value
     if not math.isfinite(value):
         return None
-    return round(value, 4) if abs(value) >= 1 else float(f"{value:.4g}")
+    return rounded(value)
 
 
 def _column_type(values: Sequence[Any]) -> str:
