@@ -100,7 +100,7 @@ def test_a_batch_goes_out_once_and_its_labels_come_back(folder, studio):
     defs = definitions(folder)
     sent = run(folder, defs, studio.url)
     found = numbers(sent, "labeling_tasks")
-    assert (found["batch"], found["sent"], found["already_there"]) == (1, 10, 0)
+    assert (found["batch"], found["sent"], found["already_there"]) == ("1", 10, 0)
     assert found["project"] == f"{studio.url}/projects/1/data"
     assert all(checks(sent).values())
     database = folder / "labeling.duckdb"

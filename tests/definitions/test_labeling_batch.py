@@ -102,11 +102,11 @@ def test_a_run_chooses_a_batch_writes_it_and_hands_it_out(folder):
     metadata = metadata_of(result, "pool/labeling_batch")
     numbers = {name: metadata[name].value for name in ("batch", "random", "in_flight", "unlabeled", "wanted", "dagster/row_count")}  # fmt: skip
     assert numbers == {
-        "batch": 1,
+        "batch": "1",
         "random": 4,
         "in_flight": 0,
         "unlabeled": 200,
-        "wanted": 20,
+        "wanted": "20 images",
         "dagster/row_count": 20,
     }
     assert 0 <= metadata["overlap_with_bare_queue"].value < 1

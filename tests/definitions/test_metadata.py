@@ -202,7 +202,8 @@ def test_the_summary_is_seen_without_a_click(materialize, write_predictions, tmp
         bars, counts, *rest = text.split("  \n")
         assert re.fullmatch(r"\S+ `[▁▂▃▄▅▆▇█·│]{20,21}` \S+", bars)
         assert counts.startswith(first)
-        assert rest[-1].startswith("resnet\\_50 \\| \\<b\\>, source ")
+        assert rest[-2] == "resnet\\_50 \\| \\<b\\>"
+        assert re.fullmatch("source [0-9a-f]{12}…", rest[-1])
         assert ("a\\*b" in text) or ("\\_c\\_" in text)
         # What is a number is plotted: settings are none.
         for name in ("limit", "seed", "batch", "wanted"):

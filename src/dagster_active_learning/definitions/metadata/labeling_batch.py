@@ -21,7 +21,7 @@ from dagster_active_learning.definitions.metadata.pictures import (
 from dagster_active_learning.definitions.metadata.summary import (
     BARS,
     score_bars,
-    source_line,
+    source_lines,
     summary,
     top_classes,
 )
@@ -118,8 +118,12 @@ def _summary(
     selection = report.selection
     counts = f"**{selection.image_count:,}** of {selection.unlabeled_count:,} unlabeled"
     rest = selection.image_count - selection.random_count
-    ranks = images.column("queue_rank").drop_null().to_numpy()
-    last = f", down to rank {ranks.max():,}" if ranks.size else ""
+    ranks = [
+        row["queue_rank"]
+        for row in images.select(["queue_rank", "chosen_by"]).to_pylist()
+        if row["queue_rank"] and row["chosen_by"] != "random"
+    ]
+    last = f", down to rank {max(ranks):,}" if ranks else ""
     scores = images.column("score").drop_null().to_numpy()
     bars = None
     if scores.size:
@@ -130,7 +134,7 @@ def _summary(
             f"{counts}, {selection.random_count:,} random",
             f"{rest:,} by {function.name}{last}",
             top_classes(report.by_class),
-            source_line(stored.model, stored.source_sha256),
+            *source_lines(stored.model, stored.source_sha256),
         ]
     )
 

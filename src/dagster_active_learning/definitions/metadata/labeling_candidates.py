@@ -20,7 +20,7 @@ from dagster_active_learning.definitions.metadata.pictures import (
 )
 from dagster_active_learning.definitions.metadata.summary import (
     score_bars,
-    source_line,
+    source_lines,
     summary,
     top_classes,
 )
@@ -266,7 +266,7 @@ class CandidateMetadata:
                 None if bins is None else score_bars(bins.counts, bins.edges, cut, label_first),
                 counts if cut is None else f"{counts}, cut at {cut:.3g}",
                 top_classes(by_class),
-                source_line(stored.model, stored.source_sha256),
+                *source_lines(stored.model, stored.source_sha256),
             ]
         )
 

@@ -18,7 +18,7 @@ SUMMARY_CHARACTERS = 999
 """Length up to which the UI shows Markdown without a click."""
 
 BARS = 20
-CLASSES = 4
+CLASSES = 3
 CLASS_BYTES = 40
 HASH_DIGITS = 12
 
@@ -82,7 +82,7 @@ def top_classes(by_class: Sequence[tuple[str | None, int]]) -> str | None:
     return ", ".join([*named, *([f"{more:,} more classes"] if more else [])]) or None
 
 
-def source_line(model: str | None, sha256: str) -> str:
+def source_lines(model: str | None, sha256: str) -> list[str]:
     """The model, and the first digits of the hash of what was read: the table has all of them."""
     name = escaped(shown(model, CLASS_BYTES)) if model else "model not given"
-    return f"{name}, source {sha256[:HASH_DIGITS]}…"
+    return [name, f"source {sha256[:HASH_DIGITS]}…"]
