@@ -77,6 +77,8 @@ class AcquisitionFunction:
         ...     level="image",
         ...     scores=lambda class_probs: 1 - class_probs.max(axis=1).astype("f8") ** 2,
         ... )
+        >>> score_images(np.array([[0.5, 0.5], [1.0, 0.0]]))["doubt"].to_list()
+        [0.75, 0.0]
     """
 
     name: str

@@ -48,6 +48,10 @@ class NearDuplicates:
 
     Raises:
         SettingError: If there is not one source.
+
+    Example:
+        >>> NearDuplicates(path="embeddings.parquet", max_distance=0.2).embedding_column
+        'embedding'
     """
 
     path: str | PathLike[str] | None = None
@@ -154,6 +158,10 @@ class LabelingBatch(BatchRules):
             ``choose_by`` may need.
         export: Files that the batch is written to, as ``export`` of the pool is for the rankings.
             Writing them hands the batch out.
+
+    Example:
+        >>> LabelingBatch(size=50, random_share=0.2).random_count(50)
+        10
     """
 
     rank_by: str | None = None

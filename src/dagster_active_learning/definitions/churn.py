@@ -16,6 +16,10 @@ class ModelChurn:
         against: Name of the prediction set, so a partition key, that each is compared with; by
             default the one that was read before it.
         max_changed_share: The share of images whose class may change: above it a check warns.
+
+    Example:
+        >>> ModelChurn(against="2026-05").max_changed_share
+        0.1
     """
 
     against: str | None = None

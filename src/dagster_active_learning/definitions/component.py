@@ -77,6 +77,18 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
 
     Raises:
         ValueError: If a setting has a value that cannot be used.
+
+    Example:
+        >>> component = ActiveLearningComponent(
+        ...     pool="street_signs",
+        ...     predictions=PredictionFiles("predictions/*.parquet", "parquet"),
+        ...     acquisition_functions=["entropy", "margin"],
+        ... )
+        >>> for asset in component.definitions().assets:
+        ...     print(*sorted(key.to_user_string() for key in asset.keys))
+        street_signs/predictions
+        street_signs/image_scores
+        street_signs/labeling_candidates/entropy street_signs/labeling_candidates/margin
     """
 
     pool: Annotated[

@@ -30,6 +30,10 @@ class RuleEvaluation(EvaluationRules):
             labeled, also those without a box. By default what the labeling tool has.
         boxes_image_id: Which of an image's names in that file is its id: ``"id"`` or
             ``"file_name"``.
+
+    Example:
+        >>> RuleEvaluation(labels_drawn_at_random=True).labels_held_out
+        False
     """
 
     boxes: str | PathLike[str] | None = None

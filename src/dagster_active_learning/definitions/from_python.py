@@ -146,13 +146,19 @@ def active_learning_definitions(
         SettingError: If an argument has a value that cannot be used.
 
     Example:
-        >>> dg.Definitions.merge(
+        >>> definitions = dg.Definitions.merge(
         ...     active_learning_definitions(
         ...         pool="street_signs",
         ...         predictions=PredictionFiles("predictions/*.parquet", "parquet"),
+        ...         acquisition_functions=["margin"],
         ...     ),
         ...     dg.Definitions(resources={"duckdb": DuckDBResource(database="pool.duckdb")}),
-        ... )  # doctest: +SKIP
+        ... )
+        >>> for key in sorted(definitions.resolve_all_asset_keys()):
+        ...     print(key.to_user_string())
+        street_signs/image_scores
+        street_signs/labeling_candidates/margin
+        street_signs/predictions
     """
     described = Pool(
         name=pool,

@@ -50,6 +50,10 @@ class LabelStudio:
 
     Raises:
         SettingError: If a setting has a value that it cannot have.
+
+    Example:
+        >>> LabelStudio(project="street signs", export="labels.csv").files.paths
+        {'csv': 'labels.csv'}
     """
 
     project: str
@@ -119,9 +123,11 @@ class LabelStudioResource(dg.ConfigurableResource[Any]):
     """A Label Studio server, under the resource key ``label_studio``.
 
     Example:
-        >>> LabelStudioResource(
+        >>> server = LabelStudioResource(
         ...     url="http://127.0.0.1:8080", token=dg.EnvVar("LABEL_STUDIO_TOKEN")
-        ... )  # doctest: +SKIP
+        ... )
+        >>> server.url
+        'http://127.0.0.1:8080'
     """
 
     url: str = Field(description="Address of the server, such as http://127.0.0.1:8080.")

@@ -67,6 +67,10 @@ class PoolAsset:
             ``"model_churn"``, ``"labeling_tasks"`` or ``"labels"``; ``"exported_candidates"`` for
             the files written of them.
         acquisition_function: For candidates, the function they are ranked by.
+
+    Example:
+        >>> PoolAsset("street_signs", "labeling_candidates", "margin").acquisition_function
+        'margin'
     """
 
     pool: str

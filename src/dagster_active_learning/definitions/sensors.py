@@ -53,6 +53,11 @@ class PredictionFileSensor:
 
     Raises:
         ValueError: If the interval is shorter than a second.
+
+    Example:
+        >>> sensor = PredictionFileSensor(default_status=dg.DefaultSensorStatus.RUNNING)
+        >>> sensor.minimum_interval_seconds
+        30
     """
 
     minimum_interval_seconds: int = 30

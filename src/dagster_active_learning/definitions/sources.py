@@ -120,6 +120,10 @@ class PredictionFiles(PredictionSource):
 
     Raises:
         ValueError: If the format or an option is unknown.
+
+    Example:
+        >>> PredictionFiles("predictions/*.csv", "csv", class_column_prefix="prob_").path
+        'predictions/*.csv'
     """
 
     def __init__(
@@ -209,6 +213,10 @@ class PredictionAsset(PredictionSource):
 
     Raises:
         ValueError: If the key has an empty part or an option is unknown.
+
+    Example:
+        >>> PredictionAsset(["ml", "predictions"], class_column_prefix="prob_").upstream
+        AssetKey(['ml', 'predictions'])
     """
 
     def __init__(
@@ -274,6 +282,10 @@ class PredictionQuery(PredictionSource):
 
     Raises:
         ValueError: If an option is unknown.
+
+    Example:
+        >>> PredictionQuery("FROM ml.predictions", model="resnet18").query
+        'FROM ml.predictions'
     """
 
     def __init__(

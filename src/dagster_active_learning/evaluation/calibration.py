@@ -80,6 +80,10 @@ def measure_calibration(
 
     Raises:
         ValueError: If shapes differ or a label is no index of a class.
+
+    Example:
+        >>> measure_calibration([[0.75, 0.25], [0.75, 0.25]], [0, 1]).brier
+        0.625
     """
     temperature = fit_temperature(class_probs, labels, weights)
     tempered = with_temperature(class_probs, temperature)
@@ -113,6 +117,11 @@ def reliability_bins(
 
     Raises:
         ValueError: As ``measure_calibration``.
+
+    Example:
+        >>> bins = reliability_bins([[0.7, 0.3], [0.7, 0.3]], [0, 1], n_bins=2)
+        >>> bins.accuracy.tolist(), bins.confidence.tolist()
+        ([nan, 0.5], [nan, 0.7])
     """
     probs, classes, weight = _checked(class_probs, labels, weights)
     confidence = probs.max(axis=1)
@@ -137,6 +146,10 @@ def expected_calibration_error(
 
     Raises:
         ValueError: As ``measure_calibration``.
+
+    Example:
+        >>> expected_calibration_error([[0.75, 0.25], [0.75, 0.25]], [0, 1])
+        0.25
     """
     return reliability_bins(class_probs, labels, weights, n_bins=n_bins).expected_error
 
@@ -158,6 +171,10 @@ def class_wise_calibration_error(
 
     Raises:
         ValueError: As ``measure_calibration``.
+
+    Example:
+        >>> class_wise_calibration_error([[0.75, 0.25], [0.75, 0.25]], [0, 1])
+        0.25
     """
     probs, classes, weight = _checked(class_probs, labels, weights)
     errors = [
@@ -179,6 +196,10 @@ def brier_score(
 
     Raises:
         ValueError: As ``measure_calibration``.
+
+    Example:
+        >>> brier_score([[1.0, 0.0], [0.5, 0.5]], [0, 1])
+        0.25
     """
     probs, classes, weight = _checked(class_probs, labels, weights)
     of_label = probs[np.arange(classes.size), classes]
@@ -203,6 +224,11 @@ def fit_temperature(
 
     Raises:
         ValueError: As ``measure_calibration``.
+
+    Example:
+        >>> class_probs = [[0.9, 0.1]] * 4   # right in three of four: 0.9 is too sure
+        >>> round(fit_temperature(class_probs, [0, 0, 0, 1]), 2)
+        2.0
     """
     probs, classes, weight = _checked(class_probs, labels, weights)
     logits = np.log(np.maximum(probs, LEAST_PROBABILITY))
@@ -231,6 +257,10 @@ def with_temperature(class_probs: npt.ArrayLike, temperature: float) -> Floats:
 
     Raises:
         ValueError: If the temperature is not above 0.
+
+    Example:
+        >>> with_temperature([[0.9, 0.1]], 2).round(2).tolist()
+        [[0.75, 0.25]]
     """
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature!r}, expected a number above 0")

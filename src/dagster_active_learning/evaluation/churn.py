@@ -57,6 +57,11 @@ def model_churn(
 
     Raises:
         ValueError: If shapes differ.
+
+    Example:
+        >>> churn = model_churn([0, 0, 1, 1], [0, 1, 1, 0], labels=[0, 1, 1, 1])
+        >>> churn.pairs, churn.new_errors, churn.fixed
+        ({(0, 1): 1, (1, 0): 1}, 1, 1)
     """
     first, second = np.asarray(before, np.int64), np.asarray(after, np.int64)
     truth = np.full(first.shape, -1) if labels is None else np.asarray(labels, np.int64)

@@ -73,6 +73,13 @@ def compare_rules(
 
     Raises:
         ValueError: If ``against`` is none of the functions, or there are images of one kind only.
+
+    Example:
+        >>> errors = [1, 1, 1, 0, 0, 0, 0, 0] * 10
+        >>> uncertainties = {"margin": errors, "entropy": [1 - error for error in errors]}
+        >>> found = compare_rules(errors, uncertainties)
+        >>> found["margin"].value, found["entropy"].difference
+        (1.0, -1.0)
     """
     wrong = np.asarray(errors, np.float64)
     kinds = (int(wrong.sum()), int((1 - wrong).sum()))
@@ -188,6 +195,12 @@ def conclusion(
         comparisons: As ``compare_rules`` returns them.
         against: The function that the others were compared with.
         image_count: The number of labeled images, for the sentence.
+
+    Example:
+        >>> errors = [1, 1, 1, 0, 0, 0, 0, 0] * 10
+        >>> uncertainties = {"margin": errors, "entropy": [1 - error for error in errors]}
+        >>> print(conclusion(compare_rules(errors, uncertainties), image_count=80))
+        margin finds errors better than entropy (-1.0000, 95 % interval ...); 80 labels
     """
     others = {name: each for name, each in comparisons.items() if name != against}
     better = [(each.difference, name) for name, each in others.items() if each.is_better]

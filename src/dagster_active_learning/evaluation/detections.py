@@ -76,6 +76,14 @@ def match_detections(
 
     Raises:
         ValueError: If shapes differ, or an index of an image is none.
+
+    Example:
+        >>> detections = Boxes(image=[0, 0], category=[1, 1], box=[[0, 0, 10, 10], [50, 50, 5, 5]],
+        ...                    score=[0.9, 0.4])
+        >>> truth = Boxes(image=[0, 1], category=[1, 1], box=[[1, 0, 10, 10], [0, 0, 8, 8]])
+        >>> found = match_detections(detections, truth, n_images=2)
+        >>> found.true_positives.tolist(), found.false_positives.tolist()
+        ([1, 0], [1, 0])
     """
     image, category, box = _checked("detections", detections, n_images)
     true_image, true_category, true_box = _checked("truth", truth, n_images)

@@ -112,6 +112,10 @@ def average_precision(
 
     Raises:
         ValueError: As ``auroc``.
+
+    Example:
+        >>> average_precision([1, 0, 0, 1], [0.9, 0.8, 0.7, 0.1])
+        0.75
     """
     ranked, wrong, weight = _checked(errors, uncertainty, weights)
     positive, sizes = ranked.sums(wrong * weight), ranked.sums(weight)
@@ -137,6 +141,11 @@ def errors_found_curve(
 
     Raises:
         ValueError: As ``auroc``.
+
+    Example:
+        >>> looked_at, found = errors_found_curve([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1])
+        >>> looked_at.tolist(), found.tolist()
+        ([0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0])
     """
     ranked, wrong, weight = _checked(errors, uncertainty, weights)
     looked_at, found = (
@@ -161,6 +170,11 @@ def risk_coverage_curve(
 
     Raises:
         ValueError: As ``auroc``.
+
+    Example:
+        >>> coverage, risk = risk_coverage_curve([1, 0, 0, 0], [0.9, 0.8, 0.7, 0.1])
+        >>> coverage.tolist(), risk.tolist()
+        ([0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 0.0, 0.25])
     """
     ranked, wrong, weight = _checked(errors, uncertainty, weights)
     counts = np.diff(np.r_[ranked.starts, ranked.n_images])
@@ -185,6 +199,10 @@ def risk_coverage_area(
 
     Raises:
         ValueError: As ``auroc``.
+
+    Example:
+        >>> risk_coverage_area([1, 0, 0, 0], [0.9, 0.8, 0.7, 0.1])
+        0.0625
     """
     coverage, risk = risk_coverage_curve(errors, uncertainty, weights)
     return float((risk * np.diff(coverage, prepend=0.0)).sum())
@@ -207,6 +225,10 @@ def error_rate_among_first(
 
     Raises:
         ValueError: As ``auroc``, or if ``first`` is not above 0.
+
+    Example:
+        >>> error_rate_among_first([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1], first=2)
+        0.5
     """
     ranked, wrong, weight = _checked(errors, uncertainty, weights)
     number = _first(first, weight)
@@ -229,6 +251,10 @@ def lift(
 
     Raises:
         ValueError: As ``error_rate_among_first``.
+
+    Example:
+        >>> lift([1, 0, 0, 0], [0.9, 0.8, 0.7, 0.1], first=2)
+        2.0
     """
     _, wrong, weight = _checked(errors, uncertainty, weights)
     overall = (wrong * weight).sum() / weight.sum()
@@ -260,6 +286,10 @@ def errors_per_box(
 
     Raises:
         ValueError: As ``error_rate_among_first``.
+
+    Example:
+        >>> errors_per_box([3, 0, 1], [4, 2, 1], [0.9, 0.8, 0.1], first=2)
+        0.5
     """
     ranked, _, weight = _checked(np.zeros(np.shape(error_counts)), uncertainty, weights)
     number = _first(first, weight)

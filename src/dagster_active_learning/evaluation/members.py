@@ -81,6 +81,13 @@ def compare_without_members(
 
     Raises:
         ValueError: If shapes differ, or there are images of one kind only.
+
+    Example:
+        >>> errors = [1, 1, 0, 0] * 20            # of all members
+        >>> others = WithoutMember(errors=[1, 0, 0, 0] * 20, uncertainty=[9, 8, 2, 1] * 20)
+        >>> effects = compare_without_members(errors, [9, 3, 5, 1] * 20, {"lenet5": others})
+        >>> effects["lenet5"].error_rate.value, effects["lenet5"].is_weak
+        (0.25, True)
     """
     wrong = np.asarray(errors, np.float64)
     whole = WithoutMember(wrong, uncertainty)
@@ -107,6 +114,13 @@ def weak_members(effects: Mapping[str, MemberEffect], *, image_count: int) -> st
     Args:
         effects: As ``compare_without_members`` returns them.
         image_count: The number of labeled images, for the sentence.
+
+    Example:
+        >>> errors = [1, 1, 0, 0] * 20
+        >>> others = WithoutMember(errors=[1, 0, 0, 0] * 20, uncertainty=[9, 8, 2, 1] * 20)
+        >>> effects = compare_without_members(errors, [9, 3, 5, 1] * 20, {"lenet5": others})
+        >>> print(weak_members(effects, image_count=80))
+        the committee is better without lenet5 (error rate -0.2500, 95 % interval ...); 80 labels
     """
     of = f"{image_count:,} labels"
     weak = {name: effect for name, effect in effects.items() if effect.is_weak}

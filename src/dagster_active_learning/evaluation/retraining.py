@@ -205,8 +205,17 @@ def replay(
             is the file of another replay.
 
     Example:
-        >>> replay(train, x, y, ["margin", "random"], test_images=x_test, test_labels=y_test,
-        ...        start=50, batch=50, rounds=10).table()  # doctest: +SKIP
+        >>> def train(images, labels, wanted, seed):
+        ...     centers = [images[labels == 0].mean(), images[labels == 1].mean()]
+        ...     distance = np.abs(np.subtract.outer(wanted, centers))
+        ...     return distance[:, ::-1] / distance.sum(axis=1, keepdims=True)
+        >>> images = np.linspace(0, 1, 100)
+        >>> labels = (images > 0.5).astype(int)
+        >>> found = replay(train, images, labels, ["margin", "random"], test_images=images,
+        ...                test_labels=labels, start=[0, 10, 99], batch=2, rounds=3, seeds=range(3),
+        ...                report=lambda line: None)
+        >>> found.label_counts.tolist(), found.accuracies["margin"].shape
+        ([3, 5, 7, 9], (3, 4))
     """
     known, truth = np.asarray(labels, np.int64), np.asarray(test_labels, np.int64)
     by_name = _rules_by_name(rules)

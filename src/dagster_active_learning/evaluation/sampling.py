@@ -56,7 +56,7 @@ def stratified_error_rate(strata: Sequence[Stratum]) -> Estimate:
         ValueError: If a part has images and no label, or more labels than images.
 
     Example:
-        >>> stratified_error_rate([Stratum(2, [1, 1]), Stratum(8, [0, 1])]).value
+        >>> round(stratified_error_rate([Stratum(2, [1, 1]), Stratum(8, [0, 1])]).value, 3)
         0.6
     """
     total = sum(stratum.size for stratum in strata)
@@ -91,6 +91,10 @@ def weighted_error_rate(errors: npt.ArrayLike, weights: npt.ArrayLike) -> Estima
 
     Raises:
         ValueError: If there is no label, or shapes differ.
+
+    Example:
+        >>> weighted_error_rate([1, 0, 0], [2, 4, 4]).value
+        0.2
     """
     wrong, weight = np.asarray(errors, np.float64), np.asarray(weights, np.float64)
     if not wrong.size or wrong.shape != weight.shape:
@@ -119,6 +123,10 @@ def lure_error_rate(
 
     Raises:
         ValueError: If there are no labels or more than images, or a probability is not in 0..1.
+
+    Example:
+        >>> lure_error_rate([1, 0], [0.25, 1 / 3], pool_size=4).value
+        0.5
     """
     wrong = np.asarray(errors, np.float64)
     weights = lure_weights(probabilities, pool_size)
@@ -159,6 +167,10 @@ def inverse_probability_weights(probabilities: npt.ArrayLike) -> Floats:
     Raises:
         ValueError: If one is not above 0 and at most 1: an image that could not be drawn stands for
             nothing.
+
+    Example:
+        >>> inverse_probability_weights([0.5, 0.25]).tolist()
+        [2.0, 4.0]
     """
     chances = np.asarray(probabilities, np.float64)
     if not ((chances > 0) & (chances <= 1)).all():

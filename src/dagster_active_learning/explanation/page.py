@@ -54,8 +54,23 @@ def explain_candidate(
         ValueError: If there is no such acquisition function.
 
     Example:
-        >>> with duckdb.connect("labeling.duckdb", read_only=True) as connection:
-        ...     print(explain_candidate(connection, "7", pool="digits"))  # doctest: +SKIP
+        >>> explanation = explain_candidate(
+        ...     "labeling.duckdb", "digit_0", pool="digits", acquisition_function="margin"
+        ... )
+        >>> print(explanation)
+        image 'digit_0' of pool 'digits', prediction set '2026-05'
+          file: not given, not labeled
+        margin: rank 1 of 3 candidates
+          score 0 (probability), uncertainty 1
+          formula p(1) - p(2), mean over the image's predictions
+          the lowest scores are labeled first
+          predicted class '1'
+          ranked by Dagster run ...
+        predictions: 1
+          '1' 0.5, '7' 0.5
+            row 1 of ...2026-05.csv', SHA-256 b5bc77...
+        model: 'resnet18'
+        source: ...
     """
     if acquisition_function is not None and acquisition_function not in ACQUISITION_FUNCTIONS:
         raise ValueError(

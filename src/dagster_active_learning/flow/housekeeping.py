@@ -33,9 +33,10 @@ def delete_prediction_set(database: Database, *, pool: str, prediction_set: str)
             that were chosen by it are in flight.
 
     Example:
-        >>> delete_prediction_set(
-        ...     "labeling.duckdb", pool="digits", prediction_set="2026-05"
-        ... )  # doctest: +SKIP
+        >>> delete_prediction_set("labeling.duckdb", pool="digits", prediction_set="2026-05")
+        >>> with duckdb.connect("labeling.duckdb") as connection:
+        ...     connection.sql("FROM digits.prediction_sets").fetchall()
+        []
     """
     with existing_pool(database, pool, read_only=False) as store, store.transaction():
         if prediction_set in prediction_sets_in_flight(store):

@@ -54,8 +54,11 @@ def read_predictions(
             is iterated also as ``PredictionStream`` says.
 
     Example:
-        >>> for batch in read_predictions("p.csv", format="csv", class_column_prefix="prob_"):
-        ...     print(batch.num_rows)  # doctest: +SKIP
+        >>> stream = read_predictions("predictions.csv", format="csv", class_column_prefix="prob_")
+        >>> stream.class_names
+        ('1', '7')
+        >>> [row["class_probs"] for batch in stream for row in batch.to_pylist()]
+        [[0.5, 0.5], [0.875, 0.125], [0.75, 0.25], [0.625, 0.375]]
     """
     from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
     from dagster_active_learning.readers.stream import open_stream, with_content_withheld

@@ -362,7 +362,8 @@ def load_batch(database: Database, *, pool: str, batch: int | None = None) -> pl
         PoolStateError: If the database does not have the pool, or the pool no such batch.
 
     Example:
-        >>> load_batch("labeling.duckdb", pool="digits")  # doctest: +SKIP
+        >>> load_batch("labeling.duckdb", pool="digits").select("rank", "image_id").rows()
+        [(1, 'digit_0'), (2, 'digit_2')]
     """
     import polars as pl
 
@@ -386,7 +387,8 @@ def hand_out_batch(database: Database, *, pool: str) -> pl.DataFrame:
         PoolStateError: If the database does not have the pool, or the pool no open batch.
 
     Example:
-        >>> hand_out_batch("labeling.duckdb", pool="digits")  # doctest: +SKIP
+        >>> hand_out_batch("labeling.duckdb", pool="digits")["image_id"].to_list()
+        ['digit_0', 'digit_2']
     """
     import polars as pl
 
@@ -433,7 +435,9 @@ def release_batch(
         PoolStateError: If the database does not have the pool, or the pool no such batch.
 
     Example:
-        >>> release_batch("labeling.duckdb", pool="digits", batch=3)  # doctest: +SKIP
+        >>> batch = hand_out_batch("labeling.duckdb", pool="digits")
+        >>> release_batch("labeling.duckdb", pool="digits", image_ids=["digit_2"])
+        1
     """
     with existing_pool(database, pool, read_only=False) as store, store.transaction():
         if batch is not None:

@@ -280,7 +280,11 @@ def load_candidates(
         ValueError: If there is no such acquisition function or the limit is below 1.
 
     Example:
-        >>> load_candidates("labeling.duckdb", pool="digits", limit=10)  # doctest: +SKIP
+        >>> candidates = load_candidates(
+        ...     "labeling.duckdb", pool="digits", acquisition_function="margin", limit=2
+        ... )
+        >>> candidates.select("rank", "image_id", "score").rows()
+        [(1, 'digit_0', 0.0), (2, 'digit_2', 0.5)]
     """
     import polars as pl
 

@@ -197,7 +197,9 @@ def load_labels(database: Database, *, pool: str) -> pl.DataFrame:
         PoolStateError: If the database does not have the pool.
 
     Example:
-        >>> load_labels("labeling.duckdb", pool="digits")  # doctest: +SKIP
+        >>> labels = load_labels("labeling.duckdb", pool="digits")
+        >>> labels.select("image_id", "category", "annotator").rows()
+        [('digit_3', '7', 'ada')]
     """
     with existing_pool(database, pool) as store:
         return store.relation(ALL_LABELS).pl()

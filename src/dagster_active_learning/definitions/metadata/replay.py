@@ -29,6 +29,20 @@ def replay_metadata(found: Replay, *, against: str = "margin") -> Metadata:
 
     Raises:
         ValueError: If the rule to compare with was not replayed.
+
+    Example:
+        >>> from dagster_active_learning.evaluation import replay
+        >>> def train(images, labels, wanted, seed):
+        ...     centers = [images[labels == 0].mean(), images[labels == 1].mean()]
+        ...     distance = np.abs(np.subtract.outer(wanted, centers))
+        ...     return distance[:, ::-1] / distance.sum(axis=1, keepdims=True)
+        >>> images = np.linspace(0, 1, 100)
+        >>> labels = (images > 0.5).astype(int)
+        >>> found = replay(train, images, labels, ["margin", "random"], test_images=images,
+        ...                test_labels=labels, start=[0, 10, 99], batch=2, rounds=3, seeds=range(3),
+        ...                report=lambda line: None)
+        >>> sorted(replay_metadata(found))
+        ['answer', 'area_margin', 'area_random', 'curves', 'rules']
     """
     import numpy as np
 
