@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from dagster_active_learning.errors import SettingError
 from dagster_active_learning.limits import PROBABILITY_TOLERANCE
+from dagster_active_learning.text import did_you_mean
 
 Task = Literal["classification", "detection", "segmentation"]
 Inputs = Literal["probabilities", "logits", "independent"]
@@ -79,7 +80,8 @@ class Rules:
             value = getattr(self, name)
             if value not in possible:
                 listed = ", ".join(map(repr, possible))
-                raise SettingError(name, f"{name} is {value!r}, expected one of {listed}")
+                meant = did_you_mean(value, possible)
+                raise SettingError(name, f"{name} is {value!r}, expected one of {listed}{meant}")
         tolerance = self.sum_tolerance
         if isinstance(tolerance, bool) or not (  # a number that is no number is not between either
             isinstance(tolerance, (int, float)) and 0 < tolerance <= 0.5  # pyright: ignore[reportUnnecessaryIsInstance]

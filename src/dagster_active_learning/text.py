@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from dagster_active_learning.limits import RAW_CHARACTERS
@@ -55,6 +56,13 @@ def _look_alike(first: str, second: str) -> bool:
 def _cut(text: str) -> str:
     kept = CELL_BYTES // 2
     return text if len(text) <= CELL_BYTES else f"{text[:kept]}…{text[-kept:]}"
+
+
+def did_you_mean(name: Any, known: Iterable[Any]) -> str:
+    """What may have been meant by a name that is not known, as the end of a message; or nothing."""
+    names = [each for each in known if isinstance(each, str)]
+    near = get_close_matches(name.lower(), names, n=1) if isinstance(name, str) else []
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def is_utf8(text: str) -> bool:

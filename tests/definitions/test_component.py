@@ -532,14 +532,18 @@ WRONG = {
         "expected different ones of entropy",
     ),
     "predictions as a path": (["pool: a", "predictions: p.csv"], 4, "path and format, asset, or"),
-    "format": (["pool: a", "predictions: {path: p, format: x}"], 4, "'parquet'"),
+    "format": (["pool: a", "predictions: {path: p, format: x}"], 4, "one of coco, csv,"),
     "option of another format": (
         ["pool: a", "predictions: {path: p, format: npy, bbox_column: b}"],
         4,
         "format 'npy' has no option 'bbox_column'",
     ),
-    "unknown option": (["pool: a", "predictions: {asset: a, columns: b}"], 4, "not permitted"),
-    "two sources": (["pool: a", "predictions: {asset: a, query: b}"], 4, "not permitted"),
+    "unknown option": (
+        ["pool: a", "predictions: {asset: a, columns: b}"],
+        4,
+        "no setting 'columns'",
+    ),
+    "two sources": (["pool: a", "predictions: {asset: a, query: b}"], 4, "has asset and query"),
     "manifest": (["pool: a", "predictions: {asset: a}", "images: m.txt"], 5, "expected one of csv"),
     "unknown setting": (["pool: a", "predictions: {asset: a}", "limits: 5"], 5, "not permitted"),
     "template that gives nothing": (
@@ -655,7 +659,7 @@ WRONG = {
     "sensor as text": (
         ["pool: a", "sensor: hourly", "predictions: {path: p, format: csv}"],
         4,
-        "sensor is 'hourly', expected an object with minimum_interval_seconds",
+        "sensor is 'hourly', expected an object of minimum_interval_seconds",
     ),
     "sensor from a template": (
         ["pool: a", "sensor: '{{ dict(x=5) }}'", "predictions: {path: p, format: csv}"],

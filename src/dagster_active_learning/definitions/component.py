@@ -20,19 +20,22 @@ from dagster_active_learning.definitions.scaffolder import ActiveLearningScaffol
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
 from dagster_active_learning.definitions.yaml_models import (
-    FunctionName,
-    LabelingBatchModel,
-    LabelingModel,
-    ManifestModel,
-    ModelChurnModel,
-    PartitionsModel,
-    PredictionsModel,
-    RuleEvaluationModel,
-    SensorModel,
+    BatchSetting,
+    ChurnSetting,
+    EvaluationSetting,
+    FunctionsSetting,
+    LabelingSetting,
+    ManifestSetting,
+    PartitionsSetting,
+    PredictionsSetting,
+    SensorSetting,
+)
+from dagster_active_learning.definitions.yaml_resolvers import (
     resolve_batch,
     resolve_churn,
     resolve_evaluation,
     resolve_export,
+    resolve_functions,
     resolve_images,
     resolve_labeling,
     resolve_partitions_def,
@@ -108,7 +111,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         PredictionSource,
         dg.Resolver(
             resolve_predictions,
-            model_field_type=PredictionsModel,  # pyright: ignore[reportArgumentType]
+            model_field_type=PredictionsSetting,  # pyright: ignore[reportArgumentType]
             description=(
                 "Where the predictions come from: files (`path` and `format`), what an upstream "
                 "asset returns (`asset`), or a DuckDB query (`query`)."
@@ -120,7 +123,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         PoolImages | str | PathLike[str] | None,
         dg.Resolver(
             resolve_images,
-            model_field_type=ManifestModel | str | None,
+            model_field_type=ManifestSetting | None,
             inject_before_resolve=False,
             description=(
                 "The pool's manifest, a path or an object: which images there are, and which of "
@@ -152,8 +155,8 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
     acquisition_functions: Annotated[
         Sequence[str] | None,
         dg.Resolver(
-            resolve_text,
-            model_field_type=list[FunctionName] | None,
+            resolve_functions,
+            model_field_type=FunctionsSetting | None,
             inject_before_resolve=False,
             description="The functions to rank by; by default all that the task has.",
             examples=[["entropy", "margin"]],
@@ -278,7 +281,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         dg.PartitionsDefinition | None,
         dg.Resolver(
             resolve_partitions_def,
-            model_field_type=PartitionsModel | None,
+            model_field_type=PartitionsSetting | None,
             description=(
                 "Partitions of one dimension: each partition key is a prediction set. The path of "
                 "prediction files then has `{partition_key}`; a query may use `$partition_key`."
@@ -290,7 +293,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         LabelingBatch | None,
         dg.Resolver(
             resolve_batch,
-            model_field_type=LabelingBatchModel | None,
+            model_field_type=BatchSetting | None,
             description=(
                 "The images to label next, as the asset labeling_batch chooses them from a "
                 "ranking; `{}` for a batch of 100."
@@ -302,7 +305,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         RuleEvaluation | None,
         dg.Resolver(
             resolve_evaluation,
-            model_field_type=RuleEvaluationModel | None,
+            model_field_type=EvaluationSetting | None,
             description=(
                 "The evaluation of acquisition functions by labels that were drawn at random, as "
                 "the asset rule_evaluation makes it: which of them finds the model's errors; `{}` "
@@ -315,7 +318,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         ModelChurn | None,
         dg.Resolver(
             resolve_churn,
-            model_field_type=ModelChurnModel | None,
+            model_field_type=ChurnSetting | None,
             description=(
                 "The comparison of each prediction set with the one before it, or with a named "
                 "one, as the asset model_churn makes it: images whose class changed, new errors "
@@ -328,7 +331,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         LabelStudio | None,
         dg.Resolver(
             resolve_labeling,
-            model_field_type=LabelingModel | None,
+            model_field_type=LabelingSetting | None,
             description=(
                 "The labeling tool that batches are sent to by the asset labeling_tasks, and "
                 "labels are read from by the asset labels, with the resource label_studio."
@@ -365,7 +368,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         PredictionFileSensor | None,
         dg.Resolver(
             resolve_sensor,
-            model_field_type=SensorModel | None,
+            model_field_type=SensorSetting | None,
             description=(
                 "Watch the prediction files: each new or changed one starts a run of predictions, "
                 "scores, candidates and export, and adds the key of a dynamic partition. `{}` for "

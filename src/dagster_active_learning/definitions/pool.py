@@ -43,6 +43,7 @@ from dagster_active_learning.rules import (
     check_seed,
     check_share,
 )
+from dagster_active_learning.text import did_you_mean
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -262,12 +263,21 @@ class Pool:
         }
         if names is None:
             return list(possible.values())
-        if not names or len(set(names)) != len(names) or not possible.keys() >= set(names):
+        is_text = isinstance(names, str)
+        if (
+            is_text
+            or not names
+            or len(set(names)) != len(names)
+            or not possible.keys() >= set(names)
+        ):
+            given: Any = names if is_text else list(names)
+            unknown = [name for name in names if name not in ACQUISITION_FUNCTIONS]
             raise SettingError(
                 "acquisition_functions",
-                f"acquisition_functions is {list(names)!r}, expected different ones of "
-                f"{', '.join(possible)} for the task {self.task!r}"
-                + self._only_of_committees(names),
+                f"acquisition_functions is {given!r}, expected {'a list of ' * is_text}different "
+                f"ones of {', '.join(possible)} for the task {self.task!r}"
+                + (did_you_mean(unknown[0], possible) if unknown and not is_text else "")
+                + self._only_of_committees([] if is_text else names),
             )
         return [possible[name] for name in names]
 
@@ -295,7 +305,8 @@ class Pool:
             raise SettingError(
                 "batch",
                 f"the batch's rank_by is {name!r}, expected one of the pool's acquisition "
-                f"functions: {', '.join(by_name)}" + self._only_of_committees([name]),
+                f"functions: {', '.join(by_name)}{did_you_mean(name, by_name)}"
+                + self._only_of_committees([name]),
             )
         if self.batch.choose_by == "badge" and (
             self.rules.objects or self.rules.inputs == "independent"

@@ -1,48 +1,49 @@
-"""The settings of a pool in YAML, and how they become the objects of Python."""
+"""The settings of a pool as YAML has them, for editors and docs; ``yaml_resolvers`` reads them."""
 
-import os
-from collections.abc import Collection, Generator, Mapping
-from contextlib import contextmanager
-from os import PathLike
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import dagster as dg
 from dagster.components.resolved import core_models
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
+from pydantic_core import core_schema
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
-from dagster_active_learning.definitions.batches import LabelingBatch, NearDuplicates
-from dagster_active_learning.definitions.churn import ModelChurn
-from dagster_active_learning.definitions.evaluations import RuleEvaluation
-from dagster_active_learning.definitions.labeling import LabelStudio
-from dagster_active_learning.definitions.sensors import PredictionFileSensor
-from dagster_active_learning.definitions.sources import (
-    PoolImages,
-    PredictionAsset,
-    PredictionFiles,
-    PredictionQuery,
-    PredictionSource,
-)
-from dagster_active_learning.errors import SettingError
-from dagster_active_learning.files.addresses import is_address
 from dagster_active_learning.readers.formats import FORMATS
 
 
-def _name_in(registry: Mapping[str, object]) -> Any:
-    """A name in a registry, as it is when the YAML is read: entries may have been added."""
+class Described:
+    """What a setting should be, for editors and for docs; anything is taken.
 
-    def check(name: str) -> str:
-        # A template is filled in later, and then checked.
-        if name not in registry and "{{" not in name:
-            known = ", ".join(map(repr, registry))
-            raise ValueError(f"{name!r} is unknown: expected one of {known}")
-        return name
+    A value that is none of it is for the resolver to refuse: it names the line and what was meant,
+    where JSON schema says that the value is not valid under any of the given schemas.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Take anything."""
+        return core_schema.any_schema()
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """What it should be, or anything else."""
+        described = handler(TypeAdapter(self._kind | None).core_schema)
+        options = described["anyOf"]
+        return {"anyOf": [*options, {"type": ["string", "number", "boolean", "array", "object"]}]}
+
+
+def _name_in(registry: Mapping[str, object]) -> Any:
+    """A name in a registry, as it is when an editor asks: entries may have been added."""
 
     def list_names(schema: dict[str, Any]) -> None:
         schema["enum"] = list(registry)
 
-    return Annotated[str, AfterValidator(check), Field(json_schema_extra=list_names)]
+    return Annotated[str, Field(json_schema_extra=list_names)]
 
 
 if TYPE_CHECKING:
@@ -186,21 +187,6 @@ class PredictionQueryModel(TableModel):
         )
     )
     deps: list[str] = Field([], description="Keys of the assets that write what the query reads.")
-
-
-def _kind_of_source(value: Any) -> str | None:
-    names = value if isinstance(value, dict) else getattr(value, "__dict__", None)
-    if names is None:
-        return None  # Text, which is a template or wrong.
-    return next((name for name in ("asset", "query") if name in names), "files")
-
-
-PredictionsModel = Annotated[
-    Annotated[PredictionFilesModel, Tag("files")]
-    | Annotated[PredictionAssetModel, Tag("asset")]
-    | Annotated[PredictionQueryModel, Tag("query")],
-    Discriminator(_kind_of_source),
-]
 
 
 class ManifestModel(dg.Model):
@@ -470,7 +456,7 @@ class DynamicPartitionsModel(dg.Model):
     name: str = Field(description="Name of the partitions in the Dagster instance.")
 
 
-PartitionsModel = Annotated[
+Partitions = Annotated[
     DynamicPartitionsModel
     | core_models.StaticPartitionsDefinitionModel
     | core_models.HourlyPartitionsDefinitionModel
@@ -480,219 +466,14 @@ PartitionsModel = Annotated[
     Field(discriminator="type"),
 ]
 
-
-def resolve_text(context: dg.ResolutionContext, value: Any) -> Any:
-    """Fill in templates, in the items of a list too.
-
-    Text without a template stays as it is: Dagster would make the number 7 of the class name "7".
-    """
-    if isinstance(value, list):
-        return [resolve_text(context.at_path(place), item) for place, item in enumerate(value)]
-    if not isinstance(value, str) or not ("{{" in value or "{%" in value):
-        return value
-    from jinja2 import StrictUndefined, UndefinedError
-    from jinja2.nativetypes import NativeEnvironment
-
-    # Dagster's own way makes nothing of a name that it does not know, and so another path; and of a
-    # text that looks like Python, such as a commit 12e4567, it makes another value.
-    template = NativeEnvironment(undefined=StrictUndefined).from_string(value)
-    try:
-        parts = list(template.root_render_func(template.new_context(dict(context.scope))))
-        resolved: Any = parts[0] if len(parts) == 1 else "".join(map(str, parts))
-        text = str(resolved)
-    except UndefinedError as error:
-        raise ValueError(
-            f"the template {value!r}: {error}; there are {', '.join(context.scope)}, and what a "
-            "template_vars_module adds"
-        ) from error
-    if isinstance(resolved, list):
-        return resolved
-    if not isinstance(resolved, (str, int, float, PathLike)):
-        raise ValueError(f"the template {value!r} gives {resolved!r}, expected text")
-    return text
-
-
-def resolve_predictions(context: dg.ResolutionContext, model: Any) -> PredictionSource:
-    """The source of predictions that the YAML describes."""
-    if isinstance(model, str):
-        raise ValueError(
-            f"predictions is {model!r}, expected an object with path and format, asset, or query"
-        )
-    settings = _settings(context, model)
-    if isinstance(model, PredictionAssetModel):
-        return PredictionAsset(dg.AssetKey.from_user_string(settings.pop("asset")), **settings)
-    if isinstance(model, PredictionQueryModel):
-        return PredictionQuery(**settings)
-    for name in {"path", "instances"} & settings.keys():
-        settings[name] = _path(context, settings[name])
-    return PredictionFiles(**settings)
-
-
-def resolve_images(context: dg.ResolutionContext, model: Any) -> PoolImages | None:
-    """The manifest that the YAML describes, by a path alone or with all that is said of it."""
-    if model is None:
-        return None
-    settings = (
-        {"path": resolve_text(context, model)}
-        if isinstance(model, str)
-        else _settings(context, model)
-    )
-    for name in {"path", "labeled"} & settings.keys():
-        if isinstance(settings[name], str):
-            settings[name] = _path(context, settings[name])
-    return PoolImages(**settings)
-
-
-def resolve_sensor(context: dg.ResolutionContext, model: Any) -> PredictionFileSensor | None:
-    """The sensor that the YAML describes."""
-    if model is None:
-        return None
-    if isinstance(model, str):
-        raise ValueError(
-            f"sensor is {model!r}, expected an object with minimum_interval_seconds and "
-            "default_status, which may be empty: {}"
-        )
-    settings = _settings(context, model)
-    if "default_status" in settings:
-        settings["default_status"] = dg.DefaultSensorStatus(settings["default_status"])
-    return PredictionFileSensor(**settings)
-
-
-def resolve_batch(context: dg.ResolutionContext, model: Any) -> LabelingBatch | None:
-    """The labeling batch that the YAML describes."""
-    if model is None:
-        return None
-    if isinstance(model, str):
-        raise ValueError(
-            f"batch is {model!r}, expected an object with size and more, which may be empty: {{}}"
-        )
-    nested = {"near_duplicates", "export", "class_weights"}
-    settings = _settings(context, model, nested)
-    if "class_weights" in model.model_fields_set:
-        settings["class_weights"] = model.class_weights
-    if "export" in model.model_fields_set:
-        settings["export"] = resolve_export(context.at_path("export"), model.export)
-    with _at_line(context, model):
-        duplicates = model.near_duplicates
-        if duplicates is not None:
-            embeddings = _settings(context.at_path("near_duplicates"), duplicates)
-            for name in {"path", "image_ids"} & embeddings.keys():
-                embeddings[name] = _path(context, embeddings[name])
-            if "asset" in embeddings:
-                embeddings["asset"] = dg.AssetKey.from_user_string(embeddings["asset"])
-            settings["near_duplicates"] = NearDuplicates(**embeddings)
-        return LabelingBatch(**settings)
-
-
-def resolve_evaluation(context: dg.ResolutionContext, model: Any) -> RuleEvaluation | None:
-    """The evaluation of rules that the YAML describes."""
-    if model is None:
-        return None
-    if isinstance(model, str):
-        raise ValueError(
-            f"evaluation is {model!r}, expected an object with first and more, which may be "
-            "empty: {}"
-        )
-    settings = _settings(context, model)
-    if "boxes" in settings:
-        settings["boxes"] = _path(context, settings["boxes"])
-    with _at_line(context, model):
-        return RuleEvaluation(**settings)
-
-
-def resolve_churn(context: dg.ResolutionContext, model: Any) -> ModelChurn | None:
-    """The comparison of prediction sets that the YAML describes."""
-    if model is None:
-        return None
-    if isinstance(model, str):
-        raise ValueError(
-            f"churn is {model!r}, expected an object with against and max_changed_share, which may "
-            "be empty: {}"
-        )
-    with _at_line(context, model):
-        return ModelChurn(**_settings(context, model))
-
-
-def resolve_labeling(context: dg.ResolutionContext, model: Any) -> LabelStudio | None:
-    """The labeling tool that the YAML describes."""
-    if model is None:
-        return None
-    if isinstance(model, str):
-        raise ValueError(
-            f"labeling is {model!r}, expected an object such as {{label_studio: {{project: …}}}}"
-        )
-    place = context.at_path("label_studio")
-    settings = _settings(place, model.label_studio, {"export"})
-    if model.label_studio.export is not None:
-        settings["export"] = resolve_export(place.at_path("export"), model.label_studio.export)
-    if "local_files_root" in settings:
-        settings["local_files_root"] = _path(context, settings["local_files_root"])
-    if "default_status" in settings:
-        settings["default_status"] = dg.DefaultSensorStatus(settings["default_status"])
-    with _at_line(place, model.label_studio):
-        return LabelStudio(**settings)
-
-
-@contextmanager
-def _at_line(context: dg.ResolutionContext, model: dg.Model) -> Generator[None]:
-    """Name the line of a setting that cannot be used."""
-    try:
-        yield
-    except SettingError as error:
-        place = context.at_path(error.setting)
-        raise place.build_resolve_fn_exc([str(error)], error.setting, model) from None
-
-
-def resolve_partitions_def(
-    context: dg.ResolutionContext, model: Any
-) -> dg.PartitionsDefinition | None:
-    """The partitions that the YAML describes: those Dagster has in YAML, and dynamic ones."""
-    if isinstance(model, DynamicPartitionsModel):
-        return dg.DynamicPartitionsDefinition(name=resolve_text(context, model.name))
-    if isinstance(model, core_models.StaticPartitionsDefinitionModel):
-        return dg.StaticPartitionsDefinition(resolve_text(context, list(model.partition_keys)))
-    if isinstance(model, str):
-        raise ValueError(
-            f"partitions_def is {model!r}, expected an object with the key type, for example "
-            "{type: dynamic, name: …}"
-        )
-    return core_models.resolve_partitions_def(context, model)
-
-
-def resolve_paths(context: dg.ResolutionContext, model: Any) -> list[str]:
-    """Paths as the YAML file's folder sees them, and addresses as they are."""
-    return [_path(context, path) for path in resolve_text(context, model)]
-
-
-def resolve_export(context: dg.ResolutionContext, model: Any) -> Any:
-    """The files of candidates, as the YAML file's folder sees them."""
-    if isinstance(model, dict):
-        return {name: resolve_export(context.at_path(name), path) for name, path in model.items()}
-    paths = resolve_text(context, model)
-    if isinstance(paths, list):
-        return [_path(context, path) for path in paths]
-    return None if paths is None else _path(context, paths)
-
-
-def _settings(
-    context: dg.ResolutionContext, model: dg.Model, nested: Collection[str] = ()
-) -> dict[str, Any]:
-    """The settings that the YAML gives and does not leave to their defaults, but nested ones."""
-    settings: dict[str, Any] = {}
-    for name in model.model_fields_set - set(nested):
-        place = context.at_path(name)
-        try:
-            settings[name] = resolve_text(place, getattr(model, name))
-        except ValueError as error:
-            raise place.build_resolve_fn_exc([str(error)], name, model) from None
-    if "deps" in settings:
-        settings["deps"] = [dg.AssetKey.from_user_string(key) for key in settings["deps"]]
-    return settings
-
-
-def _path(context: dg.ResolutionContext, path: str) -> str:
-    """A path as the YAML file's folder sees it; an address as it is."""
-    if is_address(path):
-        return path
-    folder = context.resolve_source_relative_path(".")
-    return os.path.normpath(folder / Path(path))
+PredictionsSetting = Annotated[
+    Any, Described(PredictionFilesModel | PredictionAssetModel | PredictionQueryModel)
+]
+FunctionsSetting = Annotated[Any, Described(list[FunctionName])]
+ManifestSetting = Annotated[Any, Described(ManifestModel | str)]
+PartitionsSetting = Annotated[Any, Described(Partitions)]
+BatchSetting = Annotated[Any, Described(LabelingBatchModel)]
+EvaluationSetting = Annotated[Any, Described(RuleEvaluationModel)]
+ChurnSetting = Annotated[Any, Described(ModelChurnModel)]
+LabelingSetting = Annotated[Any, Described(LabelingModel)]
+SensorSetting = Annotated[Any, Described(SensorModel)]

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from dagster_active_learning.errors import SettingError
 from dagster_active_learning.rules import check_flag, check_share
+from dagster_active_learning.text import did_you_mean
 
 ChooseBy = Literal["queue", "badge", "typical"]
 
@@ -73,7 +74,8 @@ class BatchRules:
             raise SettingError(
                 "choose_by",
                 f"choose_by is {self.choose_by!r}, expected one of "
-                f"{', '.join(map(repr, get_args(ChooseBy)))}",
+                f"{', '.join(map(repr, get_args(ChooseBy)))}"
+                + did_you_mean(self.choose_by, get_args(ChooseBy)),
             )
         if self.class_weights and self.choose_by != "queue":
             raise SettingError(

@@ -10,11 +10,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.errors import PredictionReadError, SettingError
 from dagster_active_learning.files.compression import stem
 from dagster_active_learning.files.find import find_files
 from dagster_active_learning.files.links import Folder, content_withheld, named_folder
 from dagster_active_learning.readers.formats import FORMATS, Format, ReaderOptions
+from dagster_active_learning.rules import Rules
+from dagster_active_learning.text import did_you_mean
 
 if TYPE_CHECKING:
     from dagster_active_learning.readers.stream import PredictionPart, PredictionStream
@@ -109,11 +111,20 @@ def reader_options(format: str, options: Mapping[str, Any]) -> ReaderOptions:
         ValueError: If the format or an option is unknown, or an option has a wrong value.
     """
     if format not in FORMATS:
-        raise ValueError(f"unknown format {format!r}: expected one of {', '.join(FORMATS)}")
+        raise SettingError(
+            "format",
+            f"unknown format {format!r}: expected one of {', '.join(FORMATS)}"
+            + did_you_mean(format, FORMATS),
+        )
     known = list(FORMATS[format].options.__dataclass_fields__)
     unknown = [name for name in options if name not in known]
     if unknown:
-        raise ValueError(
-            f"format {format!r} has no option {unknown[0]!r}: it has {', '.join(known)}"
+        if unknown[0] in Rules.__dataclass_fields__:
+            meant = f"; {unknown[0]} is a setting of the pool, and stands beside its predictions"
+        else:
+            meant = did_you_mean(unknown[0], known)
+        raise SettingError(
+            unknown[0],
+            f"format {format!r} has no option {unknown[0]!r}: it has {', '.join(known)}{meant}",
         )
     return FORMATS[format].options(**options)

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from dagster_active_learning.errors import SettingError
+from dagster_active_learning.text import did_you_mean
+
 BBOX_UNITS = ("pixel", "relative")
 BOXES = ("xywh", "xyxy", "xcycwh")
 SCORE_TRANSFORMS = ("sigmoid", "percent")
@@ -307,10 +310,12 @@ def check_single(single_probability: bool, class_names: Sequence[str] | None) ->
 
 
 def check_choice(option: str, value: object, choices: Sequence[object]) -> None:
-    """Raise ValueError unless ``value`` is one of ``choices``."""
+    """Raise SettingError unless ``value`` is one of ``choices``."""
     if value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{option} is {value!r}, expected one of {listed}")
+        raise SettingError(
+            option, f"{option} is {value!r}, expected one of {listed}{did_you_mean(value, choices)}"
+        )
 
 
 def check_pattern(option: str, pattern: str) -> None:
