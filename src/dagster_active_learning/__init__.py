@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from dagster_active_learning.engines.duckdb_functions import (
         register_functions as register_functions,
     )
+    from dagster_active_learning.engines.local_workers import LocalWorkers as LocalWorkers
     from dagster_active_learning.engines.polars_namespace import (
         AcquisitionNamespace as AcquisitionNamespace,
     )
@@ -91,6 +92,7 @@ _MODULES = {
     "LabelStudio": "definitions.labeling",
     "LabelStudioResource": "definitions.labeling",
     "LabelingBatch": "definitions.batches",
+    "LocalWorkers": "engines.local_workers",
     "ModelChurn": "definitions.churn",
     "NearDuplicates": "definitions.batches",
     "RuleEvaluation": "definitions.evaluations",
@@ -117,6 +119,7 @@ __all__ = [
     "LabelStudio",
     "LabelStudioResource",
     "LabelingBatch",
+    "LocalWorkers",
     "ModelChurn",
     "NearDuplicates",
     "PoolAsset",

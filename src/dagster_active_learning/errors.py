@@ -35,6 +35,10 @@ class DatabaseUnavailableError(ActiveLearningError):
     """The database is open in another process, cannot be written, or its disk is full."""
 
 
+class EngineError(ActiveLearningError):
+    """Tasks cannot be run: their workers are lost again and again, or there is no cluster."""
+
+
 class LabelingToolError(ActiveLearningError):
     """A labeling tool does not answer, or not as it should.
 

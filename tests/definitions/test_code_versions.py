@@ -9,6 +9,7 @@ import pytest
 from dagster_active_learning import (
     LabelingBatch,
     LabelStudio,
+    LocalWorkers,
     ModelChurn,
     NearDuplicates,
     PoolImages,
@@ -109,6 +110,15 @@ CASES = {
     "labeling": (
         {"labeling": LabelStudio(project="street signs"), "batch": LabelingBatch(size=7)},
         set(),
+    ),
+    # The content is that of the same files copied.
+    "in place": (
+        {
+            "predictions": PredictionFiles("p.parquet", "parquet", in_place=True),
+            "storage": "scores",
+            "engine": LocalWorkers(2),
+        },
+        {PREDICTIONS},  # By the format.
     ),
     "keep_prediction_sets": ({"keep_prediction_sets": 7}, set()),
     # When and where, and what is checked.

@@ -401,7 +401,7 @@ def test_the_component_has_the_settings_of_the_function():
 
 def test_the_models_have_the_options_of_the_readers():
     tables = set(TableOptions.__dataclass_fields__)
-    of_files = {"path", "format", "model", "deps"}.union(
+    of_files = {"path", "format", "model", "deps", "in_place"}.union(
         *(one.options.__dataclass_fields__ for one in FORMATS.values())
     )
     assert set(PredictionFilesModel.model_fields) == of_files

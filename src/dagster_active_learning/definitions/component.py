@@ -22,6 +22,7 @@ from dagster_active_learning.definitions.sources import PoolImages, PredictionSo
 from dagster_active_learning.definitions.yaml_models import (
     BatchSetting,
     ChurnSetting,
+    EngineSetting,
     EvaluationSetting,
     FunctionsSetting,
     LabelingSetting,
@@ -33,6 +34,7 @@ from dagster_active_learning.definitions.yaml_models import (
 from dagster_active_learning.definitions.yaml_resolvers import (
     resolve_batch,
     resolve_churn,
+    resolve_engine,
     resolve_evaluation,
     resolve_export,
     resolve_functions,
@@ -44,6 +46,7 @@ from dagster_active_learning.definitions.yaml_resolvers import (
     resolve_sensor,
     resolve_text,
 )
+from dagster_active_learning.engines.local_workers import LocalWorkers
 from dagster_active_learning.errors import SettingError
 from dagster_active_learning.limits import PROBABILITY_TOLERANCE
 from dagster_active_learning.rules import (
@@ -337,6 +340,32 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
                 "labels are read from by the asset labels, with the resource label_studio."
             ),
             examples=[{"label_studio": {"project": "street signs"}}],
+        ),
+    ] = None
+    storage: Annotated[
+        str | PathLike[str] | None,
+        dg.Resolver(
+            resolve_export,
+            model_field_type=str | None,
+            inject_before_resolve=False,
+            description=(
+                "The folder, relative to that of this YAML file, or the address of one, for the "
+                "scores of predictions that are read in place (predictions with `in_place: true`) "
+                "and for their rows in quarantine. What is no longer used of it goes."
+            ),
+            examples=["scores", "s3://bucket/scores"],
+        ),
+    ] = None
+    engine: Annotated[
+        LocalWorkers | None,
+        dg.Resolver(
+            resolve_engine,
+            model_field_type=EngineSetting | None,
+            description=(
+                "What scores predictions that are read in place: `{type: local}`, processes of "
+                "this machine, one per processor where `workers` does not say it."
+            ),
+            examples=[{"type": "local", "workers": 8}],
         ),
     ] = None
     keep_prediction_sets: Annotated[

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -27,6 +27,9 @@ from dagster_active_learning.rules import (
     ScoreOnly,
     Task,
 )
+
+if TYPE_CHECKING:
+    from dagster_active_learning.flow.engine import Engine
 
 
 def active_learning_definitions(
@@ -54,6 +57,8 @@ def active_learning_definitions(
     evaluation: RuleEvaluation | None = None,
     churn: ModelChurn | None = None,
     labeling: LabelStudio | None = None,
+    storage: str | PathLike[str] | None = None,
+    engine: "Engine | None" = None,
     keep_prediction_sets: int | None = None,
     export: Export | None = None,
     sensor: PredictionFileSensor | None = None,
@@ -124,6 +129,11 @@ def active_learning_definitions(
         labeling: The labeling tool that batches are sent to (``<pool>/labeling_tasks``) and labels
             are read from (``<pool>/labels``), by the ``LabelStudioResource`` under the resource key
             ``label_studio``. It needs ``batch`` and ``images``.
+        storage: The folder, or the address of one, for the scores of predictions that are read in
+            place (``PredictionFiles(…, in_place=True)``) and for their rows in quarantine. What is
+            no longer used of it goes.
+        engine: What scores them: ``LocalWorkers``, which is the default, ``RayTasks``, or another
+            object with a method ``run`` as they have it.
         keep_prediction_sets: How many prediction sets stay in the database: after each reading the
             oldest go, but none of which images are in flight. By default all stay.
         export: Files that ``<pool>/exported_candidates`` writes the candidates to: a path or
@@ -184,6 +194,8 @@ def active_learning_definitions(
         evaluation=evaluation,
         churn=churn,
         labeling=labeling,
+        storage=storage,
+        engine=engine,
         keep_prediction_sets=keep_prediction_sets,
         export=export,
         sensor=sensor,

@@ -26,8 +26,14 @@ from dagster_active_learning.definitions.exports import CandidateFiles, Export
 from dagster_active_learning.definitions.labeling import LabelStudio
 from dagster_active_learning.definitions.partitions import check_partitions_def
 from dagster_active_learning.definitions.sensors import PredictionFileSensor, check_sensor
-from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
+from dagster_active_learning.definitions.sources import (
+    PoolImages,
+    PredictionFiles,
+    PredictionSource,
+)
+from dagster_active_learning.engines.local_workers import LocalWorkers
 from dagster_active_learning.errors import SettingError
+from dagster_active_learning.files.addresses import shown_address
 from dagster_active_learning.limits import PROBABILITY_TOLERANCE
 from dagster_active_learning.ranking.batch_rules import check_count
 from dagster_active_learning.rules import (
@@ -48,6 +54,8 @@ from dagster_active_learning.text import did_you_mean
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from dagster_active_learning.files.in_place import Storage
+    from dagster_active_learning.flow.engine import Engine
     from dagster_active_learning.gallery import ImageRoots
     from dagster_active_learning.store.pool_store import PoolStore
 
@@ -129,6 +137,8 @@ class Pool:
     evaluation: RuleEvaluation | None = None
     churn: ModelChurn | None = None
     labeling: LabelStudio | None = None
+    storage: str | PathLike[str] | None = None
+    engine: Engine | None = None
     keep_prediction_sets: int | None = None
     export: Export | None = None
     sensor: PredictionFileSensor | None = None
@@ -186,6 +196,7 @@ class Pool:
             self.churn.check_pool(objects=self.rules.objects, partitioned=self.partitioned)
         if self.keep_prediction_sets is not None:
             check_count("keep_prediction_sets", self.keep_prediction_sets)
+        self._check_in_place()
         self._check_labeling()
         self._check_export()
         if self.image_roots:
@@ -211,6 +222,52 @@ class Pool:
                     f"export is the file {path!r}, which is what {read} reads, or would be: write "
                     "to another folder or under another name",
                 )
+
+    def _check_in_place(self) -> None:
+        """Raise SettingError unless what is read in place has a storage, and nothing else has."""
+        if self.storage is not None and not isinstance(self.storage, (str, PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SettingError("storage", f"storage is {self.storage!r}, expected a folder")
+        if self.storage is not None and shown_address(str(self.storage)) != str(self.storage):
+            raise SettingError(
+                "storage",
+                f"storage is {shown_address(str(self.storage))} with a user, a password or a "
+                "query: leave it to fsspec's configuration or the environment to say who may "
+                "write there",
+            )
+        if self.engine is not None and not callable(getattr(self.engine, "run", None)):
+            raise SettingError(
+                "engine", f"engine is {self.engine!r}, expected LocalWorkers or RayTasks"
+            )
+        if self.in_place and self.storage is None:
+            raise SettingError(
+                "storage",
+                "predictions are read in place and the pool has no storage: expected a folder or "
+                "an address for their scores",
+            )
+        for setting, value in (("storage", self.storage), ("engine", self.engine)):
+            if value is not None and not self.in_place:
+                raise SettingError(
+                    setting,
+                    f"{setting} is set, and predictions are not read in place: expected "
+                    "PredictionFiles with in_place",
+                )
+
+    @property
+    def in_place(self) -> bool:
+        """True where predictions stay in their files."""
+        return isinstance(self.predictions, PredictionFiles) and self.predictions.in_place
+
+    @cached_property
+    def tasks_engine(self) -> Engine:
+        """What runs the tasks over files in place."""
+        return self.engine or LocalWorkers()
+
+    @cached_property
+    def pool_storage(self) -> Storage:
+        """The pool's own folder in its storage."""
+        from dagster_active_learning.files.in_place import Storage
+
+        return Storage(str(self.storage)).within(self.name)
 
     def _check_labeling(self) -> None:
         """Raise SettingError unless there is what a labeling tool needs."""

@@ -24,6 +24,7 @@ attributes:
     # class_column_prefix: prob_      # one column per class, where there is no list class_probs
     # model: resnet50 of May          # for lineage
     # deps: [ml/predict]              # assets that write the files
+    # in_place: true                  # Parquet is not copied; then a storage is needed
   # Or what an asset returns, or what a DuckDB query returns:
   # predictions:
   #   asset: ml/predictions
@@ -84,6 +85,9 @@ attributes:
   # What each prediction set says differently from the one before it.
   # churn:
   #   max_changed_share: 0.1
+  # Where the scores of predictions that are read in place are, and what computes them.
+  # storage: s3://bucket/scores
+  # engine: {{type: local, workers: 8}}
   # keep_prediction_sets: 12          # the oldest go
 
   # group_name: labeling

@@ -27,6 +27,7 @@ from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.readers import read_predictions, reader_options
 from dagster_active_learning.readers.formats import FORMATS
 from dagster_active_learning.readers.options import Options, TableOptions, check_choice
+from dagster_active_learning.rules import Inputs, check_flag
 
 if TYPE_CHECKING:
     import duckdb
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from dagster._core.definitions.assets.definition.asset_dep import CoercibleToAssetDep
 
     from dagster_active_learning.files.file_sets import FileSet
+    from dagster_active_learning.readers.in_place import SourceInPlace
     from dagster_active_learning.readers.stream import PredictionPart, PredictionStream
-    from dagster_active_learning.rules import Inputs
 
 MANIFEST_FORMATS = {
     ".csv": "csv",
@@ -115,11 +116,15 @@ class PredictionFiles(PredictionSource):
         format: One of ``FORMATS``, for example ``"parquet"``, ``"csv"`` or ``"coco"``.
         model: The model that made the predictions, for lineage.
         deps: Assets that write the files.
+        in_place: Whether the files are not copied into the database, but read where they are, by
+            the pool's ``engine``, and their scores written to its ``storage``. They have to be
+            Parquet, and to stay as they are: one that is gone or another is an error from then on.
         options: The options of the format, for example ``class_column_prefix="prob_"``; see
             ``read_predictions``.
 
     Raises:
-        ValueError: If the format or an option is unknown.
+        ValueError: If the format or an option is unknown, or files of the format, or at an address
+            with a user, a password or a query, cannot be read in place.
 
     Example:
         >>> PredictionFiles("predictions/*.csv", "csv", class_column_prefix="prob_").path
@@ -133,6 +138,7 @@ class PredictionFiles(PredictionSource):
         *,
         model: str | None = None,
         deps: Iterable[CoercibleToAssetDep] = (),
+        in_place: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(model, deps)
@@ -140,6 +146,18 @@ class PredictionFiles(PredictionSource):
         self.format = format
         self._options = options
         self._checked = reader_options(format, options)
+        self.in_place = in_place
+        check_flag("in_place", in_place)
+        if in_place and format != "parquet":
+            raise ValueError(
+                f"in_place is True and the format {format!r}: only Parquet files are read in place"
+            )
+        if in_place and shown_address(self.path) != self.path:
+            raise ValueError(
+                f"in_place is True and the path {shown_address(self.path)} has more than is shown, "
+                "a user, a password or a query, which would be kept in the database: leave it to "
+                "fsspec's configuration or the environment to say who may read the files"
+            )
 
     def check_partitions(self, *, partitioned: bool) -> None:
         """The path names the partition where there is one."""
@@ -154,13 +172,34 @@ class PredictionFiles(PredictionSource):
                 f"{self.format!r} leave over to 1 is one class more: expected 'probabilities'",
             )
         _check_single(self._checked, inputs)
+        if self.in_place and inputs == "logits":
+            raise SettingError(
+                "inputs",
+                "inputs is 'logits', and predictions are read in place: expected 'probabilities' "
+                "or 'independent', for a view over the files shows what is in them",
+            )
+
+    def _path_of(self, partition_key: str | None) -> tuple[str, str | None]:
+        """The path of a partition's files, and the folder out of which no link may lead."""
+        if partition_key is None:
+            return self.path, None
+        within = named_folder(self.path.replace(PLACEHOLDER, "*"), is_glob=True)
+        return partition_path(self.path, partition_key), within
+
+    def open_in_place(self, partition_key: str | None = None) -> SourceInPlace:
+        """Open the files to be read where they are.
+
+        Raises:
+            PredictionReadError: As ``readers.in_place.open_in_place`` raises it.
+        """
+        from dagster_active_learning.readers.in_place import open_in_place
+
+        path, within = self._path_of(partition_key)
+        return open_in_place(path, within=within, **self._options)
 
     def open(self, value: Any, partition_key: str | None = None) -> OpenSource:  # noqa: ARG002
         """Fetch and open the files; the value is for other sources."""
-        path, within = self.path, None
-        if partition_key is not None:
-            path = partition_path(self.path, partition_key)
-            within = named_folder(self.path.replace(PLACEHOLDER, "*"), is_glob=True)
+        path, within = self._path_of(partition_key)
         read = read_predictions
         if is_address(path):
             from dagster_active_learning.readers.remote import read_remote_predictions

@@ -143,6 +143,13 @@ class PredictionFilesModel(TableModel):
     )
     format: FormatName = Field(description="Format of the files.")
     deps: list[str] = Field([], description="Keys of the assets that write the files.")
+    in_place: bool | None = Field(
+        None,
+        description=(
+            "parquet: whether the files are not copied into the database, but read where they are, "
+            "by the pool's engine, and their scores written to its storage."
+        ),
+    )
     image_ids: str | None = Field(
         None,
         description=(
@@ -187,6 +194,15 @@ class PredictionQueryModel(TableModel):
         )
     )
     deps: list[str] = Field([], description="Keys of the assets that write what the query reads.")
+
+
+class LocalWorkersModel(dg.Model):
+    """Processes of this machine that score predictions in place."""
+
+    type: Literal["local"]
+    workers: int | None = Field(
+        None, description="How many tasks run at a time; by default one per processor."
+    )
 
 
 class ManifestModel(dg.Model):
@@ -476,4 +492,5 @@ BatchSetting = Annotated[Any, Described(LabelingBatchModel)]
 EvaluationSetting = Annotated[Any, Described(RuleEvaluationModel)]
 ChurnSetting = Annotated[Any, Described(ModelChurnModel)]
 LabelingSetting = Annotated[Any, Described(LabelingModel)]
+EngineSetting = Annotated[Any, Described(LocalWorkersModel)]
 SensorSetting = Annotated[Any, Described(SensorModel)]

@@ -30,6 +30,7 @@ from dagster_active_learning.definitions.yaml_models import (
     DynamicPartitionsModel,
     LabelingBatchModel,
     LabelingModel,
+    LocalWorkersModel,
     ManifestModel,
     ModelChurnModel,
     PredictionAssetModel,
@@ -38,6 +39,7 @@ from dagster_active_learning.definitions.yaml_models import (
     RuleEvaluationModel,
     SensorModel,
 )
+from dagster_active_learning.engines.local_workers import LocalWorkers
 from dagster_active_learning.errors import SettingError
 from dagster_active_learning.files.addresses import is_address
 from dagster_active_learning.text import did_you_mean
@@ -54,6 +56,9 @@ _PARTITIONS = {
     "weekly": core_models.WeeklyPartitionsDefinitionModel,
     "time_window": core_models.TimeWindowPartitionsDefinitionModel,
 }
+
+
+_ENGINES = {"local": (LocalWorkersModel, LocalWorkers)}
 
 
 def resolve_text(context: dg.ResolutionContext, value: Any) -> Any:
@@ -191,6 +196,24 @@ def resolve_churn(context: dg.ResolutionContext, value: Any) -> ModelChurn | Non
         return None
     with _at_line(context, "churn"):
         return ModelChurn(**_settings(context, ModelChurnModel, value, "churn"))
+
+
+def resolve_engine(context: dg.ResolutionContext, value: Any) -> LocalWorkers | None:
+    """What runs the tasks over files in place, as the YAML describes it."""
+    if value is None:
+        return None
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    if kind not in _ENGINES:
+        words = f"one of {', '.join(_ENGINES)}, for example {{type: local, workers: 8}}"
+        if kind is not None:
+            meant = did_you_mean(kind, _ENGINES)
+            refuse(context.at_path("type"), "type", f"type is {kind!r}, expected {words}{meant}")
+        refuse(context, "engine", f"engine is {value!r}, expected an object with type, {words}")
+    model, engine = _ENGINES[kind]
+    settings = _settings(context, model, value, "engine")
+    del settings["type"]
+    with _at_line(context, "engine"):
+        return engine(**settings)
 
 
 def resolve_labeling(context: dg.ResolutionContext, value: Any) -> LabelStudio | None:

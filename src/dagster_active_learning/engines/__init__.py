@@ -1,1 +1,1 @@
-"""The kernels in other query engines: polars expressions and SQL functions of DuckDB."""
+"""The kernels in other query engines, and the workers that run tasks of a pool elsewhere."""

@@ -14,8 +14,16 @@ from dagster_active_learning.flow.housekeeping import (
 )
 from dagster_active_learning.flow.housekeeping import keep_newest_sets as keep_newest_sets
 from dagster_active_learning.flow.ingest import ingest_predictions as ingest_predictions
+from dagster_active_learning.flow.ingest_in_place import files_to_score as files_to_score
+from dagster_active_learning.flow.ingest_in_place import ingest_in_place as ingest_in_place
+from dagster_active_learning.flow.ingest_in_place import (
+    remove_former_folders as remove_former_folders,
+)
+from dagster_active_learning.flow.ingest_in_place import score_in_place as score_in_place
 from dagster_active_learning.flow.rank import Ranking as Ranking
 from dagster_active_learning.flow.rank import rank_candidates as rank_candidates
 from dagster_active_learning.flow.score import score_prediction_set as score_prediction_set
+from dagster_active_learning.flow.scored_files import ScoredFiles as ScoredFiles
+from dagster_active_learning.flow.scored_files import score_files as score_files
 from dagster_active_learning.flow.select import LabelingBatchReport as LabelingBatchReport
 from dagster_active_learning.flow.select import select_labeling_batch as select_labeling_batch

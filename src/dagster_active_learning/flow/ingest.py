@@ -98,15 +98,15 @@ def ingest_predictions(
         )
         add_prediction_set(store, stored)
         if not stored.prediction_count:
-            _check_nothing_found(
+            check_nothing_found(
                 store,
                 stored,
                 rules,
                 empty_image_count=empty_images.row_count,
-                advice=_tolerance_advice(rows.deviation, rules),
+                advice=tolerance_advice(rows.deviation, rules),
             )
         elif rows.deviation:
-            report(_tolerance_advice(rows.deviation, rules))
+            report(tolerance_advice(rows.deviation, rules))
     progress.finish()
     return stored
 
@@ -124,7 +124,7 @@ def _move_unknown_images(store: PoolStore, tables: SetTables, report: Report) ->
     return moved
 
 
-def _tolerance_advice(deviation: float, rules: Rules) -> str:
+def tolerance_advice(deviation: float, rules: Rules) -> str:
     """The option that lets rows pass which are off by low precision; empty without such rows."""
     if not deviation:
         return ""
@@ -134,7 +134,7 @@ def _tolerance_advice(deviation: float, rules: Rules) -> str:
     )
 
 
-def _check_nothing_found(
+def check_nothing_found(
     store: PoolStore, stored: PredictionSet, rules: Rules, *, empty_image_count: int, advice: str
 ) -> None:
     """Raise PredictionReadError unless a set has no predictions because the model found nothing.

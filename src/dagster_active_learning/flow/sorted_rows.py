@@ -66,13 +66,13 @@ class SortedRows:
 
     def predictions(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """The rows that can be scored; the others are put aside."""
-        n_classes, batches = _class_count(self._stream)
+        n_classes, batches = class_count(self._stream)
         for batch in batches:
             rows, without_objects = _split_rows(batch)
             if without_objects is not None:
                 self._empty_images.add(without_objects)
             if n_classes is None:
-                readable = _readable_lengths(rows)
+                readable = readable_lengths(rows)
                 n_classes = int(readable[0]) if readable.size else None
             if n_classes is not None and self.class_names is None:
                 self.class_names = [str(position) for position in range(n_classes)]
@@ -162,7 +162,7 @@ def _split_rows(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Table | None]
     return batch.filter(row_number.is_valid()), pa.Table.from_batches([seen])
 
 
-def _class_count(stream: PredictionStream) -> tuple[int | None, Iterator[pa.RecordBatch]]:
+def class_count(stream: PredictionStream) -> tuple[int | None, Iterator[pa.RecordBatch]]:
     """The number of classes of a source, and its batches from the first on.
 
     Without class names it is the most frequent number among the first predictions, so that one
@@ -176,7 +176,7 @@ def _class_count(stream: PredictionStream) -> tuple[int | None, Iterator[pa.Reco
     missing = ROWS_THAT_DECIDE_CLASS_COUNT
     for batch in batches:
         first_batches.append(batch)
-        lengths.append(_readable_lengths(batch.slice(0, missing)))
+        lengths.append(readable_lengths(batch.slice(0, missing)))
         missing -= batch.num_rows
         if missing <= 0:
             break
@@ -185,7 +185,7 @@ def _class_count(stream: PredictionStream) -> tuple[int | None, Iterator[pa.Reco
     return n_classes, chain(first_batches, batches)
 
 
-def _readable_lengths(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+def readable_lengths(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     """Numbers of class probabilities of the rows that can be predictions."""
     lengths = _lengths(batch.column("class_probs"))
     return lengths[_is_null(batch.column("reason")) & (lengths >= 2)]

@@ -85,7 +85,16 @@ OR_NEARLY_NAMED = "UNION ALL SELECT image_id FROM ({alike})"
 
 
 def add_images_without_predictions(store: PoolStore, tables: SetTables, rules: Rules) -> None:
-    """Store a row for each image that has no scores yet.
+    """Store a row for each image that has no scores yet; see ``images_without_predictions``."""
+    images = images_without_predictions(store, tables, rules)
+    if images is not None:
+        append(store, tables, "image_scores", images.schema, images.to_batches())
+
+
+def images_without_predictions(
+    store: PoolStore, tables: SetTables, rules: Rules
+) -> pa.Table | None:
+    """The scores of each image that has none yet; None if there cannot be any.
 
     Those are images of the manifest, or without one images in which the model found nothing. One
     that predictions nearly name is unknown: it has no score, as one with rows in quarantine.
@@ -93,7 +102,7 @@ def add_images_without_predictions(store: PoolStore, tables: SetTables, rules: R
     prediction_set = tables.prediction_set
     # DuckDB would hash the ids of all scores also where there is no image to look for.
     if not rules.in_manifest and not has_empty_images(store, prediction_set):
-        return
+        return None
     columns = [quoted(name) for name in _functions("object")]
     of_objects = [f"score_of_no_object AS {column}" for column in columns]
     values: dict[str, object] = {
@@ -106,8 +115,7 @@ def add_images_without_predictions(store: PoolStore, tables: SetTables, rules: R
         alike = OR_NEARLY_NAMED.format(alike=ALIKE_IDS)
         values["prediction_sets"] = [prediction_set]
     query = IMAGES_WITHOUT_PREDICTIONS.format(scores=", ".join(of_objects), alike=alike)
-    images = store.relation(of_tables(store, tables, query), **values).to_arrow_table()
-    append(store, tables, "image_scores", images.schema, images.to_batches())
+    return store.relation(of_tables(store, tables, query), **values).to_arrow_table()
 
 
 def has_scores(store: PoolStore, prediction_set: str) -> bool:

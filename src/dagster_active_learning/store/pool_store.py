@@ -97,6 +97,7 @@ class PoolStore:
         pool: The pool's name.
         schema: The schema's name.
         database: The name of the database the pool is in.
+        checked_sets: The sets whose files, where they are read in place, were looked at.
 
     Raises:
         PoolStateError: If the pool's schema cannot have its name, has tables of another owner, is
@@ -106,6 +107,7 @@ class PoolStore:
     def __init__(self, connection: duckdb.DuckDBPyConnection, pool: str) -> None:
         self.connection = connection
         self.pool = pool
+        self.checked_sets: set[str] = set()
         connection.execute(COMPARE_LITERALLY)
         self.database = str(self.rows("SELECT current_database()")[0][0])
         self.schema = self._schema()

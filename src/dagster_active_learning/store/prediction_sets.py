@@ -61,6 +61,8 @@ TABLES_OF_PREDICTIONS = (
     "empty_images",
     "scorings",
     "quarantined_predictions",
+    "in_place_sets",
+    "in_place_files",
 )
 
 

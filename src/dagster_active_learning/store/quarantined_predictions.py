@@ -53,11 +53,16 @@ DELETE FROM {table} WHERE image_id NOT IN (SELECT image_id FROM images)
 """
 
 
-def quarantine_images_not_in_manifest(store: PoolStore, tables: SetTables, reason: str) -> int:
-    """Move predictions about images the manifest does not have; returns their number."""
+def add_quarantined_of_unknown_images(store: PoolStore, tables: SetTables, reason: str) -> None:
+    """Store predictions about images the manifest does not have as rows of the quarantine."""
     values = {"reason": reason, "raw_characters": RAW_CHARACTERS}
     query = of_tables(store, tables, QUARANTINE_IMAGES_NOT_IN_MANIFEST)
     store.rows(query, prediction_set=tables.prediction_set, **values)
+
+
+def quarantine_images_not_in_manifest(store: PoolStore, tables: SetTables, reason: str) -> int:
+    """Move predictions about images the manifest does not have; returns their number."""
+    add_quarantined_of_unknown_images(store, tables, reason)
     table = tables.name("predictions")
     return store.rows(DELETE_IMAGES_NOT_IN_MANIFEST.format(table=table))[0][0]
 

@@ -15,6 +15,8 @@ TABLES = (
     "empty_images",
     "former_prediction_sources",
     "images",
+    "in_place_files",
+    "in_place_sets",
     "labeling_batches",
     "labeling_candidates",
     "labeling_tasks",

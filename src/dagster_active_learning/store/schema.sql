@@ -91,9 +91,42 @@ CREATE TABLE IF NOT EXISTS prediction_sources (
 COMMENT ON TABLE prediction_sources IS 'The files of a prediction set: which file a prediction came from';
 COMMENT ON COLUMN prediction_sources.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN prediction_sources.source IS 'Path of the file, or the name of the asset or query';
-COMMENT ON COLUMN prediction_sources.source_sha256 IS 'SHA-256 of the file''s content';
+COMMENT ON COLUMN prediction_sources.source_sha256 IS 'SHA-256 of the file''s content; of one in place that is not on a local disk, of its size and mark';
 COMMENT ON COLUMN prediction_sources.first_prediction_index IS 'prediction_index of the file''s first row';
 COMMENT ON COLUMN prediction_sources.row_count IS 'Rows of the file, stored and quarantined';
+
+-- Sets whose predictions are not copied; their own views read the files.
+CREATE TABLE IF NOT EXISTS in_place_sets (
+    prediction_set VARCHAR NOT NULL,
+    folder VARCHAR NOT NULL,
+    unknown_images_file VARCHAR,
+    options VARCHAR NOT NULL,
+    score_folder VARCHAR NOT NULL,
+    score_files VARCHAR[] NOT NULL,
+    description VARCHAR NOT NULL
+);
+COMMENT ON TABLE in_place_sets IS 'Prediction sets that are read in place, and where their scores are';
+COMMENT ON COLUMN in_place_sets.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN in_place_sets.folder IS 'Folder in the pool''s storage, a path or address, with the rows in quarantine as Parquet';
+COMMENT ON COLUMN in_place_sets.unknown_images_file IS 'Name of the file in it with the predictions about images that the manifest did not have; null where there are none';
+COMMENT ON COLUMN in_place_sets.options IS 'The options of the reader, as JSON';
+COMMENT ON COLUMN in_place_sets.score_folder IS 'Folder with the scores; another one where the set was scored again, under other rules';
+COMMENT ON COLUMN in_place_sets.score_files IS 'Names of the files of scores in it';
+COMMENT ON COLUMN in_place_sets.description IS 'All that decides these scores, as JSON';
+
+CREATE TABLE IF NOT EXISTS in_place_files (
+    prediction_set VARCHAR NOT NULL,
+    place BIGINT NOT NULL,
+    path VARCHAR NOT NULL,
+    byte_count BIGINT NOT NULL,
+    mark VARCHAR NOT NULL
+);
+COMMENT ON TABLE in_place_files IS 'The files of sets that are read in place, as they were: where one is another, the set cannot be read';
+COMMENT ON COLUMN in_place_files.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN in_place_files.place IS 'Number of the file in the set, from 0';
+COMMENT ON COLUMN in_place_files.path IS 'Whole path or address of the file';
+COMMENT ON COLUMN in_place_files.byte_count IS 'Size of the file';
+COMMENT ON COLUMN in_place_files.mark IS 'What its filesystem says that is another when the file is written again: an ETag, or a time';
 
 CREATE TABLE IF NOT EXISTS former_prediction_sources (
     prediction_set VARCHAR NOT NULL,
@@ -107,7 +140,7 @@ COMMENT ON TABLE former_prediction_sources IS 'The files of predictions that wer
 COMMENT ON COLUMN former_prediction_sources.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN former_prediction_sources.generation IS 'Number of the reading, as rankings.predictions_generation has it';
 COMMENT ON COLUMN former_prediction_sources.source IS 'Path of the file, or the name of the asset or query';
-COMMENT ON COLUMN former_prediction_sources.source_sha256 IS 'SHA-256 of the file''s content';
+COMMENT ON COLUMN former_prediction_sources.source_sha256 IS 'SHA-256 of the file''s content; of one in place that is not on a local disk, of its size and mark';
 COMMENT ON COLUMN former_prediction_sources.first_prediction_index IS 'prediction_index of the file''s first row';
 COMMENT ON COLUMN former_prediction_sources.row_count IS 'Rows of the file, stored and quarantined';
 

@@ -8,11 +8,13 @@ from operator import itemgetter
 
 import pyarrow as pa
 
+from dagster_active_learning.store.in_place_sets import check_files
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.set_tables import (
     TABLES,
     SetTables,
     add_column,
+    drop_table,
     make_table,
     sql_type,
     with_rows_of_sets,
@@ -28,27 +30,40 @@ def of_sets(store: PoolStore, prediction_sets: Iterable[str], statement: str) ->
     """A statement with the rows of some sets, with all columns, where it has a table in braces.
 
     A set that is not stored has no rows.
+
+    Raises:
+        PredictionReadError: If a file that predictions are read from in place is gone or another.
     """
-    rows = store.rows(STORED_SETS, prediction_sets=[*prediction_sets])
+    names = [*prediction_sets]
+    rows = store.rows(STORED_SETS, prediction_sets=names)
+    if "{predictions}" in statement:
+        check_files(store, names)
     return with_rows_of_sets(store.connection, [SetTables(*row) for row in rows], statement)
 
 
 def of_tables(store: PoolStore, tables: SetTables, statement: str) -> str:
     """The same of one set whose tables are known, also of one that is being read."""
+    if "{predictions}" in statement:
+        check_files(store, [tables.prediction_set])
     return with_rows_of_sets(store.connection, [tables], statement)
 
 
 def make_set_tables(store: PoolStore, prediction_set: str) -> SetTables:
     """Make the tables of a set that is read now, which gives it its number."""
+    tables = name_set_tables(store, prediction_set)
+    for table in TABLES:
+        make_table(store.connection, tables, table)
+    return tables
+
+
+def name_set_tables(store: PoolStore, prediction_set: str) -> SetTables:
+    """The names of the tables of a set that is read now, by the number of the reading."""
     # A table of the user's may have the name: the next number then.
     while True:
         ((generation,),) = store.rows("SELECT nextval('generations')")
         tables = SetTables(prediction_set, generation)
         if not any(store.columns(f"{table}_{generation}") for table in TABLES):
-            break
-    for table in TABLES:
-        make_table(store.connection, tables, table)
-    return tables
+            return tables
 
 
 def append(
@@ -88,4 +103,4 @@ def drop_set_tables(store: PoolStore, prediction_set: str) -> None:
     """Remove the tables of a set, if there is such a set; the views still name them."""
     for row in store.rows(STORED_SETS, prediction_sets=[prediction_set]):
         for table in TABLES:
-            store.connection.execute(f"DROP TABLE IF EXISTS {SetTables(*row).name(table)}")
+            drop_table(store.connection, SetTables(*row), table)

@@ -133,6 +133,19 @@ def make_table(connection: duckdb.DuckDBPyConnection, tables: SetTables, table: 
     )
 
 
+KIND = """
+SELECT table_type FROM information_schema.tables
+WHERE table_catalog = current_database() AND table_schema = current_schema() AND table_name = $name
+"""
+
+
+def drop_table(connection: duckdb.DuckDBPyConnection, tables: SetTables, table: str) -> None:
+    """Remove one of a set's tables, if it is there; the views still name them."""
+    values = {"name": f"{table}_{tables.generation}"}
+    for (kind,) in connection.execute(KIND, values).fetchall():
+        connection.execute(f"DROP {'VIEW' if kind == 'VIEW' else 'TABLE'} {tables.name(table)}")
+
+
 def add_column(
     connection: duckdb.DuckDBPyConnection, tables: SetTables, table: str, name: str, kind: str
 ) -> None:

@@ -71,6 +71,20 @@ def asset_step(
     return step
 
 
+def remove_former_folders(
+    pool: Pool,
+    store: "PoolStore",
+    context: dg.AssetExecutionContext,
+    prediction_sets: Collection[str],
+) -> None:
+    """Remove what sets have in the pool's storage and do not use, once they are committed."""
+    from dagster_active_learning import flow
+
+    removed = flow.remove_former_folders(store, pool.pool_storage, prediction_sets)
+    if removed:
+        context.log.info(f"removed {removed:,} folders of former scores from {pool.pool_storage}")
+
+
 def require_manifest(pool: Pool, specs: PoolSpecs, store: "PoolStore") -> None:
     """Raise PoolStateError if a pool has a manifest that was not read yet."""
     from dagster_active_learning.store.images import image_counts

@@ -12,6 +12,7 @@ from dagster_active_learning.definitions.assets.asset import (
     Results,
     TableAsset,
     asset_step,
+    remove_former_folders,
     require_manifest,
 )
 from dagster_active_learning.definitions.checks.image_scores import CHECKS
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dagster_active_learning.definitions.metadata.tables import Metadata
+    from dagster_active_learning.flow import ScoredFiles
 
 TABLE = "image_scores"
 
@@ -58,12 +60,24 @@ def _materialize(pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext
     from dagster_active_learning import flow
     from dagster_active_learning.store.image_scores import member_counts, score_statistics
 
+    names = prediction_sets(context)
+    scored = _score_in_place(pool, context, names) if pool.in_place else {}
     with collected(context) as done, pool.open(context) as store:
         require_manifest(pool, specs, store)
-        for name in prediction_sets(context):
-            stored = flow.score_prediction_set(
-                store, name, rules=pool.rules, run_id=context.run.run_id, report=context.log.info
-            )
+        for name in names:
+            if pool.in_place:
+                stored = flow.score_in_place(
+                    store, name, rules=pool.rules, run_id=context.run.run_id, scored=scored[name]
+                )
+                remove_former_folders(pool, store, context, [name])
+            else:
+                stored = flow.score_prediction_set(
+                    store,
+                    name,
+                    rules=pool.rules,
+                    run_id=context.run.run_id,
+                    report=context.log.info,
+                )
             statistics = score_statistics(store, name)
             members = member_counts(store, name) if pool.rules.committee else None
             metadata = {
@@ -74,6 +88,32 @@ def _materialize(pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext
             }
             done[specs.key(TABLE)][name] = Materialized(metadata)
     yield from materialized(context, done)
+
+
+def _score_in_place(
+    pool: Pool, context: dg.AssetExecutionContext, names: Sequence[str]
+) -> dict[str, ScoredFiles | None]:
+    """The sets whose scores, made when they were read, are not those wanted now: scored again.
+
+    The database is not open meanwhile.
+    """
+    from dagster_active_learning import flow
+
+    with pool.open(context, read_only=True) as store:
+        kept = {name: flow.files_to_score(store, name, pool.rules) for name in names}
+    return {
+        name: None
+        if files is None
+        else flow.score_files(
+            files.open(),
+            prediction_set=name,
+            rules=pool.rules,
+            storage=pool.pool_storage,
+            engine=pool.tasks_engine,
+            report=context.log.info,
+        )
+        for name, files in kept.items()
+    }
 
 
 def _column_lineage(specs: PoolSpecs, scored: Sequence[str]) -> Metadata:

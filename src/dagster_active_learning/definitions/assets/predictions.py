@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
 
@@ -11,6 +11,7 @@ from dagster_active_learning.definitions.assets.asset import (
     Results,
     TableAsset,
     asset_step,
+    remove_former_folders,
     require_manifest,
 )
 from dagster_active_learning.definitions.checks.predictions import CHECKS
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dagster_active_learning.definitions.metadata.tables import Metadata
+    from dagster_active_learning.definitions.sources import PredictionFiles
     from dagster_active_learning.store.prediction_sets import PredictionSet
 
 TABLE = "predictions"
@@ -96,6 +98,8 @@ def _keep_newest(
     orphans = [PREDICTION_SET] if pool.partitioned and PREDICTION_SET not in names else []
     with pool.open(context) as store:
         removed = flow.keep_newest_sets(store, max(count, len(names)), orphans=orphans)
+        if pool.in_place:
+            remove_former_folders(pool, store, context, removed)
     if removed:
         context.log.info(
             f"removed {len(removed):,} prediction sets (keep_prediction_sets is {count}): "
@@ -109,6 +113,8 @@ def _ingest(
     """Read a prediction set."""
     from dagster_active_learning import flow
 
+    if pool.in_place:
+        return _ingest_in_place(pool, specs, context, name)
     source = pool.predictions
     # Before the database is open: a download may take long.
     read = source.open(value, name if pool.partitioned else None)
@@ -124,6 +130,45 @@ def _ingest(
             report=context.log.info,
         )
         metadata = {**prediction_metadata(store, stored), **_column_lineage(pool, stored)}
+    return _materialized(pool, context, stored, metadata)
+
+
+def _ingest_in_place(
+    pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext, name: str
+) -> Materialized:
+    """Score the files of a prediction set where they are; the database is open at the end only."""
+    from dagster_active_learning import flow
+
+    source = cast("PredictionFiles", pool.predictions)
+    if pool.manifest is not None:
+        with pool.open(context) as store:
+            require_manifest(pool, specs, store)
+    scored = flow.score_files(
+        source.open_in_place(name if pool.partitioned else None),
+        prediction_set=name,
+        rules=pool.rules,
+        storage=pool.pool_storage,
+        engine=pool.tasks_engine,
+        report=context.log.info,
+    )
+    with pool.open(context) as store:
+        require_manifest(pool, specs, store)
+        stored = flow.ingest_in_place(
+            store,
+            scored,
+            prediction_set=name,
+            model=source.model,
+            run_id=context.run.run_id,
+            report=context.log.info,
+        )
+        metadata = prediction_metadata(store, stored)
+        remove_former_folders(pool, store, context, [name])
+    return _materialized(pool, context, stored, metadata)
+
+
+def _materialized(
+    pool: Pool, context: dg.AssetExecutionContext, stored: PredictionSet, metadata: Metadata
+) -> Materialized:
     if stored.quarantined_count:
         context.log.warning(
             f"{stored.quarantined_count:,} rows cannot be scored; they are in "

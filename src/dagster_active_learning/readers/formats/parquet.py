@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.in_place import FileInPlace
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.limits import rows_for
 from dagster_active_learning.readers.options import TableOptions
@@ -32,15 +34,15 @@ _FIXED_SIZE = "Expected all lists to be of size="
 """What pyarrow before 26 says of a null row in a column of lists of fixed size."""
 
 
-def open_file(path: Path, options: TableOptions) -> PredictionPart:
+def open_file(path: Path | FileInPlace, options: TableOptions) -> PredictionPart:
     """Open one Parquet file; its metadata may carry the class names.
 
     Raises:
         PredictionReadError: If it is no Parquet file, is cut short or lacks a column.
     """
-    sha256 = content_sha256([path])
+    sha256 = path.sha256 if isinstance(path, FileInPlace) else content_sha256([path])
     try:
-        with pq.ParquetFile(path) as opened:
+        with parquet_file(path) as opened:
             schema = opened.schema_arrow
             class_names = class_names_in_metadata(str(path), schema)
     except FOOTER_ERRORS as error:
@@ -66,7 +68,13 @@ def open_file(path: Path, options: TableOptions) -> PredictionPart:
     )
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def parquet_file(path: Path | FileInPlace, **options: Any) -> pq.ParquetFile:
+    """A Parquet file, opened; buffering ahead, pyarrow would hold the whole file."""
+    source = path.open() if isinstance(path, FileInPlace) else path
+    return pq.ParquetFile(source, pre_buffer=False, **options)
+
+
+def read_columns(path: Path | FileInPlace, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Columns of a Parquet file, in batches that memory holds.
 
     Raises:
@@ -74,8 +82,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
     """
     rows = 0
     try:
-        # Buffering ahead, pyarrow would hold the whole file.
-        with pq.ParquetFile(path, pre_buffer=False) as opened:
+        with parquet_file(path) as opened:
             for group in range(opened.num_row_groups):
                 batch_rows = _batch_rows(path, opened, group, columns)
                 for batch in opened.iter_batches(batch_rows, row_groups=[group], columns=columns):
@@ -91,7 +98,9 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
         raise _broken(path, f"it promises {promised} rows, but has {rows}")
 
 
-def _batch_rows(path: Path, opened: pq.ParquetFile, group: int, columns: Sequence[str]) -> int:
+def _batch_rows(
+    path: Path | FileInPlace, opened: pq.ParquetFile, group: int, columns: Sequence[str]
+) -> int:
     """The number of rows of a row group that make a batch, by the size of their decoded values.
 
     Encoded, a million equal values take a few bytes.
@@ -107,7 +116,7 @@ def _batch_rows(path: Path, opened: pq.ParquetFile, group: int, columns: Sequenc
         for column in opened.schema
         if column.path in wanted and column.physical_type == "BYTE_ARRAY"
     ]
-    with pq.ParquetFile(path, pre_buffer=False, read_dictionary=text) as encoded:
+    with parquet_file(path, read_dictionary=text) as encoded:
         first = next(encoded.iter_batches(1, row_groups=[group], columns=columns), None)
     rows = opened.metadata.row_group(group).num_rows
     if first is None or rows < 1:
@@ -130,7 +139,7 @@ def _batch_rows(path: Path, opened: pq.ParquetFile, group: int, columns: Sequenc
     return rows_for(bytes_per_row)
 
 
-def _broken(path: Path, contradiction: str) -> PredictionReadError:
+def _broken(path: Path | FileInPlace, contradiction: str) -> PredictionReadError:
     return PredictionReadError(
         f"{path} has a broken footer: {contradiction}; expected a Parquet file that is complete"
     )

@@ -1,0 +1,135 @@
+"""Tasks in processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
+
+from dagster_active_learning.errors import EngineError, SettingError
+
+if TYPE_CHECKING:
+    from dagster_active_learning.flow.engine import Result, Task
+
+TRIES = 3
+"""How often a task is begun whose worker is gone before it has ended."""
+
+ENVIRONMENT = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+"""What a worker's environment has: there are as many workers as should run at a time."""
+
+
+@dataclass(frozen=True)
+class LocalWorkers:
+    """A pool of processes; a task whose process is killed is run again in a new one.
+
+    Args:
+        workers: How many tasks run at a time, each in a process with one thread; by default one
+            per processor.
+
+    Raises:
+        SettingError: If it is no number of at least 1.
+    """
+
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and (type(self.workers) is not int or self.workers < 1):
+            raise SettingError(
+                "engine", f"workers is {self.workers!r}, expected an integer of at least 1"
+            )
+
+    def run(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task]
+    ) -> Generator[Result, Any, None]:
+        """The results of all tasks, each as soon as it is there; see ``flow.engine.Engine``."""
+        most = self.workers or os.cpu_count() or 1
+        waiting = deque((task, 1) for task in tasks)
+        running: dict[Connection, tuple[_Worker, Any, int]] = {}
+        idle: list[_Worker] = []
+        try:
+            while waiting or running:
+                while waiting and len(running) < most:
+                    task, tries = waiting.popleft()
+                    worker = idle.pop() if idle else _Worker(function)
+                    running[worker.connection] = worker, task, tries
+                    worker.begin(task)
+                for connection in wait(list(running)):
+                    worker, task, tries = running.pop(connection)  # pyright: ignore[reportArgumentType]
+                    try:
+                        result, error = worker.connection.recv()
+                    except (EOFError, OSError):
+                        worker.end()
+                        if tries == TRIES:
+                            raise EngineError(
+                                f"{tries} workers were lost over one task, the last with exit code "
+                                f"{worker.exit_code}, which is minus the signal that ended it (9 "
+                                f"where memory ran out): {task}; use fewer workers, or files with "
+                                "smaller row groups"
+                            ) from None
+                        waiting.append((task, tries + 1))
+                        continue
+                    idle.append(worker)
+                    if error is not None:
+                        raise error
+                    yield result
+        finally:
+            for worker in [*idle, *(worker for worker, _, _ in running.values())]:
+                worker.end()
+
+
+class _Worker:
+    """A process that runs one task after the other."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        # A forked process would have locks that threads of this one hold.
+        context = multiprocessing.get_context("spawn")
+        self.connection, end = context.Pipe()
+        self._process = context.Process(target=_work, args=(end,), daemon=True)
+        self._process.start()
+        end.close()
+        self._function: Callable[[Any], Any] | None = function
+
+    def begin(self, task: Any) -> None:
+        """Send a task, the first one with the function before it."""
+        try:
+            if self._function is not None:
+                self.connection.send(self._function)
+                self._function = None
+            self.connection.send(task)
+        except (BrokenPipeError, ConnectionError):
+            pass  # Receiving the result finds the process gone.
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code of a process that has ended."""
+        return self._process.exitcode
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self.connection.close()
+        self._process.kill()
+        self._process.join()
+
+
+def _work(connection: Connection) -> None:
+    """Run the tasks of a connection until its other end is closed, also by a killed process."""
+    # Before anything is loaded that reads it; the function brings that along.
+    os.environ.update(ENVIRONMENT)
+    try:
+        function = connection.recv()
+        import pyarrow as pa
+
+        pa.set_cpu_count(1)
+        while True:
+            task = connection.recv()
+            try:
+                answer = function(task), None
+            except Exception as error:
+                answer = None, error
+            connection.send(answer)
+    except (EOFError, ConnectionError, KeyboardInterrupt):
+        return

@@ -1,0 +1,218 @@
+"""Files that are read where they are: on local disks and on filesystems that fsspec knows."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.addresses import is_address, shown_address, without_secrets
+
+_MARKS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified")
+"""Where filesystems say something that is another for another content, the surest first."""
+
+
+@dataclass(frozen=True)
+class FileInPlace:
+    """A file that is to stay the one it is.
+
+    Attributes:
+        path: A local path, or an address as the user wrote it, with what secrets it has.
+        size: In bytes.
+        mark: Another text when the file was written again: an ETag, or the time of writing.
+    """
+
+    path: str
+    size: int
+    mark: str
+
+    @staticmethod
+    def now_at(path: str) -> FileInPlace:
+        """The file of a path or address, as it is now.
+
+        Raises:
+            PredictionReadError: If it is gone, or its filesystem does not say when it was written.
+        """
+        return FileInPlace(path, *_identity(path))
+
+    def __str__(self) -> str:
+        return shown_address(self.path)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a path and no address."""
+        return not is_address(self.path)
+
+    @property
+    def identity(self) -> str:
+        """Size and mark in one text."""
+        return f"{self.size} {self.mark}"
+
+    def check(self) -> None:
+        """Raise PredictionReadError if the file is gone, or no longer the one it was."""
+        if _identity(self.path) != (self.size, self.mark):
+            raise PredictionReadError(
+                f"{self} changed since it was read: it is read in place, so what is stored is of "
+                "the file that was there before; put it back, or materialize the predictions again"
+            )
+
+    def open(self) -> Any:
+        """The file, opened to be read in pieces; nothing is read ahead."""
+        with without_secrets(self.path):
+            filesystem, path = _filesystem(self.path)
+            return filesystem.open(path, "rb", cache_type="none")
+
+    def sha256(self) -> str:
+        """SHA-256 of the content of a local file; of one elsewhere that of its size and mark.
+
+        A file elsewhere would have to be read twice.
+
+        Raises:
+            PredictionReadError: If it is no longer the one it was.
+        """
+        if self.is_local:
+            with open(self.path, "rb") as opened:
+                sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+        else:
+            sha256 = hashlib.sha256(self.identity.encode()).hexdigest()
+        self.check()
+        return sha256
+
+
+def _filesystem(path: str) -> tuple[AbstractFileSystem, str]:
+    filesystem, stripped = url_to_fs(path)
+    return filesystem, stripped if is_address(path) else path
+
+
+def _identity(path: str) -> tuple[int, str]:
+    shown = shown_address(path)
+    try:
+        if not is_address(path):
+            status = os.stat(path)
+            return status.st_size, f"{status.st_mtime_ns}"
+        with without_secrets(path):
+            filesystem, stripped = _filesystem(path)
+            filesystem.invalidate_cache(filesystem._parent(stripped))  # pyright: ignore[reportPrivateUsage]
+            info: dict[str, Any] = filesystem.info(stripped)
+    except FileNotFoundError as error:
+        raise PredictionReadError(
+            f"{shown} is gone: it is read in place; put it back, or materialize the predictions "
+            "again"
+        ) from error
+    except OSError as error:
+        raise PredictionReadError(f"{shown} cannot be read: {error}") from error
+    mark = next((info[name] for name in _MARKS if info.get(name) is not None), None)
+    if mark is None or info.get("size") is None:
+        raise PredictionReadError(
+            f"{shown} cannot be read in place: its filesystem says neither an ETag nor when the "
+            "file was written, so that nobody would see when it is another; leave in_place out"
+        )
+    return int(info["size"]), f"{mark}"
+
+
+class Storage:
+    """A folder for files of this package, local or at an address.
+
+    Args:
+        folder: A path or address, as the user wrote it.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder.rstrip("/") if is_address(folder) else os.path.abspath(folder)
+
+    def __str__(self) -> str:
+        return shown_address(self.folder)
+
+    def path(self, name: str) -> str:
+        """The path or address of a file in it, for a reader."""
+        return f"{self.folder}/{name}"
+
+    def within(self, name: str) -> Storage:
+        """A folder in it."""
+        return Storage(self.path(name))
+
+    @cached_property
+    def _place(self) -> tuple[AbstractFileSystem, str]:
+        with without_secrets(self.folder):
+            return _filesystem(self.folder)
+
+    @contextmanager
+    def writing(self, name: str) -> Generator[Any]:
+        """A file that is there once the block has ended, and not if it fails.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        filesystem, folder = self._place
+        with without_secrets(self.folder), ExitStack() as failing:
+            if is_address(self.folder):
+                opened: Any = filesystem.open(f"{folder}/{name}", "wb", autocommit=False)
+                failing.callback(opened.discard)
+                yield opened
+                opened.close()
+                opened.commit()
+            else:
+                file = Path(folder, name)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+                failing.callback(unfinished.unlink, missing_ok=True)
+                with unfinished.open("wb") as opened:
+                    yield opened
+                os.replace(unfinished, file)
+            failing.pop_all()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a whole file, as ``writing`` does."""
+        with self.writing(name) as opened:
+            opened.write(content)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, None if there is none of that name."""
+        filesystem, folder = self._place
+        with without_secrets(self.folder):
+            try:
+                if is_address(self.folder):
+                    return filesystem.cat_file(f"{folder}/{name}")
+                return Path(folder, name).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    @contextmanager
+    def reading(self, name: str) -> Generator[Any]:
+        """A file of it, opened to be read in pieces."""
+        filesystem, folder = self._place
+        with without_secrets(self.folder), filesystem.open(f"{folder}/{name}", "rb") as opened:
+            yield opened
+
+    def folders(self) -> Iterator[str]:
+        """The names of the folders in it."""
+        filesystem, folder = self._place
+        with without_secrets(self.folder):
+            filesystem.invalidate_cache()
+            if not filesystem.isdir(folder):
+                return
+            entries: list[dict[str, Any]] = filesystem.ls(folder, detail=True)
+            for entry in entries:
+                if entry["type"] == "directory":
+                    yield entry["name"].rstrip("/").rpartition("/")[2]
+
+    def remove(self, name: str) -> None:
+        """Remove a folder in it, with all that it holds."""
+        filesystem, folder = self._place
+        with without_secrets(self.folder):
+            filesystem.rm(f"{folder}/{name}", recursive=True)
+
+
+def as_duckdb_path(path: str) -> str:
+    """A path or address as DuckDB reads it, without secrets, and no character of it a wildcard."""
+    return glob.escape(shown_address(path))

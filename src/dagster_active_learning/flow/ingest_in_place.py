@@ -1,0 +1,270 @@
+"""Scored files -> a prediction set that is read in place: views, counts and the rows in quarantine.
+
+One transaction; until it ends, readers see what was there before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.files.in_place import Storage
+from dagster_active_learning.files.versions import combined_sha256
+from dagster_active_learning.flow.file_scores import write_table
+from dagster_active_learning.flow.ingest import check_nothing_found, tolerance_advice
+from dagster_active_learning.flow.progress import Report
+from dagster_active_learning.flow.scored_files import MARKER, ScoredFiles, scoring
+from dagster_active_learning.readers.quarantine import Reason
+from dagster_active_learning.rules import READING_RULES, Rules
+from dagster_active_learning.store import prediction_sets
+from dagster_active_learning.store.image_scores import images_without_predictions
+from dagster_active_learning.store.in_place_sets import (
+    InPlaceSet,
+    UnknownImages,
+    add_in_place_set,
+    folders_in_use,
+    images_not_in_manifest,
+    in_place_set,
+    move_scores,
+    prediction_columns,
+    predictions_not_in_manifest,
+    show_predictions,
+    show_scores,
+)
+from dagster_active_learning.store.kept_rules import kept_rules
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.prediction_sets import PredictionSet
+from dagster_active_learning.store.prediction_sources import SourceFile, add_sources
+from dagster_active_learning.store.predictions import categories
+from dagster_active_learning.store.quarantined_predictions import (
+    add_quarantined,
+    add_quarantined_of_unknown_images,
+)
+from dagster_active_learning.store.scorings import replace_scoring
+from dagster_active_learning.store.set_rows import name_set_tables
+from dagster_active_learning.store.set_tables import SetTables, renew_views, sql_type
+
+NOT_IN_MANIFEST = "quarantine/not-in-manifest-{generation}.parquet"
+"""The predictions about images that the manifest did not have at one reading."""
+
+QUARANTINE_COLUMNS = ["source", "row_number", "image_id", "reason", "raw"]
+
+WITHOUT_PREDICTIONS = "scores/without-predictions-{number}.parquet"
+"""The images that had no predictions at one scoring."""
+
+
+def ingest_in_place(
+    store: PoolStore,
+    scored: ScoredFiles,
+    *,
+    prediction_set: str,
+    model: str | None,
+    run_id: str,
+    report: Report,
+) -> PredictionSet:
+    """Commit files that are scored as a prediction set, in place of what the set was before.
+
+    Args:
+        store: The pool.
+        scored: The files.
+        prediction_set: Name of the set.
+        model: The model that made the predictions.
+        run_id: What reads them, for the record.
+        report: Takes what is to be known of the set.
+
+    Raises:
+        PredictionReadError: If a file is another by now, or no row of them can be scored. The
+            database then stays as it was.
+    """
+    source, rules, folder = scored.source, scored.rules, scored.folder
+    for file in source.files:
+        file.file.check()
+    with store.transaction():
+        prediction_sets.clear_prediction_set(store, prediction_set)
+        tables = name_set_tables(store, prediction_set)
+        quarantined = list(scored.quarantined)
+        _show(store, tables, scored, quarantined)
+        # Beside the Parquet files: statements of the user's find them where they are of all sets.
+        for name in quarantined:
+            for batch in _batches(folder, name):
+                add_quarantined(store, prediction_set, batch.select(QUARANTINE_COLUMNS))
+        add_sources(
+            store,
+            prediction_set,
+            [
+                SourceFile(placed.source, file.sha256, file.first_index, file.row_count)
+                for placed, file in zip(source.files, scored.files, strict=True)
+            ],
+        )
+        unknown, unknown_images = UnknownImages(0, 0), None
+        if rules.in_manifest:
+            unknown = images_not_in_manifest(store, [folder.path(name) for name in scored.scores])
+        if unknown.predictions:
+            unknown_images = NOT_IN_MANIFEST.format(generation=tables.generation)
+            rows = predictions_not_in_manifest(store, tables)
+            write_table(folder, unknown_images, (pa.Table.from_batches([one]) for one in rows))
+            add_quarantined_of_unknown_images(store, tables, Reason.NOT_IN_MANIFEST)
+            _show(store, tables, scored, [*quarantined, unknown_images])
+        show_scores(store, tables, [])
+        names = scored.class_names
+        row_count = sum(file.row_count for file in scored.files)
+        found = sum(file.prediction_count for file in scored.files)
+        stored = PredictionSet(
+            prediction_set=prediction_set,
+            generation=tables.generation,
+            model=model,
+            source=source.stream.name,
+            source_sha256=combined_sha256([file.sha256 for file in scored.files]),
+            class_names=categories(store, tables) if names is None else names,
+            prediction_count=found - unknown.predictions,
+            image_count=scored.image_count - unknown.images,
+            image_run_count=scored.run_count,
+            quarantined_count=row_count - found + unknown.predictions,
+            score_only_count=sum(file.score_only_count for file in scored.files),
+            bbox_unit=source.stream.bbox_unit,
+            value_type=f"{sql_type(source.stream.value_type)}[]",
+            run_id=run_id,
+            **kept_rules(rules, READING_RULES),
+        )
+        kept = InPlaceSet(
+            folder=folder,
+            unknown_images=unknown_images,
+            options=source.options,
+            files=scored.places,
+            **_of_scores(scored),
+        )
+        add_in_place_set(store, prediction_set, kept)
+        prediction_sets.add_prediction_set(store, stored)
+        deviation = max((file.deviation for file in scored.files), default=0.0)
+        advice = tolerance_advice(deviation, rules)
+        if not stored.prediction_count:
+            check_nothing_found(store, stored, rules, empty_image_count=0, advice=advice)
+        elif advice:
+            report(advice)
+    return stored
+
+
+def score_in_place(
+    store: PoolStore,
+    prediction_set: str,
+    *,
+    rules: Rules,
+    run_id: str,
+    scored: ScoredFiles | None = None,
+) -> PredictionSet:
+    """Show the scores of a set that is read in place, with those of images without predictions.
+
+    Args:
+        store: The pool.
+        prediction_set: Name of the set.
+        rules: How predictions are scored.
+        run_id: What scores them, for the record.
+        scored: The files, scored under these rules; None where they were when they were read.
+
+    Raises:
+        PoolStateError: If the set is not in the database, was read under other rules, or is another
+            by now.
+        PredictionReadError: If a file is gone, or no longer the one it was.
+    """
+    with store.transaction():
+        stored = prediction_sets.prediction_set(store, prediction_set)
+        prediction_sets.check_reading(store, stored, rules)
+        kept = in_place_set(store, prediction_set)
+        if kept is not None and scored is not None and scored.places == kept.files:
+            kept = replace(kept, **_of_scores(scored))
+            move_scores(store, prediction_set, kept)
+        if kept is None or not _fits(kept, rules):
+            raise PoolStateError(
+                f"prediction set {prediction_set!r} of pool {store.pool!r} was replaced while it "
+                "was scored: materialize its scores again"
+            )
+        kept.check_files()
+        paths = [kept.score_folder.path(name) for name in kept.scores]
+        unknown = kept.unknown_images and kept.folder.path(kept.unknown_images)
+        show_scores(store, stored.tables, paths, unknown=unknown)
+        images = images_without_predictions(store, stored.tables, rules)
+        if images is not None and images.num_rows:
+            ((number,),) = store.rows("SELECT nextval('generations')")
+            others = WITHOUT_PREDICTIONS.format(number=number)
+            write_table(kept.score_folder, others, [images])
+            others = kept.score_folder.path(others)
+            show_scores(store, stored.tables, paths, unknown=unknown, others=others)
+        renew_views(store.connection)
+        replace_scoring(store, prediction_set, rules, run_id)
+    return stored
+
+
+def files_to_score(store: PoolStore, prediction_set: str, rules: Rules) -> InPlaceSet | None:
+    """A set in place whose scores were made under other rules; None where they are those wanted.
+
+    Raises:
+        PoolStateError: If the set is not in the database, is copied, or was read under other rules.
+        PredictionReadError: If a file is gone, or no longer the one it was.
+    """
+    stored = prediction_sets.prediction_set(store, prediction_set)
+    prediction_sets.check_reading(store, stored, rules)
+    kept = in_place_set(store, prediction_set)
+    if kept is None:
+        raise PoolStateError(
+            f"prediction set {prediction_set!r} of pool {store.pool!r} was copied, and the pool "
+            f"reads in place: materialize {store.pool}/predictions first"
+        )
+    kept.check_files()
+    return None if _fits(kept, rules) else kept
+
+
+def remove_former_folders(store: PoolStore, storage: Storage, names: Collection[str]) -> int:
+    """Remove the folders of sets that no set in the database uses; returns their number.
+
+    Others' files in the storage stay, and folders of other sets: they may be about to be filled.
+    """
+    used = folders_in_use(store)
+    former = [
+        folder
+        for folder in storage.folders()
+        if storage.path(folder) not in used
+        and (marker := storage.read(f"{folder}/{MARKER}")) is not None
+        and json.loads(marker)["prediction_set"] in names
+    ]
+    for folder in former:
+        storage.remove(folder)
+    return len(former)
+
+
+def _fits(kept: InPlaceSet, rules: Rules) -> bool:
+    """Whether the scores of a set were made under rules, by the functions that there are now."""
+    wanted = json.loads(json.dumps(scoring(rules)))
+    return all(kept.description[name] == value for name, value in wanted.items())
+
+
+def _of_scores(scored: ScoredFiles) -> dict[str, Any]:
+    return {
+        "score_folder": scored.folder,
+        "scores": scored.scores,
+        "description": json.loads(scored.description),
+    }
+
+
+def _show(
+    store: PoolStore, tables: SetTables, scored: ScoredFiles, quarantined: Sequence[str]
+) -> None:
+    source = scored.source
+    show_predictions(
+        store,
+        tables,
+        scored.places,
+        [file.first_index for file in scored.files],
+        prediction_columns(source.layout, sql_type(source.stream.value_type)),
+        [scored.folder.path(name) for name in quarantined],
+    )
+
+
+def _batches(folder: Storage, name: str) -> Iterator[pa.RecordBatch]:
+    with folder.reading(name) as opened, pq.ParquetFile(opened) as file:
+        yield from file.iter_batches()

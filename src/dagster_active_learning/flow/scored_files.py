@@ -1,0 +1,286 @@
+"""Files of a set in place -> their scores in the pool's storage, by tasks of an engine.
+
+No database is open meanwhile: what is committed is what readers see until all is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import accumulate, chain, pairwise
+from typing import Any
+
+import pyarrow as pa
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.in_place import FileInPlace, Storage
+from dagster_active_learning.flow.engine import Engine
+from dagster_active_learning.flow.file_scores import (
+    BucketCounts,
+    BucketTask,
+    FileCounts,
+    FileTask,
+    score_bucket,
+    score_file,
+    scored_functions,
+)
+from dagster_active_learning.flow.progress import SECONDS_BETWEEN_REPORTS, Report
+from dagster_active_learning.flow.sorted_rows import class_count, readable_lengths
+from dagster_active_learning.readers.in_place import SourceInPlace
+from dagster_active_learning.rules import READING_RULES, SCORING_RULES, Rules
+from dagster_active_learning.store.kept_rules import kept_rules
+
+MARKER = "set.json"
+"""The file by which a folder in the storage is known to be this package's, with what is in it."""
+
+ROWS_PER_BUCKET = 2_000_000
+"""Predictions that a worker adds up at once."""
+
+
+@dataclass(frozen=True)
+class ScoredFiles:
+    """A set whose files are scored, and not yet committed.
+
+    Attributes:
+        source: The files.
+        rules: What they were scored under.
+        class_names: Names of the classes, None where no prediction has class probabilities.
+        description: All that decides what is in the folder, as JSON.
+        folder: Where the scores and the rows for quarantine are.
+        files: What is known of each file, in their order.
+        image_count: Number of images with predictions.
+        scores: Names of the files with scores in the folder.
+    """
+
+    source: SourceInPlace
+    rules: Rules
+    class_names: list[str] | None
+    description: str
+    folder: Storage
+    files: tuple[FileCounts, ...]
+    image_count: int
+    scores: tuple[str, ...]
+
+    @property
+    def places(self) -> tuple[FileInPlace, ...]:
+        """The files as they were when they were scored."""
+        return tuple(placed.file for placed in self.source.files)
+
+    @property
+    def quarantined(self) -> tuple[str, ...]:
+        """Names of the files with rows for quarantine in the folder."""
+        return tuple(
+            f"quarantine/{file.name}.parquet" for file in self.files if file.quarantined_count
+        )
+
+    @property
+    def run_count(self) -> int:
+        """Runs of predictions about one image, one file after the other."""
+        filled = [file for file in self.files if file.prediction_count]
+        going_on = sum(before.last_id == file.first_id for before, file in pairwise(filled))
+        return sum(file.run_count for file in filled) - going_on
+
+
+def score_files(
+    source: SourceInPlace,
+    *,
+    prediction_set: str,
+    rules: Rules,
+    storage: Storage,
+    engine: Engine,
+    report: Report,
+) -> ScoredFiles:
+    """Judge and score all predictions of a set; what was done before is not done again.
+
+    Args:
+        source: The files.
+        prediction_set: Name of the set.
+        rules: How predictions are judged and scored.
+        storage: The pool's storage; the set gets a folder in it, named by all that decides its
+            content.
+        engine: What runs the tasks: one per file, and one per bucket where images have rows in
+            several files.
+        report: Takes the progress.
+
+    Raises:
+        PredictionReadError: If a file cannot be read, or is no longer the one it was.
+        EngineError: If the workers are lost again and again.
+    """
+    class_names = _class_names(source)
+    row_count = sum(file.row_count for file in source.files)
+    buckets = -(-row_count // ROWS_PER_BUCKET) if source.may_share_images else 0
+    scored = _files(source, prediction_set, rules, storage, engine, report, class_names, buckets)
+    if not buckets and any(file.repeats for file in scored.files):
+        report("images have rows apart from each other: their scores are added up in a second wave")
+        buckets = max(1, -(-row_count // ROWS_PER_BUCKET))
+        scored = _files(
+            source, prediction_set, rules, storage, engine, report, class_names, buckets
+        )
+    return scored
+
+
+def _files(
+    source: SourceInPlace,
+    prediction_set: str,
+    rules: Rules,
+    storage: Storage,
+    engine: Engine,
+    report: Report,
+    class_names: list[str] | None,
+    buckets: int,
+) -> ScoredFiles:
+    description = _description(source, prediction_set, rules, class_names, buckets)
+    text = json.dumps({**description, **scoring(rules)}, sort_keys=True)
+    folder = storage.within(hashlib.sha256(text.encode()).hexdigest()[:32])
+    folder.write(MARKER, text.encode())
+    firsts = accumulate((file.row_count for file in source.files), initial=0)
+    value_type = "double" if source.stream.value_type == pa.float64() else "float"
+    tasks = [
+        FileTask(
+            folder=folder.folder,
+            place=place,
+            file=file.file,
+            source=file.source,
+            row_count=file.row_count,
+            first_index=first,
+            options=source.options,
+            class_names=None if class_names is None else tuple(class_names),
+            value_type=value_type,
+            rules=rules,
+            buckets=buckets,
+        )
+        for place, (file, first) in enumerate(zip(source.files, firsts, strict=False))
+    ]
+    progress = _TaskProgress("files", len(tasks), report)
+    done: list[FileCounts] = []
+    for file in engine.run(score_file, tasks):
+        progress.add(file.row_count, source.files[file.place].file.size, is_new=file.is_new)
+        done.append(file)
+    progress.finish()
+    done.sort(key=lambda file: file.place)
+    if not buckets:
+        scores = [f"scores/{file.name}.parquet" for file in done if file.prediction_count]
+        images = sum(file.run_count for file in done)
+        return ScoredFiles(
+            source, rules, class_names, text, folder, tuple(done), images, tuple(scores)
+        )
+    added = _add_buckets(folder, done, rules, engine, report)
+    scores = sorted(f"scores/{bucket.name}.parquet" for bucket in added)
+    images = sum(bucket.image_count for bucket in added)
+    return ScoredFiles(source, rules, class_names, text, folder, tuple(done), images, tuple(scores))
+
+
+def _add_buckets(
+    folder: Storage,
+    files: Sequence[FileCounts],
+    rules: Rules,
+    engine: Engine,
+    report: Report,
+) -> list[BucketCounts]:
+    """Wave 2: the scores of images whose predictions are in several places."""
+    parts: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
+    for file in files:
+        groups: dict[int, list[int]] = {}
+        for place, bucket in enumerate(file.groups):
+            groups.setdefault(bucket, []).append(place)
+        for bucket, places in groups.items():
+            parts.setdefault(bucket, []).append((file.name, tuple(places)))
+    tasks = [
+        BucketTask(folder.folder, bucket, tuple(of_bucket), rules)
+        for bucket, of_bucket in sorted(parts.items())
+    ]
+    progress = _TaskProgress("buckets", len(tasks), report)
+    added: list[BucketCounts] = []
+    for bucket in engine.run(score_bucket, tasks):
+        progress.add(bucket.row_count, 0, is_new=bucket.is_new)
+        added.append(bucket)
+    progress.finish()
+    wanted, got = sum(file.prediction_count for file in files), sum(one.row_count for one in added)
+    if wanted != got:
+        raise PredictionReadError(
+            f"{folder} has {got:,} predictions in buckets, and {wanted:,} were written: remove the "
+            "folder and materialize the predictions again"
+        )
+    return added
+
+
+def _class_names(source: SourceInPlace) -> list[str] | None:
+    """The classes of a source, by their numbers where it does not name them."""
+    stream = source.stream
+    if stream.class_names is not None:
+        return list(stream.class_names)
+    if not source.layout.probabilities:
+        return None
+    n_classes, batches = class_count(stream)
+    if n_classes is None:
+        lengths = chain.from_iterable(map(readable_lengths, batches))
+        n_classes = next((int(length) for length in lengths), None)
+    return None if n_classes is None else [str(place) for place in range(n_classes)]
+
+
+def _description(
+    source: SourceInPlace,
+    prediction_set: str,
+    rules: Rules,
+    class_names: list[str] | None,
+    buckets: int,
+) -> dict[str, object]:
+    """All that decides what is written of a set, without secrets."""
+    return {
+        "prediction_set": prediction_set,
+        "files": [[file.source, file.file.identity, file.row_count] for file in source.files],
+        "options": {name: repr(value) for name, value in source.options.items()},
+        "class_names": class_names,
+        "value_type": str(source.stream.value_type),
+        "reading": kept_rules(rules, READING_RULES),
+        "buckets": buckets,
+        "versions": {name: version(name) for name in ("dagster-active-learning", "pyarrow")},
+    }
+
+
+def scoring(rules: Rules) -> dict[str, Any]:
+    """What decides the scores of predictions that are read."""
+    return {"scoring": kept_rules(rules, SCORING_RULES), "functions": scored_functions(rules)}
+
+
+class _TaskProgress:
+    """Tasks, rows and bytes that are done, reported every few seconds and at the end."""
+
+    def __init__(self, noun: str, tasks: int, report: Report) -> None:
+        self._noun = noun
+        self._tasks = tasks
+        self._report = report
+        self._done = self._before = self._rows = self._bytes = 0
+        self._start = self._last = time.monotonic()
+
+    def add(self, rows: int, size: int, *, is_new: bool) -> None:
+        """Count a task; one that was done before has no rows that count for the speed."""
+        self._done += 1
+        if is_new:
+            self._rows += rows
+            self._bytes += size
+        else:
+            self._before += 1
+        if time.monotonic() - self._last >= SECONDS_BETWEEN_REPORTS:
+            self._last = time.monotonic()
+            self._report_tasks()
+
+    def finish(self) -> None:
+        """Report what the whole wave has done."""
+        self._report_tasks()
+
+    def _report_tasks(self) -> None:
+        rate = self._rows / max(time.monotonic() - self._start, 1e-9)
+        text = (
+            f"{self._done:,} of {self._tasks:,} {self._noun}, {self._rows:,} rows, "
+            f"{rate:,.0f} per second"
+        )
+        if self._bytes:
+            text += f", {self._bytes / 2**20:,.1f} MiB"
+        if self._before:
+            text += f"; {self._before:,} were done before"
+        self._report(text)

@@ -1,0 +1,254 @@
+"""Parquet files that are not copied: what of them can be shown as predictions where they are.
+
+A view of DuckDB shows the predictions then, so that the files' columns have to hold them as they
+are: what a reader would compute, such as numbers from text, cannot be seen in a view.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.addresses import is_address, shown_address
+from dagster_active_learning.files.file_sets import find_file_sets
+from dagster_active_learning.files.in_place import FileInPlace
+from dagster_active_learning.readers import read_predictions, reader_options
+from dagster_active_learning.readers.columns import is_list, is_number
+from dagster_active_learning.readers.formats.parquet import FOOTER_ERRORS, open_file, parquet_file
+from dagster_active_learning.readers.options import TableOptions
+from dagster_active_learning.readers.stream import PredictionPart, PredictionStream, open_stream
+from dagster_active_learning.readers.tables import Layout, class_names_in_metadata, find_columns
+
+
+@dataclass(frozen=True)
+class ParquetInPlace:
+    """A Parquet file, and what its footer says.
+
+    Attributes:
+        file: The file.
+        source: Its name in tables.
+        row_count: Number of its rows.
+        ids: The lowest and the highest image id; None where the footer does not say it.
+    """
+
+    file: FileInPlace
+    source: str
+    row_count: int
+    ids: tuple[Any, Any] | None
+
+
+@dataclass(frozen=True)
+class SourceInPlace:
+    """Parquet files that are one source of predictions.
+
+    Attributes:
+        stream: Their predictions, in the order of the files.
+        files: The files.
+        options: The options of the reader.
+        layout: The columns of each file.
+    """
+
+    stream: PredictionStream
+    files: tuple[ParquetInPlace, ...]
+    options: dict[str, Any]
+    layout: Layout
+
+    @property
+    def may_share_images(self) -> bool:
+        """Whether two files may have rows about one image, by what their footers say."""
+        filled = [file for file in self.files if file.row_count]
+        if len(filled) < 2:
+            return False
+        ranges = [file.ids for file in filled if file.ids is not None]
+        if len(ranges) < len(filled) or len({type(low) for low, _ in ranges}) > 1:
+            return True
+        ranges.sort()
+        return any(low <= high for (_, high), (low, _) in itertools.pairwise(ranges))
+
+
+def open_in_place(path: str, *, within: str | None = None, **options: Any) -> SourceInPlace:
+    """Open Parquet files to be read where they are; of each only the footer is read.
+
+    Args:
+        path: A file or a glob, local or an address such as ``"s3://bucket/*.parquet"``.
+        within: As ``read_predictions`` takes it.
+        options: Those of ``TableOptions``.
+
+    Raises:
+        PredictionReadError: If there is no such file, one is no Parquet file, their columns are
+            not alike, or what they hold can only be seen when it is computed.
+    """
+    if is_address(path):
+        files = [FileInPlace.now_at(address) for address in _addresses(path, within)]
+        checked = _table_options(options)
+        stream = open_stream(shown_address(path), [open_file(file, checked) for file in files])
+    else:
+        stream = read_predictions(path, format="parquet", within=within, **options)
+        files = [FileInPlace.now_at(str(Path(part.source).absolute())) for part in stream.parts]
+    return _source(stream, files, options)
+
+
+def open_files_in_place(files: Sequence[FileInPlace], **options: Any) -> SourceInPlace:
+    """Open the files of a set again, as ``open_in_place`` has found them.
+
+    Raises:
+        PredictionReadError: If one is gone, or no longer the one it was.
+    """
+    for file in files:
+        file.check()
+    parts = [open_file(file, _table_options(options)) for file in files]
+    return _source(open_stream(str(files[0]), parts), list(files), options)
+
+
+def _source(
+    stream: PredictionStream, files: list[FileInPlace], options: dict[str, Any]
+) -> SourceInPlace:
+    checked = _table_options(options)
+    layouts = [_layout(file, checked) for file in files]
+    first, first_kinds, _ = layouts[0]
+    for file, (layout, kinds, _) in zip(files, layouts, strict=True):
+        if layout != first or kinds != first_kinds:
+            raise PredictionReadError(
+                f"{file} has other columns or classes than {files[0]}, or of other types: expected "
+                "files that are alike where they are read in place; without in_place they may "
+                "differ"
+            )
+    placed = tuple(
+        ParquetInPlace(file, part.source, *counted)
+        for file, part, (_, _, counted) in zip(files, stream.parts, layouts, strict=True)
+    )
+    return SourceInPlace(stream, placed, dict(options), first)
+
+
+def stream_of_file(
+    file: FileInPlace,
+    options: dict[str, Any],
+    class_names: Sequence[str] | None,
+    value_type: pa.DataType,
+) -> PredictionStream:
+    """The predictions of one of the files that ``open_in_place`` has opened.
+
+    Args:
+        file: The file.
+        options: The options of the reader.
+        class_names: Names of the classes of all files, by their number where they have none.
+        value_type: The precision of all files.
+
+    Raises:
+        PredictionReadError: If the file is no longer the one it was.
+    """
+    file.check()
+    if file.is_local:
+        stream = read_predictions(file.path, format="parquet", **options)
+    else:
+        part: PredictionPart = open_file(file, _table_options(options))
+        stream = open_stream(str(file), [part])
+    names = None if class_names is None else tuple(class_names)
+    return replace(stream, class_names=names, value_type=value_type)
+
+
+def _table_options(options: dict[str, Any]) -> TableOptions:
+    checked = reader_options("parquet", options)
+    if not isinstance(checked, TableOptions):
+        raise TypeError(f"expected the options of a table, got {checked!r}")
+    return checked
+
+
+def _addresses(path: str, within: str | None) -> list[str]:
+    """The addresses of the files that one with wildcards stands for, in the order of their paths.
+
+    Raises:
+        PredictionReadError: If there is none, or the filesystem does not answer.
+    """
+    shown = shown_address(path)
+    try:
+        found = find_file_sets(path, within=within).get("")
+    except (OSError, ValueError) as error:
+        raise PredictionReadError(f"{shown} cannot be read: {error}") from error
+    if found is None:
+        raise PredictionReadError(
+            f"{shown} does not exist: expected a file, or a glob that matches at least one"
+        )
+    return [found.filesystem.unstrip_protocol(name) for name in sorted(found.versions)]
+
+
+def _layout(
+    file: FileInPlace, options: TableOptions
+) -> tuple[Layout, list[pa.DataType], tuple[int, tuple[Any, Any] | None]]:
+    """The columns of a file, their types, the number of rows and the range of the ids.
+
+    Raises:
+        PredictionReadError: If a view cannot show the columns as predictions.
+    """
+    try:
+        with parquet_file(Path(file.path) if file.is_local else file) as opened:
+            schema, metadata = opened.schema_arrow, opened.metadata
+            paths = [column.path for column in opened.schema]
+    except FOOTER_ERRORS as error:
+        raise PredictionReadError(f"{file} is not a readable Parquet file: {error}") from error
+    layout = find_columns(str(file), schema, options, class_names_in_metadata(str(file), schema))
+    if fault := _not_in_view(layout, schema):
+        raise PredictionReadError(
+            f"{file} cannot be read in place: {fault}, which a view over the file cannot show; "
+            "leave in_place out, or write the file so that it holds lists of numbers"
+        )
+    kinds = [schema.field(name).type for name in layout.columns]
+    one = paths.count(layout.image_id) == 1
+    ids = _id_range(metadata, paths.index(layout.image_id)) if one else None
+    return layout, kinds, (metadata.num_rows, ids)
+
+
+def _not_in_view(layout: Layout, schema: pa.Schema) -> str | None:
+    """What of a file a reader would have to compute; None if nothing."""
+    faults = {
+        "it has one row per image and several objects in it": layout.is_row_per_image,
+        "it has a single probability per row": layout.is_binary,
+        "its class probabilities stand beside the names of the classes": layout.named is not None,
+        "its scores are to be changed": layout.score_transform is not None,
+        "its boxes are objects with fields": bool(layout.box_fields),
+    }
+    faults |= {
+        f"its column {name!r} is of type {schema.field(name).type}": not fits
+        for name, fits in _fitting_columns(layout, schema).items()
+    }
+    return next((fault for fault, is_there in faults.items() if is_there), None)
+
+
+def _fitting_columns(layout: Layout, schema: pa.Schema) -> dict[str, bool]:
+    """The columns that are read, and whether their types are those of a view."""
+
+    def numbers(name: str, *, in_list: bool) -> pa.DataType:
+        kind = schema.field(name).type
+        return kind.value_type if in_list and is_list(kind) else kind
+
+    fitting: dict[str, bool] = {}
+    for name in [layout.image_id, *filter(None, [layout.category])]:
+        kind = schema.field(name).type
+        fitting[name] = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    for name in layout.probabilities:
+        kind = numbers(name, in_list=not layout.class_columns)
+        fitting[name] = pa.types.is_floating(kind)
+    for name in layout.bbox:
+        fitting[name] = is_number(numbers(name, in_list=len(layout.bbox) == 1))
+    if layout.score is not None:
+        fitting[layout.score] = is_number(schema.field(layout.score).type)
+    return fitting
+
+
+def _id_range(metadata: Any, position: int) -> tuple[Any, Any] | None:
+    """The lowest and the highest id that the footer has bounds of; None without one."""
+    lows: list[Any] = []
+    highs: list[Any] = []
+    for group in range(metadata.num_row_groups):
+        statistics = metadata.row_group(group).column(position).statistics
+        if statistics is None or not statistics.has_min_max:
+            return None
+        lows.append(statistics.min)
+        highs.append(statistics.max)
+    return (min(lows), max(highs)) if lows else None

@@ -1,0 +1,322 @@
+"""Prediction sets that are read in place: their two views over Parquet files, and what is kept.
+
+The views bear the names of the tables of a copied set, and have what those have, so that every
+statement reads them alike.
+"""
+
+# Paths are put into statements: DuckDB binds no values in views.
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from dagster_active_learning.files.in_place import FileInPlace, Storage, as_duckdb_path
+from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
+from dagster_active_learning.readers.in_place import SourceInPlace, open_files_in_place
+from dagster_active_learning.readers.tables import Layout
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.schema import literal, quoted
+from dagster_active_learning.store.set_tables import SetTables
+
+
+@dataclass(frozen=True)
+class InPlaceSet:
+    """A set that is read in place, as it is kept.
+
+    Attributes:
+        folder: The folder with its rows in quarantine.
+        unknown_images: Name of the file in it about images that the manifest did not have.
+        options: The options of the reader.
+        score_folder: The folder with its scores.
+        scores: Names of the files of scores in it.
+        description: All that decides the scores.
+        files: The files of predictions, as they were, in their order.
+    """
+
+    folder: Storage
+    unknown_images: str | None
+    options: dict[str, Any]
+    score_folder: Storage
+    scores: tuple[str, ...]
+    description: dict[str, Any]
+    files: tuple[FileInPlace, ...]
+
+    def open(self) -> SourceInPlace:
+        """The files, to be scored again."""
+        return open_files_in_place(self.files, **self.options)
+
+    def check_files(self) -> None:
+        """Raise PredictionReadError if a file is gone, or no longer the one it was."""
+        for file in self.files:
+            file.check()
+
+
+IN_PLACE_SET = """
+SELECT folder, unknown_images_file, options, score_folder, score_files, description
+FROM in_place_sets WHERE prediction_set = $prediction_set
+"""
+
+IN_PLACE_FILES = """
+SELECT path, byte_count, mark FROM in_place_files
+WHERE prediction_set = $prediction_set ORDER BY place
+"""
+
+
+def in_place_set(store: PoolStore, prediction_set: str) -> InPlaceSet | None:
+    """A set that is read in place; None if there is none of the name, or it is copied."""
+    rows = store.rows(IN_PLACE_SET, prediction_set=prediction_set)
+    if not rows:
+        return None
+    ((folder, unknown_images, options, score_folder, scores, description),) = rows
+    files = store.rows(IN_PLACE_FILES, prediction_set=prediction_set)
+    return InPlaceSet(
+        folder=Storage(folder),
+        unknown_images=unknown_images,
+        options=json.loads(options),
+        score_folder=Storage(score_folder),
+        scores=tuple(scores),
+        description=json.loads(description),
+        files=tuple(FileInPlace(*file) for file in files),
+    )
+
+
+def check_files(store: PoolStore, prediction_sets: Iterable[str]) -> None:
+    """Raise PredictionReadError if a file of sets in place is gone or another; a look per step."""
+    names = set(prediction_sets) - store.checked_sets
+    # A pool that is only read may be of a version that copied all predictions.
+    if names and store.columns("in_place_sets"):
+        for name in sorted(names):
+            if (kept := in_place_set(store, name)) is not None:
+                kept.check_files()
+    store.checked_sets |= names
+
+
+INSERT_SET = """
+INSERT INTO in_place_sets BY NAME
+SELECT $prediction_set AS prediction_set, $folder AS folder,
+    $unknown_images AS unknown_images_file, $options AS options,
+    $score_folder AS score_folder, $scores AS score_files, $description AS description
+"""
+
+INSERT_FILES = """
+INSERT INTO in_place_files BY NAME
+SELECT $prediction_set AS prediction_set, unnest(range(len($paths))) AS place,
+    unnest($paths) AS path, unnest($sizes) AS byte_count, unnest($marks) AS mark
+"""
+
+
+def add_in_place_set(store: PoolStore, prediction_set: str, kept: InPlaceSet) -> None:
+    """Keep what a set is read from and where its scores are."""
+    store.rows(
+        INSERT_SET,
+        prediction_set=prediction_set,
+        folder=kept.folder.folder,
+        unknown_images=kept.unknown_images,
+        options=json.dumps(kept.options),
+        **_of_scores(kept),
+    )
+    store.rows(
+        INSERT_FILES,
+        prediction_set=prediction_set,
+        paths=[file.path for file in kept.files],
+        sizes=[file.size for file in kept.files],
+        marks=[file.mark for file in kept.files],
+    )
+
+
+MOVE_SCORES = """
+UPDATE in_place_sets
+SET score_folder = $score_folder, score_files = $scores, description = $description
+WHERE prediction_set = $prediction_set
+"""
+
+
+def move_scores(store: PoolStore, prediction_set: str, kept: InPlaceSet) -> None:
+    """Keep where the scores are that take the place of a set's former ones."""
+    store.rows(MOVE_SCORES, prediction_set=prediction_set, **_of_scores(kept))
+
+
+def _of_scores(kept: InPlaceSet) -> dict[str, Any]:
+    return {
+        "score_folder": kept.score_folder.folder,
+        "scores": list(kept.scores),
+        "description": json.dumps(kept.description, sort_keys=True),
+    }
+
+
+FOLDERS_IN_USE = "SELECT folder FROM in_place_sets UNION SELECT score_folder FROM in_place_sets"
+
+
+def folders_in_use(store: PoolStore) -> set[str]:
+    """The folders of all sets that are read in place."""
+    return {folder for (folder,) in store.rows(FOLDERS_IN_USE)}
+
+
+PREDICTIONS_VIEW = """
+CREATE OR REPLACE VIEW {name} AS
+SELECT {columns} FROM (
+    SELECT *, {first_indices}[file_index::BIGINT + 1] + file_row_number AS "position of row"
+    FROM read_parquet({files})
+) p {without_quarantined}
+"""
+
+WITHOUT_QUARANTINED = """
+ANTI JOIN (SELECT prediction_index FROM {quarantined}) q
+    ON p."position of row" = q.prediction_index
+"""
+
+
+def show_predictions(
+    store: PoolStore,
+    tables: SetTables,
+    files: Sequence[FileInPlace],
+    first_indices: Sequence[int],
+    columns: Sequence[str],
+    quarantined: Sequence[str],
+) -> None:
+    """Make the view of a set's predictions.
+
+    Args:
+        store: The pool.
+        tables: The names of the set's views.
+        files: The files of predictions.
+        first_indices: The position of the first row of each.
+        columns: The columns of the view, as SQL.
+        quarantined: Paths of the Parquet files with the rows that are no predictions.
+    """
+    without = ""
+    if quarantined:
+        without = WITHOUT_QUARANTINED.format(quarantined=_read(quarantined))
+    store.connection.execute(
+        PREDICTIONS_VIEW.format(
+            name=tables.name("predictions"),
+            columns=", ".join(columns),
+            first_indices=f"({list(first_indices)}::BIGINT[])",
+            files=_list(file.path for file in files),
+            without_quarantined=without,
+        )
+    )
+
+
+SCORES_VIEW = "CREATE OR REPLACE VIEW {name} AS {rows}"
+
+SCORES_OF_KNOWN_IMAGES = """
+SELECT s.* FROM {scores} s ANTI JOIN (SELECT image_id FROM {unknown}) u ON s.image_id = u.image_id
+"""
+
+NO_SCORES = "SELECT NULL::VARCHAR AS image_id, NULL::BIGINT AS prediction_count WHERE false"
+
+
+def show_scores(
+    store: PoolStore,
+    tables: SetTables,
+    scores: Sequence[str],
+    *,
+    unknown: str | None = None,
+    others: str | None = None,
+) -> None:
+    """Make the view of the scores of a set's images.
+
+    Args:
+        store: The pool.
+        tables: The names of the set's views.
+        scores: Paths of the Parquet files of scores; without one there are none.
+        unknown: The Parquet file of the images whose scores do not count.
+        others: The Parquet file of images without predictions.
+    """
+    if not scores:
+        rows = NO_SCORES
+    elif unknown is None:
+        rows = f"FROM {_read(scores)}"
+    else:
+        rows = SCORES_OF_KNOWN_IMAGES.format(scores=_read(scores), unknown=_read([unknown]))
+    if others is not None:
+        rows += f" UNION ALL BY NAME FROM {_read([others])}"
+    store.connection.execute(SCORES_VIEW.format(name=tables.name("image_scores"), rows=rows))
+
+
+@dataclass(frozen=True)
+class UnknownImages:
+    """Images that the manifest does not have, and their predictions, in numbers."""
+
+    images: int
+    predictions: int
+
+
+UNKNOWN_IMAGES = """
+SELECT count(*), coalesce(sum(s.prediction_count), 0)::BIGINT
+FROM {scores} s ANTI JOIN images i ON s.image_id = i.image_id
+"""
+
+
+def images_not_in_manifest(store: PoolStore, scores: Sequence[str]) -> UnknownImages:
+    """Images with scores, in Parquet files, that the manifest does not have."""
+    if not scores:
+        return UnknownImages(0, 0)
+    return UnknownImages(*store.rows(UNKNOWN_IMAGES.format(scores=_read(scores)))[0])
+
+
+UNKNOWN_PREDICTIONS = """
+SELECT p.prediction_index, p.image_id FROM {predictions} p
+ANTI JOIN images i ON p.image_id = i.image_id ORDER BY p.prediction_index
+"""
+
+
+def predictions_not_in_manifest(store: PoolStore, tables: SetTables) -> pa.RecordBatchReader:
+    """Columns prediction_index and image_id of predictions about images not in the manifest."""
+    query = UNKNOWN_PREDICTIONS.format(predictions=tables.name("predictions"))
+    return store.relation(query).to_arrow_reader(DEFAULT_BATCH_ROWS)
+
+
+def prediction_columns(layout: Layout, value_type: str) -> list[str]:
+    """The columns of a set's predictions by what they hold, as SQL.
+
+    Args:
+        layout: The columns of the files.
+        value_type: ``FLOAT`` or ``DOUBLE``, the precision of class probabilities.
+    """
+    columns = [
+        f"{quoted(layout.image_id)}::VARCHAR AS image_id",
+        '"position of row" AS prediction_index',
+    ]
+    if layout.class_columns:
+        names = [quoted(name) for name in layout.class_columns]
+        numbers = ", ".join(f"{name}::{value_type}" for name in names)
+        missing = " AND ".join(f"{name} IS NULL" for name in names)
+        columns.append(f"CASE WHEN NOT ({missing}) THEN [{numbers}] END AS class_probs")
+    elif layout.class_probs is not None:
+        columns.append(f"{quoted(layout.class_probs)}::{value_type}[] AS class_probs")
+    if layout.score is not None:
+        columns.append(f"{quoted(layout.score)}::DOUBLE AS score")
+    if layout.category is not None:
+        columns.append(f"{quoted(layout.category)}::VARCHAR AS category")
+    if layout.bbox:
+        columns.append(f"{_box(layout)} AS bbox")
+    return columns
+
+
+def _box(layout: Layout) -> str:
+    """A box as x and y of the top left corner, width and height; null where there is none."""
+    names = [quoted(name) for name in layout.bbox]
+    numbers = names if len(names) > 1 else [f"{names[0]}[{place}]" for place in (1, 2, 3, 4)]
+    a, b, c, d = (f"{number}::DOUBLE" for number in numbers)
+    box = {
+        "xywh": f"[{a}, {b}, {c}, {d}]",
+        "xyxy": f"[{a}, {b}, {c} - {a}, {d} - {b}]",
+        "xcycwh": f"[{a} - {c} / 2, {b} - {d} / 2, {c}, {d}]",
+    }[layout.box]
+    missing = " AND ".join(f"{name} IS NULL" for name in names)
+    return f"CASE WHEN NOT ({missing}) THEN {box} END"
+
+
+def _read(paths: Iterable[str]) -> str:
+    return f"read_parquet({_list(paths)})"
+
+
+def _list(paths: Iterable[str]) -> str:
+    return f"[{', '.join(literal(as_duckdb_path(path)) for path in paths)}]"

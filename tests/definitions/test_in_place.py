@@ -1,0 +1,172 @@
+"""A pool whose predictions stay where they are, as Dagster materializes it."""
+
+import re
+
+import dagster as dg
+import duckdb
+import numpy as np
+import pytest
+from dagster_duckdb import DuckDBResource
+
+from dagster_active_learning import (
+    LabelingBatch,
+    LocalWorkers,
+    PredictionAsset,
+    PredictionFiles,
+    active_learning_definitions,
+    explain_candidate,
+    load_candidates,
+)
+from dagster_active_learning.errors import SettingError
+from in_place import InThisProcess, random_probs, write
+
+TABLES = {
+    "candidates": "SELECT * EXCLUDE (run_id) FROM pool.labeling_candidates ORDER BY ALL",
+    "scores": "FROM pool.image_scores ORDER BY image_id",
+    "quarantined": "FROM pool.quarantined_predictions ORDER BY ALL",
+    "batches": """SELECT * EXCLUDE (created_at, run_id, ranking_run_id)
+        FROM pool.labeling_batches ORDER BY ALL""",
+}
+
+
+@pytest.fixture
+def predictions(tmp_path):
+    rng = np.random.default_rng(0)
+    for file in range(3):
+        probs = random_probs(rng, 200).tolist()
+        probs[7] = None
+        write(tmp_path / f"p{file}.parquet", [f"{file}-{row:03d}" for row in range(200)], probs)
+    return tmp_path / "*.parquet"
+
+
+def definitions(tmp_path, path, *, in_place=True, **settings):
+    if in_place:
+        settings = {"storage": tmp_path / "storage", "engine": InThisProcess(), **settings}
+    database = tmp_path / ("in_place.duckdb" if in_place else "copied.duckdb")
+    return dg.Definitions.merge(
+        active_learning_definitions(
+            pool="pool",
+            predictions=PredictionFiles(path, "parquet", in_place=in_place, model="may"),
+            batch=LabelingBatch(size=20),
+            **settings,
+        ),
+        dg.Definitions(resources={"duckdb": DuckDBResource(database=str(database))}),
+    )
+
+
+def materialize(described, *, assets=None, raise_on_error=True):
+    selected = None if assets is None else [dg.AssetKey.from_user_string(key) for key in assets]
+    return described.resolve_implicit_global_asset_job_def().execute_in_process(
+        asset_selection=selected,
+        instance=dg.DagsterInstance.ephemeral(),
+        raise_on_error=raise_on_error,
+    )
+
+
+def tables(database):
+    with duckdb.connect(str(database), read_only=True) as connection:
+        return {name: connection.execute(query).fetchall() for name, query in TABLES.items()}
+
+
+def failed_checks(result):
+    return [one.check_name for one in result.get_asset_check_evaluations() if not one.passed]
+
+
+def test_the_whole_pool_is_what_it_is_when_files_are_copied(tmp_path, predictions):
+    results = [
+        materialize(definitions(tmp_path, predictions, in_place=in_place))
+        for in_place in (True, False)
+    ]
+    in_place, copied = (tables(tmp_path / f"{name}.duckdb") for name in ("in_place", "copied"))
+    assert in_place == copied
+    assert len(in_place["batches"]) == 20
+    assert [failed_checks(result) for result in results] == [[], []]
+
+
+def test_an_explanation_reads_the_files(tmp_path, predictions):
+    databases = [str(tmp_path / f"{name}.duckdb") for name in ("in_place", "copied")]
+    pages = []
+    for database, in_place in zip(databases, (True, False), strict=True):
+        materialize(definitions(tmp_path, predictions, in_place=in_place))
+        first = load_candidates(database, pool="pool", acquisition_function="margin", limit=1)
+        pages.append(explain_candidate(database, first["image_id"][0], pool="pool"))
+    runs = r"[0-9a-f-]{36}|\d{4}-\d\d-\d\d [\d:.+]+"
+    assert re.sub(runs, "…", pages[0]) == re.sub(runs, "…", pages[1])
+
+
+def test_workers_of_this_machine_score_the_files(tmp_path, predictions):
+    materialize(definitions(tmp_path, predictions, engine=LocalWorkers(2)))
+    materialize(definitions(tmp_path, predictions, in_place=False))
+    assert tables(tmp_path / "in_place.duckdb") == tables(tmp_path / "copied.duckdb")
+
+
+def test_other_rules_score_the_files_again_and_the_former_scores_go(tmp_path, predictions):
+    materialize(definitions(tmp_path, predictions))
+    former = set((tmp_path / "storage/pool").iterdir())
+    assert len(former) == 1
+    described = definitions(tmp_path, predictions, aggregation="max")
+    materialize(described, assets=["pool/image_scores", "pool/labeling_candidates/margin"])
+    folders = set((tmp_path / "storage/pool").iterdir())
+    assert former < folders, "the rows in quarantine are still read from there"
+    materialize(described)
+    assert len(set((tmp_path / "storage/pool").iterdir())) == 1
+
+
+def test_a_file_that_changed_since_fails_what_reads_it_and_nothing_else(tmp_path, predictions):
+    described = definitions(tmp_path, predictions)
+    materialize(described)
+    rng = np.random.default_rng(1)
+    write(tmp_path / "p1.parquet", [f"1-{row:03d}" for row in range(200)], random_probs(rng, 200))
+    failing = materialize(
+        described, assets=["pool/labeling_candidates/margin"], raise_on_error=False
+    )
+    assert not failing.success
+    (failure,) = failing.get_step_failure_events()[:1]
+    assert "p1.parquet changed since it was read" in failure.step_failure_data.error.to_string()
+    assert materialize(described).success
+
+
+def test_folders_that_are_not_this_pools_stay(tmp_path, predictions):
+    others = tmp_path / "storage/pool/notes"
+    others.mkdir(parents=True)
+    (others / "set.txt").write_text("mine")
+    materialize(definitions(tmp_path, predictions))
+    assert (others / "set.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"storage": None}, "the pool has no storage"),
+        ({"storage": "s3://me:secret@bucket/scores"}, "with a user, a password"),
+        ({"storage": 7}, "expected a folder"),
+        ({"engine": "local"}, "expected LocalWorkers"),
+        ({"inputs": "logits"}, "a view over the files shows"),
+        ({"predictions": PredictionAsset("ml")}, "predictions are not read in place"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings, fault):
+    files = PredictionFiles("p.parquet", "parquet", in_place=True)
+    with pytest.raises(SettingError, match=fault) as error:
+        active_learning_definitions(
+            **{"pool": "pool", "predictions": files, "storage": "scores", **settings}
+        )
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "format", "fault"),
+    [
+        ("p.csv", "csv", "only Parquet files"),
+        ("https://host/p.parquet?X-Amz-Signature=secret", "parquet", "kept in the database"),
+    ],
+)
+def test_files_that_cannot_stay_in_place_are_refused(path, format, fault):
+    with pytest.raises(ValueError, match=fault) as error:
+        PredictionFiles(path, format, in_place=True)
+    assert "secret" not in str(error.value)
+
+
+def test_workers_are_a_number():
+    with pytest.raises(SettingError, match="expected an integer of at least 1"):
+        LocalWorkers(0)

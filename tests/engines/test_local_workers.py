@@ -1,0 +1,65 @@
+"""Tasks in processes: all results, also where a process is killed; no process is left."""
+
+import os
+import time
+
+import pytest
+
+from dagster_active_learning import LocalWorkers
+from dagster_active_learning.errors import EngineError, PredictionReadError
+from worker_tasks import (
+    always_killed,
+    killed_once,
+    process_and_threads,
+    refuse,
+    square,
+    square_or_wait,
+)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_task_has_a_result(workers):
+    results = list(LocalWorkers(workers).run(square, range(20)))
+    assert sorted(results) == [number * number for number in range(20)]
+
+
+def test_no_tasks_are_no_results():
+    assert list(LocalWorkers(2).run(square, [])) == []
+
+
+def test_a_worker_is_another_process_with_one_thread():
+    ((process, threads),) = LocalWorkers(1).run(process_and_threads, [0])
+    assert process != os.getpid()
+    assert threads == 1
+
+
+def test_a_task_whose_worker_is_killed_runs_again(tmp_path):
+    places = [str(tmp_path / name) for name in "abc"]
+    assert sorted(LocalWorkers(2).run(killed_once, places)) == places
+
+
+def test_a_task_that_kills_every_worker_is_an_error_that_names_it():
+    with pytest.raises(EngineError, match=r"3 workers were lost .* exit code -9.*: the task"):
+        list(LocalWorkers(2).run(always_killed, ["the task"]))
+
+
+def test_the_error_of_a_task_is_raised_and_ends_the_others():
+    with pytest.raises(PredictionReadError, match="3 is no file"):
+        list(LocalWorkers(2).run(refuse, range(100)))
+
+
+def is_running(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_closing_ends_the_processes(tmp_path):
+    results = LocalWorkers(3).run(square_or_wait, [*[str(tmp_path)] * 2, 5])
+    assert next(results) == 25
+    while len(processes := list(tmp_path.iterdir())) < 2:
+        time.sleep(0.05)
+    results.close()
+    assert not any(is_running(int(path.name)) for path in processes)

@@ -1,0 +1,48 @@
+"""Functions that tests give to workers, which find them by name."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from dagster_active_learning.errors import PredictionReadError
+
+
+def square(number):
+    return number * number
+
+
+def process_and_threads(_):
+    import numba
+
+    return os.getpid(), numba.config.NUMBA_NUM_THREADS
+
+
+def killed_once(place):
+    """Ends its process the first time that it is called with a path."""
+    path = Path(place)
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return place
+
+
+def always_killed(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuse(number):
+    if number == 3:
+        raise PredictionReadError("3 is no file")
+    time.sleep(0.01)
+    return number
+
+
+def note_process(folder):
+    """Write down which process it is, and take its time."""
+    Path(folder, str(os.getpid())).touch()
+    time.sleep(60)
+
+
+def square_or_wait(task):
+    return square(task) if isinstance(task, int) else note_process(task)
