@@ -182,7 +182,8 @@ class Storage:
         with without_secrets(self.folder):
             try:
                 if is_address(self.folder):
-                    return filesystem.cat_file(f"{folder}/{name}")
+                    content: Any = filesystem.cat_file(f"{folder}/{name}")
+                    return content
                 return Path(folder, name).read_bytes()
             except FileNotFoundError:
                 return None
