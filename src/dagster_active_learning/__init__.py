@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dagster_active_learning.definitions.metadata.replay import (
         replay_metadata as replay_metadata,
     )
+    from dagster_active_learning.definitions.op_settings import OpSettings as OpSettings
     from dagster_active_learning.definitions.pool import PoolAsset as PoolAsset
     from dagster_active_learning.definitions.sensors import (
         PredictionFileSensor as PredictionFileSensor,
@@ -95,6 +96,7 @@ _MODULES = {
     "LocalWorkers": "engines.local_workers",
     "ModelChurn": "definitions.churn",
     "NearDuplicates": "definitions.batches",
+    "OpSettings": "definitions.op_settings",
     "RuleEvaluation": "definitions.evaluations",
     "delete_prediction_set": "flow.housekeeping",
     "explain_candidate": "explanation.page",
@@ -122,6 +124,7 @@ __all__ = [
     "LocalWorkers",
     "ModelChurn",
     "NearDuplicates",
+    "OpSettings",
     "PoolAsset",
     "PoolImages",
     "PredictionAsset",

@@ -60,9 +60,9 @@ def _cut(text: str) -> str:
 
 def did_you_mean(name: Any, known: Iterable[Any]) -> str:
     """What may have been meant by a name that is not known, as the end of a message; or nothing."""
-    names = [each for each in known if isinstance(each, str)]
+    names = {each.lower(): each for each in known if isinstance(each, str)}
     near = get_close_matches(name.lower(), names, n=1) if isinstance(name, str) else []
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {names[near[0]]!r}?" if near else ""
 
 
 def is_utf8(text: str) -> bool:

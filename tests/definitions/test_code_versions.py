@@ -12,6 +12,7 @@ from dagster_active_learning import (
     LocalWorkers,
     ModelChurn,
     NearDuplicates,
+    OpSettings,
     PoolImages,
     PredictionAsset,
     PredictionFiles,
@@ -133,6 +134,7 @@ CASES = {
         set(),
     ),
     "schedule": ({"schedule": "0 6 * * *"}, set()),
+    "op": ({"op": OpSettings(tags={"team": "vision"}, pool="gpu")}, set()),
     # The export's path names the partition, so that it is another path.
     "partitions_def": (
         {

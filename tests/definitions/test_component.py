@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -18,6 +19,7 @@ from dagster_duckdb import DuckDBResource
 
 from dagster_active_learning import (
     ActiveLearningComponent,
+    OpSettings,
     PoolImages,
     PredictionAsset,
     PredictionFiles,
@@ -101,6 +103,8 @@ def described_assets(definitions):
             },
             "resources": asset.required_resource_keys,
             "pool": asset.op.pool,
+            "op_tags": asset.op.tags,
+            "retry_policy": asset.op.retry_policy,
             "backfill_policy": asset.backfill_policy,
             "can_subset": asset.can_subset,
             "inputs": asset.keys_by_input_name,
@@ -330,6 +334,29 @@ EQUAL = {
         {
             "predictions": PredictionAsset(["ml", "predictions"]),
             "partitions_def": dg.DailyPartitionsDefinition("2026-01-01"),
+        },
+    ),
+    "op": (
+        """
+        pool: signs
+        predictions: {asset: ml/predictions}
+        op:
+          tags: {team: vision, dagster-k8s/config: {container_config: {resources: {}}}}
+          retry_policy: {max_retries: "{{ 1 + 1 }}", delay: 30, backoff: EXPONENTIAL}
+          pool: gpu
+        """,
+        {
+            "predictions": PredictionAsset(["ml", "predictions"]),
+            "op": OpSettings(
+                tags={
+                    "team": "vision",
+                    "dagster-k8s/config": {"container_config": {"resources": {}}},
+                },
+                retry_policy=dg.RetryPolicy(
+                    max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL
+                ),
+                pool="gpu",
+            ),
         },
     ),
     "committee": (
@@ -729,6 +756,7 @@ def test_a_wrong_value_gives_an_error_with_its_line(load, case):
     [
         ("images", 7, "images is 7, expected a path or PoolImages"),
         ("sensor", True, "sensor is True, expected a PredictionFileSensor"),
+        ("op", {"pool": "a"}, "op is {'pool': 'a'}, expected OpSettings"),
         ("automation", "yes", "automation is 'yes', expected true or false"),
         ("freshness_policy", timedelta(days=7), "expected a FreshnessPolicy"),
     ],
@@ -737,6 +765,38 @@ def test_python_refuses_what_it_is_not(setting, value, words):
     with pytest.raises(ValueError, match=f"^{setting} is ") as error:
         active_learning_definitions(pool="signs", predictions=FILES, **{setting: value})
     assert words in str(error.value)
+
+
+def test_every_step_and_every_check_is_run_with_the_settings_of_op():
+    policy = dg.RetryPolicy(max_retries=2, delay=30)
+    definitions = active_learning_definitions(
+        pool="signs",
+        predictions=FILES,
+        images="manifest.csv",
+        export="candidates.csv",
+        op=OpSettings(tags={"team": "vision"}, retry_policy=policy, pool="gpu"),
+    )
+    steps = [each.op for each in [*definitions.assets, *definitions.asset_checks]]
+    assert len(steps) > 8
+    for step in steps:
+        assert (step.tags["team"], step.retry_policy, step.pool) == ("vision", policy, "gpu")
+    for step in (
+        each.op for each in active_learning_definitions(pool="signs", predictions=FILES).assets
+    ):
+        assert (step.retry_policy, step.pool) == (None, "duckdb")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"tags": ["a"]}, "tags is ['a'], expected values by their names"),
+        ({"retry_policy": 3}, "retry_policy is 3, expected a RetryPolicy"),
+        ({"pool": ""}, "pool is '', expected the name of a pool"),
+    ],
+)
+def test_op_settings_that_cannot_be_used(settings, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        OpSettings(**settings)
 
 
 def test_translation_changes_assets_and_what_depends_on_them(load, write_predictions, database):

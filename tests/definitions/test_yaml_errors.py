@@ -161,6 +161,27 @@ WRONG = {
             "be empty: {}"
         ),
     ),
+    "how often to try again": (
+        [*FILES, "op:", "  retry_policy:", "    retries: 3"],
+        9,
+        (
+            "retry_policy has no setting 'retries', expected one of max_retries, delay, backoff, "
+            "jitter; did you mean 'max_retries'?"
+        ),
+    ),
+    "a backoff in small letters": (
+        [*FILES, "op:", "  retry_policy:", "    delay: 10", "    backoff: exponential"],
+        10,
+        (
+            "backoff is 'exponential', expected one of 'LINEAR', 'EXPONENTIAL'; did you mean "
+            "'EXPONENTIAL'?"
+        ),
+    ),
+    "a backoff of no delay": (
+        [*FILES, "op:", "  retry_policy:", "    backoff: LINEAR"],
+        9,
+        "backoff changes the delay of retry_policy, which has none",
+    ),
     "a project below a tool": (
         [*FILES, "labeling:", "  label_studio:", "    projekt: signs"],
         9,

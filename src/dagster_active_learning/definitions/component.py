@@ -15,6 +15,7 @@ from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import Export
 from dagster_active_learning.definitions.labeling import LabelStudio
+from dagster_active_learning.definitions.op_settings import OpSettings
 from dagster_active_learning.definitions.pool import Pool, PoolAsset
 from dagster_active_learning.definitions.scaffolder import ActiveLearningScaffolder
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
@@ -27,6 +28,7 @@ from dagster_active_learning.definitions.yaml_models import (
     FunctionsSetting,
     LabelingSetting,
     ManifestSetting,
+    OpSetting,
     PartitionsSetting,
     PredictionsSetting,
     SensorSetting,
@@ -40,6 +42,7 @@ from dagster_active_learning.definitions.yaml_resolvers import (
     resolve_functions,
     resolve_images,
     resolve_labeling,
+    resolve_op,
     resolve_partitions_def,
     resolve_paths,
     resolve_predictions,
@@ -437,6 +440,18 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
                 "the last one that is over."
             ),
             examples=["0 6 * * *"],
+        ),
+    ] = None
+    op: Annotated[
+        OpSettings | None,
+        dg.Resolver(
+            resolve_op,
+            model_field_type=OpSetting | None,
+            description=(
+                "What every step is run with: tags, a retry policy, and the concurrency pool that "
+                "limits the steps."
+            ),
+            examples=[{"retry_policy": {"max_retries": 2, "delay": 30}}],
         ),
     ] = None
     translation: Annotated[

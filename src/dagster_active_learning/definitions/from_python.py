@@ -16,6 +16,7 @@ from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import Export
 from dagster_active_learning.definitions.labeling import LabelStudio
+from dagster_active_learning.definitions.op_settings import OpSettings
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
@@ -65,6 +66,7 @@ def active_learning_definitions(
     automation: bool = False,
     freshness_policy: dg.FreshnessPolicy | None = None,
     schedule: str | None = None,
+    op: OpSettings | None = None,
 ) -> dg.Definitions:
     """The assets of one pool of images, their checks, and what materializes them by itself.
 
@@ -147,6 +149,7 @@ def active_learning_definitions(
         freshness_policy: How old the candidates may be before Dagster says so.
         schedule: Cron string of a schedule that materializes the whole pool; of time partitions the
             last one that is over.
+        op: What every step is run with: tags, a retry policy and a concurrency pool.
 
     Returns:
         Definitions with the assets, their checks, the job ``<pool>__labeling`` of all of them, and
@@ -202,6 +205,7 @@ def active_learning_definitions(
         automation=automation,
         freshness_policy=freshness_policy,
         schedule=schedule,
+        op=op,
     )
     return pool_definitions(described, metadata=_code_reference(inspect.currentframe()))
 

@@ -24,6 +24,7 @@ from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import CandidateFiles, Export
 from dagster_active_learning.definitions.labeling import LabelStudio
+from dagster_active_learning.definitions.op_settings import RESOURCE, OpSettings
 from dagster_active_learning.definitions.partitions import check_partitions_def
 from dagster_active_learning.definitions.sensors import PredictionFileSensor, check_sensor
 from dagster_active_learning.definitions.sources import (
@@ -58,9 +59,6 @@ if TYPE_CHECKING:
     from dagster_active_learning.flow.engine import Engine
     from dagster_active_learning.gallery import ImageRoots
     from dagster_active_learning.store.pool_store import PoolStore
-
-RESOURCE = "duckdb"
-"""Key of the user's DuckDBResource, and name of the Dagster pool that limits its users."""
 
 Materialize = Callable[[], Iterator[dg.MaterializeResult[Any]]]
 
@@ -145,6 +143,7 @@ class Pool:
     automation: bool = False
     freshness_policy: dg.FreshnessPolicy | None = None
     schedule: str | None = None
+    op: OpSettings | None = None
     get_asset_spec: Callable[[dg.AssetSpec, PoolAsset], dg.AssetSpec] = _same_spec
     execute: Callable[
         [dg.AssetExecutionContext, Materialize], Iterator[dg.MaterializeResult[Any]]
@@ -178,6 +177,8 @@ class Pool:
         check_freshness_policy(self.freshness_policy)
         check_schedule(self.schedule, self.partitions_def)
         _check_group_name(self.group_name)
+        if self.op is not None and not isinstance(self.op, OpSettings):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SettingError("op", f"op is {self.op!r}, expected OpSettings")
         # Checked where they are made, and used as they are then.
         _ = self.manifest, self.rules, self.functions, self.candidate_files, self.batch_function
         if self.evaluation is not None:

@@ -90,6 +90,14 @@ attributes:
   # engine: {{type: local, workers: 8}}
   # keep_prediction_sets: 12          # the oldest go
 
+  # What every step is run with.
+  # op:
+  #   tags:
+  #     team: vision
+  #   retry_policy:
+  #     max_retries: 2
+  #     delay: 30
+
   # group_name: labeling
   # Files that the candidates are written to, .parquet or .csv or one of each.
   # export: "{{{{ context.project_root }}}}/labeling_candidates.csv"

@@ -32,7 +32,8 @@ class Described:
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """What it should be, or anything else."""
-        described = handler(TypeAdapter(self._kind | None).core_schema)
+        adapter: TypeAdapter[Any] = TypeAdapter(self._kind | None)  # pyright: ignore[reportArgumentType]
+        described = handler(adapter.core_schema)
         options = described["anyOf"]
         return {"anyOf": [*options, {"type": ["string", "number", "boolean", "array", "object"]}]}
 
@@ -465,6 +466,33 @@ class LabelingModel(dg.Model):
     label_studio: LabelStudioModel = Field(description="A project of Label Studio.")
 
 
+class RetryPolicyModel(dg.Model):
+    """How often and after which pause a failed step is tried again."""
+
+    max_retries: int = Field(1, description="How often a failed step is tried again.")
+    delay: float | None = Field(None, description="Seconds before it is tried again.")
+    backoff: Literal["LINEAR", "EXPONENTIAL"] | None = Field(
+        None, description="How the delay grows with each retry."
+    )
+    jitter: Literal["FULL", "PLUS_MINUS"] | None = Field(
+        None, description="How chance changes the delay."
+    )
+
+
+class OpModel(dg.Model):
+    """What every step of the pool is run with."""
+
+    tags: dict[str, Any] | None = Field(
+        None, description="Tags of the steps, such as dagster-k8s/config."
+    )
+    retry_policy: RetryPolicyModel | None = Field(
+        None, description="How often a failed step is tried again; by default never."
+    )
+    pool: str | None = Field(
+        None, description="Concurrency pool of Dagster that limits the steps, by default duckdb."
+    )
+
+
 class DynamicPartitionsModel(dg.Model):
     """Partitions that are added while Dagster runs, by a sensor or a person."""
 
@@ -494,3 +522,4 @@ ChurnSetting = Annotated[Any, Described(ModelChurnModel)]
 LabelingSetting = Annotated[Any, Described(LabelingModel)]
 EngineSetting = Annotated[Any, Described(LocalWorkersModel)]
 SensorSetting = Annotated[Any, Described(SensorModel)]
+OpSetting = Annotated[Any, Described(OpModel)]

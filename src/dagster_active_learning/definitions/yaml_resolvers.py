@@ -16,6 +16,7 @@ from dagster_active_learning.definitions.batches import LabelingBatch, NearDupli
 from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.labeling import LabelStudio
+from dagster_active_learning.definitions.op_settings import OpSettings
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import (
@@ -33,6 +34,7 @@ from dagster_active_learning.definitions.yaml_models import (
     LocalWorkersModel,
     ManifestModel,
     ModelChurnModel,
+    OpModel,
     PredictionAssetModel,
     PredictionFilesModel,
     PredictionQueryModel,
@@ -214,6 +216,24 @@ def resolve_engine(context: dg.ResolutionContext, value: Any) -> LocalWorkers | 
     del settings["type"]
     with _at_line(context, "engine"):
         return engine(**settings)
+
+
+def resolve_op(context: dg.ResolutionContext, value: Any) -> OpSettings | None:
+    """What the steps are run with, as the YAML describes it."""
+    if value is None:
+        return None
+    settings = _settings(context, OpModel, value, "op")
+    if "retry_policy" in settings:
+        policy = _given(settings["retry_policy"])
+        for name, choices in (("backoff", dg.Backoff), ("jitter", dg.Jitter)):
+            if policy.get(name):
+                policy[name] = choices[policy[name]]
+                if policy.get("delay") is None:
+                    words = f"{name} changes the delay of retry_policy, which has none"
+                    refuse(context.at_path("retry_policy").at_path(name), name, words)
+        settings["retry_policy"] = dg.RetryPolicy(**policy)
+    with _at_line(context, "op"):
+        return OpSettings(**settings)
 
 
 def resolve_labeling(context: dg.ResolutionContext, value: Any) -> LabelStudio | None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dagster_active_learning.definitions.checks.check import Check
-from dagster_active_learning.definitions.pool import RESOURCE, Pool
+from dagster_active_learning.definitions.op_settings import RESOURCE, step_options
+from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.specs import Outline, PoolSpecs
 from dagster_active_learning.errors import PoolStateError
 
@@ -61,7 +62,7 @@ def asset_step(
         name=f"{pool.name}__{table}",
         specs=specs,
         required_resource_keys={RESOURCE, *resources},
-        pool=RESOURCE,
+        **step_options(pool.op),
         backfill_policy=backfill_policy,
         **options,
     )

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dagster_active_learning.definitions.metadata.tables import rows_table
+from dagster_active_learning.definitions.op_settings import RESOURCE, step_options
 from dagster_active_learning.definitions.partitions import PREDICTION_SET
-from dagster_active_learning.definitions.pool import RESOURCE, Pool
+from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.errors import PoolStateError
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def check_step(
         specs=check_specs,
         can_subset=True,
         required_resource_keys={RESOURCE, *(check.resource for check in checks if check.resource)},
-        pool=RESOURCE,
+        **step_options(pool.op),
     )
     def step(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         from dagster_active_learning.store.prediction_sets import prediction_set
