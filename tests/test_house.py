@@ -25,6 +25,7 @@ ROOMS = [
     ["labeling"],
     ["explanation"],
     ["gallery"],
+    ["report"],
     ["definitions"],
 ]
 """The rooms from below: each may import itself and those before it."""

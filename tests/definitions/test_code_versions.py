@@ -81,6 +81,8 @@ CASES = {
     "a file of labeled images": ({"images": manifest(labeled="labeled.txt")}, {IMAGES}),
     "deps of the manifest": ({"images": manifest(deps=["export"])}, set()),
     "image_roots": ({"image_roots": ["s3://bucket/images"]}, set()),
+    "report": ({"report": "reports"}, set()),
+    "no report": ({"report": False}, set()),
     # How it is scored and ranked.
     "task": ({"task": "segmentation"}, ALL_BUT_IMAGES),
     "inputs": ({"inputs": "logits"}, ALL_BUT_IMAGES),

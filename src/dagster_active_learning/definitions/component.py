@@ -17,6 +17,7 @@ from dagster_active_learning.definitions.exports import Export
 from dagster_active_learning.definitions.labeling import LabelStudio
 from dagster_active_learning.definitions.op_settings import OpSettings
 from dagster_active_learning.definitions.pool import Pool, PoolAsset
+from dagster_active_learning.definitions.reports import Report
 from dagster_active_learning.definitions.scaffolder import ActiveLearningScaffolder
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
@@ -46,6 +47,7 @@ from dagster_active_learning.definitions.yaml_resolvers import (
     resolve_partitions_def,
     resolve_paths,
     resolve_predictions,
+    resolve_report,
     resolve_sensor,
     resolve_text,
 )
@@ -152,6 +154,20 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             examples=[["/mnt/cameras", "s3://bucket/images"]],
         ),
     ] = ()
+    report: Annotated[
+        Report,
+        dg.Resolver(
+            resolve_report,
+            model_field_type=bool | str,
+            inject_before_resolve=False,
+            description=(
+                "The folder of the pages that each ranking and each batch are written to, one "
+                "HTML file with all images; by default beside the database, in "
+                "`<database>_reports`. `false` for no pages."
+            ),
+            examples=["reports", False],
+        ),
+    ] = True
     task: Annotated[
         Task,
         dg.Resolver.default(

@@ -18,6 +18,7 @@ from dagster_active_learning.definitions.exports import Export
 from dagster_active_learning.definitions.labeling import LabelStudio
 from dagster_active_learning.definitions.op_settings import OpSettings
 from dagster_active_learning.definitions.pool import Pool
+from dagster_active_learning.definitions.reports import Report
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
 from dagster_active_learning.limits import PROBABILITY_TOLERANCE
@@ -39,6 +40,7 @@ def active_learning_definitions(
     predictions: PredictionSource,
     images: PoolImages | str | PathLike[str] | None = None,
     image_roots: Sequence[str | PathLike[str]] = (),
+    report: Report = True,
     task: Task = "classification",
     acquisition_functions: Sequence[str] | None = None,
     limit: int | None = 1000,
@@ -88,6 +90,9 @@ def active_learning_definitions(
             quarantine. Without it the images are those that have predictions.
         image_roots: Folders and addresses that image files are shown from, besides the folder of
             the manifest or of the images: a uri of the manifest that leads elsewhere is not read.
+        report: The folder of the pages that each ranking and each batch are written to, one HTML
+            file with all images; by default beside the database, in ``<database>_reports``. False
+            for no pages.
         task: ``"classification"``, ``"detection"`` or ``"segmentation"``: whether a prediction is
             about an image or about one object in it.
         acquisition_functions: Names of the functions to rank by; by default all that the task has.
@@ -178,6 +183,7 @@ def active_learning_definitions(
         predictions=predictions,
         images=images,
         image_roots=image_roots,
+        report=report,
         task=task,
         acquisition_functions=acquisition_functions,
         limit=limit,

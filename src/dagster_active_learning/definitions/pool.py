@@ -26,6 +26,7 @@ from dagster_active_learning.definitions.exports import CandidateFiles, Export
 from dagster_active_learning.definitions.labeling import LabelStudio
 from dagster_active_learning.definitions.op_settings import RESOURCE, OpSettings
 from dagster_active_learning.definitions.partitions import check_partitions_def
+from dagster_active_learning.definitions.reports import Report, check_report
 from dagster_active_learning.definitions.sensors import PredictionFileSensor, check_sensor
 from dagster_active_learning.definitions.sources import (
     PoolImages,
@@ -116,6 +117,7 @@ class Pool:
     predictions: PredictionSource
     images: PoolImages | str | PathLike[str] | None = None
     image_roots: Sequence[str | PathLike[str]] = ()
+    report: Report = True
     task: Task = "classification"
     acquisition_functions: Sequence[str] | None = None
     limit: int | None = 1000
@@ -200,6 +202,7 @@ class Pool:
         self._check_in_place()
         self._check_labeling()
         self._check_export()
+        check_report(self.report)
         if self.image_roots:
             _ = self.picture_roots
 

@@ -34,6 +34,7 @@ attributes:
   # Which images there are, and which of them are labeled and so never candidates.
   # images: manifest.csv
   # image_roots: [/mnt/cameras]       # images that are shown and lie elsewhere than the manifest
+  # report: reports                   # folder of pages; beside the database by default, or false
 
   # task: detection                   # classification by default; or segmentation
   # acquisition_functions: [entropy, margin]

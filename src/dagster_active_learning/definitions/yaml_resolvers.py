@@ -279,6 +279,12 @@ def resolve_paths(context: dg.ResolutionContext, value: Any) -> list[str]:
     return [_path(context, path) for path in resolve_text(context, value)]
 
 
+def resolve_report(context: dg.ResolutionContext, value: Any) -> Any:
+    """The folder of reports, as the YAML file's folder sees it, or whether there are any."""
+    report = resolve_text(context, value)
+    return _path(context, report) if isinstance(report, str) else report
+
+
 def resolve_export(context: dg.ResolutionContext, value: Any) -> Any:
     """The files of candidates, as the YAML file's folder sees them."""
     return _paths_of(context, resolve_text(context, value))

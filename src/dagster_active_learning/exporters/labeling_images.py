@@ -231,7 +231,7 @@ def _object(row: dict[str, Any], candidates: Candidates) -> PredictedObject:
     text = row["segmentation"] if task_of(candidates) == "segmentation" else None
     mask = None if text is None else json.loads(text)
     relative = candidates.prediction_set.bbox_unit != "pixel"
-    outlines = _polygons(mask, relative=relative)
+    outlines = polygons(mask, relative=relative)
     run_lengths = mask if is_run_lengths(mask) else None
     bbox = row["bbox"]
     if bbox is None:
@@ -239,7 +239,7 @@ def _object(row: dict[str, Any], candidates: Candidates) -> PredictedObject:
     return PredictedObject(category, score, bbox, outlines, run_lengths)
 
 
-def _polygons(mask: Any, *, relative: bool) -> list[list[float]]:
+def polygons(mask: Any, *, relative: bool) -> list[list[float]]:
     """The outlines of a mask: lists in a list as COCO has them, one list as YOLO has it."""
     if not isinstance(mask, list):
         return []

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
 from urllib.parse import unquote, unquote_plus
 
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|[/\\]")
 _SCHEME = re.compile(r"[\w+.-]+://|(?:md|motherduck):")
 _HOST = re.compile(r"(\[[^\]/]*\]|[^/@:]*)(:\d*)?(?=/|$)")
 """The part of an address before its path, where there is neither a user nor a password."""
@@ -26,6 +29,13 @@ SHORTEST_SECRET = 3
 def is_address(path: str) -> bool:
     """True for a path that is an address such as ``"s3://bucket/may.parquet"``, for fsspec."""
     return "://" in path
+
+
+def located_uri(uri: str | None, folder: str | PathLike[str] | None) -> str | None:
+    """The place of a manifest's uri: a relative one starts from the manifest's ``folder``."""
+    if not uri or folder is None or _ABSOLUTE.match(uri):
+        return uri
+    return str(Path(folder) / uri)
 
 
 def shown_address(path: str) -> str:

@@ -71,7 +71,7 @@ class PictureProcess:
             )
         self.is_ended = False
         self._is_ready = False
-        self._settings = {"roots": roots.roots, "size": size}
+        self._settings: dict[str, Any] = {"roots": roots.roots, "size": size}
 
     def thumbnail(self, uri: str, seconds: float) -> Thumbnail:
         """The picture in a file.
@@ -92,7 +92,8 @@ class PictureProcess:
             self._send(uri)
             self._receive(until, READ_SECONDS, NotReadInTimeError("not read in time"))
             made = self._receive(until, DECODE_SECONDS, NotShownError("not decoded in time"))
-            return _as_thumbnail(made, self._connection.recv_bytes(_MOST_MESSAGE_BYTES))
+            width, height = self._settings["size"]
+            return _as_thumbnail(made, self._connection.recv_bytes(3 * width * height))
         # The other end is closed, or a decoder that was led astray sent something else.
         except (EOFError, OSError, ValueError, KeyError, TypeError) as error:
             self.end()
@@ -130,7 +131,9 @@ def _as_thumbnail(made: Any, pixels: bytes) -> Thumbnail:
     if orientation > 8 or len(pixels) != 3 * width * height:
         raise ValueError(f"orientation {orientation}, {len(pixels)} bytes of pixels")
     picture = Image.frombytes("RGB", (width, height), pixels)
-    return Thumbnail(picture, (stored_width, stored_height), orientation)
+    return Thumbnail(
+        picture=picture, stored_size=(stored_width, stored_height), orientation=orientation
+    )
 
 
 def serve() -> None:

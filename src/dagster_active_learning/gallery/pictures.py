@@ -29,11 +29,19 @@ class Thumbnails:
 
     Args:
         roots: Where image files may be read.
+        size: The largest width and height of a picture.
         seconds: The time for all files together.
     """
 
-    def __init__(self, roots: ImageRoots, *, seconds: float = STEP_SECONDS) -> None:
+    def __init__(
+        self,
+        roots: ImageRoots,
+        *,
+        size: tuple[int, int] = LARGEST,
+        seconds: float = STEP_SECONDS,
+    ) -> None:
         self._roots = roots
+        self._size = size
         self._seconds_left = seconds
         self._made: dict[str, Thumbnail | str] = {}
         self._silent_servers: set[str] = set()
@@ -76,7 +84,7 @@ class Thumbnails:
             return "not read: the time for pictures is over"
         try:
             if self._process is None or self._process.is_ended:
-                self._process = PictureProcess(self._roots, LARGEST)
+                self._process = PictureProcess(self._roots, self._size)
             return self._process.thumbnail(uri, self._seconds_left)
         except NotReadInTimeError as error:
             self._silent_servers.add(server)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -58,17 +58,19 @@ _BEHIND = (216, 218, 222, 255)
 Corners = tuple[float, float, float, float]
 
 
-@dataclass(frozen=True)
-class Thumbnail:
-    """A small picture of an image.
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """The way an image lies in its file, by which places in it are found in its upright picture.
+
+    Most detectors turn an image upright before they look at it: OpenCV does so by itself. A place
+    is one in the upright image, unless ``image_size``, the width and height of the image that the
+    place is in, where they are known, says that it is one in the stored image.
 
     Attributes:
-        picture: In RGB, upright, within the size that was asked for and never enlarged.
         stored_size: Width and height in the file, in pixels, before it is turned upright.
         orientation: The EXIF orientation, 1 to 8.
     """
 
-    picture: Image.Image
     stored_size: tuple[int, int]
     orientation: int
 
@@ -76,9 +78,6 @@ class Thumbnail:
         self, bbox: Corners, unit: str, image_size: tuple[int, int] | None = None
     ) -> Corners | None:
         """The place of a box in the upright picture.
-
-        Most detectors turn an image upright before they look at it: OpenCV does so by itself. A box
-        is one of the upright image, unless ``image_size`` says that it is one of the stored image.
 
         Args:
             bbox: x, y, width, height.
@@ -91,26 +90,65 @@ class Thumbnail:
         """
         if not all(map(math.isfinite, bbox)):
             return None
-        mirror_x, mirror_y, swap = _TURNS[self.orientation]
+        left, top, width, height = bbox
+        ends = self.points([(left, top), (left + width, top + height)], unit, image_size)
+        (x1, y1), (x2, y2) = ends
+        # A width or height below 0 is no box, whichever way it is turned.
+        if width <= 0 or height <= 0 or x1 == x2 or y1 == y2:
+            return None
+        return (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
+
+    def points(
+        self,
+        points: Iterable[tuple[float, float]],
+        unit: str,
+        image_size: tuple[int, int] | None = None,
+    ) -> list[tuple[float, float]]:
+        """Points as shares of the upright picture's width and height, those outside at its edges.
+
+        Args:
+            points: x and y of each, finite.
+            unit: ``"pixel"`` or ``"relative"``.
+            image_size: Width and height of the image that they are in, where they are known.
+        """
+        mirror_x, mirror_y, swap = self.turn(image_size)
         width, height = self.stored_size
-        turned = swap and width != height and image_size == self.stored_size
-        if not turned:
-            width, height = (height, width) if swap else (width, height)
-            mirror_x = mirror_y = swap = False
+        if _TURNS[self.orientation][2] and not swap:
+            width, height = height, width
         if unit == "relative":
             width = height = 1
-        xs = _inside(bbox[0] / width, (bbox[0] + bbox[2]) / width, mirror=mirror_x)
-        ys = _inside(bbox[1] / height, (bbox[1] + bbox[3]) / height, mirror=mirror_y)
-        if xs[0] >= xs[1] or ys[0] >= ys[1]:
-            return None
-        if swap:
-            xs, ys = ys, xs
-        return (xs[0], ys[0], xs[1], ys[1])
+        placed = [
+            (_inside(x / width, mirror=mirror_x), _inside(y / height, mirror=mirror_y))
+            for x, y in points
+        ]
+        return [(y, x) for x, y in placed] if swap else placed
+
+    def turn(self, image_size: tuple[int, int] | None) -> tuple[bool, bool, bool]:
+        """Whether places are to be mirrored left to right, top to bottom, and x and y swapped.
+
+        Args:
+            image_size: Width and height of the image that the places are in, where known.
+        """
+        turn = _TURNS[self.orientation]
+        width, height = self.stored_size
+        is_stored = turn[2] and width != height and image_size == self.stored_size
+        return turn if is_stored else _TURNS[1]
 
 
-def _inside(start: float, end: float, *, mirror: bool) -> tuple[float, float]:
-    start, end = min(max(start, 0.0), 1.0), min(max(end, 0.0), 1.0)
-    return (1 - end, 1 - start) if mirror else (start, end)
+@dataclass(frozen=True, kw_only=True)
+class Thumbnail(Placement):
+    """A small picture of an image.
+
+    Attributes:
+        picture: In RGB, upright, within the size that was asked for and never enlarged.
+    """
+
+    picture: Image.Image
+
+
+def _inside(share: float, *, mirror: bool) -> float:
+    share = min(max(share, 0.0), 1.0)
+    return 1 - share if mirror else share
 
 
 def make_thumbnail(content: bytes, size: tuple[int, int]) -> Thumbnail:
@@ -159,7 +197,8 @@ def _reduced(image: ImageFile, content: bytes, size: tuple[int, int]) -> Thumbna
     if image.format == "TIFF":
         # Pillow turns these by itself, and gives their size as it is then.
         stored_size = (height, width) if swap else (width, height)
-        return Thumbnail(_as_rgb(image, size), stored_size, orientation)
+        picture = _as_rgb(image, size)
+        return Thumbnail(picture=picture, stored_size=stored_size, orientation=orientation)
     picture = _as_rgb(image, (size[1], size[0]) if swap else size)
     for is_needed, method in (
         (mirror_x, Image.Transpose.FLIP_LEFT_RIGHT),
@@ -168,7 +207,7 @@ def _reduced(image: ImageFile, content: bytes, size: tuple[int, int]) -> Thumbna
     ):
         if is_needed:
             picture = picture.transpose(method)
-    return Thumbnail(picture, (width, height), orientation)
+    return Thumbnail(picture=picture, stored_size=(width, height), orientation=orientation)
 
 
 def _orientation(image: Image.Image) -> int:

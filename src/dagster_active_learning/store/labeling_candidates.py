@@ -365,6 +365,13 @@ WHERE this.prediction_set = $prediction_set AND before.generation < this.generat
 ORDER BY before.generation DESC LIMIT 1
 """
 
+
+def set_ranked_before(store: PoolStore, prediction_set: str, function: str) -> str | None:
+    """The prediction set that was read last before another one and has candidates, if any."""
+    rows = store.rows(SET_RANKED_BEFORE, **_of_ranking(prediction_set, function))
+    return rows[0][0] if rows else None
+
+
 CANDIDATE_IDS = """
 SELECT image_id FROM labeling_candidates
 WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
@@ -386,13 +393,12 @@ def former_candidates(
     Returns:
         None if there is none or no image in it.
     """
-    of_ranking = _of_ranking(prediction_set, function)
     if other_set:
-        sets = store.rows(SET_RANKED_BEFORE, **of_ranking)
-        if not sets:
+        before = set_ranked_before(store, prediction_set, function)
+        if before is None:
             return None
-        ((prediction_set,),) = sets
-        of_ranking = _of_ranking(prediction_set, function)
+        prediction_set = before
+    of_ranking = _of_ranking(prediction_set, function)
     ids = store.relation(CANDIDATE_IDS, **of_ranking).to_arrow_table()
     return FormerCandidates(prediction_set, ids) if ids.num_rows else None
 

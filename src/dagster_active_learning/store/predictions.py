@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix
+from dagster_active_learning.limits import rows_for
 from dagster_active_learning.store.findings import Findings, findings, first_rows
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
@@ -115,7 +116,7 @@ places AS (
     FROM {{predictions}} p SEMI JOIN candidates USING (image_id)
     WINDOW of_image AS (PARTITION BY p.image_id)
 )
-SELECT p.image_id, p.class_probs, p.score, p.category, p.bbox, places.prediction_count
+SELECT p.image_id, p.class_probs, p.score, p.category, p.bbox{masks}, places.prediction_count
 FROM {{predictions}} p JOIN places USING (prediction_index)
 WHERE places.place <= $per_image
 ORDER BY p.image_id, p.prediction_index
@@ -160,10 +161,44 @@ def predictions_of_images(
 def _by_image(
     store: PoolStore, prediction_set: str, images: str, per_image: int, values: Mapping[str, Any]
 ) -> Mapping[str, pl.DataFrame]:
-    query = of_sets(store, [prediction_set], PREDICTIONS_OF_IMAGES.format(images=images))
+    statement = PREDICTIONS_OF_IMAGES.format(images=images, masks="")
+    query = of_sets(store, [prediction_set], statement)
     rows = store.relation(query, per_image=per_image, **values).pl()
     by_image = rows.partition_by("image_id", as_dict=True, include_key=False)
     return {image_id: frame for (image_id,), frame in by_image.items()}
+
+
+def each_image_predictions(
+    store: PoolStore,
+    prediction_set: PredictionSet,
+    image_ids: Sequence[str],
+    *,
+    per_image: int,
+    masks: bool,
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Images and the predictions about them, one after the other: memory holds a few batches.
+
+    The frames have the columns of ``predictions_of_first``, and segmentation where ``masks`` are
+    wanted. Images without predictions are left out. Read them to the end.
+    """
+    import polars as pl
+
+    statement = PREDICTIONS_OF_IMAGES.format(
+        images="SELECT unnest($image_ids) AS image_id", masks=", p.segmentation" * masks
+    )
+    query = of_tables(store, prediction_set.tables, statement)
+    relation = store.relation(query, image_ids=list(image_ids), per_image=per_image)
+    rest: pl.DataFrame | None = None
+    batch_rows = rows_for(len(prediction_set.class_names) * 8)
+    for batch in relation.to_arrow_reader(batch_rows):
+        rows = pl.DataFrame(batch)
+        if rest is not None:
+            rows = pl.concat([rest, rows])
+        *whole, rest = rows.partition_by("image_id", maintain_order=True)
+        for frame in whole:
+            yield frame["image_id"][0], frame
+    if rest is not None:
+        yield rest["image_id"][0], rest
 
 
 CLASS_PROBS_OF_IMAGES = """

@@ -19,6 +19,7 @@ from dagster_active_learning.definitions.checks.labeling_batch import CHECKS
 from dagster_active_learning.definitions.code_versions import changed
 from dagster_active_learning.definitions.metadata.batch_text import batch_heading, batch_table
 from dagster_active_learning.definitions.metadata.labeling_batch import BatchMetadata
+from dagster_active_learning.definitions.pages import KeptEmbeddings, PoolPages
 from dagster_active_learning.definitions.partitions import (
     Materialized,
     collected,
@@ -102,6 +103,8 @@ def _materialize(
     names = prediction_sets(context)
     duplicates = batch.near_duplicates
     key = specs.key(TABLE)
+    pages = PoolPages(pool, context)
+    read_embeddings = KeptEmbeddings(duplicates.reader(upstream)) if duplicates else None
     with collected(context) as done:
         with pool.open(context) as store:
             require_manifest(pool, specs, store)
@@ -118,7 +121,7 @@ def _materialize(
                 batch_rules=batch.rules,
                 seed=pool.seed,
                 run_id=context.run.run_id,
-                read_embeddings=duplicates.reader(upstream) if duplicates else None,
+                read_embeddings=read_embeddings,
             )
             metadata = BatchMetadata(store, pool, function, report)
             text = batch_heading(pool, report.selection) + (
@@ -128,6 +131,10 @@ def _materialize(
             if batch.files is None:
                 text += "\n" + batch_table(store, pool, report.selection)
             done[key][names[-1]] = Materialized(metadata.numbers, report.sha256)
+            embeddings = read_embeddings.kept if read_embeddings else None
+            pages.add_batch(store, function, report.selection, embeddings)
+        for link in pages.write().values():
+            metadata.numbers |= link
         with Thumbnails(pool.picture_roots) as thumbnails:
             done[key][names[-1]] = Materialized(metadata.drawn(thumbnails), report.sha256)
     yield from materialized(context, done)

@@ -22,6 +22,7 @@ from dagster_active_learning.definitions.metadata.labeling_candidates import (
     RankingReport,
 )
 from dagster_active_learning.definitions.metadata.lineage import column_lineage
+from dagster_active_learning.definitions.pages import PoolPages
 from dagster_active_learning.definitions.partitions import (
     collected,
     materialized,
@@ -99,6 +100,7 @@ def _materialize(pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext
         if specs.key(TABLE, function.name) in context.selected_asset_keys
     ]
     reports: dict[str, dict[str, RankingReport]] = {}
+    pages = PoolPages(pool, context)
     with collected(context) as done:
         with pool.open(context) as store:
             require_manifest(pool, specs, store)
@@ -107,11 +109,14 @@ def _materialize(pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext
                 # Stored already, with or without pictures.
                 for function, report in reports[name].items():
                     done[specs.key(TABLE, function)][name] = report.without_pictures()
+                pages.add_rankings(store, name, selected)
+        links = pages.write()
         # Functions and sets have many images in common: each file is decoded once.
         with Thumbnails(pool.picture_roots) as thumbnails:
             for name, of_set in reports.items():
                 for function, report in of_set.items():
-                    done[specs.key(TABLE, function)][name] = report.with_pictures(thumbnails)
+                    linked = report.with_metadata(links.get((name, function), {}))
+                    done[specs.key(TABLE, function)][name] = linked.with_pictures(thumbnails)
     yield from materialized(context, done)
 
 

@@ -1,0 +1,38 @@
+"""Where the pages of rankings and batches go, as a user writes it down."""
+
+from __future__ import annotations
+
+import re
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TypeAlias
+
+from dagster_active_learning.errors import SettingError
+from dagster_active_learning.files.addresses import is_address, shown_address
+
+Report: TypeAlias = str | PathLike[str] | bool
+"""A folder, True for one beside the database, False for no pages."""
+
+
+def check_report(report: Report) -> None:
+    """Raise SettingError unless ``report`` is a local folder, true or false."""
+    if isinstance(report, bool):
+        return
+    path = fspath(report)
+    if not path or is_address(path):
+        raise SettingError(
+            "report",
+            f"report is {shown_address(path)!r}, expected a local folder, true for one beside the "
+            "database, or false for no pages",
+        )
+
+
+def report_folder(report: Report, database: str) -> Path | None:
+    """The folder of all pages; None where there are to be none."""
+    if not isinstance(report, bool):
+        return Path(report)
+    # Databases elsewhere, such as "md:pool", have no folder.
+    if not report or re.match(r"\w{2,}:", database):
+        return None
+    path = Path(database)
+    return path.with_name(f"{path.stem}_reports")

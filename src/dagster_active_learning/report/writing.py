@@ -1,0 +1,274 @@
+"""A page as one HTML file: its data, its pictures, and the template that they stand in."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from dagster_active_learning.files.temporary import temporary_folder
+from dagster_active_learning.gallery.objects import MAX_OBJECTS, OBJECT_COLORS
+from dagster_active_learning.report.contents import Page, PageImage, PageList
+from dagster_active_learning.report.objects import drawn_object
+from dagster_active_learning.report.pictures import (
+    LARGE_BYTES,
+    LARGE_SIZE,
+    MOST_LARGE,
+    SMALL_BYTES,
+    Picture,
+    Pictures,
+)
+
+MOST_OBJECTS = 60_000
+"""Objects that a page draws: of each image as many as its share, ``MAX_OBJECTS`` at the most."""
+
+CHUNK = 250
+"""Small pictures that the browser parses together, when the first of them comes into view."""
+
+_SCRIPTS = ("data.js", "grid.js", "plots.js", "dialog.js", "page.js")
+_NO_ROOM = "no room for it on this page"
+
+
+@dataclass(frozen=True)
+class WrittenPage:
+    """A page that was written.
+
+    Attributes:
+        path: Where it is.
+        bytes: The size of the file.
+        candidate_count: The images of its list.
+        picture_count: The images that have a small picture.
+    """
+
+    path: Path
+    bytes: int
+    candidate_count: int
+    picture_count: int
+
+
+def write_page(page: Page, path: Path, pictures: Pictures) -> WrittenPage:
+    """Write a page, which then takes the place of an older one.
+
+    An image that cannot be shown has the reason in its place; nothing about an image raises.
+
+    Args:
+        page: What it shows.
+        path: The file; folders that are missing are made.
+        pictures: The pictures of the images. Pages that share them read each file once.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    ids = list(dict.fromkeys(each.image_id for one in page.lists for each in one.candidates))
+    images = [page.images[image_id] for image_id in ids]
+    small = _small_pictures(images, pictures)
+    large = _large_pictures(images, small, pictures)
+    data = _data(page, ids, small)
+    environment = _environment()
+    style = _part("page.css")
+    script = _script()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(path.parent, ".unfinished_") as folder:
+        unfinished = folder / "page"
+        stream = environment.get_template("page.html.j2").stream(
+            page=page,
+            data=data,
+            limits=_limits(page, small, large),
+            # Neither has anything of the page's in it.
+            style=Markup(style),  # noqa: S704
+            script=Markup(script),  # noqa: S704
+            style_hash=_hash(style),
+            script_hash=_hash(script),
+            small=_chunks(small),
+            large=((image, _text(content)) for image, content in large.items()),
+        )
+        with unfinished.open("wb") as file:
+            stream.dump(file, "utf-8")
+        size = unfinished.stat().st_size
+        os.replace(unfinished, path)
+    shown = sum(isinstance(picture, Picture) for picture in small)
+    return WrittenPage(path, size, len(page.lists[0].candidates), shown)
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("dagster_active_learning.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+
+
+def _part(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text("utf-8")
+
+
+def _script() -> str:
+    """All scripts in one function, so that none of their names is the window's."""
+    return f'"use strict";(() => {{\n{"".join(map(_part, _SCRIPTS))}}})();\n'
+
+
+def _hash(text: str) -> str:
+    """The hash by which a browser knows a script or a style that the page may have."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _small_pictures(images: Sequence[PageImage], pictures: Pictures) -> list[Picture | str]:
+    """The small picture of each image, or why there is none, as long as there is room."""
+    room = SMALL_BYTES
+    small: list[Picture | str] = []
+    for image in images:
+        picture = pictures.small(image.uri) if room > 0 else _NO_ROOM
+        if isinstance(picture, Picture):
+            room -= len(picture.content)
+        small.append(picture)
+    return small
+
+
+def _large_pictures(
+    images: Sequence[PageImage], small: Sequence[Picture | str], pictures: Pictures
+) -> dict[int, bytes]:
+    """Large pictures of the first images that have one, by the places of the images."""
+    room = LARGE_BYTES
+    large: dict[int, bytes] = {}
+    for place, image in enumerate(images[:MOST_LARGE]):
+        picture = pictures.large(image.uri) if isinstance(small[place], Picture) else ""
+        if isinstance(picture, Picture) and len(picture.content) <= room:
+            room -= len(picture.content)
+            large[place] = picture.content
+    return large
+
+
+def _chunks(small: Sequence[Picture | str]) -> Iterator[list[str | None]]:
+    for first in range(0, len(small), CHUNK):
+        yield [
+            _text(picture.content) if isinstance(picture, Picture) else None
+            for picture in small[first : first + CHUNK]
+        ]
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
+def _data(page: Page, ids: Sequence[str], small: Sequence[Picture | str]) -> dict[str, Any]:
+    """What the scripts read. Images and classes are known by their places."""
+    place_of = {image_id: place for place, image_id in enumerate(ids)}
+    classes = {name: place for place, name in enumerate(page.class_names)}
+    notes: dict[str, int] = {}
+    missing = [
+        -1 if isinstance(picture, Picture) else notes.setdefault(picture, len(notes))
+        for picture in small
+    ]
+    found: list[list[Any]] = []
+    most = max(min(MOST_OBJECTS // max(len(ids), 1), MAX_OBJECTS), 1)
+    lists = [_list(one, page, place_of, classes, small, found, most) for one in page.lists]
+    return {
+        "ids": ids,
+        "sizes": [picture.size if isinstance(picture, Picture) else None for picture in small],
+        "stored": [
+            picture.placement.stored_size if isinstance(picture, Picture) else None
+            for picture in small
+        ],
+        "missing": missing,
+        "notes": list(notes),
+        "points": [page.points.get(image_id) for image_id in ids] if page.points else [],
+        "lists": lists,
+        "found": found,
+        "classes": [{"name": name, "color": _color(place)} for name, place in classes.items()],
+        "chunk": CHUNK,
+        "largeSide": LARGE_SIZE[0],
+    }
+
+
+def _color(place: int) -> str:
+    red, green, blue = OBJECT_COLORS[place % len(OBJECT_COLORS)]
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def _list(
+    one: PageList,
+    page: Page,
+    place_of: dict[str, int],
+    classes: dict[str, int],
+    small: Sequence[Picture | str],
+    found: list[list[Any]],
+    most_objects: int,
+) -> dict[str, Any]:
+    objects: list[int] = []
+    for each in one.candidates:
+        picture = small[place_of[each.image_id]]
+        if not each.objects or isinstance(picture, str):
+            objects.append(-1)
+            continue
+        size = page.images[each.image_id].size
+        objects.append(len(found))
+        found.append(
+            [
+                drawn_object(item, classes, picture.placement, one.bbox_unit, size)
+                for item in each.objects[:most_objects]
+            ]
+        )
+    candidates = one.candidates
+    has_chosen = any(each.chosen_by is not None for each in candidates)
+    return {
+        "name": one.name,
+        "scoreLabel": one.score_label,
+        "labelFirst": one.label_first,
+        "count": one.candidate_count,
+        "images": [place_of[each.image_id] for each in candidates],
+        "ranks": [each.rank for each in candidates],
+        "scores": [
+            None if each.score is None else float(f"{each.score:.6g}") for each in candidates
+        ],
+        "classes": [
+            -1
+            if each.predicted_class is None
+            else classes.setdefault(each.predicted_class, len(classes))
+            for each in candidates
+        ],
+        "reasons": [each.reason for each in candidates],
+        "chosen": [each.chosen_by or "" for each in candidates] if has_chosen else None,
+        "objects": objects,
+        "objectCounts": [each.object_count for each in candidates],
+        "counts": [int(count) for count in one.counts],
+        "edges": [float(edge) for edge in one.edges],
+    }
+
+
+def _limits(page: Page, small: Sequence[Picture | str], large: dict[int, bytes]) -> Iterator[str]:
+    """What the page holds, and of what it holds only a part."""
+    first, *others = page.lists
+    if first.candidate_count > len(first.candidates):
+        count = f"{len(first.candidates):,} of {first.candidate_count:,}"
+        yield f"The first {count} images of the list."
+    else:
+        yield f"All {first.candidate_count:,} images of the list."
+    for other in others:
+        yield (
+            f"Beside it {other.name}: the first {len(other.candidates):,} of "
+            f"{other.candidate_count:,} images."
+        )
+    shown = [picture for picture in small if isinstance(picture, Picture)]
+    size = sum(len(picture.content) for picture in shown)
+    yield (
+        f"Small pictures of {len(shown):,} of {len(small):,} images, {size / 1e6:.1f} MB of "
+        f"at most {SMALL_BYTES / 1e6:.0f} MB."
+    )
+    size = sum(map(len, large.values()))
+    yield (
+        f"Larger pictures, up to {LARGE_SIZE[0]:,} pixels per side, of {len(large):,} images that "
+        f"have more pixels than their small picture: of the first {MOST_LARGE:,}, {size / 1e6:.1f} "
+        f"MB of at most {LARGE_BYTES / 1e6:.0f} MB."
+    )
+    if any(each.objects for one in page.lists for each in one.candidates):
+        yield f"Up to {MAX_OBJECTS:,} objects per image, and about {MOST_OBJECTS:,} in all."
+    yield "The page is whole: it asks nothing of any server, and no place of a file stands in it."
