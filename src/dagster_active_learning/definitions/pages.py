@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dagster_active_learning.acquisition.functions import AcquisitionFunction
     from dagster_active_learning.definitions.metadata.tables import Metadata
     from dagster_active_learning.flow.select import ReadEmbeddings
+    from dagster_active_learning.gallery import Thumbnails
     from dagster_active_learning.ranking.batch import Embeddings
     from dagster_active_learning.report.contents import Page, PageImage, PageList, Points
     from dagster_active_learning.report.reading import Lists
@@ -38,7 +39,9 @@ MIN_POINTS = 3
 
 
 class PoolPages:
-    """The pages of a step, written when the database is closed: pictures may take long to read.
+    """The pages of a step, read from the database and written when it is closed.
+
+    Pictures may take long to read.
 
     Args:
         pool: The pool.
@@ -141,33 +144,38 @@ class PoolPages:
         folder = self._folder / self._pool.name / "labeling_batch"
         self._add(name, function.name, folder / f"batch_{selection.batch}.html", page)
 
-    def write(self) -> dict[tuple[str, str], Metadata]:
-        """Write the pages; the metadata that leads to each, by prediction set and function.
+    def link(self, prediction_set: str, function: str) -> Metadata:
+        """The metadata that leads to the page, before it is written: empty without one."""
+        page = self._pages.get((prediction_set, function))
+        return {} if page is None else {"report": dg.MetadataValue.path(str(page[0]))}
 
-        What the pages are about is in the database already: a page that cannot be written is said
-        so, and fails nothing.
+    def write(self, thumbnails: Thumbnails) -> dict[tuple[str, str], Metadata]:
+        """Write the pages; the reason why one could not be, by prediction set and function.
+
+        What the pages are about is in the database already: nothing fails here.
+
+        Args:
+            thumbnails: The small pictures, which contact sheets share, and the time for them.
         """
         if not self._pages:
             return {}
         from dagster_active_learning.report.pictures import Pictures
         from dagster_active_learning.report.writing import write_page
 
-        links: dict[tuple[str, str], Metadata] = {}
-        with Pictures(self._pool.picture_roots) as pictures:
+        reasons: dict[tuple[str, str], Metadata] = {}
+        with Pictures(thumbnails, self._pool.picture_roots) as pictures:
             for key, (path, page) in self._pages.items():
                 try:
                     written = write_page(page, path, pictures)
                 except OSError as error:
                     self._log.warning(f"the report {path} cannot be written: {error}")
-                    links[key] = {"report": f"not written: {error.strerror or error}"}
+                    reasons[key] = {"report": f"not written: {error.strerror or error}"}
                     continue
-                links[key] = {"report": dg.MetadataValue.path(str(path))}
                 self._log.info(
                     f"report: {path}, {written.candidate_count:,} images, "
                     f"{written.picture_count:,} pictures, {written.bytes / 1e6:.1f} MB"
                 )
-        self._pages.clear()
-        return links
+        return reasons
 
     def _add(self, prediction_set: str, function: str, path: Path, page: Page) -> None:
         self._pages[prediction_set, function] = (path.absolute(), page)

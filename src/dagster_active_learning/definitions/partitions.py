@@ -8,7 +8,7 @@ import os
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import dagster as dg
@@ -40,6 +40,10 @@ class Materialized:
 
     metadata: Metadata
     data_version: str | None = None
+
+    def with_metadata(self, more: Metadata) -> Materialized:
+        """The same with more metadata, in place of what has the same names."""
+        return replace(self, metadata={**self.metadata, **more})
 
 
 Done: TypeAlias = dict[dg.AssetKey, dict[str, Materialized]]

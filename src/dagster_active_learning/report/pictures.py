@@ -23,9 +23,8 @@ MOST_LARGE = 100
 LARGE_BYTES = 12_000_000
 """Number and bytes of the large pictures of a page."""
 
-SMALL_SECONDS = 60.0
 LARGE_SECONDS = 15.0
-"""The time that a step spends on small and on large pictures, however many there are."""
+"""The time that a step spends on large pictures, besides that for small ones."""
 
 _EXACT_PIXELS = 16_384
 _EXACT_BYTES = 2_600
@@ -50,14 +49,15 @@ class Picture:
 class Pictures:
     """The small and large pictures of image files, encoded, for all pages of a step.
 
-    A context manager: with its end the processes that decode pictures are gone.
+    A context manager: with its end the process that decodes large pictures is gone.
 
     Args:
+        thumbnails: The small pictures, and the time for them.
         roots: Where image files may be read.
     """
 
-    def __init__(self, roots: ImageRoots) -> None:
-        self._small = Thumbnails(roots, seconds=SMALL_SECONDS)
+    def __init__(self, thumbnails: Thumbnails, roots: ImageRoots) -> None:
+        self._small = thumbnails
         self._large = Thumbnails(roots, size=LARGE_SIZE, seconds=LARGE_SECONDS)
         self._made: dict[tuple[str, bool], Picture | str] = {}
 
@@ -70,7 +70,6 @@ class Pictures:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._small.close()
         self._large.close()
 
     def small(self, uri: str | None) -> Picture | str:

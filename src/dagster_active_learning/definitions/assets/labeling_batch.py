@@ -133,10 +133,11 @@ def _materialize(
             done[key][names[-1]] = Materialized(metadata.numbers, report.sha256)
             embeddings = read_embeddings.kept if read_embeddings else None
             pages.add_batch(store, function, report.selection, embeddings)
-        for link in pages.write().values():
-            metadata.numbers |= link
+        metadata.numbers |= pages.link(report.selection.prediction_set, function.name)
         with Thumbnails(pool.picture_roots) as thumbnails:
             done[key][names[-1]] = Materialized(metadata.drawn(thumbnails), report.sha256)
+            for reason in pages.write(thumbnails).values():
+                done[key][names[-1]] = done[key][names[-1]].with_metadata(reason)
     yield from materialized(context, done)
     if report.cold_start:
         context.log.warning(report.cold_start)

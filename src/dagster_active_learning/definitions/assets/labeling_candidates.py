@@ -110,13 +110,15 @@ def _materialize(pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext
                 for function, report in reports[name].items():
                     done[specs.key(TABLE, function)][name] = report.without_pictures()
                 pages.add_rankings(store, name, selected)
-        links = pages.write()
         # Functions and sets have many images in common: each file is decoded once.
         with Thumbnails(pool.picture_roots) as thumbnails:
             for name, of_set in reports.items():
                 for function, report in of_set.items():
-                    linked = report.with_metadata(links.get((name, function), {}))
+                    linked = report.with_metadata(pages.link(name, function))
                     done[specs.key(TABLE, function)][name] = linked.with_pictures(thumbnails)
+            for (name, function), reason in pages.write(thumbnails).items():
+                of_set = done[specs.key(TABLE, function)]
+                of_set[name] = of_set[name].with_metadata(reason)
     yield from materialized(context, done)
 
 
