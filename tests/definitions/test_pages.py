@@ -1,5 +1,8 @@
 """The pages of rankings and batches as Dagster's steps write them and link to them."""
 
+# What a test expects to be there may be None for the types.
+# pyright: reportOptionalMemberAccess=false
+
 import json
 import re
 from pathlib import Path

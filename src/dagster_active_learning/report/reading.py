@@ -20,7 +20,7 @@ from dagster_active_learning.report.contents import (
     PageObject,
 )
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store.image_scores import score_bins
+from dagster_active_learning.store.image_scores import ScoreBins, score_bins
 from dagster_active_learning.store.labeling_batches import batch_rows
 from dagster_active_learning.store.labeling_candidates import candidate_count, candidate_rows
 from dagster_active_learning.store.pool_store import PoolStore
@@ -98,9 +98,9 @@ def read_rankings(
         _Wanted(function, row) for function in functions for row in rows.get(function.name, ())
     ]
     candidates = _candidates(store, stored, wanted, rules, in_quarantine)
+    bins = score_bins(store, name, names, BINS, rules)
     lists = {
         function.name: _list(
-            store,
             stored,
             function,
             rules,
@@ -109,6 +109,7 @@ def read_rankings(
                 candidates[function.name, row["rank"]] for row in rows.get(function.name, ())
             ],
             count=candidate_count(store, [name], function),
+            bins=bins.get(function.name),
         )
         for function in functions
         if has_ranking(store, name, function.name)
@@ -135,20 +136,19 @@ def read_batch(
     wanted = [_Wanted(function, row) for row in rows[:MOST_CANDIDATES]]
     candidates = _candidates(store, stored, wanted, rules, set())
     made = _list(
-        store,
         stored,
         function,
         rules,
         name=f"batch {batch}",
         candidates=[candidates[function.name, row["rank"]] for row in rows[:MOST_CANDIDATES]],
         count=len(rows),
+        bins=score_bins(store, name, [function.name], BINS, rules).get(function.name),
     )
     images = {row["image_id"]: _image(row) for row in rows}
     return Lists({function.name: made}, images, stored.class_names)
 
 
 def _list(
-    store: PoolStore,
     stored: PredictionSet,
     function: AcquisitionFunction,
     rules: Rules,
@@ -156,8 +156,8 @@ def _list(
     name: str,
     candidates: Sequence[PageCandidate],
     count: int,
+    bins: ScoreBins | None,
 ) -> PageList:
-    bins = score_bins(store, stored.prediction_set, function.name, BINS)
     unit = function.unit_under(rules.aggregation)
     return PageList(
         name=name,

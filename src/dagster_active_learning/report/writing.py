@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dagster_active_learning.files.temporary import temporary_folder
-from dagster_active_learning.gallery.objects import MAX_OBJECTS, OBJECT_COLORS
+from dagster_active_learning.gallery.class_colors import color_of
+from dagster_active_learning.gallery.objects import MAX_OBJECTS
 from dagster_active_learning.report.contents import Page, PageImage, PageList
 from dagster_active_learning.report.objects import drawn_object
 from dagster_active_learning.report.pictures import (
@@ -162,7 +163,8 @@ def _text(content: bytes) -> str:
 def _data(page: Page, ids: Sequence[str], small: Sequence[Picture | str]) -> dict[str, Any]:
     """What the scripts read. Images and classes are known by their places."""
     place_of = {image_id: place for place, image_id in enumerate(ids)}
-    classes = {name: place for place, name in enumerate(page.class_names)}
+    positions = {name: place for place, name in enumerate(page.class_names)}
+    classes = dict(positions)
     notes: dict[str, int] = {}
     missing = [
         -1 if isinstance(picture, Picture) else notes.setdefault(picture, len(notes))
@@ -183,14 +185,14 @@ def _data(page: Page, ids: Sequence[str], small: Sequence[Picture | str]) -> dic
         "points": [page.points.get(image_id) for image_id in ids] if page.points else [],
         "lists": lists,
         "found": found,
-        "classes": [{"name": name, "color": _color(place)} for name, place in classes.items()],
+        "classes": [{"name": name, "color": _color(name, positions)} for name in classes],
         "chunk": CHUNK,
         "largeSide": LARGE_SIZE[0],
     }
 
 
-def _color(place: int) -> str:
-    red, green, blue = OBJECT_COLORS[place % len(OBJECT_COLORS)]
+def _color(name: str, positions: Mapping[str, int]) -> str:
+    red, green, blue = color_of(name, positions)
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
 from dagster_active_learning.definitions.metadata.tables import Metadata
+from dagster_active_learning.files.addresses import located_uri
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import polars as pl
 
     from dagster_active_learning.definitions.pool import Pool
@@ -24,8 +22,6 @@ EVENT_BYTES = 96_000
 """Size that the metadata of a materialization may have; the UI stays quick up to 100 KB."""
 
 HISTOGRAM_BYTES = 12_000
-
-_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|[/\\]")
 
 
 def gallery_metadata(
@@ -89,7 +85,7 @@ def image_tile(
     return Tile(
         rank=row["rank"],
         image_id=row["image_id"],
-        uri=_located(row["uri"], pool.manifest.path if pool.manifest else None),
+        uri=located_uri(row["uri"], pool.manifest.path.parent if pool.manifest else None),
         score=row["score"],
         reason=reason,
         predicted_class=row["predicted_class"],
@@ -99,13 +95,6 @@ def image_tile(
         bbox_unit=bbox_unit,
         image_size=(row["width"], row["height"]) if row["width"] and row["height"] else None,
     )
-
-
-def _located(uri: str | None, manifest: Path | None) -> str | None:
-    """The place of an image: a relative uri starts from the manifest's folder."""
-    if not uri or manifest is None or _ABSOLUTE.match(uri):
-        return uri
-    return str(manifest.parent / uri)
 
 
 def _object_count(predictions: pl.DataFrame) -> int:
