@@ -151,6 +151,10 @@ def test_dg_lists_and_describes_the_component(environment):
     about = run(["dg", "utils", "inspect-component", COMPONENT], environment, pipelines)
     assert "How many images each ranking has at the most" in about
     assert "every column whose name starts with this is a class" in about
+    # The same for people to read.
+    command = ["dg", "utils", "inspect-component", COMPONENT, "--defs-yaml-schema"]
+    settings = run(command, environment, pipelines)
+    assert "  # Optional: How many images each ranking has" in settings
 
 
 def test_dg_scaffolds_a_pool_beside_the_others(environment, tmp_path):

@@ -78,13 +78,20 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
 
     A model's predictions are read into DuckDB (``<pool>/predictions``), every image gets its score
     under each acquisition function (``<pool>/image_scores``), and the images without a label are
-    ranked (``<pool>/labeling_candidates/<function>``), from which ``batch`` chooses what to label
-    next (``<pool>/labeling_batch``), and, with ``export``, written to files
-    (``<pool>/exported_candidates``). The database is that of the project's own
-    ``dagster_duckdb.DuckDBResource`` under the resource key ``duckdb``.
+    ranked (``<pool>/labeling_candidates/<function>``). ``batch`` chooses what to label next
+    (``<pool>/labeling_batch``), and ``export`` writes files (``<pool>/exported_candidates``)::
 
-    Paths in YAML are relative to the folder of the YAML file; ``{{ context.project_root }}`` is the
-    project's. The arguments are those of ``active_learning_definitions``.
+        type: dagster_active_learning.ActiveLearningComponent
+        attributes:
+          pool: street_signs
+          predictions: {path: predictions/*.parquet, format: parquet}
+          images: manifest.csv
+          batch: {size: 100}
+
+    Paths are relative to the folder of the YAML file; ``{{ context.project_root }}`` is the
+    project's. The database is that of the project's own ``dagster_duckdb.DuckDBResource`` under the
+    resource key ``duckdb``. ``dg utils inspect-component`` with this name and
+    ``--defs-yaml-schema`` describes all settings in some 200 lines.
 
     Raises:
         ValueError: If a setting has a value that cannot be used.

@@ -35,7 +35,8 @@ class Described:
         adapter: TypeAdapter[Any] = TypeAdapter(self._kind | None)  # pyright: ignore[reportArgumentType]
         described = handler(adapter.core_schema)
         options = described["anyOf"]
-        return {"anyOf": [*options, {"type": ["string", "number", "boolean", "array", "object"]}]}
+        # Without a type: `dg utils inspect-component --defs-yaml-schema` knows no lists of them.
+        return {"anyOf": [*options, {}]}
 
 
 def _name_in(registry: Mapping[str, object]) -> Any:

@@ -32,6 +32,10 @@ class LocalWorkers:
 
     Raises:
         SettingError: If it is no number of at least 1.
+
+    Example:
+        >>> sorted(LocalWorkers(workers=2).run(abs, [-3, 1, -2]))
+        [1, 2, 3]
     """
 
     workers: int | None = None
