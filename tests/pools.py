@@ -69,6 +69,12 @@ def on_tables(connection, statement):
     Those are views: what it changes are the tables in them, which get all columns before.
     """
     ((number,),) = connection.execute("SELECT generation FROM pool.prediction_sets").fetchall()
+    kind = "SELECT count(*) FROM duckdb_views() WHERE view_name = ?"
+    if connection.execute(kind, [f"image_scores_{number}"]).fetchall() == [(1,)]:
+        # The scores are columns of the predictions.
+        connection.execute(f"CREATE TABLE pool.scores AS FROM pool.image_scores_{number}")
+        connection.execute(f"DROP VIEW pool.image_scores_{number}")
+        connection.execute(f"ALTER TABLE pool.scores RENAME TO image_scores_{number}")
     of_objects = "ADD COLUMN IF NOT EXISTS mean_object_score DOUBLE"
     connection.execute(f"ALTER TABLE pool.image_scores_{number} {of_objects}")
     return re.sub(r"\b(predictions|image_scores)\b", rf"\1_{number}", statement)

@@ -11,8 +11,9 @@ from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.image_scores import (
     Bounds,
-    add_images_without_predictions,
+    add_image_scores,
     image_score_schema,
+    images_without_predictions,
     replace_image_scores,
     score_bins,
     score_statistics,
@@ -173,7 +174,8 @@ def test_images_without_objects_have_the_score_0_of_objects(store, add_function,
     replace_images(store, manifest(["empty"]))
     ingest(store, in_memory(pa.table({"image_id": ["a"], "class_probs": [[0.5, 0.5]]})))
     tables = prediction_set(store, "set").tables
-    add_images_without_predictions(store, tables, Rules(task=task, in_manifest=True))
+    rules = Rules(task=task, in_manifest=True)
+    add_image_scores(store, tables, images_without_predictions(store, tables, rules))
     renew_views(store.connection)
     scores = store.relation("SELECT * EXCLUDE (prediction_set) FROM image_scores").pl().to_dicts()
     assert scores == [
@@ -224,11 +226,16 @@ def test_columns_are_found_by_their_names(store, tmp_path):
     assert column(store, ranks) == [1, 2, 3]
 
 
-def test_scores_are_not_compressed_and_those_that_are_all_null_not_stored(store, tmp_path):
-    filled(store, tmp_path)
-    table = prediction_set(store, "set").tables.name("image_scores")
-    query = f"SELECT sql FROM duckdb_tables() WHERE table_name = '{table.strip(chr(34))}'"
-    ((sql,),) = rows(store, query)
+@pytest.mark.parametrize(
+    ("n_predictions", "table", "suffix"), [(1, "predictions", "_score"), (2, "image_scores", "")]
+)
+def test_scores_are_not_compressed_and_those_that_are_all_null_not_stored(
+    store, tmp_path, n_predictions, table, suffix
+):
+    ranked_files(store, write_files(tmp_path / "files", ROWS * n_predictions))
+    name = prediction_set(store, "set").tables.name(table).strip('"')
+    ((sql,),) = rows(store, f"SELECT sql FROM duckdb_tables() WHERE table_name = '{name}'")
     for name, function in ACQUISITION_FUNCTIONS.items():
-        is_stored = f"{name} DOUBLE USING COMPRESSION Uncompressed" in sql
+        is_stored = f"{name}{suffix} DOUBLE USING COMPRESSION Uncompressed" in sql
         assert is_stored == (function.level == "image")
+    assert sql.count(" DOUBLE ") == 4

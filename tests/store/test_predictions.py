@@ -1,9 +1,7 @@
 """Predictions of a set as the database counts and finds them, against NumPy."""
 
 import json
-from collections import Counter
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -15,22 +13,10 @@ from dagster_active_learning.store.predictions import (
     BoxCounts,
     box_counts,
     boxes_outside,
-    predictions_by_class,
     predictions_of_first,
 )
-from pools import column, in_memory, ingest, on_tables, rank, score
+from pools import column, in_memory, ingest, rank, score
 from ranked_pools import manifest
-
-
-def test_predictions_are_counted_by_their_most_probable_class_or_their_category(filled):
-    class_probs = np.array(column(filled, "SELECT class_probs FROM predictions"))
-    expected = Counter(str(one) for one in class_probs.argmax(axis=1))
-    assert dict(predictions_by_class(filled, "set")) == expected
-    connection = filled.connection
-    connection.execute(on_tables(connection, "ALTER TABLE predictions ADD COLUMN category VARCHAR"))
-    statement = "UPDATE predictions SET category = 'x' WHERE image_id = 'image0'"
-    connection.execute(on_tables(connection, statement))
-    assert dict(predictions_by_class(filled, "set"))["x"] == 1
 
 
 def test_what_is_said_about_the_first_candidates(filled):

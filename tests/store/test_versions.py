@@ -15,6 +15,7 @@ from dagster_active_learning import (
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store import schema, set_tables, versions
+from dagster_active_learning.store.kept_scores import drop_kept_scores
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import existing_pool
 from dagster_active_learning.store.prediction_sets import (
@@ -40,6 +41,7 @@ AS_VERSION_4 = """
 CREATE TABLE all_predictions AS FROM predictions;
 CREATE TABLE all_scores AS FROM image_scores;
 DROP VIEW candidate_lineage; DROP VIEW predictions; DROP VIEW image_scores;
+DROP TABLE predicted_classes; ALTER TABLE prediction_sets DROP COLUMN scored_by;
 ALTER TABLE all_predictions RENAME TO predictions;
 ALTER TABLE all_scores RENAME TO image_scores;
 UPDATE schema_version SET version = 4;
@@ -49,11 +51,11 @@ UPDATE schema_version SET version = 4;
 
 def as_version_4(store):
     """Make a pool of version 4 of a new one."""
-    query = "SELECT table_name FROM duckdb_tables() WHERE regexp_matches(table_name, '_-?[0-9]+$')"
-    own = column(store, query)
+    query = "SELECT table_type, table_name FROM information_schema.tables WHERE regexp_matches(table_name, '_-?[0-9]+$')"
+    own = rows(store, query)
     store.connection.execute(AS_VERSION_4)
-    for table in own:
-        store.connection.execute(f'DROP TABLE "{table}"')
+    for kind, table in own:
+        store.connection.execute(f'DROP {kind.removeprefix("BASE ")} "{table}"')
 
 
 STATEMENTS = [
@@ -320,6 +322,10 @@ def test_the_sets_of_version_4_get_tables_of_their_own(store):
         ingest(store, in_memory(table), prediction_set=name)
     queries = ("FROM predictions", "FROM image_scores", "FROM prediction_sets")
     tables = "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE schema_name = 'pool' ORDER BY ALL"
+    # Version 4 did not score predictions when it read them.
+    for name in sets:
+        drop_kept_scores(store, prediction_set(store, name).tables)
+    store.connection.execute("UPDATE prediction_sets SET scored_by = NULL")
     before = [rows(store, query) for query in (*queries, tables)]
     as_version_4(store)
     store = PoolStore(store.connection, "pool")

@@ -7,17 +7,22 @@ from dagster_active_learning.files.addresses import redacted
 from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.flow.progress import Progress, Report
 from dagster_active_learning.flow.read_ahead import read_ahead
-from dagster_active_learning.flow.sorted_rows import SortedRows
+from dagster_active_learning.flow.sorted_rows import SortedRows, kept_functions
 from dagster_active_learning.flow.spool import RowSpool
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import PredictionStream
 from dagster_active_learning.rules import READING_RULES, Rules
 from dagster_active_learning.store.alike_ids import alike_ids
+from dagster_active_learning.store.class_counts import (
+    add_predicted_classes,
+    count_predicted_classes,
+)
 from dagster_active_learning.store.empty_images import (
     add_empty_images,
     empty_images_not_in_manifest,
 )
 from dagster_active_learning.store.kept_rules import kept_rules
+from dagster_active_learning.store.kept_scores import drop_kept_scores, scored_schema, this_version
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import (
     PredictionSet,
@@ -33,7 +38,7 @@ from dagster_active_learning.store.quarantined_predictions import (
     quarantined_by_reason,
 )
 from dagster_active_learning.store.set_rows import append, make_set_tables
-from dagster_active_learning.store.set_tables import SetTables, prediction_schema, sql_type
+from dagster_active_learning.store.set_tables import SetTables, sql_type
 from dagster_active_learning.text import quoted_pair
 
 
@@ -65,10 +70,11 @@ def ingest_predictions(
     """
     progress = Progress("read", report)
     with store.transaction(), RowSpool() as quarantined, RowSpool() as empty_images:
-        rows = SortedRows(stream, rules, progress, quarantined, empty_images)
+        functions = kept_functions(rules)
+        rows = SortedRows(stream, rules, functions, progress, quarantined, empty_images)
         clear_prediction_set(store, prediction_set)
         tables = make_set_tables(store, prediction_set)
-        schema = prediction_schema(stream.value_type)
+        schema = scored_schema(stream.value_type, [str(one.scores) for one in functions])
         append(store, tables, "predictions", schema, read_ahead(rows.predictions(schema)))
         for batch in quarantined.batches():
             add_quarantined(store, prediction_set, batch)
@@ -78,7 +84,11 @@ def ingest_predictions(
         add_sources(store, prediction_set, rows.sources.files(hashes))
         unknown = _move_unknown_images(store, tables, report) if rules.in_manifest else 0
         images, class_names = rows.images, rows.class_names
-        each_once = images.ascending and not unknown
+        ordered = images.ascending and not unknown
+        n_predictions = images.row_count - unknown
+        n_images = images.run_count if ordered else image_count(store, tables)
+        if functions and n_images < n_predictions:
+            drop_kept_scores(store, tables)
         stored = PredictionSet(
             prediction_set=prediction_set,
             generation=tables.generation,
@@ -86,17 +96,24 @@ def ingest_predictions(
             source=stream.name,
             source_sha256=combined_sha256(list(hashes.values())),
             class_names=categories(store, tables) if class_names is None else class_names,
-            prediction_count=images.row_count - unknown,
-            image_count=images.run_count if each_once else image_count(store, tables),
+            prediction_count=n_predictions,
+            image_count=n_images,
             image_run_count=images.run_count,
             quarantined_count=quarantined.row_count + unknown,
             score_only_count=score_only_count(store, tables) if rules.objects else 0,
             bbox_unit=stream.bbox_unit,
             value_type=f"{sql_type(stream.value_type)}[]",
             run_id=run_id,
+            scored_by=this_version() if functions and n_images == n_predictions else None,
             **kept_rules(rules, READING_RULES),
         )
         add_prediction_set(store, stored)
+        if unknown:
+            count_predicted_classes(store.connection, tables)
+        else:
+            add_predicted_classes(
+                store.connection, prediction_set, rows.classes.of(stored.class_names)
+            )
         if not stored.prediction_count:
             check_nothing_found(
                 store,

@@ -1,4 +1,8 @@
-"""Which rows of a source are predictions, and which go to quarantine and why."""
+"""Which rows of a source are predictions, and which go to quarantine and why.
+
+Where an image has one prediction as a rule, the pass that judges class probabilities scores them,
+too: `kept_functions`.
+"""
 
 # The functions of pyarrow.compute are made when it is imported.
 # pyright: reportAttributeAccessIssue=false
@@ -6,7 +10,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -16,7 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix, softmax
+from dagster_active_learning.acquisition.compilation import one_thread
+from dagster_active_learning.acquisition.functions import (
+    ACQUISITION_FUNCTIONS,
+    AcquisitionFunction,
+)
 from dagster_active_learning.acquisition.kernels import check_class_probs
+from dagster_active_learning.acquisition.matrices import score_matrix
 from dagster_active_learning.acquisition.validity import Validity
 from dagster_active_learning.files.addresses import redacted
 from dagster_active_learning.flow.progress import Progress
@@ -25,12 +36,27 @@ from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import PredictionStream
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.prediction_sources import SourceFile
+from dagster_active_learning.store.set_tables import score_column
 from dagster_active_learning.text import raw_text
 
 ROWS_THAT_DECIDE_CLASS_COUNT = 1_024
 """Predictions at the beginning that give the number of classes, where no names give it."""
 
 STORED_COLUMNS = ("image_id", "class_probs", "score", "category", "bbox", "segmentation")
+
+
+def kept_functions(rules: Rules) -> tuple[AcquisitionFunction, ...]:
+    """The functions by which predictions are scored while they are read, one per kernel row.
+
+    There is none where an image's scores are not those of its one prediction, or where a function
+    is computed outside of the kernel: what it computes may be another thing tomorrow.
+    """
+    functions = [one for one in ACQUISITION_FUNCTIONS.values() if one.applies_to(rules)]
+    if rules.objects or rules.committee or rules.aggregation == "sum":
+        return ()
+    by_row = {one.scores: one for one in functions if isinstance(one.scores, str)}
+    of_kernel = all(isinstance(one.scores, str) for one in functions)
+    return tuple(by_row.values()) if of_kernel else ()
 
 
 class SortedRows:
@@ -41,6 +67,7 @@ class SortedRows:
     Attributes:
         sources: The rows of each file, once ``predictions`` is at its end.
         images: Numbers of predictions and images.
+        classes: Numbers of predictions for each class.
         class_names: The names of the classes; None if nothing gives their number.
         deviation: The largest distance of a sum from 1, or of a value from 0..1, for which a row
             was refused; 0 without such a row.
@@ -50,18 +77,21 @@ class SortedRows:
         self,
         stream: PredictionStream,
         rules: Rules,
+        functions: Sequence[AcquisitionFunction],
         progress: Progress,
         quarantined: RowSpool,
         empty_images: RowSpool,
     ) -> None:
         self._stream = stream
         self._rules = rules
+        self._functions = functions
         self._progress = progress
         self._quarantined = quarantined
         self._empty_images = empty_images
         self.deviation = 0.0
         self.sources = _SourceRows()
         self.images = _ImageRuns()
+        self.classes = _PredictedClasses()
         self.class_names = None if stream.class_names is None else list(stream.class_names)
 
     def predictions(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -77,12 +107,13 @@ class SortedRows:
             if n_classes is not None and self.class_names is None:
                 self.class_names = [str(position) for position in range(n_classes)]
             first_index = self.sources.count(rows)
-            sorted_rows = _sort_out(rows, n_classes, first_index, self._rules)
+            sorted_rows = _sort_out(rows, n_classes, first_index, self._rules, self._functions)
             if sorted_rows.quarantined is not None:
                 self._quarantined.add(sorted_rows.quarantined)
             self.deviation = max(self.deviation, sorted_rows.deviation)
             accepted = sorted_rows.predictions
             self.images.count(accepted.column("image_id"))
+            self.classes.count(accepted.column("category"), sorted_rows.class_positions)
             self._progress.add(rows.num_rows)
             yield from accepted.select(schema.names).cast(schema).to_batches()
 
@@ -153,6 +184,33 @@ class _ImageRuns:
             self._last = ids[-1].as_py()
 
 
+class _PredictedClasses:
+    """Numbers of predictions for each class: its category, else the first of the most probable."""
+
+    def __init__(self) -> None:
+        self._by_position = np.zeros(0, np.int64)
+        self._by_category: Counter[str] = Counter()
+        self._without_class = 0
+
+    def count(self, categories: pa.ChunkedArray, positions: npt.NDArray[np.int64]) -> None:
+        """Count predictions, with the positions of the classes of those without a category."""
+        by_position = np.bincount(positions, minlength=self._by_position.size)
+        by_position[: self._by_position.size] += self._by_position
+        self._by_position = by_position
+        self._without_class += categories.null_count - positions.size
+        if categories.null_count < len(categories):
+            for one in pc.value_counts(categories.drop_null()).to_pylist():
+                self._by_category[one["values"]] += one["counts"]
+
+    def of(self, class_names: Sequence[str]) -> list[tuple[str | None, int]]:
+        """Each class that has predictions with their number; those without a class last."""
+        counts = Counter(self._by_category)
+        for position in np.flatnonzero(self._by_position).tolist():
+            counts[class_names[position]] += int(self._by_position[position])
+        rows: list[tuple[str | None, int]] = [*counts.items()]
+        return [*rows, (None, self._without_class)] if self._without_class else rows
+
+
 def _split_rows(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Table | None]:
     """The rows of the source, and the images in which the model found nothing, if any."""
     row_number = batch.column("row_number")
@@ -192,21 +250,28 @@ def readable_lengths(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
 
 
 class _SortedBatch(NamedTuple):
-    """The predictions of a batch, its rows for quarantine, and how far off those of them are."""
+    """The predictions of a batch, its rows for quarantine, and how far off those of them are.
+
+    ``class_positions`` are those of the most probable class of predictions without a category.
+    """
 
     predictions: pa.Table
+    class_positions: npt.NDArray[np.int64]
     quarantined: pa.Table | None
     deviation: float
 
 
 def _sort_out(
-    batch: pa.RecordBatch, n_classes: int | None, first_index: int, rules: Rules
+    batch: pa.RecordBatch,
+    n_classes: int | None,
+    first_index: int,
+    rules: Rules,
+    functions: Sequence[AcquisitionFunction],
 ) -> _SortedBatch:
     """The rows of a batch that can be scored, and those that go to quarantine, if any."""
     readable = _is_null(batch.column("reason"))
-    class_probs, validity, deviation = _judge_class_probs(
-        batch.column("class_probs"), readable, n_classes, rules
-    )
+    judged = _judge_class_probs(batch.column("class_probs"), readable, n_classes, rules, functions)
+    validity = judged.validity
     accepted = readable & (validity == Validity.VALID)
     scores = batch.column("score")
     if rules.objects and scores.null_count < len(scores):
@@ -218,9 +283,11 @@ def _sort_out(
 
     positions = pa.array(np.arange(first_index, first_index + batch.num_rows))
     columns = {name: batch.column(name) for name in STORED_COLUMNS}
-    predictions = pa.table({**columns, "class_probs": class_probs, "prediction_index": positions})
+    columns |= {"class_probs": judged.class_probs, "prediction_index": positions}
+    predictions = pa.table(columns | judged.scores)
+    class_positions = judged.class_positions(accepted & _is_null(batch.column("category")))
     if accepted.all():
-        return _SortedBatch(predictions, None, deviation)
+        return _SortedBatch(predictions, class_positions, None, judged.deviation)
     refused = np.flatnonzero(~accepted)
     rows = batch.take(pa.array(refused)).to_pylist()
     quarantined = pa.table(
@@ -245,7 +312,35 @@ def _sort_out(
             ),
         }
     )
-    return _SortedBatch(predictions.filter(pa.array(accepted)), quarantined, deviation)
+    return _SortedBatch(
+        predictions.filter(pa.array(accepted)), class_positions, quarantined, judged.deviation
+    )
+
+
+class _JudgedClassProbs(NamedTuple):
+    """The class probabilities of a batch, and what is known of them.
+
+    Attributes:
+        class_probs: (n_rows,) lists, made of logits if they are logits.
+        fitting: (n_rows,) bool, which rows are in ``matrix``.
+        matrix: (n_fitting, n_classes) their class probabilities.
+        validity: (n_rows,) uint8, the `Validity` of each row.
+        scores: (n_rows,) of each function, by the name of their column.
+        deviation: The largest one of rows which a higher ``sum_tolerance`` would let pass.
+    """
+
+    class_probs: pa.ListArray
+    fitting: npt.NDArray[np.bool_]
+    matrix: npt.NDArray[Any]
+    validity: npt.NDArray[np.uint8]
+    scores: dict[str, pa.Array]
+    deviation: float
+
+    def class_positions(self, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """The first most probable class of those of the rows that have class probabilities."""
+        rows = wanted[self.fitting]
+        matrix = self.matrix if rows.all() else self.matrix[rows]
+        return matrix.argmax(axis=1) if len(matrix) else np.empty(0, np.int64)
 
 
 def _judge_class_probs(
@@ -253,32 +348,51 @@ def _judge_class_probs(
     readable: npt.NDArray[np.bool_],
     n_classes: int | None,
     rules: Rules,
-) -> tuple[pa.ListArray, npt.NDArray[np.uint8], float]:
-    """Class probabilities, from logits if they are logits, each row's validity, and the deviation.
-
-    That is the largest one of rows which a higher ``sum_tolerance`` would let pass.
-    """
+    functions: Sequence[AcquisitionFunction],
+) -> _JudgedClassProbs:
+    """Judge class probabilities, and score them in the same pass if there are functions."""
     lengths = _lengths(class_probs)
     fitting = readable & (lengths == n_classes) & (lengths >= 2)
     matrix = class_prob_matrix(class_probs if fitting.all() else class_probs.filter(fitting))
     if rules.inputs == "logits":
         matrix = softmax(matrix)
     validity = np.full(len(class_probs), Validity.OTHER_CLASS_COUNT, dtype=np.uint8)
+    scores = np.empty((len(functions), len(matrix)))
     deviation = 0.0
     if len(matrix):
-        validity[fitting] = check_class_probs(
-            matrix,
-            sum_tolerance=np.inf if rules.inputs == "independent" else rules.sum_tolerance,
-            value_tolerance=rules.sum_tolerance,
-        )
-        deviation = _largest_deviation(matrix, validity[fitting], rules)
+        with one_thread():
+            scores, of_matrix = _score_and_judge(matrix, functions, rules)
+        validity[fitting] = of_matrix
+        deviation = _largest_deviation(matrix, of_matrix, rules)
+    if not fitting.all():
+        of_all = np.full((len(functions), len(class_probs)), np.nan)
+        of_all[:, fitting] = scores
+        scores = of_all
     if rules.inputs == "logits":
         offsets = np.zeros(len(class_probs) + 1, dtype=np.int32)
         np.cumsum(np.where(fitting, lengths, 0), out=offsets[1:])
         class_probs = pa.ListArray.from_arrays(
             pa.array(offsets), pa.array(matrix.ravel()), mask=pa.array(~fitting)
         )
-    return class_probs, validity, deviation
+    columns = {
+        score_column(str(function.scores)): pa.array(row)
+        for function, row in zip(functions, scores, strict=True)
+    }
+    return _JudgedClassProbs(class_probs, fitting, matrix, validity, columns, deviation)
+
+
+def _score_and_judge(
+    matrix: npt.NDArray[Any], functions: Sequence[AcquisitionFunction], rules: Rules
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
+    """Scores (n_functions, n_rows) and the `Validity` of class probabilities in one pass."""
+    if functions:
+        return score_matrix(matrix, functions, rules)
+    validity = check_class_probs(
+        matrix,
+        sum_tolerance=np.inf if rules.inputs == "independent" else rules.sum_tolerance,
+        value_tolerance=rules.sum_tolerance,
+    )
+    return np.empty((0, len(matrix))), validity
 
 
 def _largest_deviation(

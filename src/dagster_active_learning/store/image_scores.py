@@ -24,7 +24,7 @@ from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.schema import quoted
 from dagster_active_learning.store.set_rows import append, of_sets, of_tables
-from dagster_active_learning.store.set_tables import SetTables, make_table
+from dagster_active_learning.store.set_tables import SetTables, drop_table, make_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,9 +55,14 @@ def replace_image_scores(
 
     The views are to be renewed after it.
     """
-    store.connection.execute(f"DROP TABLE IF EXISTS {tables.name('image_scores')}")
+    drop_table(store.connection, tables, "image_scores")
     make_table(store.connection, tables, "image_scores")
     append(store, tables, "image_scores", image_score_schema(), scores)
+
+
+def add_image_scores(store: PoolStore, tables: SetTables, scores: pa.Table) -> None:
+    """Store the scores of further images."""
+    append(store, tables, "image_scores", scores.schema, scores.to_batches())
 
 
 # The score of no object is 0; those of class probabilities are null without any.
@@ -84,17 +89,8 @@ ORDER BY image_id
 OR_NEARLY_NAMED = "UNION ALL SELECT image_id FROM ({alike})"
 
 
-def add_images_without_predictions(store: PoolStore, tables: SetTables, rules: Rules) -> None:
-    """Store a row for each image that has no scores yet; see ``images_without_predictions``."""
-    images = images_without_predictions(store, tables, rules)
-    if images is not None:
-        append(store, tables, "image_scores", images.schema, images.to_batches())
-
-
-def images_without_predictions(
-    store: PoolStore, tables: SetTables, rules: Rules
-) -> pa.Table | None:
-    """The scores of each image that has none yet; None if there cannot be any.
+def images_without_predictions(store: PoolStore, tables: SetTables, rules: Rules) -> pa.Table:
+    """The scores of each image that has none yet, with the columns that are not null.
 
     Those are images of the manifest, or without one images in which the model found nothing. One
     that predictions nearly name is unknown: it has no score, as one with rows in quarantine.
@@ -102,7 +98,7 @@ def images_without_predictions(
     prediction_set = tables.prediction_set
     # DuckDB would hash the ids of all scores also where there is no image to look for.
     if not rules.in_manifest and not has_empty_images(store, prediction_set):
-        return None
+        return pa.table({})
     columns = [quoted(name) for name in _functions("object")]
     of_objects = [f"score_of_no_object AS {column}" for column in columns]
     values: dict[str, object] = {

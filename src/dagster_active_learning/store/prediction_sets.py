@@ -39,6 +39,7 @@ class PredictionSet:
     inputs: str | None = None
     in_manifest: bool | None = None
     sum_tolerance: float | None = None
+    scored_by: str | None = None
 
     @property
     def tables(self) -> SetTables:
@@ -58,6 +59,7 @@ DELETE_PREDICTION_SET = "DELETE FROM {table} WHERE prediction_set = $prediction_
 TABLES_OF_PREDICTIONS = (
     "prediction_sets",
     "prediction_sources",
+    "predicted_classes",
     "empty_images",
     "scorings",
     "quarantined_predictions",

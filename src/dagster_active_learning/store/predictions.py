@@ -87,26 +87,6 @@ def predictions_by_image(
     return store.reader().sql(statement).to_arrow_reader(batch_rows)
 
 
-PREDICTIONS_BY_CLASS = """
-WITH counted AS (
-    SELECT category, CASE WHEN category IS NULL
-        THEN list_position(class_probs, list_max(class_probs)) END AS class_index,
-        count(*) AS predictions
-    FROM {predictions} GROUP BY category, class_index
-)
-SELECT coalesce(c.category, s.class_names[c.class_index]) AS class,
-    sum(c.predictions)::BIGINT AS predictions
-FROM counted c JOIN prediction_sets s ON s.prediction_set = $prediction_set
-GROUP BY class ORDER BY predictions DESC, class
-"""
-
-
-def predictions_by_class(store: PoolStore, prediction_set: str) -> list[tuple[str | None, int]]:
-    """Each class and the number of predictions for it, the most frequent first."""
-    query = of_sets(store, [prediction_set], PREDICTIONS_BY_CLASS)
-    return store.rows(query, prediction_set=prediction_set)
-
-
 PREDICTIONS_OF_IMAGES = """
 WITH candidates AS ({images}),
 -- Without the class probabilities, which are long: an image may have a hundred thousand objects.

@@ -22,6 +22,7 @@ TABLES = (
     "labeling_tasks",
     "labels",
     "near_duplicates",
+    "predicted_classes",
     "prediction_sets",
     "prediction_sources",
     "quarantined_labels",
@@ -39,6 +40,8 @@ VIEWS = ("candidate_lineage", "image_scores", "predictions")
 """The views of ``views.sql``."""
 
 _FILES = ("schema.sql", "views.sql")
+
+PACKAGE = "dagster-active-learning"
 
 
 def schema_sql() -> str:

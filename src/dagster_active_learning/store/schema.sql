@@ -58,8 +58,10 @@ CREATE TABLE IF NOT EXISTS prediction_sets (
     sum_tolerance DOUBLE,
     generation BIGINT NOT NULL,
     run_id VARCHAR NOT NULL,
-    ingested_at TIMESTAMPTZ NOT NULL
+    ingested_at TIMESTAMPTZ NOT NULL,
+    scored_by VARCHAR
 );
+ALTER TABLE prediction_sets ADD COLUMN IF NOT EXISTS scored_by VARCHAR;
 COMMENT ON TABLE prediction_sets IS 'One row for all predictions of one model over the pool at one time';
 COMMENT ON COLUMN prediction_sets.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN prediction_sets.model IS 'The model that made the predictions';
@@ -80,6 +82,7 @@ COMMENT ON COLUMN prediction_sets.sum_tolerance IS 'How far from 1 the sum of cl
 COMMENT ON COLUMN prediction_sets.generation IS 'Number of the reading: higher than that of whatever was read, scored or ranked before';
 COMMENT ON COLUMN prediction_sets.run_id IS 'Dagster run that read the predictions';
 COMMENT ON COLUMN prediction_sets.ingested_at IS 'When they were read';
+COMMENT ON COLUMN prediction_sets.scored_by IS 'Version of this package that scored each prediction when they were read, which image_scores then shows; null where they were only read';
 
 CREATE TABLE IF NOT EXISTS prediction_sources (
     prediction_set VARCHAR NOT NULL,
@@ -143,6 +146,16 @@ COMMENT ON COLUMN former_prediction_sources.source IS 'Path of the file, or the 
 COMMENT ON COLUMN former_prediction_sources.source_sha256 IS 'SHA-256 of the file''s content; of one in place that is not on a local disk, of its size and mark';
 COMMENT ON COLUMN former_prediction_sources.first_prediction_index IS 'prediction_index of the file''s first row';
 COMMENT ON COLUMN former_prediction_sources.row_count IS 'Rows of the file, stored and quarantined';
+
+CREATE TABLE IF NOT EXISTS predicted_classes (
+    prediction_set VARCHAR NOT NULL,
+    class VARCHAR,
+    predictions BIGINT NOT NULL
+);
+COMMENT ON TABLE predicted_classes IS 'How many predictions of a set are for each class: that of the highest probability, or the one that the model names';
+COMMENT ON COLUMN predicted_classes.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN predicted_classes.class IS 'The class; null for predictions that have none';
+COMMENT ON COLUMN predicted_classes.predictions IS 'Number of its predictions';
 
 CREATE TABLE IF NOT EXISTS empty_images (
     prediction_set VARCHAR NOT NULL,

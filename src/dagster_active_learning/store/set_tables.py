@@ -2,11 +2,13 @@
 
 A prediction set has two tables of its own, named by the number of its reading: ``predictions_7``
 and ``image_scores_7``. Neither the set's name is in them, nor a column that would be null
-throughout: DuckDB takes as long to store those as the numbers. The views put the tables of all sets
-together, with all columns, for users. The package's own statements read the tables of the sets they
-are about, as a pool may have a thousand sets: they have ``{predictions}`` or ``{image_scores}`` in
-place of a view's name, and ``of_sets`` of ``set_rows.py`` puts the
-rows of the sets there.
+throughout: DuckDB takes as long to store those as the numbers. Where each image has one prediction,
+``image_scores_7`` is a view of ``predictions_7``, which has the scores: `kept_scores`.
+
+The views put the tables of all sets together, with all columns, for users. The package's own
+statements read the tables of the sets they are about, as a pool may have a thousand sets: they have
+``{predictions}`` or ``{image_scores}`` in place of a view's name, and ``of_sets`` of `set_rows`
+puts the rows of the sets there.
 """
 
 # Names of tables are put into statements.
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from dagster_active_learning.acquisition.schemas import image_score_schema
+from dagster_active_learning.acquisition.schemas import KERNEL_ROWS, image_score_schema
 from dagster_active_learning.store.schema import literal, quoted, views_sql, with_rows
 
 if TYPE_CHECKING:
@@ -58,8 +60,22 @@ _SCHEMAS = {
 }
 """The columns of each table from image_id on; the first two are never null."""
 
-_UNCOMPRESSED = ("image_id", "class_probs")
+
+def score_column(row: str) -> str:
+    """The column of a set's predictions with their scores, by a row of the fused kernel."""
+    return f"{row}_score"
+
+
+SCORE_COLUMNS = tuple(map(score_column, KERNEL_ROWS))
+
+_UNCOMPRESSED = ("image_id", "class_probs", *SCORE_COLUMNS)
 """To look for a compression of them takes DuckDB three times as long as to compute all scores."""
+
+
+TABLES = tuple(_SCHEMAS)
+
+COMMENT = "A part of the rows of prediction set "
+"""How the comment on each table of a set begins."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,10 @@ class SetTables:
     def name(self, table: str) -> str:
         """The name of its table ``predictions`` or ``image_scores``, as SQL takes it."""
         return quoted(f"{table}_{self.generation}")
+
+    def comment(self, table: str) -> str:
+        """The comment on it, which tells it from a table of the user's."""
+        return f"{COMMENT}{self.prediction_set!r}: read the view {table}"
 
 
 def with_rows_of_sets(
@@ -109,11 +129,6 @@ def _rows_of(connection: duckdb.DuckDBPyConnection, table: str, sets: Sequence[S
     return "\nUNION ALL ".join(parts)
 
 
-TABLES = tuple(_SCHEMAS)
-
-COMMENT = "A part of the rows of prediction set "
-"""How the comment on each table of a set begins."""
-
 MAKE_TABLE = """
 CREATE TABLE {name} (
     {image_id} VARCHAR NOT NULL USING COMPRESSION uncompressed, {number} BIGINT NOT NULL
@@ -125,10 +140,12 @@ COMMENT ON TABLE {name} IS {comment};
 def make_table(connection: duckdb.DuckDBPyConnection, tables: SetTables, table: str) -> None:
     """Make one of a set's tables, without rows."""
     image_id, number = _SCHEMAS[table]().names[:2]
-    comment = f"{COMMENT}{tables.prediction_set!r}: read the view {table}"
     connection.execute(
         MAKE_TABLE.format(
-            name=tables.name(table), image_id=image_id, number=number, comment=literal(comment)
+            name=tables.name(table),
+            image_id=image_id,
+            number=number,
+            comment=literal(tables.comment(table)),
         )
     )
 
@@ -140,7 +157,7 @@ WHERE table_catalog = current_database() AND table_schema = current_schema() AND
 
 
 def drop_table(connection: duckdb.DuckDBPyConnection, tables: SetTables, table: str) -> None:
-    """Remove one of a set's tables, if it is there; the views still name them."""
+    """Remove one of a set's tables, if it is there; the views still name it."""
     values = {"name": f"{table}_{tables.generation}"}
     for (kind,) in connection.execute(KIND, values).fetchall():
         connection.execute(f"DROP {'VIEW' if kind == 'VIEW' else 'TABLE'} {tables.name(table)}")

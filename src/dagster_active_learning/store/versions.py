@@ -17,7 +17,9 @@ from importlib.metadata import version
 import duckdb
 
 from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.store.class_counts import count_predicted_classes
 from dagster_active_learning.store.schema import (
+    PACKAGE,
     TABLES,
     VIEWS,
     known_columns,
@@ -27,25 +29,24 @@ from dagster_active_learning.store.schema import (
 )
 from dagster_active_learning.store.set_tables import (
     COMMENT,
+    SCORE_COLUMNS,
     SetTables,
     add_column,
     make_table,
     renew_views,
 )
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """The version of ``schema.sql``.
 
 0 is any layout from the time before pools said theirs. Up to 2 a sum added scores, not
 uncertainties, and there were no batches. Up to 3 no rule was evaluated, an export that did not end
 was not known, and there were no labeling tasks and labels. Up to 4 the predictions of all sets were
-one table, and their scores another.
+one table, and their scores another. Up to 5 predictions were not counted by class.
 """
 
 EARLIER_COLUMNS = {("prediction_sets", "aggregation")}
 """The columns of earlier versions that this one does not have."""
-
-PACKAGE = "dagster-active-learning"
 
 # A table of a set has the columns of the view that shows it; its comment tells it from a user's.
 STORED_COLUMNS = """
@@ -140,7 +141,8 @@ def check_schema(stored: StoredSchema, where: str, *, read_only: bool) -> None:
                 "asset of the pool first, for example image_scores, which migrates its tables"
             )
         return
-    known = known_columns() | (EARLIER_COLUMNS if stored.version < SCHEMA_VERSION else set())
+    known = known_columns() | {("predictions", column) for column in SCORE_COLUMNS}
+    known |= EARLIER_COLUMNS if stored.version < SCHEMA_VERSION else set()
     unknown = sorted(
         f"{table}.{column}" for table, kind, column in stored.columns if (kind, column) not in known
     )
@@ -175,6 +177,8 @@ def migrate(connection: duckdb.DuckDBPyConnection, pool: str, stored: StoredSche
     if earlier < 5:
         connection.execute(FORGET_COMMITTEES)
         _split_by_set(connection)
+    if earlier < 6:
+        _count_classes(connection)
     renew_views(connection)
     connection.execute("DELETE FROM schema_version")
     connection.execute(
@@ -299,6 +303,13 @@ def _split_by_set(connection: duckdb.DuckDBPyConnection) -> None:
                 {"name": name},
             )
     connection.execute("DROP TABLE predictions; DROP TABLE image_scores")
+
+
+def _count_classes(connection: duckdb.DuckDBPyConnection) -> None:
+    """Versions up to 5: count the predictions of each set by class."""
+    query = "SELECT prediction_set, generation FROM prediction_sets"
+    for row in connection.execute(query).fetchall():
+        count_predicted_classes(connection, SetTables(*row))
 
 
 RECORD_VERSION = """

@@ -23,10 +23,10 @@ NAMES_BYTES = 2_000
 
 def prediction_metadata(store: PoolStore, stored: PredictionSet) -> Metadata:
     """Counts, classes, lineage and the reasons of rows in quarantine."""
-    from dagster_active_learning.store.predictions import predictions_by_class
+    from dagster_active_learning.store.class_counts import predictions_by_class
     from dagster_active_learning.store.quarantined_predictions import quarantined_by_reason
 
-    by_class = predictions_by_class(store, stored.prediction_set)
+    by_class = predictions_by_class(store.connection, stored.prediction_set)
     metadata: Metadata = {
         **table_metadata(store, "predictions", stored.prediction_count),
         **lineage_metadata(store, stored),
