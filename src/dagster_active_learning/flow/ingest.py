@@ -84,10 +84,11 @@ def ingest_predictions(
         add_sources(store, prediction_set, rows.sources.files(hashes))
         unknown = _move_unknown_images(store, tables, report) if rules.in_manifest else 0
         images, class_names = rows.images, rows.class_names
-        ordered = images.ascending and not unknown
         n_predictions = images.row_count - unknown
-        n_images = images.run_count if ordered else image_count(store, tables)
-        if functions and n_images < n_predictions:
+        each_counted = images.ascending and not unknown
+        n_images = images.run_count if each_counted else image_count(store, tables)
+        one_each = n_images == n_predictions
+        if not one_each:
             drop_kept_scores(store, tables)
         stored = PredictionSet(
             prediction_set=prediction_set,
@@ -104,16 +105,16 @@ def ingest_predictions(
             bbox_unit=stream.bbox_unit,
             value_type=f"{sql_type(stream.value_type)}[]",
             run_id=run_id,
-            scored_by=this_version() if functions and n_images == n_predictions else None,
+            scored_by=this_version() if functions and one_each else None,
             **kept_rules(rules, READING_RULES),
         )
         add_prediction_set(store, stored)
         if unknown:
+            # The counts are not of those that are left.
             count_predicted_classes(store.connection, tables)
         else:
-            add_predicted_classes(
-                store.connection, prediction_set, rows.classes.of(stored.class_names)
-            )
+            by_class = rows.classes.of(stored.class_names)
+            add_predicted_classes(store.connection, prediction_set, by_class)
         if not stored.prediction_count:
             check_nothing_found(
                 store,

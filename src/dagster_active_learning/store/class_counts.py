@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from dagster_active_learning.store.set_tables import SetTables, with_rows_of_sets
 
 if TYPE_CHECKING:
     import duckdb
 
 INSERT_CLASSES = """
-INSERT INTO predicted_classes BY NAME SELECT $prediction_set AS prediction_set, * FROM incoming
+INSERT INTO predicted_classes
+SELECT $prediction_set, unnest($classes::VARCHAR[]), unnest($predictions::BIGINT[])
 """
 
 
@@ -23,12 +22,12 @@ def add_predicted_classes(
     counts: Sequence[tuple[str | None, int]],
 ) -> None:
     """Record the number of predictions for each class, None for those without a class."""
-    names, numbers = zip(*counts, strict=True) if counts else ((), ())
-    # The statement finds `incoming` as the variable of that name.
-    incoming = pa.table(  # noqa: F841
-        {"class": pa.array(names, pa.string()), "predictions": pa.array(numbers, pa.int64())}
-    )
-    connection.execute(INSERT_CLASSES, {"prediction_set": prediction_set})
+    values = {
+        "prediction_set": prediction_set,
+        "classes": [name for name, _ in counts],
+        "predictions": [count for _, count in counts],
+    }
+    connection.execute(INSERT_CLASSES, values)
 
 
 COUNT_CLASSES = """
