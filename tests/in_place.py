@@ -87,7 +87,9 @@ def add_manifest(store, manifest):
         )
 
 
-SET = """SELECT * EXCLUDE (generation, ingested_at) FROM prediction_sets"""
+# Where their scores are kept is not what they are.
+SET = "SELECT * EXCLUDE (generation, ingested_at, scored_by) FROM prediction_sets"
+CLASSES = "FROM predicted_classes ORDER BY ALL"
 PREDICTIONS = "FROM predictions ORDER BY prediction_index"
 SOURCES = "FROM prediction_sources ORDER BY first_prediction_index, row_count, source"
 QUARANTINED = "FROM quarantined_predictions ORDER BY source, row_number"
@@ -105,6 +107,7 @@ def tables(store, rules=RULES, limit=1000):
         for name, query in {
             "set": SET,
             "predictions": PREDICTIONS,
+            "classes": CLASSES,
             "sources": SOURCES,
             "quarantined": QUARANTINED,
             "scores": SCORES,

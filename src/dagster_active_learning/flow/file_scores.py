@@ -104,6 +104,7 @@ class FileCounts:
         deviation: As ``SortedRows`` has it.
         sha256: As ``FileInPlace.sha256`` gives it.
         groups: The bucket of each row group of the file in ``rows/``.
+        by_class: Each class and the number of predictions for it, None for those without a class.
         is_new: Whether it was read now, and not before.
     """
 
@@ -119,6 +120,7 @@ class FileCounts:
     deviation: float
     sha256: str
     groups: tuple[int, ...]
+    by_class: tuple[tuple[str | None, int], ...]
     is_new: bool = True
 
     @property
@@ -144,6 +146,7 @@ def score_file(task: FileTask) -> FileCounts:
     if done is not None:
         task.file.check()
         known: dict[str, Any] = json.loads(done)
+        known["by_class"] = tuple((name, count) for name, count in known["by_class"])
         known |= {"groups": tuple(known["groups"]), "is_new": False}
         return FileCounts(**known)
     value_type = pa.float64() if task.value_type == "double" else pa.float32()
@@ -182,6 +185,7 @@ def score_file(task: FileTask) -> FileCounts:
         deviation=rows.deviation,
         sha256=sha256,
         groups=groups,
+        by_class=tuple(rows.classes.of(rows.class_names or [])),
     )
     storage.write(f"done/{task.name}.json", json.dumps(asdict(counts)).encode())
     return counts

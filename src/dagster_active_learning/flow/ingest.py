@@ -71,7 +71,7 @@ def ingest_predictions(
     progress = Progress("read", report)
     with store.transaction(), RowSpool() as quarantined, RowSpool() as empty_images:
         functions = kept_functions(rules)
-        rows = SortedRows(stream, rules, functions, progress, quarantined, empty_images)
+        rows = SortedRows(stream, rules, progress, quarantined, empty_images, functions)
         clear_prediction_set(store, prediction_set)
         tables = make_set_tables(store, prediction_set)
         schema = scored_schema(stream.value_type, [str(one.scores) for one in functions])

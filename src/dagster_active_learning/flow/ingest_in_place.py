@@ -6,6 +6,7 @@ One transaction; until it ends, readers see what was there before.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,10 @@ from dagster_active_learning.flow.scored_files import MARKER, ScoredFiles, scori
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.rules import READING_RULES, Rules
 from dagster_active_learning.store import prediction_sets
+from dagster_active_learning.store.class_counts import (
+    add_predicted_classes,
+    count_predicted_classes,
+)
 from dagster_active_learning.store.image_scores import images_without_predictions
 from dagster_active_learning.store.in_place_sets import (
     InPlaceSet,
@@ -141,6 +146,14 @@ def ingest_in_place(
         )
         add_in_place_set(store, prediction_set, kept)
         prediction_sets.add_prediction_set(store, stored)
+        if unknown.predictions:
+            # The counts are not of those that are left.
+            count_predicted_classes(store.connection, tables)
+        else:
+            counts = Counter[str | None]()
+            for file in scored.files:
+                counts.update(dict(file.by_class))
+            add_predicted_classes(store.connection, prediction_set, [*counts.items()])
         deviation = max((file.deviation for file in scored.files), default=0.0)
         advice = tolerance_advice(deviation, rules)
         if not stored.prediction_count:
@@ -189,7 +202,7 @@ def score_in_place(
         unknown = kept.unknown_images and kept.folder.path(kept.unknown_images)
         show_scores(store, stored.tables, paths, unknown=unknown)
         images = images_without_predictions(store, stored.tables, rules)
-        if images is not None and images.num_rows:
+        if images.num_rows:
             ((number,),) = store.rows("SELECT nextval('generations')")
             others = WITHOUT_PREDICTIONS.format(number=number)
             write_table(kept.score_folder, others, [images])

@@ -64,6 +64,14 @@ class SortedRows:
 
     The last two wait on disk until the predictions are stored: one statement runs at a time.
 
+    Args:
+        stream: The rows.
+        rules: What the predictions are.
+        progress: Told how many rows are read.
+        quarantined: Takes the rows for quarantine.
+        empty_images: Takes the images without objects.
+        functions: By which predictions are scored meanwhile; the scores are columns of theirs.
+
     Attributes:
         sources: The rows of each file, once ``predictions`` is at its end.
         images: Numbers of predictions and images.
@@ -77,10 +85,10 @@ class SortedRows:
         self,
         stream: PredictionStream,
         rules: Rules,
-        functions: Sequence[AcquisitionFunction],
         progress: Progress,
         quarantined: RowSpool,
         empty_images: RowSpool,
+        functions: Sequence[AcquisitionFunction] = (),
     ) -> None:
         self._stream = stream
         self._rules = rules
