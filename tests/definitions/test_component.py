@@ -948,39 +948,116 @@ def test_what_is_scaffolded_can_be_loaded(sandbox, name, pool):
         assert f"{setting}:" in text
 
 
-def test_every_comment_of_the_scaffold_is_a_setting_that_can_be_used(load):
-    """The commented lines, one block at a time, are YAML that loads."""
-    from dagster_active_learning.definitions.scaffolder import DEFS_YAML
+def commented_settings():
+    """Each setting that the scaffold has in a comment, with the lines below it, as YAML."""
+    from dagster_active_learning.definitions.scaffolder import DEFS_YAML, IMAGES, PREDICTIONS
 
-    text = DEFS_YAML.format(type_name=TYPE, pool="signs")
-    options = [
-        line.removeprefix("  # ").split("  #")[0]
-        for line in text.splitlines()
-        if line.startswith(("  # task", "  # acq", "  # limit", "  # seed", "  # inputs", "  # aggr", "  # score_only", "  # images", "  # lock", "  # group", "  # auto", "  # fresh", "  # schedule"))
-    ]  # fmt: skip
-    translation = text[text.index("  # translation") :].replace("  # ", "")
-    component, _ = load(
-        "\n".join(["pool: signs", "predictions: {asset: a}", *options, translation])
-    )
-    assert component.task == "detection"
-    assert component.images_without_predictions == "last"
-    assert component.schedule == "0 6 * * *"
-    assert len(options) == 14
+    text = DEFS_YAML.format(type_name=TYPE, pool="signs", predictions=PREDICTIONS, images=IMAGES)
+    lines = [line.removeprefix("  # ") for line in text.splitlines() if line.startswith("  # ")]
+    settings = {}
+    for line in lines:
+        if (found := re.match(r"([a-z_]+):( |$)", line)) and found[1] in SETTINGS:
+            name = found[1] if found[1] not in settings else f"{found[1]} again"
+            settings[name] = [line]
+        elif line.startswith("  ") and settings:
+            settings[name].append(line)
+    return {name: "\n".join(lines) for name, lines in settings.items()}
+
+
+SETTINGS = inspect.signature(ActiveLearningComponent).parameters
+
+# What a commented setting needs besides the predictions of an asset.
+IN_PLACE = "predictions: {path: /data/p.parquet, format: parquet, in_place: true}"
+NEEDED = {
+    "storage": IN_PLACE,
+    "engine": f"{IN_PLACE}\nstorage: /data/scores",
+    "partitions_def": "predictions: {path: '{partition_key}.csv', format: csv}",
+    "sensor": "predictions: {path: p.csv, format: csv}",
+    "labeling": "batch: {}\nimages: manifest.csv",
+    "evaluation": "images: manifest.csv",
+    "churn": "partitions_def: {type: dynamic, name: n}",
+    "score_only": "task: detection",
+    "committee": "aggregation: mean",
+}
+
+
+@pytest.mark.parametrize("name", commented_settings())
+def test_every_comment_of_the_scaffold_is_a_setting_that_can_be_used(load, name):
+    setting = commented_settings()[name]
+    needed = NEEDED.get(name, "")
+    has_source = re.search("^predictions:", f"{setting}\n{needed}", re.M)
+    source = "" if has_source else "predictions: {asset: a}"
+    component, definitions = load("\n".join(["pool: signs", source, needed, setting]))
+    assert definitions.assets
+    given = name.removesuffix(" again")
+    default = SETTINGS[given].default
+    assert getattr(component, given) != default or setting.startswith(UNCHANGED)
+
+
+UNCHANGED = ("limit: 1000", "seed: 0", "max_quarantined_share: 0.05", "lock_timeout_seconds: 600")
+"""Comments that say the default."""
+
+
+def test_the_scaffold_has_every_setting_in_a_comment_or_not():
+    commented = {name.removesuffix(" again") for name in commented_settings()}
+    assert {*SETTINGS} - commented == {"pool"}
+
+
+def scaffold(sandbox, folder, format, **params):
+    from dagster.components.component_scaffolding import scaffold_object
+
+    scaffold_object(folder, TYPE, json.dumps(params), format, sandbox.project_root)
 
 
 def test_scaffold_in_python_and_with_a_database(sandbox):
-    from dagster.components.component_scaffolding import scaffold_object
-
     folder = sandbox.defs_folder_path / "signs"
-    params = json.dumps({"database": 'a"b.duckdb'})
-    scaffold_object(folder, TYPE, params, "python", sandbox.project_root)
+    scaffold(sandbox, folder, "python", database="data/a\"b'.duckdb")
     assert "import ActiveLearningComponent" in (folder / "component.py").read_text()
     (folder / "component.py").unlink()
     folder.rmdir()
     with pytest.raises(FileExistsError):
-        scaffold_object(folder, TYPE, params, "yaml", sandbox.project_root)
+        scaffold(sandbox, folder, "yaml", database="other.duckdb")
     with sandbox.build_all_defs() as definitions:
-        assert definitions.resources["duckdb"].database == 'a"b.duckdb'
+        database = definitions.resources["duckdb"].database
+    assert database == str(sandbox.project_root.resolve() / "data" / "a\"b'.duckdb")
+    with pytest.raises(ValueError, match="expected the format yaml"):
+        scaffold(sandbox, sandbox.defs_folder_path / "others", "python", example=True)
+
+
+def test_git_leaves_the_database_of_a_scaffold_alone(sandbox, tmp_path):
+    ignored = sandbox.project_root / ".gitignore"
+    ignored.write_text("*.pyc\n.dagster_home/")
+    scaffold(
+        sandbox, sandbox.defs_folder_path / "signs", "yaml", database=str(tmp_path / "a.duckdb")
+    )
+    assert ignored.read_text().splitlines() == [
+        "*.pyc",
+        ".dagster_home/",
+        "*.duckdb",
+        "*.duckdb.wal",
+    ]
+    with sandbox.build_all_defs() as definitions:
+        assert definitions.resources["duckdb"].database == str(tmp_path / "a.duckdb")
+
+
+def test_the_example_of_the_scaffold_is_ranked_at_once(sandbox):
+    scaffold(sandbox, sandbox.defs_folder_path / "signs", "yaml", database="a.duckdb", example=True)
+    with sandbox.build_all_defs() as definitions, dg.DagsterInstance.ephemeral() as instance:
+        assets = [each for each in definitions.assets if isinstance(each, dg.AssetsDefinition)]
+        result = dg.materialize(
+            [*assets, *(definitions.asset_checks or ())],
+            instance=instance,
+            resources={"duckdb": definitions.resources["duckdb"]},
+        )
+    checks = result.get_asset_check_evaluations()
+    assert checks
+    assert all(check.passed for check in checks)
+    rows = {
+        event.asset_key.to_user_string(): event.materialization.metadata["dagster/row_count"].value
+        for event in result.get_asset_materialization_events()
+    }
+    assert rows["signs/images"] == rows["signs/predictions"] == 60
+    assert rows["signs/labeling_candidates/margin"] == 54
 
 
 def test_dg_finds_the_component_and_loads_nothing_heavy_for_it():
