@@ -14,8 +14,9 @@ function showImage() {
   const item = grid.items[place];
   const image = list.images[item];
   byId("image-id").textContent = data.ids[image];
-  byId("previous").disabled = place === 0;
-  byId("next").disabled = place === grid.items.length - 1;
+  // Not disabled: a button that has the focus would lose it, and the keys with it.
+  byId("previous").setAttribute("aria-disabled", place === 0);
+  byId("next").setAttribute("aria-disabled", place === grid.items.length - 1);
   byId("pick").setAttribute("aria-pressed", picked.has(image));
   const objects = objectsOf(list, item);
   const stage = byId("image-stage");
@@ -53,7 +54,7 @@ function showImage() {
 
 function largeNote(image, large) {
   const [width, height] = data.stored[image];
-  const file = `The file has ${whole(width)} × ${whole(height)} pixels.`;
+  const file = `The file has ${whole(width)} x ${whole(height)} pixels.`;
   if (large) return `${file} Shown with at most ${data.largeSide} per side.`;
   const [smallWidth, smallHeight] = data.sizes[image];
   const isWhole = smallWidth * smallHeight >= width * height;

@@ -49,13 +49,18 @@ class Grid {
         this.tiles.delete(place);
       }
     }
+    const count = this.tiles.size;
     for (let place = first; place < Math.min(last, this.items.length); place++) {
       if (this.tiles.has(place)) continue;
       const tile = this.tile(place);
       tile.style.left = `${TILE.gap + (place % columns) * (TILE.width + TILE.gap)}px`;
       tile.style.top = `${TILE.gap + Math.floor(place / columns) * step}px`;
       this.tiles.set(place, tile);
-      this.sizer.append(tile);
+    }
+    if (this.tiles.size > count) {
+      // In their order, which is the one in which they are read aloud.
+      const ordered = [...this.tiles].sort(([one], [other]) => one - other);
+      this.sizer.append(...ordered.map(([, tile]) => tile));
     }
     this.mark();
   }
