@@ -137,7 +137,8 @@ def _materialize(
         with Thumbnails(pool.picture_roots) as thumbnails:
             done[key][names[-1]] = Materialized(metadata.drawn(thumbnails), report.sha256)
             for reason in pages.write(thumbnails).values():
-                done[key][names[-1]] = done[key][names[-1]].with_metadata(reason)
+                without_page = {"summary": metadata.numbers["summary"], **reason}
+                done[key][names[-1]] = done[key][names[-1]].with_metadata(without_page)
     yield from materialized(context, done)
     if report.cold_start:
         context.log.warning(report.cold_start)

@@ -118,7 +118,8 @@ def _materialize(pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext
                     done[specs.key(TABLE, function)][name] = linked.with_pictures(thumbnails)
             for (name, function), reason in pages.write(thumbnails).items():
                 of_set = done[specs.key(TABLE, function)]
-                of_set[name] = of_set[name].with_metadata(reason)
+                summary = reports[name][function].metadata["summary"]
+                of_set[name] = of_set[name].with_metadata({"summary": summary, **reason})
     yield from materialized(context, done)
 
 

@@ -24,6 +24,7 @@ from dagster_active_learning.definitions.metadata.summary import (
     source_lines,
     summary,
     top_classes,
+    with_report,
 )
 from dagster_active_learning.definitions.metadata.tables import (
     Metadata,
@@ -103,7 +104,8 @@ class BatchMetadata:
         room = EVENT_BYTES - len(serialize_value(event))
         text = "The first images of the batch"
         sheet = gallery_metadata(self._tiles, self._class_names, room, thumbnails, text)
-        return {"summary": self.numbers["summary"], **sheet, **distances, **self.numbers}
+        drawn = {"summary": self.numbers["summary"], **sheet, **distances, **self.numbers}
+        return drawn | {"summary": with_report(self.numbers)}
 
 
 def _summary(

@@ -23,6 +23,7 @@ from dagster_active_learning.definitions.metadata.summary import (
     source_lines,
     summary,
     top_classes,
+    with_report,
 )
 from dagster_active_learning.definitions.metadata.tables import (
     Metadata,
@@ -91,7 +92,8 @@ class CandidatePictures:
         text = f"The first {len(self.tiles)} candidates"
         room = EVENT_BYTES - size
         sheet = gallery_metadata(self.tiles, self.class_names, room, thumbnails, text)
-        return {"summary": metadata["summary"], **sheet, **histogram, **metadata}
+        drawn = {"summary": metadata["summary"], **sheet, **histogram, **metadata}
+        return drawn | {"summary": with_report(metadata)}
 
     def _histogram(self) -> Metadata:
         from dagster_active_learning.gallery import score_histogram

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
 
-from dagster_active_learning.definitions.metadata.tables import escaped
+from dagster_active_learning.definitions.metadata.tables import Metadata, escaped
 from dagster_active_learning.text import shown
 
 if TYPE_CHECKING:
@@ -36,6 +36,16 @@ def summary(lines: Iterable[str | None]) -> dg.MarkdownMetadataValue:
             break
         text = longer
     return dg.MetadataValue.md(text)
+
+
+def with_report(metadata: Metadata) -> dg.MarkdownMetadataValue:
+    """The summary of metadata, and below it the path of the report, if there is one."""
+    text: str = metadata["summary"].value
+    report = metadata.get("report")
+    if not isinstance(report, dg.PathMetadataValue) or "`" in str(report.value):
+        return metadata["summary"]
+    # A path to copy: browsers follow no link from a server's page to a file.
+    return summary([text, f"report `{report.value}`"])
 
 
 def score_bars(

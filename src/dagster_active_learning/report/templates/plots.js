@@ -43,7 +43,7 @@ function drawHistogram(list, shown) {
   addText(svg, MARGIN.left - 4, MARGIN.top + 8, "end", whole(most));
   addText(svg, MARGIN.left - 4, base, "end", "0");
   byId("histogram-text").textContent =
-    `${list.scoreLabel}; ${list.labelFirst} first. ${list.counts.length ? "Grey: all images. " : ""}` +
+    `${list.scoreLabel}; ${list.labelFirst} first. ${list.counts.length ? "Grey: all images to choose from. " : ""}` +
     `Orange: the list. Strong: shown now.${isLog ? " Heights are logarithmic." : ""} A click on a bar filters.`;
 }
 
