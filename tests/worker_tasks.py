@@ -46,3 +46,7 @@ def note_process(folder):
 
 def square_or_wait(task):
     return square(task) if isinstance(task, int) else note_process(task)
+
+
+def read_variable(name):
+    return os.environ.get(name)

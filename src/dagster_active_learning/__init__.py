@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from dagster_active_learning.engines.polars_namespace import (
         AcquisitionNamespace as AcquisitionNamespace,
     )
+    from dagster_active_learning.engines.ray_tasks import RayTasks as RayTasks
     from dagster_active_learning.explanation.page import explain_candidate as explain_candidate
     from dagster_active_learning.flow.housekeeping import (
         delete_prediction_set as delete_prediction_set,
@@ -97,6 +98,7 @@ _MODULES = {
     "ModelChurn": "definitions.churn",
     "NearDuplicates": "definitions.batches",
     "OpSettings": "definitions.op_settings",
+    "RayTasks": "engines.ray_tasks",
     "RuleEvaluation": "definitions.evaluations",
     "delete_prediction_set": "flow.housekeeping",
     "explain_candidate": "explanation.page",
@@ -132,6 +134,7 @@ __all__ = [
     "PredictionFiles",
     "PredictionQuery",
     "PredictionSource",
+    "RayTasks",
     "RuleEvaluation",
     "active_learning_definitions",
     "delete_prediction_set",

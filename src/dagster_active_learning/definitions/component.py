@@ -52,6 +52,7 @@ from dagster_active_learning.definitions.yaml_resolvers import (
     resolve_text,
 )
 from dagster_active_learning.engines.local_workers import LocalWorkers
+from dagster_active_learning.engines.ray_tasks import RayTasks
 from dagster_active_learning.errors import SettingError
 from dagster_active_learning.limits import PROBABILITY_TOLERANCE
 from dagster_active_learning.rules import (
@@ -383,15 +384,18 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         ),
     ] = None
     engine: Annotated[
-        LocalWorkers | None,
+        LocalWorkers | RayTasks | None,
         dg.Resolver(
             resolve_engine,
             model_field_type=EngineSetting | None,
             description=(
                 "What scores predictions that are read in place: `{type: local}`, processes of "
-                "this machine, one per processor where `workers` does not say it."
+                "this machine, one per processor where `workers` does not say it, or a Ray cluster."
             ),
-            examples=[{"type": "local", "workers": 8}],
+            examples=[
+                {"type": "local", "workers": 8},
+                {"type": "ray", "address": "ray://host:10001"},
+            ],
         ),
     ] = None
     keep_prediction_sets: Annotated[

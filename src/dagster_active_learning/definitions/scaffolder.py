@@ -84,7 +84,7 @@ attributes:
   #   max_changed_share: 0.1
   # Where the scores of predictions that are read in place are, and what computes them.
   # storage: s3://bucket/scores
-  # engine: {{type: local, workers: 8}}
+  # engine: {{type: local, workers: 8}}   # or {{type: ray, address: "ray://host:10001"}}
   # keep_prediction_sets: 12          # the oldest go
 
   # What every step is run with.

@@ -207,6 +207,26 @@ class LocalWorkersModel(dg.Model):
     )
 
 
+class RayTasksModel(dg.Model):
+    """A Ray cluster that scores predictions in place."""
+
+    type: Literal["ray"]
+    address: str | None = Field(
+        None,
+        description=(
+            "Address of the cluster, such as ray://host:10001; by default auto, the one that the "
+            "machine belongs to."
+        ),
+    )
+    environment: list[str] | None = Field(
+        None,
+        description=(
+            "Names of environment variables whose values the tasks get, such as "
+            "AWS_SECRET_ACCESS_KEY; by default they have what their node has."
+        ),
+    )
+
+
 class ManifestModel(dg.Model):
     """The pool's manifest: a table with one row per image, a COCO file or a folder of images."""
 
@@ -521,6 +541,6 @@ BatchSetting = Annotated[Any, Described(LabelingBatchModel)]
 EvaluationSetting = Annotated[Any, Described(RuleEvaluationModel)]
 ChurnSetting = Annotated[Any, Described(ModelChurnModel)]
 LabelingSetting = Annotated[Any, Described(LabelingModel)]
-EngineSetting = Annotated[Any, Described(LocalWorkersModel)]
+EngineSetting = Annotated[Any, Described(LocalWorkersModel | RayTasksModel)]
 SensorSetting = Annotated[Any, Described(SensorModel)]
 OpSetting = Annotated[Any, Described(OpModel)]

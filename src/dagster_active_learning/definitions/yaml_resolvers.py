@@ -38,10 +38,12 @@ from dagster_active_learning.definitions.yaml_models import (
     PredictionAssetModel,
     PredictionFilesModel,
     PredictionQueryModel,
+    RayTasksModel,
     RuleEvaluationModel,
     SensorModel,
 )
 from dagster_active_learning.engines.local_workers import LocalWorkers
+from dagster_active_learning.engines.ray_tasks import RayTasks
 from dagster_active_learning.errors import SettingError
 from dagster_active_learning.files.addresses import is_address
 from dagster_active_learning.text import did_you_mean
@@ -60,7 +62,7 @@ _PARTITIONS = {
 }
 
 
-_ENGINES = {"local": (LocalWorkersModel, LocalWorkers)}
+_ENGINES = {"local": (LocalWorkersModel, LocalWorkers), "ray": (RayTasksModel, RayTasks)}
 
 
 def resolve_text(context: dg.ResolutionContext, value: Any) -> Any:
@@ -200,7 +202,7 @@ def resolve_churn(context: dg.ResolutionContext, value: Any) -> ModelChurn | Non
         return ModelChurn(**_settings(context, ModelChurnModel, value, "churn"))
 
 
-def resolve_engine(context: dg.ResolutionContext, value: Any) -> LocalWorkers | None:
+def resolve_engine(context: dg.ResolutionContext, value: Any) -> LocalWorkers | RayTasks | None:
     """What runs the tasks over files in place, as the YAML describes it."""
     if value is None:
         return None
