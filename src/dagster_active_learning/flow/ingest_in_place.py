@@ -28,6 +28,7 @@ from dagster_active_learning.store.class_counts import (
     add_predicted_classes,
     count_predicted_classes,
 )
+from dagster_active_learning.store.filesystems import register_filesystems
 from dagster_active_learning.store.image_scores import images_without_predictions
 from dagster_active_learning.store.in_place_sets import (
     InPlaceSet,
@@ -90,6 +91,7 @@ def ingest_in_place(
     source, rules, folder = scored.source, scored.rules, scored.folder
     for file in source.files:
         file.file.check()
+    register_filesystems(store.connection, [folder.folder, *(file.path for file in scored.places)])
     with store.transaction():
         prediction_sets.clear_prediction_set(store, prediction_set)
         tables = name_set_tables(store, prediction_set)
@@ -185,6 +187,8 @@ def score_in_place(
             by now.
         PredictionReadError: If a file is gone, or no longer the one it was.
     """
+    if scored is not None:
+        register_filesystems(store.connection, [scored.folder.folder])
     with store.transaction():
         stored = prediction_sets.prediction_set(store, prediction_set)
         prediction_sets.check_reading(store, stored, rules)

@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.store.filesystems import register_filesystems_in_use
 from dagster_active_learning.store.schema import TABLES, VIEWS, quoted
 from dagster_active_learning.store.versions import (
     StoredSchema,
@@ -119,6 +120,9 @@ class PoolStore:
         if stored is not None:
             where = f"the pool {pool!r} in the database {self.database!r}"
             check_schema(stored, where, read_only=read_only)
+        # A pool that is only read may be of a version that copied all predictions.
+        if stored is not None and self.columns("in_place_sets"):
+            register_filesystems_in_use(connection, schema)
         # A reader does without what is missing, such as the column of a new acquisition function.
         if stored is None or not (read_only or stored.is_newest):
             with self.transaction():
