@@ -66,6 +66,7 @@ class RayTasks:
         """The results of all tasks, each as soon as it is there; see ``flow.engine.Engine``."""
         try:
             import ray
+            from ray.exceptions import RayError, RayTaskError
         except ImportError as error:
             raise EngineError(
                 "the engine is Ray, which is not installed: pip install "
@@ -97,11 +98,11 @@ class RayTasks:
                 task = waiting.pop(done)
                 try:
                     result = ray.get(done)
-                except ray.exceptions.RayTaskError as error:
+                except RayTaskError as error:
                     if isinstance(error.cause, ActiveLearningError):
                         raise error.cause from None
                     raise
-                except ray.exceptions.RayError as error:
+                except RayError as error:
                     raise EngineError(
                         f"workers were lost {RETRIES + 1} times over one task, the last one so: "
                         f"{error}: {task}; give nodes more memory, or files smaller row groups"
