@@ -44,6 +44,10 @@ class RayTasks:
 
     Raises:
         SettingError: If the address is no text, or a name is none.
+
+    Example:
+        >>> RayTasks("ray://host:10001", environment=["AWS_PROFILE"]).address
+        'ray://host:10001'
     """
 
     address: str = "auto"
