@@ -76,6 +76,9 @@ if TYPE_CHECKING:
     from dagster_active_learning.store.labeling_batches import release_batch as release_batch
     from dagster_active_learning.store.labeling_candidates import load_candidates as load_candidates
     from dagster_active_learning.store.labels import load_labels as load_labels
+    from dagster_active_learning.store.ranking_statistics import (
+        compare_prediction_sets as compare_prediction_sets,
+    )
 
 __version__ = version("dagster-active-learning")
 
@@ -100,6 +103,7 @@ _MODULES = {
     "OpSettings": "definitions.op_settings",
     "RayTasks": "engines.ray_tasks",
     "RuleEvaluation": "definitions.evaluations",
+    "compare_prediction_sets": "store.ranking_statistics",
     "delete_prediction_set": "flow.housekeeping",
     "explain_candidate": "explanation.page",
     "hand_out_batch": "store.labeling_batches",
@@ -137,6 +141,7 @@ __all__ = [
     "RayTasks",
     "RuleEvaluation",
     "active_learning_definitions",
+    "compare_prediction_sets",
     "delete_prediction_set",
     "explain_candidate",
     "hand_out_batch",

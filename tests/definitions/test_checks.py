@@ -31,6 +31,7 @@ OF_PREDICTIONS = [
 OF_SCORES = ["every_image_scored", "scores_in_bounds"]
 OF_CANDIDATES = [
     "queue_is_not_empty", "ranks_without_gaps", "candidates_are_fresh", "no_labeled_candidates",
+    "like_the_sets_before",
 ]  # fmt: skip
 
 

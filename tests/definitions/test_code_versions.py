@@ -127,6 +127,7 @@ CASES = {
     # When and where, and what is checked.
     "max_quarantined_share": ({"max_quarantined_share": 0.5}, set()),
     "min_coverage": ({"min_coverage": 0.5}, set()),
+    "max_jump": ({"max_jump": 0.5}, set()),
     "lock_timeout_seconds": ({"lock_timeout_seconds": 1}, set()),
     "group_name": ({"group_name": "labeling"}, set()),
     "sensor": ({"sensor": PredictionFileSensor()}, set()),

@@ -392,7 +392,11 @@ def test_a_query_of_the_guide_makes_prediction_sets_of_two_models_in_one_file(lo
             resources={"duckdb": DuckDBResource(database=str(database))},
             partition_key=key,
         )
-        assert all(one.passed for one in done.get_asset_check_evaluations())
+        # The two models say the opposite of each other, which one check is there to say.
+        assert all(
+            one.passed or one.check_name == "like_the_sets_before"
+            for one in done.get_asset_check_evaluations()
+        )
     with duckdb.connect(str(database), read_only=True) as connection:
         scores = "SELECT prediction_set, count(*), min(margin), max(prediction_count) FROM signs.image_scores GROUP BY ALL ORDER BY ALL"
         assert connection.execute(scores).fetchall() == [

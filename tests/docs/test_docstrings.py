@@ -73,6 +73,7 @@ def digits(tmp_path_factory):
         partition_key="2026-05",
         resources={"duckdb": DuckDBResource(database=str(database))},
     )
+    two_models(folder, database)
     with duckdb.connect(str(database)) as connection:
         connection.execute(
             "INSERT INTO digits.labels (image_id, category, annotator, annotated_at, ground_truth,"
@@ -80,6 +81,30 @@ def digits(tmp_path_factory):
             " now(), false, 'label_studio', 'digits', 1, '1', 'run', now())"
         )
     return folder
+
+
+def two_models(folder, database):
+    """The pool ``cameras``: in June a model says of one image of four what it did not say in May."""
+    months = ["2026-05", "2026-06"]
+    for month, last in zip(months, (0.75, 0.25), strict=True):
+        rows = [f"camera_{row},{p},{1 - p}" for row, p in enumerate([0.5, 0.75, 0.875, last])]
+        path = folder / "cameras" / f"{month}.csv"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(["image_id,prob_car,prob_bus", *rows]))
+    definitions = active_learning_definitions(
+        pool="cameras",
+        predictions=PredictionFiles(
+            folder / "cameras" / "{partition_key}.csv", "csv", class_column_prefix="prob_"
+        ),
+        partitions_def=dg.StaticPartitionsDefinition(months),
+        acquisition_functions=["margin"],
+    )
+    for month in months:
+        dg.materialize(
+            definitions.assets,
+            partition_key=month,
+            resources={"duckdb": DuckDBResource(database=str(database))},
+        )
 
 
 @pytest.fixture

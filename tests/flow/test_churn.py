@@ -27,9 +27,7 @@ def test_two_networks_of_cifar10(store, real_predictions):
         table = pa.table({"image_id": ids, "class_probs": lists.cast(pa.list_(pa.float32()))})
         ingest(store, in_memory(table), in_manifest=True, prediction_set=name)
         flow.score_prediction_set(store, name, rules=rules, run_id="run", report=lambda _: None)
-    report = flow.compare_prediction_sets(
-        store, "vgg16", functions=[ACQUISITION_FUNCTIONS["margin"]]
-    )
+    report = flow.churn_report(store, "vgg16", functions=[ACQUISITION_FUNCTIONS["margin"]])
     assert report is not None
     churn = report.churn
     assert (report.before, churn.image_count, churn.changed_count) == ("wideresnet", 10_000, 934)
@@ -38,7 +36,7 @@ def test_two_networks_of_cifar10(store, real_predictions):
     assert churn.wrong_unchanged / (10_000 - 934) == pytest.approx(0.027, abs=5e-4)
     assert len(report.changed_images) == 24
     assert all(each.before == each.label != each.after for each in report.changed_images)
-    assert flow.compare_prediction_sets(store, "wideresnet", functions=[]) is None
+    assert flow.churn_report(store, "wideresnet", functions=[]) is None
 
 
 def test_images_that_only_one_of_two_queues_asks_for(store):
@@ -51,7 +49,7 @@ def test_images_that_only_one_of_two_queues_asks_for(store):
         ingest(store, in_memory(pa.table({"image_id": ids, "class_probs": probs})), prediction_set=name)  # fmt: skip
         flow.score_prediction_set(store, name, rules=Rules(), run_id="run", report=lambda _: None)
         flow.rank_candidates(store, name, [margin], rules=Rules(), limit=None, seed=0, run_id="run")
-    report = flow.compare_prediction_sets(store, "june", functions=[margin], first=10)
+    report = flow.churn_report(store, "june", functions=[margin], first=10)
     assert report is not None
     (change,) = report.functions
     may, june = ([ids[place] for place in orders[name][:10]] for name in ("may", "june"))
@@ -83,7 +81,7 @@ def test_a_class_that_the_new_model_does_not_know_is_a_new_error(store):
     two_sets(
         store, (["cat", "fox"], ["fox", "cat"]), (["dog", "cat"], ["cat", "cat"]), ["fox", "cat"]
     )
-    report = flow.compare_prediction_sets(store, "june", functions=[])
+    report = flow.churn_report(store, "june", functions=[])
     assert report is not None
     assert (report.churn.labeled_count, report.churn.new_errors, report.churn.fixed) == (2, 1, 0)
     (changed,) = report.changed_images
@@ -96,7 +94,7 @@ def test_a_set_without_scores_is_not_taken_for_one_without_a_change(store):
     classes = (["cat", "fox"], ["cat", "fox"])
     two_sets(store, classes, classes, ["cat", "fox"], score_before=False)
     with pytest.raises(PoolStateError, match="'may' .* no scores .*materialize pool/image_scores"):
-        flow.compare_prediction_sets(store, "june", functions=[])
+        flow.churn_report(store, "june", functions=[])
 
 
 def test_images_that_were_labeled_since_are_in_neither_queue(store):
@@ -110,7 +108,7 @@ def test_images_that_were_labeled_since_are_in_neither_queue(store):
         ingest(store, in_memory(table), in_manifest=True, prediction_set=name)
         flow.score_prediction_set(store, name, rules=rules, run_id="run", report=lambda _: None)
         flow.rank_candidates(store, name, [margin], rules=rules, limit=5, seed=0, run_id="run")
-    report = flow.compare_prediction_sets(store, "june", functions=[margin], first=2)
+    report = flow.churn_report(store, "june", functions=[margin], first=2)
     assert report is not None
     (change,) = report.functions
     assert (change.first, change.common_first) == (2, 2)

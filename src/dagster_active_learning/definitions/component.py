@@ -289,6 +289,17 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
             examples=[0.99],
         ),
     ] = None
+    max_jump: Annotated[
+        float | None,
+        dg.Resolver.default(
+            description=(
+                "How far mean uncertainty, uncertainty at the cut and class shares, each 0 to 1, "
+                "may be from their mean in the last five prediction sets. Above it a check of the "
+                "candidates warns; null for no such check."
+            ),
+            examples=[0.2],
+        ),
+    ] = 0.1
     lock_timeout_seconds: Annotated[
         float,
         dg.Resolver.default(

@@ -53,6 +53,7 @@ def active_learning_definitions(
     committee: bool = False,
     max_quarantined_share: float = 0.05,
     min_coverage: float | None = None,
+    max_jump: float | None = 0.1,
     lock_timeout_seconds: float = 600,
     group_name: str | None = None,
     partitions_def: dg.PartitionsDefinition | None = None,
@@ -122,6 +123,9 @@ def active_learning_definitions(
         min_coverage: How large a share of the manifest's images without a label should have
             predictions. Below it a check of the predictions warns. By default 1.0 for
             classification and 0.0 for objects, of which an image may have none.
+        max_jump: How far mean uncertainty, uncertainty at the cut and class shares, each 0 to 1,
+            may be from their mean in the last five prediction sets. Above it a check of the
+            candidates warns; None for no such check.
         lock_timeout_seconds: How long a step waits for the database while another process has it
             open. The log says which; after that time the step fails.
         group_name: Group of the assets in the UI, by default the pool.
@@ -196,6 +200,7 @@ def active_learning_definitions(
         committee=committee,
         max_quarantined_share=max_quarantined_share,
         min_coverage=min_coverage,
+        max_jump=max_jump,
         lock_timeout_seconds=lock_timeout_seconds,
         group_name=group_name,
         partitions_def=partitions_def,

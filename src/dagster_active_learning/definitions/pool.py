@@ -130,6 +130,7 @@ class Pool:
     committee: bool = False
     max_quarantined_share: float = 0.05
     min_coverage: float | None = None
+    max_jump: float | None = 0.1
     lock_timeout_seconds: float = 600
     group_name: str | None = None
     partitions_def: dg.PartitionsDefinition | None = None
@@ -170,6 +171,8 @@ class Pool:
         check_share("max_quarantined_share", self.max_quarantined_share)
         if self.min_coverage is not None:
             check_share("min_coverage", self.min_coverage)
+        if self.max_jump is not None:
+            check_share("max_jump", self.max_jump)
         check_lock_timeout(self.lock_timeout_seconds)
         check_partitions_def(self.partitions_def)
         self.predictions.check_partitions(partitioned=self.partitioned)

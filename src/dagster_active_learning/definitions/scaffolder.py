@@ -44,6 +44,7 @@ attributes:
   # committee: true                   # several predictions of one image are votes
   # max_quarantined_share: 0.05       # above it a check fails, and nothing is scored
   # min_coverage: 1.0                 # share of the manifest with predictions; of objects 0.0
+  # max_jump: 0.2                    # of uncertainty or classes, above it a check warns; or null
   # lock_timeout_seconds: 600         # wait for others that have the database open
 
   # Each partition key is a prediction set; put {{partition_key}} in the path of the files.

@@ -5,7 +5,7 @@ Plain functions over an open store: the Dagster assets call them, and so may any
 
 from dagster_active_learning.flow.churn import ChurnReport as ChurnReport
 from dagster_active_learning.flow.churn import (
-    compare_prediction_sets as compare_prediction_sets,
+    churn_report as churn_report,
 )
 from dagster_active_learning.flow.evaluate import RuleEvaluationReport as RuleEvaluationReport
 from dagster_active_learning.flow.evaluate import evaluate_rules as evaluate_rules

@@ -89,7 +89,7 @@ class ChurnReport:
     functions: Sequence[FunctionChange]
 
 
-def compare_prediction_sets(
+def churn_report(
     store: PoolStore,
     after: str,
     *,

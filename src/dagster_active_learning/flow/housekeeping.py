@@ -14,6 +14,7 @@ from dagster_active_learning.store.labeling_batches import (
 )
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import Database, existing_pool
+from dagster_active_learning.store.ranking_statistics import delete_statistics
 from dagster_active_learning.store.rankings import delete_rankings
 from dagster_active_learning.store.set_tables import renew_views
 
@@ -80,4 +81,5 @@ def _delete(store: PoolStore, names: Collection[str]) -> None:
     for name in names:
         prediction_sets.clear_prediction_set(store, name)
         delete_rankings(store, name)
+        delete_statistics(store, name)
     renew_views(store.connection)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from dagster_active_learning.acquisition.functions import AcquisitionFunction
@@ -13,10 +16,16 @@ from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.ranking.total_order import rank_images
 from dagster_active_learning.rules import NO_LIMIT, Rules
 from dagster_active_learning.store import prediction_sets
-from dagster_active_learning.store.image_scores import contenders, member_counts, unlabeled_count
+from dagster_active_learning.store.image_scores import (
+    contenders,
+    member_counts,
+    score_statistics,
+    unlabeled_count,
+)
 from dagster_active_learning.store.labeling_candidates import replace_candidates
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
+from dagster_active_learning.store.ranking_statistics import RankingStatistics, record_statistics
 from dagster_active_learning.store.scorings import scoring_problem
 
 
@@ -73,7 +82,39 @@ def rank_candidates(
         replace_candidates(
             store, prediction_set, candidates, run_id, limit=limit, objects=rules.objects
         )
-    return {name: _ranking(ranked, image_count) for name, ranked in candidates.items()}
+        rankings = {name: _ranking(ranked, image_count) for name, ranked in candidates.items()}
+        _record(store, stored, functions, candidates, rankings, rules, run_id)
+    return rankings
+
+
+def _record(
+    store: PoolStore,
+    stored: PredictionSet,
+    functions: Sequence[AcquisitionFunction],
+    candidates: Mapping[str, pl.DataFrame],
+    rankings: Mapping[str, Ranking],
+    rules: Rules,
+    run_id: str,
+) -> None:
+    """Keep what the rankings are like, to be compared with later ones."""
+    means = score_statistics(store, stored.prediction_set).means
+    statistics: list[RankingStatistics] = []
+    for function in functions:
+        ranking, ranked = rankings[function.name], candidates[function.name]
+        mean = np.array([means[function.name]], np.float64)  # NaN where there is none
+        (of_images,) = _uncertainty(store, stored, function, mean, rules).tolist()
+        statistics.append(
+            RankingStatistics(
+                prediction_set=stored.prediction_set,
+                acquisition_function=function.name,
+                candidate_count=ranking.candidate_count,
+                image_count=ranking.image_count,
+                score_at_cut=ranking.score_at_cut,
+                uncertainty_at_cut=ranked["uncertainty"][-1] if ranked.height else None,
+                mean_uncertainty=None if math.isnan(of_images) else of_images,
+            )
+        )
+    record_statistics(store, statistics, run_id)
 
 
 def _candidates(
@@ -85,12 +126,9 @@ def _candidates(
     limit: int,
     seed: int,
 ) -> pl.DataFrame:
-    has_class_probs = stored.has_class_probs
-    # A lone score is a probability of two classes, where it is declared to be one.
-    n_classes = len(stored.class_names) if has_class_probs else 2
     ranked = rank_images(
         contenders(store, stored.prediction_set, function, limit, rules)
-        if function.can_rank(rules, has_class_probs=has_class_probs)
+        if function.can_rank(rules, has_class_probs=stored.has_class_probs)
         else [],
         function.label_first_under(rules.aggregation),
         limit=limit,
@@ -98,9 +136,22 @@ def _candidates(
         images_without_predictions=rules.images_without_predictions,
     )
     scores = ranked["score"].to_numpy()  # NaN where there is none
-    n_members = member_counts(store, stored.prediction_set).most if rules.committee else 1
-    uncertainty = function.image_uncertainty(scores, n_classes, rules, n_members=n_members)
+    uncertainty = _uncertainty(store, stored, function, scores, rules)
     return ranked.with_columns(pl.Series("uncertainty", uncertainty, nan_to_null=True))
+
+
+def _uncertainty(
+    store: PoolStore,
+    stored: PredictionSet,
+    function: AcquisitionFunction,
+    scores: npt.NDArray[np.float64],
+    rules: Rules,
+) -> npt.NDArray[np.float64]:
+    """Scores on the scale 0..1."""
+    # A lone score is a probability of two classes, where it is declared to be one.
+    n_classes = len(stored.class_names) if stored.has_class_probs else 2
+    n_members = member_counts(store, stored.prediction_set).most if rules.committee else 1
+    return function.image_uncertainty(scores, n_classes, rules, n_members=n_members)
 
 
 def _ranking(candidates: pl.DataFrame, image_count: int) -> Ranking:

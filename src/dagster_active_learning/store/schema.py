@@ -27,6 +27,7 @@ TABLES = (
     "prediction_sources",
     "quarantined_labels",
     "quarantined_predictions",
+    "ranking_statistics",
     "rankings",
     "relabeled_images",
     "rule_evaluations",
@@ -36,7 +37,7 @@ TABLES = (
 )
 """The tables of ``schema.sql``."""
 
-VIEWS = ("candidate_lineage", "image_scores", "predictions")
+VIEWS = ("candidate_lineage", "image_scores", "prediction_set_changes", "predictions")
 """The views of ``views.sql``."""
 
 _FILES = ("schema.sql", "views.sql")

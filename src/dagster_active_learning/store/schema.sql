@@ -279,6 +279,37 @@ COMMENT ON COLUMN rankings.scoring_run_id IS 'Dagster run that scored the images
 COMMENT ON COLUMN rankings.run_id IS 'Dagster run that ranked the images';
 COMMENT ON COLUMN rankings.ranked_at IS 'When they were ranked';
 
+-- Rankings are replaced; what they were like stays, one row per reading of predictions and function.
+CREATE TABLE IF NOT EXISTS ranking_statistics (
+    prediction_set VARCHAR NOT NULL,
+    acquisition_function VARCHAR NOT NULL,
+    predictions_generation BIGINT NOT NULL,
+    model VARCHAR,
+    prediction_count BIGINT NOT NULL,
+    candidate_count BIGINT NOT NULL,
+    image_count BIGINT NOT NULL,
+    score_at_cut DOUBLE,
+    uncertainty_at_cut DOUBLE,
+    mean_uncertainty DOUBLE,
+    class_shares MAP(VARCHAR, DOUBLE) NOT NULL,
+    run_id VARCHAR NOT NULL,
+    ranked_at TIMESTAMPTZ NOT NULL
+);
+COMMENT ON TABLE ranking_statistics IS 'What each ranking was like, one row per function and reading of predictions; those of predictions that were replaced stay';
+COMMENT ON COLUMN ranking_statistics.prediction_set IS 'Name of the prediction set';
+COMMENT ON COLUMN ranking_statistics.acquisition_function IS 'The rule that ranked the images';
+COMMENT ON COLUMN ranking_statistics.predictions_generation IS 'Number of the reading of the predictions: a later one is higher';
+COMMENT ON COLUMN ranking_statistics.model IS 'The model that made the predictions';
+COMMENT ON COLUMN ranking_statistics.prediction_count IS 'Number of the predictions';
+COMMENT ON COLUMN ranking_statistics.candidate_count IS 'Number of candidates';
+COMMENT ON COLUMN ranking_statistics.image_count IS 'Number of images to choose from';
+COMMENT ON COLUMN ranking_statistics.score_at_cut IS 'Score of the last candidate';
+COMMENT ON COLUMN ranking_statistics.uncertainty_at_cut IS 'The same as uncertainty, 0 to 1';
+COMMENT ON COLUMN ranking_statistics.mean_uncertainty IS 'Mean uncertainty of all images with a score, 0 to 1';
+COMMENT ON COLUMN ranking_statistics.class_shares IS 'Share of the predictions that each class has';
+COMMENT ON COLUMN ranking_statistics.run_id IS 'Dagster run that ranked the images';
+COMMENT ON COLUMN ranking_statistics.ranked_at IS 'When they were ranked';
+
 -- One batch of a pool is open at the most: it has the highest number, and no image of it was handed out.
 CREATE TABLE IF NOT EXISTS labeling_batches (
     batch BIGINT NOT NULL,

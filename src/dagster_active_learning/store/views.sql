@@ -109,3 +109,51 @@ COMMENT ON COLUMN candidate_lineage.ingested_at IS 'When they were read';
 COMMENT ON COLUMN candidate_lineage.ranking_run_id IS 'Dagster run that ranked the images';
 COMMENT ON COLUMN candidate_lineage.scoring_run_id IS 'Dagster run that scored the images';
 COMMENT ON COLUMN candidate_lineage.is_current IS 'Whether the image was ranked by the predictions and scores that are stored; where not, rank it again';
+
+-- Each ranking beside the one of what was read before it. The distance of two distributions is the
+-- largest difference that they give any set of classes.
+CREATE OR REPLACE VIEW prediction_set_changes AS
+SELECT
+    a.acquisition_function,
+    b.prediction_set AS before,
+    a.prediction_set AS after,
+    b.model AS model_before,
+    a.model AS model_after,
+    b.mean_uncertainty AS mean_uncertainty_before,
+    a.mean_uncertainty AS mean_uncertainty_after,
+    b.uncertainty_at_cut AS uncertainty_at_cut_before,
+    a.uncertainty_at_cut AS uncertainty_at_cut_after,
+    b.score_at_cut AS score_at_cut_before,
+    a.score_at_cut AS score_at_cut_after,
+    list_sum(list_transform(
+        list_distinct(map_keys(a.class_shares) || map_keys(b.class_shares)),
+        lambda c: abs(coalesce(a.class_shares[c], 0) - coalesce(b.class_shares[c], 0))
+    )) / 2 AS class_distance,
+    b.class_shares AS class_shares_before,
+    a.class_shares AS class_shares_after,
+    a.predictions_generation AS generation_after,
+    b.predictions_generation AS generation_before,
+    row_number() OVER (
+        PARTITION BY a.acquisition_function, a.predictions_generation
+        ORDER BY b.predictions_generation DESC
+    ) AS sets_between
+FROM ranking_statistics a JOIN ranking_statistics b
+    ON a.acquisition_function = b.acquisition_function AND b.predictions_generation < a.predictions_generation;
+COMMENT ON VIEW prediction_set_changes IS 'How each ranking differs from each of the same function of what was read before: WHERE sets_between = 1 has the one just before';
+COMMENT ON COLUMN prediction_set_changes.acquisition_function IS 'The rule that ranked the images';
+COMMENT ON COLUMN prediction_set_changes.before IS 'Name of the prediction set that was read before';
+COMMENT ON COLUMN prediction_set_changes.after IS 'Name of the prediction set; the same where its predictions were read again';
+COMMENT ON COLUMN prediction_set_changes.model_before IS 'The model of the one before';
+COMMENT ON COLUMN prediction_set_changes.model_after IS 'The model of the set';
+COMMENT ON COLUMN prediction_set_changes.mean_uncertainty_before IS 'Mean uncertainty of all images with a score, 0 to 1, of the one before';
+COMMENT ON COLUMN prediction_set_changes.mean_uncertainty_after IS 'The same of the set';
+COMMENT ON COLUMN prediction_set_changes.uncertainty_at_cut_before IS 'Uncertainty of the last candidate, 0 to 1, of the one before';
+COMMENT ON COLUMN prediction_set_changes.uncertainty_at_cut_after IS 'The same of the set';
+COMMENT ON COLUMN prediction_set_changes.score_at_cut_before IS 'Score of the last candidate of the one before';
+COMMENT ON COLUMN prediction_set_changes.score_at_cut_after IS 'The same of the set';
+COMMENT ON COLUMN prediction_set_changes.class_distance IS 'Total variation of the class shares, 0 to 1: how far a set of classes can be more frequent in one than in the other';
+COMMENT ON COLUMN prediction_set_changes.class_shares_before IS 'Share of the predictions that each class has, of the one before';
+COMMENT ON COLUMN prediction_set_changes.class_shares_after IS 'The same of the set';
+COMMENT ON COLUMN prediction_set_changes.generation_after IS 'Number of the reading of the set: a later one is higher';
+COMMENT ON COLUMN prediction_set_changes.generation_before IS 'Number of the reading of the one before';
+COMMENT ON COLUMN prediction_set_changes.sets_between IS 'How many readings lie between them, and one: 1 is the one just before';

@@ -70,7 +70,7 @@ def _materialize(
     with collected(context) as done:
         with pool.open(context) as store:
             for name in prediction_sets(context):
-                report = flow.compare_prediction_sets(
+                report = flow.churn_report(
                     store, name, before=churn.against, functions=pool.functions, first=first
                 )
                 compared[name] = ChurnMetadata(store, pool, report, function)

@@ -11,6 +11,7 @@ from dagster_active_learning.acquisition.functions import (
     AcquisitionFunction,
 )
 from dagster_active_learning.definitions.checks.check import ERROR, WARN, CheckRun, check
+from dagster_active_learning.definitions.checks.jumps import like_the_sets_before
 from dagster_active_learning.rules import NO_LIMIT
 
 if TYPE_CHECKING:
@@ -122,7 +123,13 @@ def queue_is_not_empty(run: CheckRun) -> dg.AssetCheckResult:
     )
 
 
-CHECKS = (queue_is_not_empty, ranks_without_gaps, candidates_are_fresh, no_labeled_candidates)
+CHECKS = (
+    queue_is_not_empty,
+    ranks_without_gaps,
+    candidates_are_fresh,
+    no_labeled_candidates,
+    like_the_sets_before,
+)
 
 
 def _function(run: CheckRun) -> AcquisitionFunction:

@@ -20,14 +20,13 @@ from dagster_active_learning.definitions.checks.check import WARN, CheckRun, che
 )
 def few_classes_changed(run: CheckRun) -> dg.AssetCheckResult:
     """Prediction sets that say much that others did not."""
-    from dagster_active_learning.flow import compare_prediction_sets
+    from dagster_active_learning.flow import churn_report
 
     settings = run.pool.churn
     if settings is None:
         return run.result(False, "the pool compares no prediction sets any more", {}, severity=WARN)
     reports = [
-        compare_prediction_sets(run.store, name, before=settings.against, functions=())
-        for name in run.names
+        churn_report(run.store, name, before=settings.against, functions=()) for name in run.names
     ]
     rows: list[dict[str, Any]] = [
         {
