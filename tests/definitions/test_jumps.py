@@ -122,8 +122,8 @@ def test_two_sets_are_compared_by_what_was_kept(run, tmp_path):
     assert compare_prediction_sets(database, pool="pool")["after"].to_list() == ["week1", "week1"]
 
 
-def ranking(count=1_000, mean=0.5, cut=0.9, **shares):
-    return KeptRanking("set", count, mean, cut, shares or {"a": 0.5, "b": 0.5})
+def ranking(count=1_000, mean=0.5, cut=0.9, images=10**9, **shares):
+    return KeptRanking("set", count, images, mean, cut, shares or {"a": 0.5, "b": 0.5})
 
 
 JUMPS = {
@@ -141,13 +141,15 @@ JUMPS = {
         [0, 0, 0.25],
     ),
     "scores that are missing": (ranking(mean=None), [ranking(cut=None)], [0]),
+    "few images": (ranking(mean=0.9, images=12), [ranking(images=12)], [0.4 - 0.163, 0, 0]),
+    "no images": (ranking(mean=0.9, images=0), [ranking()], [0, 0, 0]),
     "no predictions": (ranking(0), [ranking()], [0, 0]),
 }
 
 
 @pytest.mark.parametrize(("now", "before", "expected"), JUMPS.values(), ids=JUMPS)
 def test_how_far_a_ranking_is_from_those_before(now, before, expected):
-    assert [row["jump"] for row in jumps(now, before)] == pytest.approx(expected, abs=1e-4)
+    assert [row["jump"] for row in jumps(now, before)] == pytest.approx(expected, abs=1e-3)
 
 
 def test_chance_alone_is_seldom_a_jump():

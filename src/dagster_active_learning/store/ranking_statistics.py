@@ -67,7 +67,8 @@ def record_statistics(store: PoolStore, rankings: Sequence[RankingStatistics], r
 
 
 LAST_STATISTICS = """
-SELECT prediction_set, prediction_count, mean_uncertainty, uncertainty_at_cut, class_shares
+SELECT prediction_set, prediction_count, image_count, mean_uncertainty, uncertainty_at_cut,
+    class_shares
 FROM ranking_statistics
 WHERE acquisition_function = $acquisition_function AND predictions_generation <= (
     SELECT max(predictions_generation) FROM ranking_statistics
@@ -84,6 +85,7 @@ class KeptRanking:
     Attributes:
         prediction_set: The set that was ranked.
         prediction_count: Its predictions.
+        image_count: Its images to choose from.
         mean_uncertainty: The mean uncertainty of its images, None if none has a score.
         uncertainty_at_cut: The uncertainty of the last candidate.
         class_shares: The share of the predictions that each class has.
@@ -91,6 +93,7 @@ class KeptRanking:
 
     prediction_set: str
     prediction_count: int
+    image_count: int
     mean_uncertainty: float | None
     uncertainty_at_cut: float | None
     class_shares: Mapping[str, float]

@@ -61,8 +61,8 @@ def like_the_sets_before(run: CheckRun) -> dg.AssetCheckResult:
 def jumps(ranking: KeptRanking, before: Sequence[KeptRanking]) -> list[dict[str, Any]]:
     """How far a ranking is from the mean of some before it, each on a scale of 0 to 1.
 
-    Class shares of few predictions differ by chance: what is expected of two samples of one
-    distribution does not count.
+    Few images and predictions differ by chance: what is expected of two samples of one distribution
+    does not count.
     """
     rows: list[dict[str, Any]] = []
     for what in ("mean_uncertainty", "uncertainty_at_cut"):
@@ -70,13 +70,16 @@ def jumps(ranking: KeptRanking, before: Sequence[KeptRanking]) -> list[dict[str,
         earlier = [value for each in before if (value := getattr(each, what)) is not None]
         if now is not None and earlier:
             mean = sum(earlier) / len(earlier)
+            # A value between 0 and 1 has a variance of 1/4 at the most.
+            images = sum(each.image_count for each in before)
+            by_chance = _by_chance(0.25, images, ranking.image_count)
             rows.append(
                 {
                     "prediction_set": ranking.prediction_set,
                     "what": what,
                     "before": mean,
                     "now": now,
-                    "jump": abs(now - mean),
+                    "jump": max(0.0, abs(now - mean) - by_chance),
                 }
             )
     count = sum(each.prediction_count for each in before)
@@ -108,8 +111,16 @@ def _distance(
             sum(each.class_shares.get(name, 0.0) * each.prediction_count for each in before) / count
         )
         by_class[name] = ranking.class_shares.get(name, 0.0) - earlier
-        variance = earlier * (1 - earlier) * (1 / count + 1 / ranking.prediction_count)
-        # The mean absolute value of a normal variable.
-        by_chance += math.sqrt(2 / math.pi * max(variance, 0.0))
+        by_chance += _by_chance(earlier * (1 - earlier), count, ranking.prediction_count)
     distance = sum(map(abs, by_class.values())) / 2
     return max(0.0, distance - by_chance / 2), by_class
+
+
+def _by_chance(variance: float, first: int, second: int) -> float:
+    """The difference that is expected of the means of two samples of these sizes.
+
+    It is the mean absolute value of a normal variable.
+    """
+    if not first or not second:
+        return 1.0
+    return math.sqrt(2 / math.pi * max(variance, 0.0) * (1 / first + 1 / second))
