@@ -1,8 +1,7 @@
 """The UI of a real `dagster dev` in a real browser, as a person uses it.
 
 It needs playwright and Chromium: Debian's (`apt-get install chromium`) or playwright's own
-(`playwright install chromium`). With SCREENSHOTS_FOLDER set the pictures are kept there; the
-README's is `gallery_of_objects.png`.
+(`playwright install chromium`). With SCREENSHOTS_FOLDER set the pictures are kept there.
 """
 
 import os
