@@ -202,8 +202,10 @@ def test_the_summary_is_seen_without_a_click(materialize, write_predictions, tmp
         bars, counts, *rest = text.split("  \n")
         assert re.fullmatch(r"\S+ `[▁▂▃▄▅▆▇█·│]{20,21}` \S+", bars)
         assert counts.startswith(first)
-        assert rest[-2] == "resnet\\_50 \\| \\<b\\>"
-        assert re.fullmatch("source [0-9a-f]{12}…", rest[-1])
+        *_, model, source, page = rest
+        assert model == "resnet\\_50 \\| \\<b\\>"
+        assert re.fullmatch("source [0-9a-f]{12}…", source)
+        assert page == f"report `{metadata['report'].value}`"
         assert ("a\\*b" in text) or ("\\_c\\_" in text)
         # What is a number is plotted: settings are none.
         for name in ("limit", "seed", "batch", "wanted"):
@@ -509,7 +511,7 @@ def test_metadata_that_leave_no_room_do_not_fail_a_ranking_that_is_done():
     pictures = CandidatePictures([tile], ["class"], None, margin, margin.formula, 0.5)
     with gallery.Thumbnails(gallery.ImageRoots(())) as thumbnails:
         for size in (0, 80_000, 200_000):
-            drawn = pictures.drawn({"summary": "500", "text": "x" * size}, thumbnails)
+            drawn = pictures.drawn({"summary": summary(["500"]), "text": "x" * size}, thumbnails)
             assert picture(drawn["gallery"]).width > 0
 
 

@@ -10,7 +10,6 @@ from dagster_active_learning.gallery.charts import (
     learning_curves,
     reliability_diagram,
 )
-from dagster_active_learning.gallery.class_colors import class_color
 from dagster_active_learning.gallery.contact_sheets import contact_sheet
 from dagster_active_learning.gallery.histogram import score_histogram
 from dagster_active_learning.gallery.image_roots import ImageRoots
@@ -26,7 +25,6 @@ __all__ = [
     "Line",
     "Thumbnails",
     "Tile",
-    "class_color",
     "contact_sheet",
     "error_curves",
     "learning_curves",
