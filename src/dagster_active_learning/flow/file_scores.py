@@ -47,6 +47,9 @@ from dagster_active_learning.store.set_tables import prediction_schema
 ROWS_BETWEEN_BUCKETS = 4 * DEFAULT_BATCH_ROWS
 """Predictions that are put into buckets together: a bucket gets a row group of each such part."""
 
+ROWS_LOOKED_UP = 10_240
+"""Rows of a row group of scores: whoever looks for one image reads as many."""
+
 
 @dataclass(frozen=True)
 class FileTask:
@@ -266,7 +269,7 @@ def write_table(storage: Storage, name: str, tables: Iterable[pa.Table]) -> None
                 writer = closing.enter_context(
                     pq.ParquetWriter(file, part.schema, use_dictionary=False)
                 )
-            writer.write_table(part)
+            writer.write_table(part, row_group_size=ROWS_LOOKED_UP)
 
 
 class _Runs:

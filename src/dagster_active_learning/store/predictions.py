@@ -91,13 +91,15 @@ PREDICTIONS_OF_IMAGES = """
 WITH candidates AS ({images}),
 -- Without the class probabilities, which are long: an image may have a hundred thousand objects.
 places AS (
-    SELECT p.prediction_index, row_number() OVER (of_image ORDER BY p.prediction_index) AS place,
+    SELECT p.image_id, p.prediction_index,
+        row_number() OVER (of_image ORDER BY p.prediction_index) AS place,
         count(*) OVER of_image AS prediction_count
     FROM {{predictions}} p SEMI JOIN candidates USING (image_id)
     WINDOW of_image AS (PARTITION BY p.image_id)
 )
 SELECT p.image_id, p.class_probs, p.score, p.category, p.bbox{masks}, places.prediction_count
-FROM {{predictions}} p JOIN places USING (prediction_index)
+-- By the image too: of Parquet files whose ids are in order, few row groups are read then.
+FROM {{predictions}} p JOIN places USING (image_id, prediction_index)
 WHERE places.place <= $per_image
 ORDER BY p.image_id, p.prediction_index
 """
