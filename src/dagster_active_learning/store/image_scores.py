@@ -258,8 +258,9 @@ class ScoreBins:
     edges: npt.NDArray[np.float64]
 
 
+# Of all images: to look up those to choose from takes seconds for ten million.
 SCORE_RANGES = """
-SELECT {ranges} {unlabeled}
+SELECT {ranges} FROM {{image_scores}}
 """
 
 # All functions at once: the images to choose from are looked up once.
@@ -280,12 +281,13 @@ def score_bins(
 ) -> Mapping[str, ScoreBins]:
     """The scores of the images to choose from in bins of equal width, of functions that have any.
 
-    Images to choose from have no label and, with a manifest, still are in it.
+    Images to choose from have no label and, with a manifest, still are in it. The bins reach from
+    the lowest to the highest score of all images.
     """
     scores = score_columns(store, functions)
     ranges = ", ".join(f"min({score}), max({score})" for score in scores)
     unlabeled = _unlabeled_scores(rules)
-    query = SCORE_RANGES.format(ranges=ranges, unlabeled=unlabeled)
+    query = SCORE_RANGES.format(ranges=ranges)
     (found,) = store.rows(of_sets(store, [prediction_set], query))
     edges: dict[str, npt.NDArray[np.float64]] = {}
     columns: dict[str, str] = {}
@@ -319,6 +321,7 @@ def score_bins(
     return {
         function: ScoreBins(count, edge)
         for (function, edge), count in zip(edges.items(), counts, strict=True)
+        if count.any()
     }
 
 
