@@ -359,6 +359,14 @@ EQUAL = {
             ),
         },
     ),
+    "no report": (
+        """
+        pool: signs
+        predictions: {asset: ml/predictions}
+        report: false
+        """,
+        {"predictions": PredictionAsset(["ml", "predictions"]), "report": False},
+    ),
     "committee": (
         """
         pool: signs
@@ -468,9 +476,11 @@ def test_paths_are_relative_to_the_yaml_file(load, sandbox):
     task: detection
     predictions: {path: ../*.json, format: coco, instances: instances.json}
     images: {path: "{{ context.project_root }}/images", labeled: labeled.txt}
+    report: ../reports
     """)
     defs = sandbox.defs_folder_path.resolve()
     assert component.predictions.path == f"{defs}/*.json"
+    assert component.report == f"{defs}/reports"
     assert str(component.predictions.settings()).count(f"{defs}/pool/instances.json") == 1
     assert component.as_pool().manifest.path == sandbox.project_root.resolve() / "images"
     assert component.as_pool().manifest.labeled == defs / "pool" / "labeled.txt"
@@ -543,6 +553,12 @@ WRONG = {
         "lock_timeout_seconds is -1",
     ),
     "task": (["pool: a", "predictions: {asset: a}", "task: no"], 5, "task"),
+    "report": (["pool: a", "predictions: {asset: a}", "report: 7"], 5, "report is 7, expected a"),
+    "report elsewhere": (
+        ["pool: a", "predictions: {asset: a}", "report: s3://me:secret@bucket/a"],
+        5,
+        "report is 's3://bucket/a', expected a local folder",
+    ),
     "task as text": (["pool: a", "task: odd", "predictions: {asset: a}"], 4, "task is 'odd'"),
     "inputs": (["pool: a", "predictions: {asset: a}", "inputs: odds"], 5, "inputs is 'odds'"),
     "aggregation": (["pool: a", "aggregation: x", "predictions: {asset: a}"], 4, "is 'x'"),

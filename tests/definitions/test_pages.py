@@ -109,7 +109,7 @@ def test_a_folder_of_ones_own_and_none_at_all(folder):
     assert not (folder / "labeling_reports").exists()
 
 
-@pytest.mark.parametrize("report", ["", "s3://bucket/reports"])
+@pytest.mark.parametrize("report", ["", "s3://bucket/reports", None, 7])
 def test_a_folder_that_cannot_be_one_is_refused(folder, report):
     with pytest.raises(SettingError, match="report is .*, expected a local folder"):
         definitions(folder, report=report)

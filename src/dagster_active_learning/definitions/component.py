@@ -32,6 +32,7 @@ from dagster_active_learning.definitions.yaml_models import (
     OpSetting,
     PartitionsSetting,
     PredictionsSetting,
+    ReportSetting,
     SensorSetting,
 )
 from dagster_active_learning.definitions.yaml_resolvers import (
@@ -166,7 +167,7 @@ class ActiveLearningComponent(dg.Component, dg.Resolvable):
         Report,
         dg.Resolver(
             resolve_report,
-            model_field_type=bool | str,
+            model_field_type=ReportSetting | None,
             inject_before_resolve=False,
             description=(
                 "The folder of the pages that each ranking and each batch are written to, one "

@@ -18,13 +18,17 @@ def check_report(report: Report) -> None:
     """Raise SettingError unless ``report`` is a local folder, true or false."""
     if isinstance(report, bool):
         return
-    path = fspath(report)
-    if not path or is_address(path):
-        raise SettingError(
-            "report",
-            f"report is {shown_address(path)!r}, expected a local folder, true for one beside the "
-            "database, or false for no pages",
-        )
+    shown: object = report
+    if isinstance(report, (str, PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        path = fspath(report)
+        if path and not is_address(path):
+            return
+        shown = shown_address(path)
+    raise SettingError(
+        "report",
+        f"report is {shown!r}, expected a local folder, true for one beside the "
+        "database, or false for no pages",
+    )
 
 
 def report_folder(report: Report, database: str) -> Path | None:

@@ -535,6 +535,7 @@ PredictionsSetting = Annotated[
     Any, Described(PredictionFilesModel | PredictionAssetModel | PredictionQueryModel)
 ]
 FunctionsSetting = Annotated[Any, Described(list[FunctionName])]
+ReportSetting = Annotated[Any, Described(bool | str)]
 ManifestSetting = Annotated[Any, Described(ManifestModel | str)]
 PartitionsSetting = Annotated[Any, Described(Partitions)]
 BatchSetting = Annotated[Any, Described(LabelingBatchModel)]
