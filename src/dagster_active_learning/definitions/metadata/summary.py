@@ -40,12 +40,11 @@ def summary(lines: Iterable[str | None]) -> dg.MarkdownMetadataValue:
 
 def with_report(metadata: Metadata) -> dg.MarkdownMetadataValue:
     """The summary of metadata, and below it the path of the report, if there is one."""
-    text: str = metadata["summary"].value
     report = metadata.get("report")
     if not isinstance(report, dg.PathMetadataValue) or "`" in str(report.value):
         return metadata["summary"]
     # A path to copy: browsers follow no link from a server's page to a file.
-    return summary([text, f"report `{report.value}`"])
+    return summary([metadata["summary"].value, f"report `{report.value}`"])
 
 
 def score_bars(
