@@ -73,7 +73,7 @@ def a_page(*lists, uris=None, **settings):
 
 def write(page, path, roots=("/",)):
     places = ImageRoots(roots)
-    with Thumbnails(places) as thumbnails, Pictures(thumbnails, places) as pictures:
+    with Thumbnails(places, seconds=600) as thumbnails, Pictures(thumbnails, places) as pictures:
         return write_page(page, path, pictures)
 
 
