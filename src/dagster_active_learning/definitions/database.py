@@ -21,6 +21,7 @@ import duckdb
 from dagster_active_learning.errors import DatabaseUnavailableError, PoolStateError
 from dagster_active_learning.files.addresses import redacted, shown_address
 from dagster_active_learning.files.temporary import remove_leftovers, temporary_folder
+from dagster_active_learning.store.filesystems import read_error
 from dagster_active_learning.store.opening import connect
 from dagster_active_learning.store.pool_store import PoolStore, release_results
 from dagster_active_learning.store.pools import existing_pool
@@ -187,6 +188,9 @@ def _explained(path: str, pool: str) -> Generator[None]:
         yield
     except (duckdb.Error, OSError) as error:
         message = str(error)
+        about_file = read_error(error)
+        if about_file is not None:
+            raise about_file from None
         if shown_address(path) != path:
             raise DatabaseUnavailableError(redacted(message, path)) from None
         # Not about another file, which a query may read.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import io
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +18,10 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.files.addresses import is_address, shown_address, without_secrets
+from dagster_active_learning.files.addresses import is_address, redacted, shown_address
+
+FILES_AT_A_TIME = 16
+"""Files that are looked at at a time: one at an address takes some hundredths of a second."""
 
 _MARKS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified")
 """Where filesystems say something that is another for another content, the surest first."""
@@ -68,9 +73,7 @@ class FileInPlace:
 
     def open(self) -> Any:
         """The file, opened to be read in pieces; nothing is read ahead."""
-        with without_secrets(self.path):
-            filesystem, path = _filesystem(self.path)
-            return filesystem.open(path, "rb", cache_type="none")
+        return open(self.path, "rb") if self.is_local else FileElsewhere(self.path)
 
     def sha256(self) -> str:
         """SHA-256 of the content of a local file; of one elsewhere that of its size and mark.
@@ -89,33 +92,100 @@ class FileInPlace:
         return sha256
 
 
+def check_all(files: Iterable[FileInPlace]) -> None:
+    """Raise PredictionReadError for the first file that is gone, or no longer the one it was."""
+    with ThreadPoolExecutor(FILES_AT_A_TIME) as looking:
+        for _ in looking.map(FileInPlace.check, files):
+            pass
+
+
+class FileElsewhere(io.RawIOBase):
+    """A file at an address, opened to be read in pieces; nothing is read ahead.
+
+    Raises:
+        PredictionReadError: From all its methods, if the filesystem does not give what is asked.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self._address = address
+        with named_errors(address):
+            filesystem, path = _filesystem(address)
+            self._file: Any = filesystem.open(path, "rb", cache_type="none")
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, fewer than asked for only at the end of the file."""
+        with named_errors(self._address):
+            return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        with named_errors(self._address):
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The place of the next byte."""
+        return self._file.tell()
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is, or ``seek`` says that it is not."""
+        return True
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+@contextmanager
+def named_errors(
+    path: str, verb: str = "read", kind: type[Exception] = PredictionReadError
+) -> Generator[None]:
+    """Errors of a filesystem name the file, and hold no secret.
+
+    Those of libraries do not name it, and some cannot be sent to another process.
+
+    Raises:
+        PredictionReadError: In place of any error but an ImportError; or one of another kind.
+    """
+    try:
+        yield
+    except (ImportError, PredictionReadError):
+        raise
+    except FileNotFoundError:
+        raise kind(
+            f"{shown_address(path)} is gone: it is read in place; put it back, or materialize the "
+            "predictions again"
+        ) from None
+    except Exception as error:
+        text = redacted(f"{type(error).__name__}: {error}", path)
+        raise kind(f"{shown_address(path)} cannot be {verb}: {text}") from None
+
+
 def _filesystem(path: str) -> tuple[AbstractFileSystem, str]:
     filesystem, stripped = url_to_fs(path)
     return filesystem, stripped if is_address(path) else path
 
 
 def _identity(path: str) -> tuple[int, str]:
-    shown = shown_address(path)
-    try:
+    with named_errors(path):
         if not is_address(path):
             status = os.stat(path)
             return status.st_size, f"{status.st_mtime_ns}"
-        with without_secrets(path):
-            filesystem, stripped = _filesystem(path)
-            filesystem.invalidate_cache(filesystem._parent(stripped))  # pyright: ignore[reportPrivateUsage]
-            info: dict[str, Any] = filesystem.info(stripped)
-    except FileNotFoundError as error:
-        raise PredictionReadError(
-            f"{shown} is gone: it is read in place; put it back, or materialize the predictions "
-            "again"
-        ) from error
-    except OSError as error:
-        raise PredictionReadError(f"{shown} cannot be read: {error}") from error
+        filesystem, stripped = _filesystem(path)
+        filesystem.invalidate_cache(filesystem._parent(stripped))  # pyright: ignore[reportPrivateUsage]
+        info: dict[str, Any] = filesystem.info(stripped)
     mark = next((info[name] for name in _MARKS if info.get(name) is not None), None)
     if mark is None or info.get("size") is None:
         raise PredictionReadError(
-            f"{shown} cannot be read in place: its filesystem says neither an ETag nor when the "
-            "file was written, so that nobody would see when it is another; leave in_place out"
+            f"{shown_address(path)} cannot be read in place: its filesystem says neither an ETag "
+            "nor when the file was written, so that nobody would see when it is another; leave "
+            "in_place out"
         )
     return int(info["size"]), f"{mark}"
 
@@ -143,7 +213,7 @@ class Storage:
 
     @cached_property
     def _place(self) -> tuple[AbstractFileSystem, str]:
-        with without_secrets(self.folder):
+        with named_errors(self.folder):
             return _filesystem(self.folder)
 
     @contextmanager
@@ -154,12 +224,11 @@ class Storage:
             OSError: If it cannot be written.
         """
         filesystem, folder = self._place
-        with without_secrets(self.folder), ExitStack() as failing:
+        with ExitStack() as failing:
             if is_address(self.folder):
-                opened: Any = filesystem.open(f"{folder}/{name}", "wb", autocommit=False)
+                opened = _WrittenElsewhere(filesystem, f"{folder}/{name}", self.path(name))
                 failing.callback(opened.discard)
                 yield opened
-                opened.close()
                 opened.commit()
             else:
                 file = Path(folder, name)
@@ -179,7 +248,7 @@ class Storage:
     def read(self, name: str) -> bytes | None:
         """The content of a file, None if there is none of that name."""
         filesystem, folder = self._place
-        with without_secrets(self.folder):
+        with named_errors(self.path(name)):
             try:
                 if is_address(self.folder):
                     content: Any = filesystem.cat_file(f"{folder}/{name}")
@@ -188,30 +257,65 @@ class Storage:
             except FileNotFoundError:
                 return None
 
-    @contextmanager
-    def reading(self, name: str) -> Generator[Any]:
+    def reading(self, name: str) -> Any:
         """A file of it, opened to be read in pieces."""
-        filesystem, folder = self._place
-        with without_secrets(self.folder), filesystem.open(f"{folder}/{name}", "rb") as opened:
-            yield opened
+        path = self.path(name)
+        return FileElsewhere(path) if is_address(path) else open(path, "rb")
 
     def folders(self) -> Iterator[str]:
         """The names of the folders in it."""
         filesystem, folder = self._place
-        with without_secrets(self.folder):
+        with named_errors(self.folder):
             filesystem.invalidate_cache()
             if not filesystem.isdir(folder):
                 return
             entries: list[dict[str, Any]] = filesystem.ls(folder, detail=True)
-            for entry in entries:
-                if entry["type"] == "directory":
-                    yield entry["name"].rstrip("/").rpartition("/")[2]
+        for entry in entries:
+            if entry["type"] == "directory":
+                yield entry["name"].rstrip("/").rpartition("/")[2]
 
     def remove(self, name: str) -> None:
         """Remove a folder in it, with all that it holds."""
         filesystem, folder = self._place
-        with without_secrets(self.folder):
+        with named_errors(self.path(name), "removed", OSError):
             filesystem.rm(f"{folder}/{name}", recursive=True)
+
+
+class _WrittenElsewhere(io.RawIOBase):
+    """A file at an address that is there once it is committed.
+
+    Raises:
+        OSError: From all its methods, if the filesystem does not take it.
+    """
+
+    def __init__(self, filesystem: AbstractFileSystem, path: str, address: str) -> None:
+        super().__init__()
+        self._address = address
+        with named_errors(address, "written", OSError):
+            self._file: Any = filesystem.open(path, "wb", autocommit=False)
+
+    def write(self, content: Any) -> int:
+        """Take bytes."""
+        with named_errors(self._address, "written", OSError):
+            return self._file.write(content)
+
+    def tell(self) -> int:
+        """Number of bytes so far."""
+        return self._file.tell()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def commit(self) -> None:
+        """Make it a file."""
+        with named_errors(self._address, "written", OSError):
+            self._file.close()
+            self._file.commit()
+
+    def discard(self) -> None:
+        """Leave nothing of it."""
+        self._file.discard()
 
 
 def as_duckdb_path(path: str) -> str:

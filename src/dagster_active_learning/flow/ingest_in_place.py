@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dagster_active_learning.errors import PoolStateError
-from dagster_active_learning.files.in_place import Storage
+from dagster_active_learning.files.in_place import Storage, check_all
 from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.flow.file_scores import write_table
 from dagster_active_learning.flow.ingest import check_nothing_found, tolerance_advice
@@ -89,8 +89,7 @@ def ingest_in_place(
             database then stays as it was.
     """
     source, rules, folder = scored.source, scored.rules, scored.folder
-    for file in source.files:
-        file.file.check()
+    check_all(scored.places)
     register_filesystems(store.connection, [folder.folder, *(file.path for file in scored.places)])
     with store.transaction():
         prediction_sets.clear_prediction_set(store, prediction_set)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.addresses import is_address, shown_address
 from dagster_active_learning.files.file_sets import find_file_sets
-from dagster_active_learning.files.in_place import FileInPlace
+from dagster_active_learning.files.in_place import FileInPlace, check_all
 from dagster_active_learning.readers import read_predictions, reader_options
 from dagster_active_learning.readers.columns import is_list, is_number
 from dagster_active_learning.readers.formats.parquet import FOOTER_ERRORS, open_file, parquet_file
@@ -100,8 +100,7 @@ def open_files_in_place(files: Sequence[FileInPlace], **options: Any) -> SourceI
     Raises:
         PredictionReadError: If one is gone, or no longer the one it was.
     """
-    for file in files:
-        file.check()
+    check_all(files)
     parts = [open_file(file, _table_options(options)) for file in files]
     return _source(open_stream(str(files[0]), parts), list(files), options)
 

@@ -5,12 +5,25 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable
+from typing import Any
 
 import duckdb
-import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.files.in_place import FileElsewhere, named_errors
 
 _PROTOCOL = re.compile(r"([\w+.-]+)://")
+
+_ESCAPED = re.compile(r"\[([*?[])\]")
+
+# DuckDB has Python's traceback as text in its own error.
+_IN_TRACEBACK = re.compile(rf"{PredictionReadError.__name__}: (.+?)(?:\n\nLINE \d+:|\Z)", re.DOTALL)
+
+_registering = threading.Lock()
 
 IN_USE = """
 SELECT DISTINCT regexp_extract(place, '^[^:/]+://') FROM (
@@ -24,13 +37,13 @@ SELECT DISTINCT regexp_extract(place, '^[^:/]+://') FROM (
 def register_filesystems(connection: duckdb.DuckDBPyConnection, paths: Iterable[str]) -> None:
     """Let statements of a connection's database read files at addresses; local paths need nothing.
 
-    Raises:
-        ImportError: If fsspec needs a further package for an address.
+    A filesystem that the user has registered stays.
     """
     protocols = {match[1] for path in paths if (match := _PROTOCOL.match(path))}
     for protocol in sorted(protocols):
-        if not connection.filesystem_is_registered(protocol):
-            connection.register_filesystem(fsspec.filesystem(protocol))
+        with _registering:
+            if not connection.filesystem_is_registered(protocol):
+                connection.register_filesystem(_Elsewhere(protocol))
 
 
 def register_filesystems_in_use(connection: duckdb.DuckDBPyConnection, schema: str) -> None:
@@ -42,3 +55,54 @@ def register_filesystems_in_use(connection: duckdb.DuckDBPyConnection, schema: s
     """
     rows = connection.execute(IN_USE.format(schema=schema)).fetchall()
     register_filesystems(connection, (protocol for (protocol,) in rows))
+
+
+def read_error(error: BaseException) -> PredictionReadError | None:
+    """The error about a file at an address that an error of DuckDB stands for; None without one."""
+    if not isinstance(error, duckdb.Error):
+        return None
+    found = _IN_TRACEBACK.search(str(error))
+    return None if found is None else PredictionReadError(found[1])
+
+
+class _Elsewhere(AbstractFileSystem):
+    """The filesystems of one protocol: nothing is read but what DuckDB asks for.
+
+    fsspec's own read 50 MiB of an object for a footer.
+
+    Args:
+        protocol: For example ``s3``.
+    """
+
+    cachable = False  # Otherwise fsspec has one of all protocols.
+
+    def __init__(self, protocol: str) -> None:
+        super().__init__()
+        self.protocol = protocol
+
+    def glob(self, path: str, **_: Any) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The files of a pattern; a file that is named is not looked for."""
+        if not re.search(r"[*?[]", _ESCAPED.sub("", path)):
+            return [_ESCAPED.sub(r"\1", path)]
+        with named_errors(path):
+            filesystem, pattern = url_to_fs(path)
+            return [filesystem.unstrip_protocol(name) for name in filesystem.glob(pattern)]
+
+    def info(self, path: str, **options: Any) -> Any:
+        """What the filesystem says about a file."""
+        with named_errors(path):
+            filesystem, name = url_to_fs(path)
+            return filesystem.info(name, **options)
+
+    def modified(self, path: str) -> Any:
+        """When a file was written."""
+        with named_errors(path):
+            filesystem, name = url_to_fs(path)
+            return filesystem.modified(name)
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """A file, opened to be read in pieces, or to be written."""
+        if mode == "rb":
+            return FileElsewhere(path)
+        filesystem, name = url_to_fs(path)
+        return filesystem.open(name, mode)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dagster_active_learning.files.in_place import FileInPlace, Storage, as_duckdb_path
+from dagster_active_learning.files.in_place import FileInPlace, Storage, as_duckdb_path, check_all
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
 from dagster_active_learning.readers.in_place import SourceInPlace, open_files_in_place
 from dagster_active_learning.readers.tables import Layout
@@ -52,8 +52,7 @@ class InPlaceSet:
 
     def check_files(self) -> None:
         """Raise PredictionReadError if a file is gone, or no longer the one it was."""
-        for file in self.files:
-            file.check()
+        check_all(self.files)
 
 
 IN_PLACE_SET = """

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import duckdb
 
 from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.store.filesystems import read_error
 from dagster_active_learning.store.opening import connect
 from dagster_active_learning.store.pool_store import PoolStore, pool_schemas, release_results
 from dagster_active_learning.store.schema import quoted
@@ -48,6 +49,9 @@ def existing_pool(database: Database, pool: str, *, read_only: bool = True) -> G
         yield PoolStore(connection, pool)
     except BaseException as error:
         release_results(error)
+        about_file = read_error(error)
+        if about_file is not None:
+            raise about_file from None
         raise
     finally:
         connection.close()

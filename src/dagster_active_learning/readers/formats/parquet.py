@@ -30,6 +30,9 @@ from dagster_active_learning.readers.tables import (
 FOOTER_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)
 """The errors of pyarrow about a file that is broken, or whose footer is."""
 
+PROBED_BYTES = 2**16
+"""Bytes of a column that are read at a time to see how large its values are."""
+
 _FIXED_SIZE = "Expected all lists to be of size="
 """What pyarrow before 26 says of a null row in a column of lists of fixed size."""
 
@@ -68,10 +71,13 @@ def open_file(path: Path | FileInPlace, options: TableOptions) -> PredictionPart
     )
 
 
-def parquet_file(path: Path | FileInPlace, **options: Any) -> pq.ParquetFile:
+def parquet_file(path: Path | FileInPlace) -> pq.ParquetFile:
     """A Parquet file, opened; buffering ahead, pyarrow would hold the whole file."""
-    source = path.open() if isinstance(path, FileInPlace) else path
-    return pq.ParquetFile(source, pre_buffer=False, **options)
+    return pq.ParquetFile(_source(path), pre_buffer=False)
+
+
+def _source(path: Path | FileInPlace) -> Any:
+    return path.open() if isinstance(path, FileInPlace) else pa.OSFile(str(path))
 
 
 def read_columns(path: Path | FileInPlace, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -82,9 +88,9 @@ def read_columns(path: Path | FileInPlace, columns: Sequence[str]) -> Iterator[p
     """
     rows = 0
     try:
-        with parquet_file(path) as opened:
+        with _source(path) as source, pq.ParquetFile(source, pre_buffer=False) as opened:
             for group in range(opened.num_row_groups):
-                batch_rows = _batch_rows(path, opened, group, columns)
+                batch_rows = _batch_rows(path, source, opened, group, columns)
                 for batch in opened.iter_batches(batch_rows, row_groups=[group], columns=columns):
                     rows += len(batch)
                     yield batch
@@ -99,7 +105,11 @@ def read_columns(path: Path | FileInPlace, columns: Sequence[str]) -> Iterator[p
 
 
 def _batch_rows(
-    path: Path | FileInPlace, opened: pq.ParquetFile, group: int, columns: Sequence[str]
+    path: Path | FileInPlace,
+    source: Any,
+    opened: pq.ParquetFile,
+    group: int,
+    columns: Sequence[str],
 ) -> int:
     """The number of rows of a row group that make a batch, by the size of their decoded values.
 
@@ -116,7 +126,14 @@ def _batch_rows(
         for column in opened.schema
         if column.path in wanted and column.physical_type == "BYTE_ARRAY"
     ]
-    with parquet_file(path, read_dictionary=text) as encoded:
+    # Of a file elsewhere the beginning of each column is fetched, and not the footer again.
+    with pq.ParquetFile(
+        source,
+        metadata=opened.metadata,
+        read_dictionary=text,
+        pre_buffer=False,
+        buffer_size=PROBED_BYTES,
+    ) as encoded:
         first = next(encoded.iter_batches(1, row_groups=[group], columns=columns), None)
     rows = opened.metadata.row_group(group).num_rows
     if first is None or rows < 1:
