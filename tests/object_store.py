@@ -6,6 +6,7 @@ from threading import Thread
 
 import fsspec
 import pytest
+import requests
 
 KEY, SECRET = "AKIAsomebody", "abcSECRETdef"
 
@@ -50,7 +51,6 @@ def no_fault(method, path) -> int | str | None:
 @contextmanager
 def object_store(bucket="bucket", application=None):
     """An S3 server on 127.0.0.1 with an empty bucket; the environment says where and who."""
-    from moto.core.models import moto_api_backend
     from moto.moto_server.werkzeug_app import MotoRequestHandler
     from werkzeug.serving import make_server
 
@@ -58,14 +58,15 @@ def object_store(bucket="bucket", application=None):
         def log(self, type, message, *args):
             pass
 
-    # Servers of one process share their buckets.
-    moto_api_backend.reset()
     application = application or ObjectStore()
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Silent)
     thread = Thread(target=server.serve_forever)
     thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    # Servers of one process share their buckets.
+    requests.post(f"{address}/moto-api/reset", timeout=60).raise_for_status()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        patch.setenv("AWS_ENDPOINT_URL", address)
         patch.setenv("AWS_ACCESS_KEY_ID", KEY)
         patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")

@@ -56,18 +56,13 @@ def contents():
 
 
 @pytest.fixture
-def predictions(bucket, contents, tmp_path):
-    """The files at an address and in a folder."""
+def local(bucket, contents, tmp_path):
+    """The files in a folder; they are in the bucket, too."""
     (tmp_path / "local").mkdir()
     for name, content in contents.items():
         (tmp_path / "local" / name).write_bytes(content)
-        put(f"{bucket}/may/{name}", content)
-    return f"{bucket}/may/*.parquet", tmp_path / "local" / "*.parquet"
-
-
-def put(address, content):
-    filesystem, path = fsspec.url_to_fs(address)
-    filesystem.pipe_file(path, content)
+        bucket.pipe_file(f"bucket/may/{name}", content)
+    return tmp_path / "local" / "*.parquet"
 
 
 def definitions(tmp_path, path, name, **settings):
@@ -120,7 +115,7 @@ TABLES = {
     "classes": "FROM pool.predicted_classes ORDER BY ALL",
     "sources": """SELECT parse_filename(source), first_prediction_index, row_count
         FROM pool.prediction_sources ORDER BY ALL""",
-    "evaluation": "SELECT * EXCLUDE (run_id, evaluated_at, source_sha256) FROM pool.rule_evaluations ORDER BY ALL",
+    "evaluation": "SELECT * EXCLUDE (generation, predictions_generation, run_id, evaluated_at, source_sha256) FROM pool.rule_evaluations ORDER BY ALL",
     "scores": "FROM pool.image_scores ORDER BY image_id",
     "predictions": "FROM pool.predictions ORDER BY prediction_index",
 }
@@ -154,16 +149,19 @@ def checks(result):
 
 @pytest.mark.slow
 def test_the_whole_pool_is_what_it_is_when_files_are_copied(
-    tmp_path, storage, bucket, predictions, contents, request
+    tmp_path, server, local, contents, request
 ):
-    address, local = predictions
     errors, expected = materialize(definitions(tmp_path, local, "copied"))
     assert not errors
     request.getfixturevalue("no_large_files")
-    storage.sent.clear()
     described = definitions(
-        tmp_path, address, "in_place", storage=f"{bucket}/scores", engine=LocalWorkers(2)
+        tmp_path,
+        "s3://bucket/may/*.parquet",
+        "in_place",
+        storage="s3://bucket/scores",
+        engine=LocalWorkers(2),
     )
+    server.sent.clear()
     errors, result = materialize(described)
     assert not errors
     assert checks(result) == checks(expected)
