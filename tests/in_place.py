@@ -81,7 +81,8 @@ def in_place(path, storage, rules=RULES, *, manifest=None, engine=None, **option
 
 def add_manifest(store, manifest):
     if manifest is not None:
-        manifest_rows = pl.DataFrame({"image_id": manifest})  # noqa: F841
+        # The statement finds it as the variable of that name.
+        manifest_rows = pl.DataFrame({"image_id": manifest})  # noqa: F841 # pyright: ignore[reportUnusedVariable]
         store.connection.execute(
             "INSERT INTO images BY NAME SELECT *, false AS labeled FROM manifest_rows"
         )

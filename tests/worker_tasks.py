@@ -13,9 +13,9 @@ def square(number):
 
 
 def process_and_threads(_):
-    import numba
+    from numba.core import config
 
-    return os.getpid(), numba.config.NUMBA_NUM_THREADS
+    return os.getpid(), config.NUMBA_NUM_THREADS
 
 
 def killed_once(place):
