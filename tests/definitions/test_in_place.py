@@ -122,7 +122,7 @@ def test_a_file_that_changed_since_fails_what_reads_it_and_nothing_else(tmp_path
     )
     assert not failing.success
     (failure,) = failing.get_step_failure_events()[:1]
-    assert "p1.parquet changed since it was read" in failure.step_failure_data.error.to_string()
+    assert "p1.parquet changed since it was read" in str(failure.step_failure_data.error)
     assert materialize(described).success
 
 
