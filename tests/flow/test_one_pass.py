@@ -23,17 +23,17 @@ N_CLASSES = 7
 def write(tmp_path):
     """Predictions in three files, some of them not valid; the glob of the files."""
 
-    def write(ids, dtype="f4", inputs="probabilities"):
+    def write(ids, *dtypes, inputs="probabilities"):
+        dtypes = dtypes or ("f4",)
         generator = np.random.default_rng(5)
         values = generator.standard_normal((len(ids), N_CLASSES))
         if inputs == "independent":
             values = 1 / (1 + np.exp(-values))
         elif inputs == "probabilities":
             values = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
-        values = values.astype(dtype)
         values[::97] = np.nan
         for number, part in enumerate(np.array_split(np.arange(len(ids)), 3)):
-            flat = pa.array(values[part].ravel())
+            flat = pa.array(values[part].astype(dtypes[number % len(dtypes)]).ravel())
             lists = pa.FixedSizeListArray.from_arrays(flat, N_CLASSES)
             lists = lists.cast(pa.list_(flat.type))
             table = pa.table({"image_id": [ids[row] for row in part], "class_probs": lists})
@@ -70,12 +70,12 @@ def scored_twice(store, path, **options):
     return kind, first, again
 
 
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("dtypes", [("f2",), ("f4",), ("f8",), ("f4", "f8", "f2")])
 @pytest.mark.parametrize("inputs", ["probabilities", "logits", "independent"])
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_they_are_the_same_bits(store, write, dtype, inputs, shuffled):
+def test_they_are_the_same_bits(store, write, dtypes, inputs, shuffled):
     rules = Rules(inputs=inputs, sum_tolerance=0.01)
-    path = write(ids(shuffled=shuffled), dtype, inputs)
+    path = write(ids(shuffled=shuffled), *dtypes, inputs=inputs)
     kind, first, again = scored_twice(store, path, rules=rules)
     assert kind == KEPT
     assert first.height == N_ROWS - len(range(0, N_ROWS, 97))
