@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from fsspec.core import url_to_fs
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.addresses import is_address, shown_address
 from dagster_active_learning.files.file_sets import find_file_sets
-from dagster_active_learning.files.in_place import FileInPlace, check_all
+from dagster_active_learning.files.in_place import FileInPlace, check_all, named_errors
 from dagster_active_learning.readers import read_predictions, reader_options
 from dagster_active_learning.readers.columns import is_list, is_number
 from dagster_active_learning.readers.formats.parquet import FOOTER_ERRORS, open_file, parquet_file
@@ -166,15 +167,27 @@ def _addresses(path: str, within: str | None) -> list[str]:
         PredictionReadError: If there is none, or the filesystem does not answer.
     """
     shown = shown_address(path)
-    try:
+    if shown != path or "::" in path:
+        raise PredictionReadError(
+            f"{shown} cannot be read in place: its address has a user, a password or a query, or "
+            "is of a file in another file, and would be stored; say in fsspec's configuration or "
+            "the environment who may read it, or leave in_place out"
+        )
+    with named_errors(path):
         found = find_file_sets(path, within=within).get("")
-    except (OSError, ValueError) as error:
-        raise PredictionReadError(f"{shown} cannot be read: {error}") from error
     if found is None:
         raise PredictionReadError(
             f"{shown} does not exist: expected a file, or a glob that matches at least one"
         )
-    return [found.filesystem.unstrip_protocol(name) for name in sorted(found.versions)]
+    addresses = [found.filesystem.unstrip_protocol(name) for name in sorted(found.versions)]
+    for address in addresses:
+        # The host of sftp://host/may.parquet is no part of a name on it.
+        if shown_address(address) != address or url_to_fs(address)[0] != found.filesystem:
+            raise PredictionReadError(
+                f"{shown_address(address)} cannot be read in place: its name alone does not lead "
+                "to it; leave in_place out"
+            )
+    return addresses
 
 
 def _layout(
