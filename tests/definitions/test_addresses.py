@@ -124,7 +124,7 @@ TABLES = {
 def tables(database, *, register=False):
     with duckdb.connect(str(database), read_only=True) as connection:
         if register:
-            connection.register_filesystem(fsspec.filesystem("s3"))
+            connection.register_filesystem(fsspec.filesystem("s3", default_cache_type="none"))
         return {
             name: repr(connection.sql(query).to_arrow_table().to_pylist())
             for name, query in TABLES.items()

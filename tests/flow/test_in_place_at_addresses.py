@@ -7,11 +7,12 @@ import fsspec
 import numpy as np
 import pytest
 
+from dagster_active_learning import explain_candidate, load_candidates
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.in_place import FileInPlace, check_all
 from dagster_active_learning.readers.in_place import open_in_place
 from dagster_active_learning.store.filesystems import read_error
-from in_place import commit, copied, pool_store, random_probs, scored, write
+from in_place import commit, copied, pool_store, random_probs, scored, tables, write
 from object_store import KEY, SECRET, ObjectStore, no_fault, object_store
 
 FILES = "s3://bucket/may/*.parquet"
@@ -154,3 +155,19 @@ def test_an_address_that_would_have_to_be_stored_with_more_than_is_shown_is_refu
     with pytest.raises(PredictionReadError, match="cannot be read in place") as error:
         open_in_place(address)
     assert "HUNTER2" not in str(error.value)
+
+
+def test_what_is_read_of_a_pool_says_which_file_it_cannot_read(server, tmp_path):
+    database = str(tmp_path / "pool.duckdb")
+    store = pool_store(database)
+    commit(store, scored(FILES, "s3://bucket/scores"))
+    tables(store)
+    store.connection.close()
+    found = load_candidates(database, pool="pool", acquisition_function="margin", limit=1)
+    image = found["image_id"][0]
+    file = f"may/p{image[0]}.parquet"
+    server.fault = lambda method, path: 403 if method == "GET" and file in path else None
+    with pytest.raises(PredictionReadError, match=rf"^s3://bucket/{file} cannot be read: Perm"):
+        explain_candidate(database, image, pool="pool")
+    server.fault = no_fault
+    assert f"s3://bucket/{file}" in explain_candidate(database, image, pool="pool")
