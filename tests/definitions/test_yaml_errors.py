@@ -208,6 +208,12 @@ def load(text):
             return component
 
 
+def json_schema():
+    model = ActiveLearningComponent.get_model_cls()
+    assert model is not None
+    return model.model_json_schema()
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_setting_is_told_in_our_words_at_its_line(case):
     import yaml
@@ -216,7 +222,7 @@ def test_a_wrong_setting_is_told_in_our_words_at_its_line(case):
     indented = "".join(f"  {line}\n" for line in ["pool: signs", *lines])
     text = f"type: dagster_active_learning.ActiveLearningComponent\nattributes:\n{indented}"
     # Dagster's own check of the YAML would be the first to speak, in words of JSON schema.
-    schema = ActiveLearningComponent.get_model_cls().model_json_schema()
+    schema = json_schema()
     attributes = yaml.safe_load(text)["attributes"]
     assert list(Draft202012Validator(schema).iter_errors(attributes)) == []
     with pytest.raises(Exception) as error:  # noqa: PT011 - Dagster's own, of several kinds
@@ -230,7 +236,7 @@ def test_a_wrong_setting_is_told_in_our_words_at_its_line(case):
 
 
 def test_editors_still_know_the_choices():
-    schema = json.dumps(ActiveLearningComponent.get_model_cls().model_json_schema())
+    schema = json.dumps(json_schema())
     choices = [json.loads(found) for found in re.findall(r'"enum": (\[.*?\])', schema)]
     for name in ("parquet", "entropy", "typical", "xywh", "RUNNING", "detection", "coco"):
         assert any(name in each for each in choices), name
