@@ -13,7 +13,7 @@ TASKS = [{"data": {"image": "x", "image_id": f"image {n}"}, "meta": {"rank": n}}
 
 @pytest.fixture
 def client(studio):
-    return LabelStudioClient(studio.url, LEGACY, timeout_seconds=0.5)
+    return LabelStudioClient(studio.url, LEGACY, timeout_seconds=3)
 
 
 @pytest.fixture
