@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -50,3 +51,23 @@ def square_or_wait(task):
 
 def read_variable(name):
     return os.environ.get(name)
+
+
+class NeedsTwo(Exception):  # noqa: N818 - an error of somebody else's
+    """It cannot be made again of what is pickled."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+def cannot_be_sent(how):
+    """Ends, gives or raises what cannot be sent."""
+    if how == "exit":
+        raise SystemExit(3)
+    if how == "result":
+        return lambda: None
+    if how == "error":
+        error = ValueError("with a lock")
+        error.lock = threading.Lock()  # pyright: ignore[reportAttributeAccessIssue]
+        raise error
+    raise NeedsTwo("one", "two")

@@ -1,5 +1,6 @@
 """Tasks in processes: all results, also where a process is killed; no process is left."""
 
+import multiprocessing
 import os
 import time
 
@@ -9,6 +10,7 @@ from dagster_active_learning import LocalWorkers
 from dagster_active_learning.errors import EngineError, PredictionReadError
 from worker_tasks import (
     always_killed,
+    cannot_be_sent,
     killed_once,
     process_and_threads,
     refuse,
@@ -63,3 +65,19 @@ def test_closing_ends_the_processes(tmp_path):
         time.sleep(0.05)
     results.close()
     assert not any(is_running(int(path.name)) for path in processes)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("exit", "3 workers were lost .* exit code 3,"),
+        ("result", "pickle"),
+        ("error", "^ValueError: with a lock$"),
+        ("two", "^NeedsTwo: one and two$"),
+    ],
+)
+def test_what_cannot_be_sent_is_said_in_words(how, words):
+    with pytest.raises(Exception, match=words) as error:
+        list(LocalWorkers(1).run(cannot_be_sent, [how]))
+    assert "memory ran out" not in str(error.value) or how == "exit"
+    assert not multiprocessing.active_children()

@@ -335,6 +335,9 @@ ACQUISITION_FUNCTIONS: dict[str, AcquisitionFunction] = {
 It can be added to, and is read whenever something is made from it.
 """
 
+PACKAGE_FUNCTIONS = dict(ACQUISITION_FUNCTIONS)
+"""Those of this package, which every process has; others are where they were added."""
+
 
 def row_functions() -> dict[str, AcquisitionFunction]:
     """The functions of one row of class probabilities, which a query engine can compute, by name.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from dagster_active_learning.errors import EngineError, SettingError
 
 if TYPE_CHECKING:
     from dagster_active_learning.flow.engine import Result, Task
+
+ENDING_SECONDS = 5.0
+"""For how long the exit code of a lost process is waited for."""
 
 TRIES = 3
 """How often a task is begun whose worker is gone before it has ended."""
@@ -66,13 +70,14 @@ class LocalWorkers:
                     try:
                         result, error = worker.connection.recv()
                     except (EOFError, OSError):
-                        worker.end()
+                        worker.end(seconds=ENDING_SECONDS)
                         if tries == TRIES:
                             raise EngineError(
                                 f"{tries} workers were lost over one task, the last with exit code "
                                 f"{worker.exit_code}, which is minus the signal that ended it (9 "
-                                f"where memory ran out): {task}; use fewer workers, or files with "
-                                "smaller row groups"
+                                "where memory ran out), or 1 where a script has no `if __name__ == "
+                                f'"__main__":`: {task}; where memory ran out, use fewer workers, '
+                                "or files with smaller row groups"
                             ) from None
                         waiting.append((task, tries + 1))
                         continue
@@ -112,9 +117,10 @@ class _Worker:
         """Exit code of a process that has ended."""
         return self._process.exitcode
 
-    def end(self) -> None:
-        """End the process, whatever it does."""
+    def end(self, seconds: float = 0.0) -> None:
+        """End the process, whatever it does; one that ends by itself has some seconds for it."""
         self.connection.close()
+        self._process.join(seconds)
         self._process.kill()
         self._process.join()
 
@@ -129,11 +135,20 @@ def _work(connection: Connection) -> None:
 
         pa.set_cpu_count(1)
         while True:
-            task = connection.recv()
-            try:
-                answer = function(task), None
-            except Exception as error:
-                answer = None, error
-            connection.send(answer)
+            connection.send_bytes(_answer(function, connection.recv()))
     except (EOFError, ConnectionError, KeyboardInterrupt):
         return
+
+
+def _answer(function: Callable[[Any], Any], task: Any) -> bytes:
+    """The pickled result of a task, and what it has raised; one of the two is None."""
+    try:
+        return pickle.dumps((function(task), None))
+    except Exception as error:
+        try:
+            answer = pickle.dumps((None, error))
+            pickle.loads(answer)  # noqa: S301 - what was made in the line before
+        except Exception:
+            # Some errors cannot be sent, or not be made again of what is sent.
+            answer = pickle.dumps((None, EngineError(f"{type(error).__name__}: {error}")))
+        return answer

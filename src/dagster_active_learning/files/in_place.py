@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
@@ -233,10 +234,17 @@ class Storage:
             else:
                 file = Path(folder, name)
                 file.parent.mkdir(parents=True, exist_ok=True)
-                unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+                # Processes of two machines may have one number.
+                unfinished = file.with_name(f".{file.name}.{uuid4().hex}")
                 failing.callback(unfinished.unlink, missing_ok=True)
-                with unfinished.open("wb") as opened:
-                    yield opened
+                try:
+                    with unfinished.open("wb") as opened:
+                        yield opened
+                except OSError as error:
+                    # A full disk does not say where it is.
+                    if error.filename is None:
+                        raise OSError(error.errno, error.strerror, str(file)) from error
+                    raise
                 os.replace(unfinished, file)
             failing.pop_all()
 

@@ -44,6 +44,7 @@ from dagster_active_learning.store.in_place_sets import (
     show_scores,
 )
 from dagster_active_learning.store.kept_rules import kept_rules
+from dagster_active_learning.store.kept_scores import this_version
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
 from dagster_active_learning.store.prediction_sources import SourceFile, add_sources
@@ -52,6 +53,7 @@ from dagster_active_learning.store.quarantined_predictions import (
     add_quarantined,
     add_quarantined_of_unknown_images,
 )
+from dagster_active_learning.store.schema import PACKAGE
 from dagster_active_learning.store.scorings import replace_scoring
 from dagster_active_learning.store.set_rows import name_set_tables
 from dagster_active_learning.store.set_tables import SetTables, renew_views, sql_type
@@ -254,9 +256,11 @@ def remove_former_folders(store: PoolStore, storage: Storage, names: Collection[
 
 
 def _fits(kept: InPlaceSet, rules: Rules) -> bool:
-    """Whether the scores of a set were made under rules, by the functions that there are now."""
+    """Whether the scores of a set were made under rules, by this version and its functions."""
     wanted = json.loads(json.dumps(scoring(rules)))
-    return all(kept.description[name] == value for name, value in wanted.items())
+    return kept.description["versions"][PACKAGE] == this_version() and all(
+        kept.description[name] == value for name, value in wanted.items()
+    )
 
 
 def _of_scores(scored: ScoredFiles) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS, PACKAGE_FUNCTIONS
+from dagster_active_learning.errors import PredictionReadError, SettingError
 from dagster_active_learning.files.in_place import FileInPlace, Storage
 from dagster_active_learning.flow.engine import Engine
 from dagster_active_learning.flow.file_scores import (
@@ -33,6 +34,7 @@ from dagster_active_learning.flow.sorted_rows import class_count, readable_lengt
 from dagster_active_learning.readers.in_place import SourceInPlace
 from dagster_active_learning.rules import READING_RULES, SCORING_RULES, Rules
 from dagster_active_learning.store.kept_rules import kept_rules
+from dagster_active_learning.store.schema import PACKAGE
 
 MARKER = "set.json"
 """The file by which a folder in the storage is known to be this package's, with what is in it."""
@@ -108,8 +110,10 @@ def score_files(
 
     Raises:
         PredictionReadError: If a file cannot be read, or is no longer the one it was.
+        SettingError: If there is an acquisition function that workers do not have.
         EngineError: If the workers are lost again and again.
     """
+    _check_functions(rules)
     class_names = _class_names(source)
     row_count = sum(file.row_count for file in source.files)
     buckets = -(-row_count // ROWS_PER_BUCKET) if source.may_share_images else 0
@@ -208,6 +212,18 @@ def _add_buckets(
     return added
 
 
+def _check_functions(rules: Rules) -> None:
+    """Raise SettingError if a function was added in this process: others would give no scores."""
+    for name in scored_functions(rules):
+        if ACQUISITION_FUNCTIONS[name] is not PACKAGE_FUNCTIONS.get(name):
+            raise SettingError(
+                "predictions",
+                f"the acquisition function {name!r} was added in this process, and the workers "
+                "that score predictions in place do not have it: leave in_place out, or the "
+                "function",
+            )
+
+
 def _class_names(source: SourceInPlace) -> list[str] | None:
     """The classes of a source, by their numbers where it does not name them."""
     stream = source.stream
@@ -238,7 +254,7 @@ def _description(
         "value_type": str(source.stream.value_type),
         "reading": kept_rules(rules, READING_RULES),
         "buckets": buckets,
-        "versions": {name: version(name) for name in ("dagster-active-learning", "pyarrow")},
+        "versions": {name: version(name) for name in (PACKAGE, "pyarrow")},
     }
 
 

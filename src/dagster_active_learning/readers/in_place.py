@@ -7,6 +7,7 @@ are: what a reader would compute, such as numbers from text, cannot be seen in a
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,9 @@ from dagster_active_learning.readers.formats.parquet import FOOTER_ERRORS, open_
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.stream import PredictionPart, PredictionStream, open_stream
 from dagster_active_learning.readers.tables import Layout, class_names_in_metadata, find_columns
+
+OF_DUCKDB = ("file_index", "file_row_number", "filename", "position of row")
+"""Columns that a view over files has beside those of the files."""
 
 
 @dataclass(frozen=True)
@@ -225,11 +229,25 @@ def _not_in_view(layout: Layout, schema: pa.Schema) -> str | None:
         "its scores are to be changed": layout.score_transform is not None,
         "its boxes are objects with fields": bool(layout.box_fields),
     }
+    # DuckDB takes names that differ in case for the same.
+    names = Counter(name.lower() for name in schema.names)
+    faults |= {
+        f"its columns {_alike(name, schema)} are one name for DuckDB": names[name.lower()] > 1
+        for name in layout.columns
+    }
+    faults |= {
+        f"it has a column {name!r}, as DuckDB calls what it adds": name.lower() in OF_DUCKDB
+        for name in schema.names
+    }
     faults |= {
         f"its column {name!r} is of type {schema.field(name).type}": not fits
         for name, fits in _fitting_columns(layout, schema).items()
     }
     return next((fault for fault, is_there in faults.items() if is_there), None)
+
+
+def _alike(name: str, schema: pa.Schema) -> str:
+    return " and ".join(repr(each) for each in schema.names if each.lower() == name.lower())
 
 
 def _fitting_columns(layout: Layout, schema: pa.Schema) -> dict[str, bool]:

@@ -160,7 +160,7 @@ PREDICTIONS_VIEW = """
 CREATE OR REPLACE VIEW {name} AS
 SELECT {columns} FROM (
     SELECT *, {first_indices}[file_index::BIGINT + 1] + file_row_number AS "position of row"
-    FROM read_parquet({files})
+    FROM read_parquet({files}, hive_partitioning = false)
 ) p {without_quarantined}
 """
 
@@ -314,7 +314,8 @@ def _box(layout: Layout) -> str:
 
 
 def _read(paths: Iterable[str]) -> str:
-    return f"read_parquet({_list(paths)})"
+    # Names of folders are no columns.
+    return f"read_parquet({_list(paths)}, hive_partitioning = false)"
 
 
 def _list(paths: Iterable[str]) -> str:

@@ -99,7 +99,7 @@ def _score_in_place(
     """
     from dagster_active_learning import flow
 
-    with pool.open(context, read_only=True) as store:
+    with pool.open(context) as store:
         kept = {name: flow.files_to_score(store, name, pool.rules) for name in names}
     return {
         name: None
