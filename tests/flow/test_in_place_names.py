@@ -1,6 +1,7 @@
 """Names of folders, columns and functions that a view over files or a worker could mistake."""
 
 from dataclasses import replace
+from importlib import import_module
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,7 +9,6 @@ import pytest
 
 from dagster_active_learning import ACQUISITION_FUNCTIONS, flow
 from dagster_active_learning.errors import PredictionReadError, SettingError
-from dagster_active_learning.flow import ingest_in_place
 from in_place import RULES, assert_equal, copied, in_place, tables
 
 PROBS = [[0.25, 0.75], [0.5, 0.5], [0.9, 0.4], [1.0, 0.0]]
@@ -63,7 +63,9 @@ def test_another_version_of_the_package_scores_again(tmp_path, monkeypatch):
     write(tmp_path / "a.parquet")
     store = in_place(str(tmp_path / "a.parquet"), tmp_path / "storage")
     assert flow.files_to_score(store, "set", RULES) is None
-    monkeypatch.setattr(ingest_in_place, "this_version", lambda: "99.0")
+    # The function of that name stands before its module.
+    module = import_module("dagster_active_learning.flow.ingest_in_place")
+    monkeypatch.setattr(module, "this_version", lambda: "99.0")
     files = flow.files_to_score(store, "set", RULES)
     assert files is not None
     assert [str(file) for file in files.files] == [str(tmp_path / "a.parquet")]
