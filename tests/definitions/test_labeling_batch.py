@@ -4,6 +4,7 @@
 # pyright: reportOptionalMemberAccess=false, reportOptionalIterable=false, reportOperatorIssue=false
 
 import re
+from pathlib import Path
 
 import dagster as dg
 import duckdb
@@ -163,7 +164,9 @@ def test_an_export_that_is_killed_is_the_next_one_too(folder, monkeypatch, momen
     calls = []
 
     def replace(source, target):
-        calls.append(target)
+        # Reports take their places, too.
+        if Path(target) in files.values():
+            calls.append(target)
         if len(calls) == {"before the first file": 1, "after the first file": 2}.get(moment):
             raise Killed
         source.rename(target)
