@@ -103,6 +103,21 @@ def test_objects_have_boxes_and_where_they_are_wanted_masks(store, tmp_path, tas
     assert (empty.reason, empty.objects, empty.object_count) == ("no objects", (), 0)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps([[10**400] * 6]),
+        f"[[{'9' * 5_000},1,2,3,4,5]]",
+        "[" * 100_000 + "]" * 100_000,
+    ],
+    ids=["no float", "too many digits", "too deep"],
+)
+def test_a_text_that_no_mask_can_be_read_from_is_none(text):
+    from dagster_active_learning.report.reading import _mask
+
+    assert _mask(text, relative=False) is None
+
+
 def test_of_many_objects_the_first_are_read_and_all_are_counted(store, tmp_path):
     replace_images(store, manifest(["1.png"]))
     many = [of_image(1, 1, 0.5, bbox=[place, 0, 5, 5]) for place in range(MAX_OBJECTS + 50)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.exporters.masks import Pixels, is_run_lengths, mask_pixels
-from dagster_active_learning.gallery.thumbnails import Placement
+from dagster_active_learning.gallery.thumbnails import MAX_PIXELS, Placement
 from dagster_active_learning.report.contents import PageObject
 
 _DECIMALS = 4
@@ -49,6 +49,8 @@ def _mask_path(
     mask: Any, placement: Placement, unit: str, image_size: tuple[int, int] | None
 ) -> str | None:
     if is_run_lengths(mask):
+        if not _is_size(mask["size"]):
+            return None
         try:
             return _path_of_pixels(mask_pixels(mask), placement, image_size)
         # Whatever a file has in the place of run lengths: a page is made all the same.
@@ -56,6 +58,15 @@ def _mask_path(
             return None
     outlines = [outline for outline in mask or () if len(outline) >= 6][:_MOST_OUTLINES]
     return "".join(_path_of(outline, placement, unit, image_size) for outline in outlines) or None
+
+
+def _is_size(size: Any) -> bool:
+    """True for a height and a width of so many pixels as may be decoded."""
+    match size:
+        case [int(height), int(width)]:
+            return 0 <= height * width <= MAX_PIXELS
+        case _:
+            return False
 
 
 def _path_of(

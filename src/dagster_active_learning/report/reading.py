@@ -268,5 +268,9 @@ def _objects(predictions: pl.DataFrame, stored: PredictionSet) -> tuple[PageObje
 
 def _mask(text: str, *, relative: bool) -> Any:
     """Outlines or run lengths, as the text of a mask has them; None where it is neither."""
-    mask = json.loads(text)
-    return mask if is_run_lengths(mask) else polygons(mask, relative=relative) or None
+    try:
+        mask = json.loads(text)
+        return mask if is_run_lengths(mask) else polygons(mask, relative=relative) or None
+    # Numbers that no computer has, lists a thousand deep: a page is made all the same.
+    except (ValueError, OverflowError, RecursionError):
+        return None
