@@ -132,6 +132,32 @@ def test_a_page_that_cannot_be_written_fails_nothing_and_is_said_so(folder):
     assert metadata["pool/labeling_batch"]["dagster/row_count"].value == 5
 
 
+def failing(*_args, **_settings):
+    raise MemoryError("no room for it")
+
+
+@pytest.mark.parametrize(
+    ("settings", "broken", "reason"),
+    [
+        ({"report": "reports\0"}, None, "ValueError: embedded null byte"),
+        ({}, "report.reading.read_rankings", "MemoryError: no room for it"),
+        ({}, "report.writing.write_page", "MemoryError: no room for it"),
+        ({}, "report.pictures.Pictures", "MemoryError: no room for it"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_nothing_that_happens_to_a_page_fails_its_step(
+    folder, monkeypatch, settings, broken, reason
+):
+    if broken:
+        monkeypatch.setattr(f"dagster_active_learning.{broken}", failing)
+    metadata = run(folder, definitions(folder, batch=LabelingBatch(size=5), **settings))
+    for key in ("labeling_candidates/margin", "labeling_candidates/entropy", "labeling_batch"):
+        assert metadata[f"pool/{key}"]["report"].value == f"not written: {reason}"
+        assert "report" not in str(metadata[f"pool/{key}"]["summary"].value)
+    assert metadata["pool/labeling_batch"]["dagster/row_count"].value == 5
+
+
 def test_no_candidate_at_all_is_a_page(folder):
     (folder / "manifest.csv").write_text(
         "image_id,label\n" + "".join(f"{one},cat\n" for one in IDS)

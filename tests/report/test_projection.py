@@ -36,6 +36,16 @@ def test_the_same_vectors_have_the_same_places_and_no_variance_is_no_error():
     assert shares == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e37])
+def test_vectors_near_the_limits_of_float32(scale):
+    vectors = (np.random.default_rng(2).normal(size=(60, 9)) * scale).astype(np.float32)
+    places, shares = principal_plane(vectors)
+    expected, expected_shares = reference(vectors)
+    signs = np.sign((places / scale * expected).sum(axis=0))
+    np.testing.assert_allclose(places * signs / scale, expected / scale, atol=2e-2)
+    np.testing.assert_allclose(shares, expected_shares, atol=1e-4)
+
+
 def test_vectors_of_one_number_lie_on_a_line():
     places, shares = principal_plane(np.array([[1.0], [2.0], [4.0]], np.float32))
     np.testing.assert_allclose(np.diff(places[:, 0]), [1, 2], rtol=1e-6)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import dagster as dg
 from dagster_active_learning.definitions.pool import RESOURCE, Pool
 from dagster_active_learning.definitions.reports import report_folder
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.files.addresses import located_uri
+from dagster_active_learning.files.addresses import located_uri, redacted
 from dagster_active_learning.text import shown
 
 if TYPE_CHECKING:
@@ -37,11 +38,19 @@ NAME_BYTES = 120
 MIN_POINTS = 3
 """Images with an embedding that a plane is made of."""
 
+REASON_BYTES = 300
+"""Bytes of the reason why a page is not written."""
+
+
+_Key = tuple[str, str]
+"""The prediction set and the acquisition function of a page."""
+
 
 class PoolPages:
     """The pages of a step, read from the database and written when it is closed.
 
-    Pictures may take long to read.
+    Pictures may take long to read. What the pages are about is in the database already: whatever
+    happens to a page, it is the reason why there is none, and fails nothing.
 
     Args:
         pool: The pool.
@@ -53,14 +62,24 @@ class PoolPages:
         self._log = context.log
         self._run_id = context.run.run_id
         self._folder = report_folder(pool.report, getattr(context.resources, RESOURCE).database)
-        self._pages: dict[tuple[str, str], tuple[Path, Page]] = {}
+        self._pages: dict[_Key, tuple[Path, Page]] = {}
+        self._reasons: dict[_Key, Metadata] = {}
 
     def add_rankings(
         self, store: PoolStore, prediction_set: str, functions: Sequence[AcquisitionFunction]
     ) -> None:
         """Read the rankings of a prediction set that were made now, and those to compare with."""
-        if self._folder is None:
-            return
+        if self._folder is not None:
+            with self._no_failure([(prediction_set, function.name) for function in functions]):
+                self._read_rankings(self._folder, store, prediction_set, functions)
+
+    def _read_rankings(
+        self,
+        of_pages: Path,
+        store: PoolStore,
+        prediction_set: str,
+        functions: Sequence[AcquisitionFunction],
+    ) -> None:
         from dagster_active_learning.report.contents import Page
         from dagster_active_learning.report.reading import MOST_CANDIDATES, read_rankings
 
@@ -73,7 +92,7 @@ class PoolPages:
         )
         former = self._former(store, prediction_set, functions)
         points, label = self._plane(store, of_set.images, None)
-        folder = self._folder / self._pool.name / "labeling_candidates"
+        folder = of_pages / self._pool.name / "labeling_candidates"
         for function in functions:
             own = of_set.by_name[function.name]
             beside = [
@@ -116,8 +135,18 @@ class PoolPages:
             selection: How the batch was made.
             embeddings: The embeddings that were read for it.
         """
-        if self._folder is None:
-            return
+        if self._folder is not None:
+            with self._no_failure([(selection.prediction_set, function.name)]):
+                self._read_batch(self._folder, store, function, selection, embeddings)
+
+    def _read_batch(
+        self,
+        of_pages: Path,
+        store: PoolStore,
+        function: AcquisitionFunction,
+        selection: BatchSelection,
+        embeddings: Embeddings | None,
+    ) -> None:
         from dagster_active_learning.report.contents import Page
         from dagster_active_learning.report.reading import MOST_BESIDE, read_batch, read_rankings
 
@@ -141,41 +170,60 @@ class PoolPages:
             points=points,
             points_label=label,
         )
-        folder = self._folder / self._pool.name / "labeling_batch"
+        folder = of_pages / self._pool.name / "labeling_batch"
         self._add(name, function.name, folder / f"batch_{selection.batch}.html", page)
 
     def link(self, prediction_set: str, function: str) -> Metadata:
         """The metadata that leads to the page, before it is written: empty without one."""
-        page = self._pages.get((prediction_set, function))
+        key = prediction_set, function
+        page = None if key in self._reasons else self._pages.get(key)
         return {} if page is None else {"report": dg.MetadataValue.path(str(page[0]))}
 
-    def write(self, thumbnails: Thumbnails) -> dict[tuple[str, str], Metadata]:
+    def write(self, thumbnails: Thumbnails) -> Mapping[_Key, Metadata]:
         """Write the pages; the reason why one could not be, by prediction set and function.
-
-        What the pages are about is in the database already: nothing fails here.
 
         Args:
             thumbnails: The small pictures, which contact sheets share, and the time for them.
         """
-        if not self._pages:
-            return {}
-        from dagster_active_learning.report.pictures import Pictures
-        from dagster_active_learning.report.writing import write_page
+        waiting = dict(self._pages)
+        if not waiting:
+            return self._reasons
+        with self._no_failure(waiting.keys()):
+            from dagster_active_learning.report.pictures import Pictures
+            from dagster_active_learning.report.writing import write_page
 
-        reasons: dict[tuple[str, str], Metadata] = {}
-        with Pictures(thumbnails, self._pool.picture_roots) as pictures:
-            for key, (path, page) in self._pages.items():
-                try:
-                    written = write_page(page, path, pictures)
-                except OSError as error:
-                    self._log.warning(f"the report {path} cannot be written: {error}")
-                    reasons[key] = {"report": f"not written: {error.strerror or error}"}
-                    continue
-                self._log.info(
-                    f"report: {path}, {written.candidate_count:,} images, "
-                    f"{written.picture_count:,} pictures, {written.bytes / 1e6:.1f} MB"
-                )
-        return reasons
+            with Pictures(thumbnails, self._pool.picture_roots) as pictures:
+                for key, (path, page) in self._pages.items():
+                    del waiting[key]
+                    with self._no_failure([key]):
+                        written = write_page(page, path, pictures)
+                        self._log.info(
+                            f"report: {path}, {written.candidate_count:,} images, "
+                            f"{written.picture_count:,} pictures, {written.bytes / 1e6:.1f} MB"
+                        )
+        return self._reasons
+
+    @contextmanager
+    def _no_failure(self, keys: Collection[_Key]) -> Generator[None]:
+        """An error of the block is the reason why the pages are not written.
+
+        Args:
+            keys: The prediction sets and functions of the pages.
+        """
+        try:
+            yield
+        # Whatever it is, memory that is too small included.
+        except Exception as error:
+            is_foreseen = isinstance(error, OSError)
+            text = (
+                str(error.strerror or error) if is_foreseen else f"{type(error).__name__}: {error}"
+            )
+            reason = shown(redacted(text), REASON_BYTES)
+            names = ", ".join(f"{name!r} by {function}" for name, function in keys)
+            self._log.warning(
+                f"the report on {names} cannot be written: {reason}", exc_info=not is_foreseen
+            )
+            self._reasons |= {key: {"report": f"not written: {reason}"} for key in keys}
 
     def _add(self, prediction_set: str, function: str, path: Path, page: Page) -> None:
         self._pages[prediction_set, function] = (path.absolute(), page)

@@ -24,7 +24,10 @@ def principal_plane(
     Returns:
         The places (n_images, 2), and the share of the variance along each direction.
     """
-    centered = vectors - vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    # Squares of numbers near the limit of float32 are beyond it.
+    largest = max(float(vectors.max()), -float(vectors.min())) or 1.0
+    centered = vectors / np.float32(largest)
+    centered -= centered.mean(axis=0, dtype=np.float64).astype(np.float32)
     total = float(np.einsum("ij,ij->", centered, centered, dtype=np.float64))
     width = min(2 + _OVERSAMPLING, *centered.shape)
     start = np.random.default_rng(0).standard_normal((centered.shape[1], width))
@@ -38,6 +41,6 @@ def principal_plane(
     for axis in range(min(2, width)):
         # A direction has no sign: the largest part of it is made positive.
         sign = np.sign(right[axis][np.argmax(np.abs(right[axis]))]) or 1.0
-        places[:, axis] = sign * (basis @ left[:, axis]) * lengths[axis]
+        places[:, axis] = sign * (basis @ left[:, axis]) * (float(lengths[axis]) * largest)
         shares[axis] = float(lengths[axis] ** 2 / total) if total else 0.0
     return places, (shares[0], shares[1])
