@@ -144,7 +144,7 @@ def failing(*_args, **_settings):
         ({}, "report.writing.write_page", "MemoryError: no room for it"),
         ({}, "report.pictures.Pictures", "MemoryError: no room for it"),
     ],
-    ids=lambda value: str(value),
+    ids=["folder", "reading", "writing", "pictures"],
 )
 def test_nothing_that_happens_to_a_page_fails_its_step(
     folder, monkeypatch, settings, broken, reason

@@ -65,6 +65,19 @@ def test_all_images_of_all_lists_are_in_it(tmp_path):
     assert (written.candidate_count, written.picture_count) == (700, 0)
 
 
+def test_each_score_is_within_the_edges_of_the_histogram(tmp_path):
+    scores = [0.12345678912, 0.5, 0.98765432198]
+    rows = [
+        replace(row, score=score)
+        for row, score in zip(candidates(["a", "b", "c"]), scores, strict=True)
+    ]
+    edges = [scores[0], 0.5, scores[-1]]
+    page = a_page(a_list(rows, counts=[1, 2], edges=edges))
+    (made,) = data_of(write(page, tmp_path / "page.html").path)["lists"]
+    assert made["scores"] == scores
+    assert made["edges"] == edges
+
+
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_any_text_is_data_and_nothing_else(tmp_path, text):
     path = write(page_of(text), tmp_path / "page.html").path

@@ -214,10 +214,10 @@ class PoolPages:
             yield
         # Whatever it is, memory that is too small included.
         except Exception as error:
-            is_foreseen = isinstance(error, OSError)
-            text = (
-                str(error.strerror or error) if is_foreseen else f"{type(error).__name__}: {error}"
-            )
+            if is_foreseen := isinstance(error, OSError):
+                text = str(error.strerror or error)
+            else:
+                text = f"{type(error).__name__}: {error}"
             reason = shown(redacted(text), REASON_BYTES)
             names = ", ".join(f"{name!r} by {function}" for name, function in keys)
             self._log.warning(

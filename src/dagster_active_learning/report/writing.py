@@ -228,9 +228,8 @@ def _list(
         "count": one.candidate_count,
         "images": [place_of[each.image_id] for each in candidates],
         "ranks": [each.rank for each in candidates],
-        "scores": [
-            None if each.score is None else float(f"{each.score:.6g}") for each in candidates
-        ],
+        # As they are: rounded ones would be out of the first and the last bin.
+        "scores": [each.score for each in candidates],
         "classes": [
             -1
             if each.predicted_class is None
