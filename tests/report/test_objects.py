@@ -142,6 +142,8 @@ def test_a_large_mask_is_drawn_with_few_rows():
         {"size": None, "counts": []},
         {"size": 4, "counts": [4]},
         [[1, 2]],
+        [[float("nan")] * 6],
+        [[1, 2, 3, 4, float("inf"), 6]],
         [],
         None,
     ],

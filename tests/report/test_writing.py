@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -76,6 +77,29 @@ def test_each_score_is_within_the_edges_of_the_histogram(tmp_path):
     (made,) = data_of(write(page, tmp_path / "page.html").path)["lists"]
     assert made["scores"] == scores
     assert made["edges"] == edges
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_numbers_that_json_does_not_have_are_null(tmp_path, number):
+    found = box("cat", number, 0, 5, 5, score=number, mask=[[number] * 6])
+    first, second = candidates(["a", "b"], objects=[found], object_count=1)
+    uris = {one: draw_image(tmp_path / f"{one}.png") for one in "ab"}
+    page = a_page(
+        a_list([replace(first, score=number), second], counts=[1, 1], edges=[0, 0.5, number]),
+        uris=uris,
+        points={"a": (number, 0.5), "b": (0.25, 0.5)},
+    )
+    text = Scripts(write(page, tmp_path / "page.html").path.read_text("utf-8")).found["data"]
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    data = json.loads(text, parse_constant=refuse)
+    (made,) = data["lists"]
+    assert made["scores"] == [None, second.score]
+    assert (made["counts"], made["edges"]) == ([], [])
+    assert data["points"] == [None, [0.25, 0.5]]
+    assert data["found"][0] == [[0, None, None, None]]
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))

@@ -80,7 +80,9 @@ def _path_of(
         for x, y in zip(outline[::2], outline[1::2], strict=False)
         if math.isfinite(x) and math.isfinite(y)
     ]
-    step = -(-len(points) // _MOST_POINTS) or 1
+    if len(points) < 3:
+        return ""
+    step = -(-len(points) // _MOST_POINTS)
     placed = placement.points(points[::step], unit, image_size)
     return f"M{'L'.join(f'{x:.{_DECIMALS}f} {y:.{_DECIMALS}f}' for x, y in placed)}Z"
 

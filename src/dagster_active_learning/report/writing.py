@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -173,7 +174,7 @@ def _data(page: Page, ids: Sequence[str], small: Sequence[Picture | str]) -> dic
     found: list[list[Any]] = []
     most = max(min(MOST_OBJECTS // max(len(ids), 1), MAX_OBJECTS), 1)
     lists = [_list(one, page, place_of, classes, small, found, most) for one in page.lists]
-    return {
+    data = {
         "ids": ids,
         "sizes": [picture.size if isinstance(picture, Picture) else None for picture in small],
         "stored": [
@@ -182,13 +183,30 @@ def _data(page: Page, ids: Sequence[str], small: Sequence[Picture | str]) -> dic
         ],
         "missing": missing,
         "notes": list(notes),
-        "points": [page.points.get(image_id) for image_id in ids] if page.points else [],
+        "points": [_point(page.points.get(image_id)) for image_id in ids] if page.points else [],
         "lists": lists,
         "found": found,
         "classes": [{"name": name, "color": _color(name, positions)} for name in classes],
         "chunk": CHUNK,
         "largeSide": LARGE_SIZE[0],
     }
+    return {name: _in_json(value) for name, value in data.items()}
+
+
+def _in_json(value: Any) -> Any:
+    """A value in which numbers that JSON does not have are null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _in_json(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_in_json(each) for each in value]
+    return value
+
+
+def _point(place: tuple[float, float] | None) -> tuple[float, float] | None:
+    """A place on the plane; None where it is beyond it."""
+    return place if place is not None and all(map(math.isfinite, place)) else None
 
 
 def _color(name: str, positions: Mapping[str, int]) -> str:
@@ -220,6 +238,7 @@ def _list(
             ]
         )
     candidates = one.candidates
+    has_bins = all(map(math.isfinite, one.edges))
     has_chosen = any(each.chosen_by is not None for each in candidates)
     return {
         "name": one.name,
@@ -240,8 +259,8 @@ def _list(
         "chosen": [each.chosen_by or "" for each in candidates] if has_chosen else None,
         "objects": objects,
         "objectCounts": [each.object_count for each in candidates],
-        "counts": [int(count) for count in one.counts],
-        "edges": [float(edge) for edge in one.edges],
+        "counts": [int(count) for count in one.counts] if has_bins else [],
+        "edges": [float(edge) for edge in one.edges] if has_bins else [],
     }
 
 
