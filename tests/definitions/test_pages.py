@@ -87,6 +87,9 @@ def test_each_ranking_has_a_page_beside_the_database_with_the_other_functions_be
     summary = metadata["pool/labeling_candidates/margin"]["summary"].value
     assert summary.endswith(f"report `{path}`")
     assert len(summary) < 1_000
+    content = Path(path).read_text("utf-8")
+    assert "<dd>p.parquet</dd>" in content
+    assert str(folder) not in content
     data = data_of(path)
     order = margin_order(predictions(folder / "again.parquet"))
     assert ids_of(data) == order
@@ -189,6 +192,23 @@ def test_each_partition_has_a_page_with_the_model_before_it_beside_it(folder):
 
 
 @pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("/home/me/secret/may.parquet", "may.parquet"),
+        ("s3://bucket/runs/*.parquet", "*.parquet"),
+        ("C:\\runs\\may\\", "may"),
+        ("may.json", "may.json"),
+        ("query SELECT * FROM '/home/me/may.parquet'", "a query"),
+        ("asset ml/predictions", "asset ml/predictions"),
+    ],
+)
+def test_a_page_names_a_file_and_not_its_place(source, name):
+    from dagster_active_learning.definitions.pages import _without_place
+
+    assert _without_place(source) == name
+
+
+@pytest.mark.parametrize(
     ("key", "name"),
     [
         ("2026-05", "2026-05"),
@@ -243,4 +263,6 @@ def test_embeddings_that_are_not_there_are_said_so_and_fail_no_ranking(folder):
     metadata = run(folder, definitions(folder, batch=batch), raise_on_error=False)
     path = metadata["pool/labeling_candidates/margin"]["report"].value
     assert data_of(path)["points"] == []
-    assert "There is no plot of embeddings" in Path(path).read_text("utf-8")
+    content = Path(path).read_text("utf-8")
+    assert "There is no plot of embeddings" in content
+    assert str(folder) not in content

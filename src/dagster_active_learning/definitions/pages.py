@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -261,7 +262,7 @@ class PoolPages:
         stored = stored_set(store, prediction_set)
         return [
             ("model", shown(stored.model or "not given")),
-            ("predictions", shown(stored.source)),
+            ("predictions", shown(_without_place(stored.source))),
             ("made by Dagster run", self._run_id),
         ]
 
@@ -290,7 +291,9 @@ class PoolPages:
             try:
                 embeddings = duplicates.reader(None)(store, list(images), [])
             except PredictionReadError as error:
-                return {}, f"There is no plot of embeddings: {error}"
+                # It names the file: a page may go to people who are not to know its place.
+                self._log.warning(f"the reports have no plot of embeddings: {error}")
+                return {}, "There is no plot of embeddings: they cannot be read, the log says why."
         known = [image_id for image_id in images if image_id in embeddings]
         if len(known) < MIN_POINTS:
             return {}, "There is no plot of embeddings: hardly an image has one."
@@ -329,6 +332,16 @@ def _beside(own: PageList, others: Sequence[PageList]) -> list[PageList]:
     from dagster_active_learning.report.reading import MOST_BESIDE
 
     return [own, *(replace(each, candidates=each.candidates[:MOST_BESIDE]) for each in others)]
+
+
+def _without_place(source: str) -> str:
+    """The name of a file or an asset that predictions are from, without the folder."""
+    if source.startswith("asset "):
+        return source
+    # A statement of SQL may name any file.
+    return (
+        "a query" if source.startswith("query ") else re.split(r"[/\\]", source.rstrip("/\\"))[-1]
+    )
 
 
 def _file_name(prediction_set: str) -> str:
