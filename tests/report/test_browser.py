@@ -3,6 +3,7 @@
 import csv
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,6 +131,15 @@ def test_bars_of_classes_and_of_scores_filter(open_page, ranking):
     high = float(page.locator("#high").input_value())
     assert shown(page) == [one for place, one in enumerate(IDS) if place / 60 <= high]
     assert 0 < len(shown(page)) < 10
+
+
+def test_a_long_class_name_leaves_the_score_in_its_tile(open_page, tmp_path):
+    rows = [replace(row, predicted_class="long" * 30) for row in candidates(["a"])]
+    page = open_page(write(a_page(a_list(rows)), tmp_path / "page.html").path)
+    tile, score = (
+        page.locator(selector).bounding_box() for selector in (".tile", ".first > :last-child")
+    )
+    assert score["x"] + score["width"] <= tile["x"] + tile["width"]
 
 
 def test_two_lists_stand_side_by_side(open_page, ranking):
