@@ -16,7 +16,8 @@ from dagster_active_learning import (
 )
 from dagster_active_learning.definitions.checks.jumps import jumps
 from dagster_active_learning.errors import PoolStateError
-from dagster_active_learning.store.ranking_statistics import KeptRanking
+from dagster_active_learning.store.pools import existing_pool
+from dagster_active_learning.store.ranking_statistics import KeptRanking, last_rankings
 from reference import prediction_scores
 
 IMAGES, CLASSES, LIMIT = 400, 3, 50
@@ -83,6 +84,25 @@ def test_the_threshold_is_a_setting_and_null_is_no_check(run):
     assert run("week2", probs(2), max_jump=None) is None
 
 
+def test_a_set_that_is_read_again_is_compared_with_the_others(run, tmp_path):
+    run("week0", probs(0))
+    first = run("week1", probs(1, sharpness=6))
+    again = [run("week1", probs(1, sharpness=6)) for _ in range(2)]
+    jump = first.metadata["largest_jump"].value
+    assert jump > 0.1
+    assert [each.metadata["largest_jump"].value for each in again] == [jump, jump]
+    with existing_pool(str(tmp_path / "a.duckdb"), "pool") as store:
+
+        def sets(name, **settings):
+            found = last_rankings(store, name, "margin", **settings)
+            return [each.prediction_set for each in found]
+
+        assert sets("week1", count=5, one_per_set=True) == ["week1", "week0"]
+        # A pool without partitions has one set, which is compared with what it was.
+        assert sets("week1", count=5, one_per_set=False) == ["week1"] * 3 + ["week0"]
+        assert sets("week1", count=1, one_per_set=False) == ["week1", "week1"]
+
+
 def test_two_sets_are_compared_by_what_was_kept(run, tmp_path):
     before, after = probs(0), probs(1, sharpness=3, favored=1)
     run("week0", before)
@@ -143,7 +163,14 @@ JUMPS = {
     "scores that are missing": (ranking(mean=None), [ranking(cut=None)], [0]),
     "few images": (ranking(mean=0.9, images=12), [ranking(images=12)], [0.4 - 0.163, 0, 0]),
     "no images": (ranking(mean=0.9, images=0), [ranking()], [0, 0, 0]),
-    "no predictions": (ranking(0), [ranking()], [0, 0]),
+    "no predictions": (ranking(0), [ranking()], [0, 0, 1]),
+    "no predictions and nothing else": (
+        ranking(0, mean=None, cut=None),
+        [ranking(), ranking(0)],
+        [1],
+    ),
+    "no predictions, as before": (ranking(0, mean=None, cut=None), [ranking(0)], []),
+    "the first predictions": (ranking(), [ranking(0, mean=None, cut=None)], []),
 }
 
 

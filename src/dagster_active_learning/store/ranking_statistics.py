@@ -74,6 +74,8 @@ WHERE acquisition_function = $acquisition_function AND predictions_generation <=
     SELECT max(predictions_generation) FROM ranking_statistics
     WHERE acquisition_function = $acquisition_function AND prediction_set = $prediction_set
 )
+QUALIFY NOT $one_per_set OR predictions_generation = max(predictions_generation)
+    OVER (PARTITION BY prediction_set)
 ORDER BY predictions_generation DESC LIMIT $count + 1
 """
 
@@ -100,13 +102,23 @@ class KeptRanking:
 
 
 def last_rankings(
-    store: PoolStore, prediction_set: str, function: str, count: int
+    store: PoolStore, prediction_set: str, function: str, count: int, *, one_per_set: bool
 ) -> list[KeptRanking]:
-    """The newest ranking of a set by a function, and up to ``count`` of what was read before it."""
+    """The newest ranking of a set by a function, and up to ``count`` of what was read before it.
+
+    Args:
+        store: The pool.
+        prediction_set: The set.
+        function: The name of the acquisition function.
+        count: The most rankings before it.
+        one_per_set: Whether what was read before are other sets, of each the newest reading;
+            otherwise all readings count, those of the set itself too.
+    """
     values = {
         "prediction_set": prediction_set,
         "acquisition_function": function,
         "count": count,
+        "one_per_set": one_per_set,
     }
     return [KeptRanking(*row) for row in store.rows(LAST_STATISTICS, **values)]
 

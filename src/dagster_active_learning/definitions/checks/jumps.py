@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 CLASS_BYTES = 60
 
 SETS_BEFORE = 5
-"""Prediction sets that a ranking is compared with, by their mean."""
+"""Prediction sets that a ranking is compared with, by their mean.
+
+In a pool without partitions, which has one set, they are readings of it.
+"""
 
 
 @check(
@@ -27,7 +30,8 @@ SETS_BEFORE = 5
         None
         if pool.max_jump is None
         else "Mean uncertainty, uncertainty at the cut and class shares are within "
-        f"{pool.max_jump:g} of their mean in the last {SETS_BEFORE} prediction sets."
+        f"{pool.max_jump:g} of their mean in the last {SETS_BEFORE} "
+        f"{'other prediction sets' if pool.partitioned else 'readings of the predictions'}."
     ),
 )
 def like_the_sets_before(run: CheckRun) -> dg.AssetCheckResult:
@@ -39,7 +43,9 @@ def like_the_sets_before(run: CheckRun) -> dg.AssetCheckResult:
         return run.result(False, "the pool watches no jumps any more", {}, severity=WARN)
     rows: list[dict[str, Any]] = []
     for name in run.names:
-        found = last_rankings(run.store, name, str(run.function), SETS_BEFORE)
+        found = last_rankings(
+            run.store, name, str(run.function), SETS_BEFORE, one_per_set=run.pool.partitioned
+        )
         if len(found) > 1:
             rows += jumps(found[0], found[1:])
     above = [row for row in rows if row["jump"] > most]
@@ -62,7 +68,7 @@ def jumps(ranking: KeptRanking, before: Sequence[KeptRanking]) -> list[dict[str,
     """How far a ranking is from the mean of some before it, each on a scale of 0 to 1.
 
     Few images and predictions differ by chance: what is expected of two samples of one distribution
-    does not count.
+    does not count. No predictions, where there were some before, are as far away as can be.
     """
     rows: list[dict[str, Any]] = []
     for what in ("mean_uncertainty", "uncertainty_at_cut"):
@@ -83,7 +89,17 @@ def jumps(ranking: KeptRanking, before: Sequence[KeptRanking]) -> list[dict[str,
                 }
             )
     count = sum(each.prediction_count for each in before)
-    if count and ranking.prediction_count and any(each.class_shares for each in before):
+    if count and not ranking.prediction_count:
+        rows.append(
+            {
+                "prediction_set": ranking.prediction_set,
+                "what": "share of the usual number of predictions",
+                "before": 1.0,
+                "now": 0.0,
+                "jump": 1.0,
+            }
+        )
+    elif count and any(each.class_shares for each in before):
         distance, by_class = _distance(ranking, before, count)
         name = max(by_class, key=lambda each: abs(by_class[each]))
         now = ranking.class_shares.get(name, 0.0)
