@@ -112,6 +112,23 @@ def test_a_folder_of_ones_own_and_none_at_all(folder):
     assert not (folder / "labeling_reports").exists()
 
 
+@pytest.mark.parametrize(
+    ("report", "database", "expected"),
+    [
+        ("~/reports", "a.duckdb", "home/reports"),
+        (Path("~/reports"), "a.duckdb", "home/reports"),
+        (True, "~/pools/a.duckdb", "home/pools/a_reports"),
+        (True, "pools/a.duckdb", "pools/a_reports"),
+        ("~nobody-has-this-name/reports", "a.duckdb", "~nobody-has-this-name/reports"),
+    ],
+)
+def test_a_tilde_is_the_home_folder(monkeypatch, report, database, expected):
+    from dagster_active_learning.definitions.reports import report_folder
+
+    monkeypatch.setenv("HOME", "home")
+    assert report_folder(report, database) == Path(expected)
+
+
 @pytest.mark.parametrize("report", ["", "s3://bucket/reports", None, 7])
 def test_a_folder_that_cannot_be_one_is_refused(folder, report):
     with pytest.raises(SettingError, match="report is .*, expected a local folder"):
