@@ -53,10 +53,19 @@ def copied(path, rules=RULES, *, manifest=None, **options):
     return store
 
 
-def scored(path, storage, rules=RULES, engine=None, report=lambda _: None, **options):
+def scored(
+    path,
+    storage,
+    rules=RULES,
+    engine=None,
+    report=lambda _: None,
+    *,
+    prediction_set="set",
+    **options,
+):
     return flow.score_files(
         open_in_place(str(path), **options),
-        prediction_set="set",
+        prediction_set=prediction_set,
         rules=rules,
         storage=Storage(str(storage)),
         engine=engine or InThisProcess(),
@@ -64,11 +73,16 @@ def scored(path, storage, rules=RULES, engine=None, report=lambda _: None, **opt
     )
 
 
-def commit(store, files, rules=RULES):
+def commit(store, files, rules=RULES, *, prediction_set="set"):
     flow.ingest_in_place(
-        store, files, prediction_set="set", model="model", run_id="run", report=lambda _: None
+        store,
+        files,
+        prediction_set=prediction_set,
+        model="model",
+        run_id="run",
+        report=lambda _: None,
     )
-    return flow.score_in_place(store, "set", rules=rules, run_id="run")
+    return flow.score_in_place(store, prediction_set, rules=rules, run_id="run")
 
 
 def in_place(path, storage, rules=RULES, *, manifest=None, engine=None, **options):

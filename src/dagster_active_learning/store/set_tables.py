@@ -12,21 +12,19 @@ puts the rows of the sets there.
 """
 
 # Names of tables are put into statements.
-# ruff: noqa: S608
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import duckdb
 import pyarrow as pa
 
 from dagster_active_learning.acquisition.schemas import KERNEL_ROWS, image_score_schema
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.store.filesystems import read_error
 from dagster_active_learning.store.schema import literal, quoted, views_sql, with_rows
-
-if TYPE_CHECKING:
-    import duckdb
 
 
 def prediction_schema(value_type: pa.DataType) -> pa.Schema:
@@ -102,31 +100,48 @@ class SetTables:
 def with_rows_of_sets(
     connection: duckdb.DuckDBPyConnection, sets: Sequence[SetTables], statement: str
 ) -> str:
-    """A statement with the rows of sets, with all columns, where it has a table in braces."""
-    return with_rows(statement, lambda table: _rows_of(connection, table, sets))
+    """A statement with the rows of sets, with all columns, where it has a table in braces.
 
-
-def _rows_of(connection: duckdb.DuckDBPyConnection, table: str, sets: Sequence[SetTables]) -> str:
-    """A query of the rows that sets have in a table, null in the columns that they do not fill.
-
-    One set is a plain SELECT: DuckDB does not push the filter of a join through a union.
+    Raises:
+        PredictionReadError: If a file of theirs cannot be read.
     """
+    return with_rows(
+        statement,
+        lambda table: _union(table, [_rows_of(connection, one, table) for one in sets]),
+    )
+
+
+def _union(table: str, parts: Sequence[str]) -> str:
+    """Rows of sets together; one set is a plain SELECT.
+
+    DuckDB does not push the filter of a join through a union.
+    """
+    return "\nUNION ALL ".join(parts) or _rows("NULL::VARCHAR", table, [], "WHERE false")
+
+
+def _rows_of(connection: duckdb.DuckDBPyConnection, tables: SetTables, table: str) -> str:
+    """A query of the rows that a set has in a table."""
+    name = tables.name(table)
+    try:
+        # To make a relation leaves the transaction as it is; to execute would end it.
+        filled = connection.sql(f"FROM {name}").columns
+    except duckdb.Error as error:
+        reason = read_error(error) or str(error).partition("\n")[0]
+        raise PredictionReadError(
+            f"prediction set {tables.prediction_set!r} cannot be read: {reason}; put the file back "
+            "and materialize its image_scores, or materialize its predictions again"
+        ) from None
+    return _rows(literal(tables.prediction_set), table, filled, f"FROM {name}")
+
+
+def _rows(prediction_set: str, table: str, filled: Collection[str], source: str) -> str:
+    """A SELECT of all columns of a table, null in those that are not filled."""
     columns = {field.name: sql_type(field.type) for field in _SCHEMAS[table]()}
-    filled = [set(connection.sql(f"FROM {one.name(table)}").columns) for one in sets]
-    if not sets:
-        nothing = ", ".join(f"NULL::{kind} AS {quoted(name)}" for name, kind in columns.items())
-        return f"SELECT NULL::VARCHAR AS prediction_set, {nothing} WHERE false"
-    parts: list[str] = []
-    for one, own in zip(sets, filled, strict=True):
-        values = ", ".join(
-            quoted(name) if name in own else f"NULL::{kind} AS {quoted(name)}"
-            for name, kind in columns.items()
-        )
-        parts.append(
-            f"SELECT {literal(one.prediction_set)} AS prediction_set, {values} "
-            f"FROM {one.name(table)}"
-        )
-    return "\nUNION ALL ".join(parts)
+    values = ", ".join(
+        quoted(name) if name in filled else f"NULL::{kind} AS {quoted(name)}"
+        for name, kind in columns.items()
+    )
+    return f"SELECT {prediction_set} AS prediction_set, {values} {source}"
 
 
 MAKE_TABLE = """
@@ -174,8 +189,27 @@ def add_column(
     )
 
 
+UNREADABLE = "WHERE error({problem})::BOOLEAN"
+
+
 def renew_views(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the views of a pool over the tables that its sets have now; this is its schema."""
+    """Make the views of a pool over the tables that its sets have now; this is its schema.
+
+    A set in place may have a file that is gone: who reads the rows of this set gets the error then,
+    and not who makes the views.
+    """
     query = "SELECT prediction_set, generation FROM prediction_sets ORDER BY generation"
     sets = [SetTables(*row) for row in connection.execute(query).fetchall()]
-    connection.execute(with_rows_of_sets(connection, sets, views_sql()))
+
+    def rows_or_error(tables: SetTables, table: str) -> str:
+        try:
+            return _rows_of(connection, tables, table)
+        except PredictionReadError as error:
+            unreadable = UNREADABLE.format(problem=literal(str(error)))
+            return _rows(literal(tables.prediction_set), table, [], unreadable)
+
+    connection.execute(
+        with_rows(
+            views_sql(), lambda table: _union(table, [rows_or_error(one, table) for one in sets])
+        )
+    )

@@ -1,0 +1,124 @@
+"""A set in place with a file that is gone or broken stands in nobody's way but its own."""
+
+import duckdb
+import numpy as np
+import pytest
+
+from dagster_active_learning import ACQUISITION_FUNCTIONS, delete_prediction_set, flow
+from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.predictions import predictions_of_images
+from in_place import RULES, commit, random_probs, scored, write
+
+MARGIN = [ACQUISITION_FUNCTIONS["margin"]]
+
+
+def remove(file):
+    file.unlink()
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+def no_file(file):
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGES = [remove, cut, empty, no_file]
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A pool of a file with the sets ``broken`` and ``whole``, of two files each."""
+    store = PoolStore(duckdb.connect(str(tmp_path / "pool.duckdb")), "pool")
+    for name in ("broken", "whole"):
+        add(store, tmp_path, name)
+    return store
+
+
+def add(store, folder, name):
+    rng = np.random.default_rng(len(name))
+    (folder / name).mkdir(exist_ok=True)
+    for file in range(2):
+        ids = [f"{file}-{row:03d}" for row in range(50)]
+        write(folder / name / f"p{file}.parquet", ids, random_probs(rng, 50))
+    files = scored(folder / name / "*.parquet", folder / "storage", prediction_set=name)
+    commit(store, files, prediction_set=name)
+
+
+def rank(store, name):
+    return flow.rank_candidates(store, name, MARGIN, rules=RULES, limit=10, seed=0, run_id="run")
+
+
+def count(store, view, name):
+    return store.rows(f"SELECT count(*) FROM {view} WHERE prediction_set = '{name}'")[0][0]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("place", [0, 1])
+def test_other_sets_go_on(store, tmp_path, damage, place):
+    expected = rank(store, "whole")
+    damage(tmp_path / "broken" / f"p{place}.parquet")
+    add(store, tmp_path, "whole")
+    flow.score_in_place(store, "whole", rules=RULES, run_id="again")
+    assert rank(store, "whole") == expected
+    assert len(predictions_of_images(store, "whole", ["0-007", "1-007"])) == 2
+    add(store, tmp_path, "new")
+    assert rank(store, "new")["margin"].candidate_count == 10
+    views = [count(store, view, "whole") for view in ("predictions", "image_scores")]
+    assert views == [100, 100]
+    assert count(store, "candidate_lineage", "whole") == 10
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_reads_the_broken_set_names_the_file(store, tmp_path, damage):
+    damage(tmp_path / "broken" / "p1.parquet")
+    named = r"broken/p1\.parquet"
+    with pytest.raises(PredictionReadError, match=named):
+        predictions_of_images(store, "broken", ["0-007"])
+    with pytest.raises(PredictionReadError, match=named):
+        rank(store, "broken")
+    add(store, tmp_path, "whole")
+    with pytest.raises(duckdb.Error, match=named):
+        count(store, "predictions", "broken")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_broken_set_can_be_deleted_and_replaced(store, tmp_path, damage):
+    database = tmp_path / "pool.duckdb"
+    damage(tmp_path / "broken" / "p0.parquet")
+    store.connection.close()
+    delete_prediction_set(str(database), pool="pool", prediction_set="broken")
+    with duckdb.connect(str(database)) as connection:
+        store = PoolStore(connection, "pool")
+        assert [store.rows(f"SELECT count(*) FROM {view}") for view in ("predictions", "image_scores")] == [[(100,)]] * 2  # fmt: skip
+        cleared = tmp_path / "broken" / "p0.parquet"
+        cleared.rmdir() if cleared.is_dir() else cleared.unlink(missing_ok=True)
+        add(store, tmp_path, "broken")
+        assert rank(store, "broken")["margin"].candidate_count == 10
+
+
+def test_a_file_that_is_put_back_is_read_once_the_scores_are_made_again(store, tmp_path):
+    file = tmp_path / "broken" / "p0.parquet"
+    file.rename(tmp_path / "aside")
+    add(store, tmp_path, "whole")
+    (tmp_path / "aside").rename(file)
+    assert rank(store, "broken")["margin"].candidate_count == 10
+    flow.score_in_place(store, "broken", rules=RULES, run_id="again")
+    assert count(store, "predictions", "broken") == 100
+
+
+def test_scores_that_are_gone_name_their_file(store, tmp_path):
+    ((folder,),) = store.rows("SELECT folder FROM in_place_sets WHERE prediction_set = 'broken'")
+    lost = next((tmp_path / "storage" / folder).glob("scores/*0.parquet"))
+    lost.unlink()
+    with pytest.raises(PredictionReadError, match=lost.name):
+        rank(store, "broken")
+    add(store, tmp_path, "whole")
+    assert rank(store, "whole")["margin"].candidate_count == 10
