@@ -1,8 +1,8 @@
 """One Parquet file -> its scores and its rows for quarantine: what a worker does of a set in place.
 
-A set's folder has ``scores/``, ``quarantine/``, ``rows/`` and ``done/``, and in each a file per
-source file, named by its place in the set. What is done twice has the same
-bytes; ``done/`` comes last, so that a file that is there need not be read again.
+A set's folder has ``scores/``, ``best/``, ``quarantine/``, ``rows/`` and ``done/``, and in each a
+file per source file, named by its place in the set. What is done twice has the same bytes;
+``done/`` comes last, so that a file that is there need not be read again.
 
 Where an image has rows in several files, or apart from each other in one, wave 1 writes the scores
 of predictions, in buckets by a hash of the image's id, and wave 2 adds up a bucket at a time, in
@@ -32,9 +32,11 @@ from dagster_active_learning.acquisition.batches import (
     adjacent_images,
     score_predictions,
 )
+from dagster_active_learning.acquisition.class_probs import class_prob_matrix
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.in_place import FileInPlace, Storage
+from dagster_active_learning.flow.best_images import BestImages
 from dagster_active_learning.flow.id_hashes import id_hashes
 from dagster_active_learning.flow.progress import Progress
 from dagster_active_learning.flow.sorted_rows import SortedRows
@@ -108,6 +110,7 @@ class FileCounts:
         sha256: As ``FileInPlace.sha256`` gives it.
         groups: The bucket of each row group of the file in ``rows/``.
         by_class: Each class and the number of predictions for it, None for those without a class.
+        cuts: As ``BestImages`` has them; none where there are buckets.
         is_new: Whether it was read now, and not before.
     """
 
@@ -124,6 +127,7 @@ class FileCounts:
     sha256: str
     groups: tuple[int, ...]
     by_class: tuple[tuple[str | None, int], ...]
+    cuts: dict[str, float]
     is_new: bool = True
 
     @property
@@ -160,11 +164,12 @@ def score_file(task: FileTask) -> FileCounts:
         )
         predictions = rows.predictions(prediction_schema(value_type))
         runs = _Runs(task.first_index, keep_ids=not task.buckets)
+        best = BestImages(scored_functions(task.rules), task.rules)
         if task.buckets:
             groups = _write_rows(storage, task, runs, predictions)
         else:
             groups = ()
-            _write_scores(storage, f"scores/{task.name}.parquet", task.rules, runs, predictions)
+            _write_scores(storage, task, runs, best, predictions)
         if quarantined.row_count:
             _write_quarantined(storage, task, quarantined)
         row_count = runs.row_count + quarantined.row_count
@@ -189,6 +194,7 @@ def score_file(task: FileTask) -> FileCounts:
         sha256=sha256,
         groups=groups,
         by_class=tuple(rows.classes.of(rows.class_names or [])),
+        cuts=best.cuts,
     )
     storage.write(f"done/{task.name}.json", json.dumps(asdict(counts)).encode())
     return counts
@@ -227,6 +233,7 @@ class BucketCounts:
     name: str
     image_count: int
     row_count: int
+    cuts: dict[str, float]
     is_new: bool = True
 
 
@@ -245,10 +252,17 @@ def score_bucket(task: BucketTask) -> BucketCounts:
     rows = pa.concat_tables(tables)
     rows = rows.sort_by([("image_id", "ascending"), ("prediction_index", "ascending")])
     runs = _Runs(0, keep_ids=False)
-    scores = _scores_of_rows(rows, task.rules, runs)
-    images = _image_scores(scores, task.rules, runs)
-    write_table(storage, f"scores/{task.name}.parquet", images)
-    counts = BucketCounts(task.name, runs.run_count, rows.num_rows)
+    best = BestImages(scored_functions(task.rules), task.rules)
+
+    def images() -> Iterator[pa.Table]:
+        for table in _image_scores(_scores_of_rows(rows, task.rules, runs), task.rules, runs):
+            kept = table.filter(pa.array(best.wanted(table)))
+            best.add(_without_classes(kept))
+            yield table
+
+    write_table(storage, f"scores/{task.name}.parquet", images())
+    _write_best(storage, task.name, best)
+    counts = BucketCounts(task.name, runs.run_count, rows.num_rows, best.cuts)
     storage.write(f"done/{task.name}.json", json.dumps(asdict(counts)).encode())
     return counts
 
@@ -339,14 +353,90 @@ class _Runs:
 
 
 def _write_scores(
-    storage: Storage, name: str, rules: Rules, runs: _Runs, predictions: Iterator[pa.RecordBatch]
+    storage: Storage,
+    task: FileTask,
+    runs: _Runs,
+    best: BestImages,
+    predictions: Iterator[pa.RecordBatch],
 ) -> None:
+    recent = _RecentPredictions(task)
+
     def scored() -> Iterator[PredictionScores]:
         for batch in predictions:
             runs.add(batch)
-            yield score_predictions(batch, rules)
+            recent.add(batch)
+            yield score_predictions(batch, task.rules)
 
-    write_table(storage, name, _image_scores(scored(), rules, runs))
+    def images() -> Iterator[pa.Table]:
+        for table in _image_scores(scored(), task.rules, runs):
+            kept = table.filter(pa.array(best.wanted(table)))
+            best.add(recent.with_classes(kept))
+            yield table
+
+    write_table(storage, f"scores/{task.name}.parquet", images())
+    _write_best(storage, task.name, best)
+
+
+def _write_best(storage: Storage, name: str, best: BestImages) -> None:
+    table = best.table()
+    if table is not None:
+        write_table(storage, f"best/{name}.parquet", [table])
+
+
+class _RecentPredictions:
+    """The predictions that the images whose scores come next are made of, where they have one.
+
+    Args:
+        task: The file.
+    """
+
+    def __init__(self, task: FileTask) -> None:
+        self._task = task
+        self._rows: list[pa.Table] = []
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take the next batch. The last image of the one before comes with its images."""
+        rows = pa.Table.from_batches([batch])
+        self._rows = [pa.concat_tables([*(before[-1:] for before in self._rows), rows])]
+
+    def with_classes(self, images: pa.Table) -> pa.Table:
+        """Images with the class of their prediction, known where an image has one alone."""
+        (recent,) = self._rows
+        single = images.column("prediction_count").to_numpy() == 1
+        positions = recent.column("prediction_index").to_numpy() + self._task.first_index
+        wanted = images.column("prediction_index").to_numpy()[single]
+        rows = recent.take(pa.array(np.searchsorted(positions, wanted)))
+        classes = np.full(images.num_rows, None, np.object_)
+        classes[single] = self._classes(rows)
+        return _with_classes(images, pa.array(classes, pa.string()), single)
+
+    def _classes(self, predictions: pa.Table) -> npt.NDArray[np.object_]:
+        """The class of each prediction: of objects the category, else the most probable class."""
+        classes = np.full(predictions.num_rows, None, np.object_)
+        class_probs = predictions.column("class_probs").combine_chunks()
+        has_class_probs = class_probs.is_valid().to_numpy(zero_copy_only=False)
+        if has_class_probs.any():
+            matrix = class_prob_matrix(class_probs.drop_null())
+            names = np.array(self._task.class_names, np.object_)
+            classes[has_class_probs] = names[matrix.argmax(axis=1)]
+        if self._task.rules.objects:
+            category = predictions.column("category")
+            named = category.is_valid().to_numpy()
+            classes[named] = category.to_numpy()[named]
+        return classes
+
+
+def _without_classes(images: pa.Table) -> pa.Table:
+    """Images with several predictions, or whose predictions are elsewhere."""
+    return _with_classes(
+        images, pa.nulls(images.num_rows, pa.string()), np.zeros(images.num_rows, np.bool_)
+    )
+
+
+def _with_classes(images: pa.Table, classes: pa.Array, known: npt.NDArray[np.bool_]) -> pa.Table:
+    return images.append_column("predicted_class", classes).append_column(
+        "class_is_known", pa.array(known)
+    )
 
 
 def _image_scores(

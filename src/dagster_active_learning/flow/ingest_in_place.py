@@ -29,7 +29,10 @@ from dagster_active_learning.store.class_counts import (
     count_predicted_classes,
 )
 from dagster_active_learning.store.filesystems import register_filesystems
-from dagster_active_learning.store.image_scores import images_without_predictions
+from dagster_active_learning.store.image_scores import (
+    images_without_predictions,
+    keep_score_statistics,
+)
 from dagster_active_learning.store.in_place_sets import (
     InPlaceSet,
     UnknownImages,
@@ -37,6 +40,7 @@ from dagster_active_learning.store.in_place_sets import (
     folders_in_use,
     images_not_in_manifest,
     in_place_set,
+    keep_empty_images,
     move_scores,
     prediction_columns,
     predictions_not_in_manifest,
@@ -207,13 +211,16 @@ def score_in_place(
         unknown = kept.unknown_images and kept.folder.path(kept.unknown_images)
         show_scores(store, stored.tables, paths, unknown=unknown)
         images = images_without_predictions(store, stored.tables, rules)
+        name = None
         if images.num_rows:
             ((number,),) = store.rows("SELECT nextval('generations')")
-            others = WITHOUT_PREDICTIONS.format(number=number)
-            write_table(kept.score_folder, others, [images])
-            others = kept.score_folder.path(others)
+            name = WITHOUT_PREDICTIONS.format(number=number)
+            write_table(kept.score_folder, name, [images])
+            others = kept.score_folder.path(name)
             show_scores(store, stored.tables, paths, unknown=unknown, others=others)
+        keep_empty_images(store, prediction_set, name)
         renew_views(store.connection)
+        keep_score_statistics(store, prediction_set)
         replace_scoring(store, prediction_set, rules, run_id)
     return stored
 
@@ -267,6 +274,8 @@ def _of_scores(scored: ScoredFiles) -> dict[str, Any]:
     return {
         "score_folder": scored.folder,
         "scores": scored.scores,
+        "best": scored.best,
+        "cuts": scored.cuts,
         "description": json.loads(scored.description),
     }
 

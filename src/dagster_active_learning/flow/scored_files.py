@@ -15,10 +15,12 @@ from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS, PACKAGE_FUNCTIONS
 from dagster_active_learning.errors import PredictionReadError, SettingError
 from dagster_active_learning.files.in_place import FileInPlace, Storage
+from dagster_active_learning.flow.best_images import BEST_IMAGES, BestImages
 from dagster_active_learning.flow.engine import Engine
 from dagster_active_learning.flow.file_scores import (
     BucketCounts,
@@ -28,6 +30,7 @@ from dagster_active_learning.flow.file_scores import (
     score_bucket,
     score_file,
     scored_functions,
+    write_table,
 )
 from dagster_active_learning.flow.progress import SECONDS_BETWEEN_REPORTS, Report
 from dagster_active_learning.flow.sorted_rows import class_count, readable_lengths
@@ -38,6 +41,9 @@ from dagster_active_learning.store.schema import PACKAGE
 
 MARKER = "set.json"
 """The file by which a folder in the storage is known to be this package's, with what is in it."""
+
+BEST = "best.parquet"
+"""The file with the images that come first by each function, of the whole set."""
 
 ROWS_PER_BUCKET = 2_000_000
 """Predictions that a worker adds up at once."""
@@ -56,6 +62,8 @@ class ScoredFiles:
         files: What is known of each file, in their order.
         image_count: Number of images with predictions.
         scores: Names of the files with scores in the folder.
+        best: Name of the file with the images that come first in it, None without an image.
+        cuts: As ``BestImages`` has them.
     """
 
     source: SourceInPlace
@@ -66,6 +74,8 @@ class ScoredFiles:
     files: tuple[FileCounts, ...]
     image_count: int
     scores: tuple[str, ...]
+    best: str | None
+    cuts: dict[str, float]
 
     @property
     def places(self) -> tuple[FileInPlace, ...]:
@@ -166,16 +176,32 @@ def _files(
         done.append(file)
     progress.finish()
     done.sort(key=lambda file: file.place)
-    if not buckets:
-        scores = [f"scores/{file.name}.parquet" for file in done if file.prediction_count]
-        images = sum(file.run_count for file in done)
-        return ScoredFiles(
-            source, rules, class_names, text, folder, tuple(done), images, tuple(scores)
-        )
-    added = _add_buckets(folder, done, rules, engine, report)
-    scores = sorted(f"scores/{bucket.name}.parquet" for bucket in added)
-    images = sum(bucket.image_count for bucket in added)
-    return ScoredFiles(source, rules, class_names, text, folder, tuple(done), images, tuple(scores))
+    parts = [file for file in done if file.prediction_count]
+    images = sum(file.run_count for file in done)
+    if buckets:
+        parts = sorted(_add_buckets(folder, done, rules, engine, report), key=lambda one: one.name)
+        images = sum(bucket.image_count for bucket in parts)
+    best, cuts = _best(folder, parts, rules)
+    scores = tuple(f"scores/{part.name}.parquet" for part in parts)
+    return ScoredFiles(
+        source, rules, class_names, text, folder, tuple(done), images, scores, best, cuts
+    )
+
+
+def _best(
+    folder: Storage, parts: Sequence[FileCounts | BucketCounts], rules: Rules
+) -> tuple[str | None, dict[str, float]]:
+    """Put the best images of all parts into one file; returns its name and the cuts."""
+    best = BestImages(scored_functions(rules), rules)
+    for part in parts:
+        with folder.reading(f"best/{part.name}.parquet") as opened:
+            images = pq.read_table(opened)
+        best.add(images.filter(pa.array(best.wanted(images))), part.cuts)
+    table = best.table()
+    if table is None:
+        return None, {}
+    write_table(folder, BEST, [table])
+    return BEST, best.cuts
 
 
 def _add_buckets(
@@ -254,6 +280,7 @@ def _description(
         "value_type": str(source.stream.value_type),
         "reading": kept_rules(rules, READING_RULES),
         "buckets": buckets,
+        "best": BEST_IMAGES,
         "versions": {name: version(name) for name in (PACKAGE, "pyarrow")},
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,13 @@ from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.alike_ids import ALIKE_IDS, sets_with_other_ids
 from dagster_active_learning.store.empty_images import has_empty_images
 from dagster_active_learning.store.findings import Findings, findings
+from dagster_active_learning.store.in_place_sets import (
+    best_images,
+    keep_statistics,
+    kept_statistics,
+)
 from dagster_active_learning.store.pool_store import PoolStore
-from dagster_active_learning.store.schema import quoted
+from dagster_active_learning.store.schema import quoted, with_rows
 from dagster_active_learning.store.set_rows import append, of_sets, of_tables
 from dagster_active_learning.store.set_tables import SetTables, drop_table, make_table
 
@@ -116,6 +121,8 @@ def images_without_predictions(store: PoolStore, tables: SetTables, rules: Rules
 
 def has_scores(store: PoolStore, prediction_set: str) -> bool:
     """True if a prediction set has been scored."""
+    if (kept := kept_statistics(store, prediction_set)) is not None:
+        return kept["images"] > 0
     query = of_sets(store, [prediction_set], "SELECT EXISTS (FROM {image_scores})")
     return store.rows(query)[0][0]
 
@@ -142,6 +149,19 @@ SELECT count(*), count(*) FILTER (prediction_count = 0), {means} FROM {{image_sc
 
 def score_statistics(store: PoolStore, prediction_set: str) -> ScoreStatistics:
     """The scores of a prediction set, in numbers."""
+    kept = kept_statistics(store, prediction_set)
+    if kept is not None and kept["means"].keys() == ACQUISITION_FUNCTIONS.keys():
+        return ScoreStatistics(**kept)
+    return _count_scores(store, prediction_set)
+
+
+def keep_score_statistics(store: PoolStore, prediction_set: str) -> None:
+    """Count the scores of a set that is read in place, so that nothing counts them again."""
+    statistics = _count_scores(store, prediction_set)
+    keep_statistics(store, prediction_set, asdict(statistics))
+
+
+def _count_scores(store: PoolStore, prediction_set: str) -> ScoreStatistics:
     functions = [*ACQUISITION_FUNCTIONS]
     means = ", ".join(f"avg({column})" for column in score_columns(store, functions))
     query = of_sets(store, [prediction_set], SCORE_STATISTICS.format(means=means))
@@ -192,6 +212,9 @@ def _unlabeled_scores(rules: Rules) -> str:
 
 def unlabeled_count(store: PoolStore, prediction_set: str, rules: Rules) -> int:
     """Number of images with scores that have no label yet and, with a manifest, still are in it."""
+    kept = kept_statistics(store, prediction_set)
+    if kept is not None and not rules.in_manifest:
+        return kept["images"]
     query = f"SELECT count(*) {_unlabeled_scores(rules)}"
     return store.rows(of_sets(store, [prediction_set], query))[0][0]
 
@@ -216,7 +239,8 @@ def contenders(
     """Columns image_id, score and prediction_count of images without a label.
 
     Images whose score cannot be among the ``first`` are left out; those without predictions are
-    not.
+    not. Of a set in place the best images are kept: where the ``first`` are among them, no other
+    score is read.
     """
     import polars as pl
 
@@ -228,11 +252,17 @@ def contenders(
         "as_good_as": ">=" if highest else "<=",
         "unlabeled": _unlabeled_scores(rules),
     }
-    at_cut, of_contenders = (
-        of_sets(store, [prediction_set], query.format(**words))
-        for query in (SCORE_AT_CUT, CONTENDERS)
-    )
-    cut = store.rows(at_cut, beyond=first - 1)
+    at_cut, of_contenders = SCORE_AT_CUT.format(**words), CONTENDERS.format(**words)
+    best = best_images(store, prediction_set, function.name, highest_first=highest)
+    cut: list[Any] = []
+    if best is not None:
+        cut = store.rows(_of_rows(best.rows, at_cut), beyond=first - 1)
+    if best is not None and (cut or best.are_all):
+        of_contenders = _of_rows(best.rows, of_contenders)
+    else:
+        # Of those that are kept, too many have a label by now, or equal scores at their cut.
+        cut = store.rows(of_sets(store, [prediction_set], at_cut), beyond=first - 1)
+        of_contenders = of_sets(store, [prediction_set], of_contenders)
     relation = store.relation(of_contenders, cut=cut[0][0] if cut else None)
     waiting: list[pa.RecordBatch] = []
     # DuckDB gives a batch per part of the table, with the few rows that are as good as the cut.
@@ -243,6 +273,10 @@ def contenders(
             waiting = []
     if waiting:
         yield pl.DataFrame(pa.Table.from_batches(waiting))
+
+
+def _of_rows(rows: str, statement: str) -> str:
+    return with_rows(statement, lambda _: rows)
 
 
 @dataclass(frozen=True)

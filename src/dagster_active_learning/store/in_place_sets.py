@@ -9,9 +9,9 @@ statement reads them alike.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -22,6 +22,9 @@ from dagster_active_learning.readers.tables import Layout
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.schema import literal, quoted
 from dagster_active_learning.store.set_tables import SetTables
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,12 @@ class InPlaceSet:
         options: The options of the reader.
         score_folder: The folder with its scores.
         scores: Names of the files of scores in it.
+        best: Name of the file in it with the images that come first by each function, if any.
+        cuts: For each function the score before which this file has all images; a function without
+            one has all images in it.
         description: All that decides the scores.
         files: The files of predictions, as they were, in their order.
+        empty_images: Name of the file of scores of images without predictions, if any.
     """
 
     folder: Storage
@@ -43,8 +50,11 @@ class InPlaceSet:
     options: dict[str, Any]
     score_folder: Storage
     scores: tuple[str, ...]
+    best: str | None
+    cuts: dict[str, float]
     description: dict[str, Any]
     files: tuple[FileInPlace, ...]
+    empty_images: str | None = None
 
     def open(self) -> SourceInPlace:
         """The files, to be scored again."""
@@ -56,7 +66,8 @@ class InPlaceSet:
 
 
 IN_PLACE_SET = """
-SELECT folder, unknown_images_file, options, score_folder, score_files, description
+SELECT folder, unknown_images_file, options, score_folder, score_files, best_images_file, cuts,
+    description, empty_images_file
 FROM in_place_sets WHERE prediction_set = $prediction_set
 """
 
@@ -71,16 +82,19 @@ def in_place_set(store: PoolStore, prediction_set: str) -> InPlaceSet | None:
     rows = store.rows(IN_PLACE_SET, prediction_set=prediction_set)
     if not rows:
         return None
-    ((folder, unknown_images, options, score_folder, scores, description),) = rows
+    ((folder, unknown, options, score_folder, scores, best, cuts, description, empty),) = rows
     files = store.rows(IN_PLACE_FILES, prediction_set=prediction_set)
     return InPlaceSet(
         folder=Storage(folder),
-        unknown_images=unknown_images,
+        unknown_images=unknown,
         options=json.loads(options),
         score_folder=Storage(score_folder),
         scores=tuple(scores),
+        best=best,
+        cuts=json.loads(cuts),
         description=json.loads(description),
         files=tuple(FileInPlace(*file) for file in files),
+        empty_images=empty,
     )
 
 
@@ -99,7 +113,8 @@ INSERT_SET = """
 INSERT INTO in_place_sets BY NAME
 SELECT $prediction_set AS prediction_set, $folder AS folder,
     $unknown_images AS unknown_images_file, $options AS options,
-    $score_folder AS score_folder, $scores AS score_files, $description AS description
+    $score_folder AS score_folder, $scores AS score_files, $best AS best_images_file,
+    $cuts AS cuts, $description AS description
 """
 
 INSERT_FILES = """
@@ -130,7 +145,8 @@ def add_in_place_set(store: PoolStore, prediction_set: str, kept: InPlaceSet) ->
 
 MOVE_SCORES = """
 UPDATE in_place_sets
-SET score_folder = $score_folder, score_files = $scores, description = $description
+SET score_folder = $score_folder, score_files = $scores, best_images_file = $best, cuts = $cuts,
+    description = $description, score_statistics = NULL
 WHERE prediction_set = $prediction_set
 """
 
@@ -144,8 +160,45 @@ def _of_scores(kept: InPlaceSet) -> dict[str, Any]:
     return {
         "score_folder": kept.score_folder.folder,
         "scores": list(kept.scores),
+        "best": kept.best,
+        "cuts": json.dumps(kept.cuts),
         "description": json.dumps(kept.description, sort_keys=True),
     }
+
+
+KEEP_EMPTY_IMAGES = """
+UPDATE in_place_sets SET empty_images_file = $name WHERE prediction_set = $prediction_set
+"""
+
+
+def keep_empty_images(store: PoolStore, prediction_set: str, name: str | None) -> None:
+    """Keep which file of the folder of scores has the images without predictions, if any."""
+    store.rows(KEEP_EMPTY_IMAGES, prediction_set=prediction_set, name=name)
+
+
+KEEP_STATISTICS = """
+UPDATE in_place_sets SET score_statistics = $statistics WHERE prediction_set = $prediction_set
+"""
+
+STATISTICS = """
+SELECT score_statistics FROM in_place_sets
+WHERE prediction_set = $prediction_set AND score_statistics IS NOT NULL
+"""
+
+
+def keep_statistics(store: PoolStore, prediction_set: str, statistics: Mapping[str, Any]) -> None:
+    """Keep what was counted of a set's scores."""
+    text = json.dumps(statistics)
+    store.rows(KEEP_STATISTICS, prediction_set=prediction_set, statistics=text)
+
+
+def kept_statistics(store: PoolStore, prediction_set: str) -> dict[str, Any] | None:
+    """What ``keep_statistics`` has kept; None of a set that is copied, or not scored."""
+    # A pool that is only read may be of a version that copied all predictions.
+    if not store.columns("in_place_sets"):
+        return None
+    rows = store.rows(STATISTICS, prediction_set=prediction_set)
+    return json.loads(rows[0][0]) if rows else None
 
 
 FOLDERS_IN_USE = "SELECT folder FROM in_place_sets UNION SELECT score_folder FROM in_place_sets"
@@ -237,6 +290,69 @@ def show_scores(
     if others is not None:
         rows += f" UNION ALL BY NAME FROM {_read([others])}"
     store.connection.execute(SCORES_VIEW.format(name=tables.name("image_scores"), rows=rows))
+
+
+BEST_IMAGES = """
+SELECT b.image_id, b.{score}, b.prediction_count FROM {best} b {without_unknown}
+WHERE {before_cut}
+"""
+
+WITHOUT_UNKNOWN = "ANTI JOIN (SELECT image_id FROM {unknown}) u ON b.image_id = u.image_id"
+
+
+@dataclass(frozen=True)
+class BestImages:
+    """The images that come first by a function, and those without predictions.
+
+    Attributes:
+        rows: A query of their image_id, score and prediction_count.
+        are_all: Whether no image with predictions and a score is left out.
+    """
+
+    rows: str
+    are_all: bool
+
+
+def best_images(
+    store: PoolStore, prediction_set: str, function: str, *, highest_first: bool
+) -> BestImages | None:
+    """The images of a set in place that come first by a function; None of one that is copied.
+
+    Of those that have predictions, each comes before all that are left out.
+    """
+    kept = in_place_set(store, prediction_set)
+    if kept is None or kept.best is None:
+        return None
+    score = quoted(function)
+    cut = kept.cuts.get(function)
+    before = ">" if highest_first else "<"
+    without = ""
+    if kept.unknown_images is not None:
+        unknown = _read([kept.folder.path(kept.unknown_images)])
+        without = WITHOUT_UNKNOWN.format(unknown=unknown)
+    rows = BEST_IMAGES.format(
+        score=score,
+        best=_read([kept.score_folder.path(kept.best)]),
+        without_unknown=without,
+        # As text: DuckDB takes a number that is written out for a decimal.
+        before_cut="true" if cut is None else f"b.{score} {before} '{cut!r}'::DOUBLE",
+    )
+    if kept.empty_images is not None:
+        empty = _read([kept.score_folder.path(kept.empty_images)])
+        rows += f" UNION ALL BY NAME FROM {empty}"
+    return BestImages(rows, are_all=cut is None)
+
+
+KNOWN_CLASSES = "SELECT image_id, predicted_class FROM {best} WHERE class_is_known"
+
+
+def known_classes(store: PoolStore, prediction_set: str) -> pl.DataFrame | None:
+    """Columns image_id and predicted_class of best images; None where none is kept."""
+    kept = in_place_set(store, prediction_set)
+    if kept is None or kept.best is None:
+        return None
+    best = _read([kept.score_folder.path(kept.best)])
+    return store.relation(KNOWN_CLASSES.format(best=best)).pl()
 
 
 @dataclass(frozen=True)

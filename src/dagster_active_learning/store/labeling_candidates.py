@@ -17,6 +17,7 @@ from dagster_active_learning.limits import rows_for
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.findings import EXAMPLES, Findings, findings
 from dagster_active_learning.store.image_scores import score_columns
+from dagster_active_learning.store.in_place_sets import check_files, known_classes
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import Database, existing_pool
 from dagster_active_learning.store.predicted_classes import predicted_classes_sql
@@ -32,6 +33,12 @@ BATCH_ROWS = 65_536
 DELETE_CANDIDATES = """
 DELETE FROM labeling_candidates WHERE prediction_set = $prediction_set
     AND list_contains($acquisition_functions, acquisition_function)
+"""
+
+INSERT_WITH_CLASSES = """
+INSERT INTO labeling_candidates BY NAME
+SELECT $prediction_set AS prediction_set, c.*, $run_id AS run_id FROM incoming c
+ORDER BY c.acquisition_function, c.rank
 """
 
 INSERT_CANDIDATES = """
@@ -69,6 +76,15 @@ def replace_candidates(
         ranked.with_columns(acquisition_function=pl.lit(name))
         for name, ranked in candidates.items()
     )
+    classes = known_classes(store, prediction_set)
+    if classes is not None:
+        unknown = incoming.join(classes, on="image_id", how="anti")
+        if not unknown.height or unknown["prediction_count"].max() == 0:
+            check_files(store, [prediction_set])
+            known = incoming.join(classes, on="image_id", how="left").to_arrow()
+            values = {"prediction_set": prediction_set, "run_id": run_id}
+            store.insert(INSERT_WITH_CLASSES, known, **values)
+            return
     statement = INSERT_CANDIDATES.format(predicted_classes=predicted_classes_sql(objects=objects))
     query = of_sets(store, [prediction_set], statement)
     store.insert(query, incoming.to_arrow(), prediction_set=prediction_set, run_id=run_id)

@@ -106,6 +106,10 @@ CREATE TABLE IF NOT EXISTS in_place_sets (
     options VARCHAR NOT NULL,
     score_folder VARCHAR NOT NULL,
     score_files VARCHAR[] NOT NULL,
+    empty_images_file VARCHAR,
+    best_images_file VARCHAR,
+    cuts VARCHAR NOT NULL,
+    score_statistics VARCHAR,
     description VARCHAR NOT NULL
 );
 COMMENT ON TABLE in_place_sets IS 'Prediction sets that are read in place, and where their scores are';
@@ -115,6 +119,10 @@ COMMENT ON COLUMN in_place_sets.unknown_images_file IS 'Name of the file in it w
 COMMENT ON COLUMN in_place_sets.options IS 'The options of the reader, as JSON';
 COMMENT ON COLUMN in_place_sets.score_folder IS 'Folder with the scores; another one where the set was scored again, under other rules';
 COMMENT ON COLUMN in_place_sets.score_files IS 'Names of the files of scores in it';
+COMMENT ON COLUMN in_place_sets.empty_images_file IS 'Name of the file in it with the images without predictions; null where there are none';
+COMMENT ON COLUMN in_place_sets.best_images_file IS 'Name of the file in it with the images that come first by each function, and their scores; null without an image';
+COMMENT ON COLUMN in_place_sets.cuts IS 'For each function the score before which that file has all images, as JSON; a function without one has all images in it';
+COMMENT ON COLUMN in_place_sets.score_statistics IS 'The scores in numbers, as JSON; null before they are shown';
 COMMENT ON COLUMN in_place_sets.description IS 'All that decides these scores, as JSON';
 
 CREATE TABLE IF NOT EXISTS in_place_files (
