@@ -61,6 +61,7 @@ def scored(
     report=lambda _: None,
     *,
     prediction_set="set",
+    run_id="run",
     **options,
 ):
     return flow.score_files(
@@ -69,6 +70,7 @@ def scored(
         rules=rules,
         storage=Storage(str(storage)),
         engine=engine or InThisProcess(),
+        run_id=run_id,
         report=report,
     )
 

@@ -1,6 +1,7 @@
 """A pool whose predictions stay where they are, as Dagster materializes it."""
 
 import re
+import time
 
 import dagster as dg
 import duckdb
@@ -17,6 +18,7 @@ from dagster_active_learning import (
     explain_candidate,
     load_candidates,
 )
+from dagster_active_learning.definitions.assets import asset
 from dagster_active_learning.errors import SettingError
 from in_place import InThisProcess, random_probs, write
 
@@ -170,3 +172,59 @@ def test_files_that_cannot_stay_in_place_are_refused(path, format, fault):
 def test_workers_are_a_number():
     with pytest.raises(SettingError, match="expected an integer of at least 1"):
         LocalWorkers(0)
+
+
+def test_partitions_that_are_no_longer_kept_take_their_folders_along(tmp_path):
+    keys = ["2026-01", "2026-02", "2026-03"]
+    rng = np.random.default_rng(0)
+    for key in keys:
+        write(tmp_path / f"{key}.parquet", [f"{n:03d}" for n in range(50)], random_probs(rng, 50))
+    described = definitions(
+        tmp_path,
+        tmp_path / "{partition_key}.parquet",
+        partitions_def=dg.StaticPartitionsDefinition(keys),
+        keep_prediction_sets=2,
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        for key in keys:
+            described.resolve_implicit_global_asset_job_def().execute_in_process(
+                asset_selection=[dg.AssetKey(["pool", "predictions"])],
+                instance=instance,
+                partition_key=key,
+            )
+    with duckdb.connect(str(tmp_path / "in_place.duckdb")) as connection:
+        rows = connection.execute(
+            "SELECT prediction_set, folder FROM pool.in_place_sets"
+        ).fetchall()
+    assert sorted(name for name, _ in rows) == keys[1:]
+    folders = {str(folder) for folder in (tmp_path / "storage/pool").iterdir()}
+    assert folders == {folder for _, folder in rows}
+
+
+def test_a_folder_of_a_failed_run_stays_for_a_day(tmp_path, monkeypatch):
+    path, storage = tmp_path / "{partition_key}.parquet", tmp_path / "storage/pool"
+    for key in "ab":
+        write(tmp_path / f"{key}.parquet", ["1", "2"], [[0.5, 0.5], [0.25, 0.75]])
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def run(described, **options):
+            job = described.resolve_implicit_global_asset_job_def()
+            selected = [dg.AssetKey(["pool", "predictions"])]
+            return job.execute_in_process(asset_selection=selected, instance=instance, **options)
+
+        class Failing(InThisProcess):
+            def run(self, function, tasks):
+                yield next(super().run(function, tasks))
+                raise RuntimeError("no more workers")
+
+        keys = dg.StaticPartitionsDefinition(["a", "b"])
+        failing = definitions(tmp_path, path, engine=Failing(), partitions_def=keys)
+        assert not run(failing, partition_key="a", raise_on_error=False).success
+        (left,) = storage.iterdir()
+        described = definitions(tmp_path, path, partitions_def=keys)
+        run(described, partition_key="b")
+        assert left.exists()
+        day_later = time.time() + 90_000
+        monkeypatch.setattr(asset.time, "time", lambda: day_later)
+        run(described, partition_key="b")
+        assert not left.exists()

@@ -143,7 +143,9 @@ def single(tmp_path, request):
     rng = np.random.default_rng(0)
     for file in range(2):
         ids = [f"{file}-{row:04d}" for row in range(400)]
-        columns = {"animal": pa.array(rng.choice([None, "cat", "dog"], 400).tolist())}
+        columns = {
+            "animal": pa.array([[None, "cat", "dog"][kind] for kind in rng.integers(3, size=400)])
+        }
         probs = rng.dirichlet(np.ones(4), 400).astype(np.float32)
         write(tmp_path / f"{file}.parquet", ids, probs, **columns)
     return tmp_path / "*.parquet", Rules(task=request.param), {"category_column": "animal"}

@@ -272,6 +272,13 @@ class Storage:
 
     def folders(self) -> Iterator[str]:
         """The names of the folders in it."""
+        return self._names("directory")
+
+    def files(self) -> Iterator[str]:
+        """The names of the files in it."""
+        return self._names("file")
+
+    def _names(self, kind: str) -> Iterator[str]:
         filesystem, folder = self._place
         with named_errors(self.folder):
             filesystem.invalidate_cache()
@@ -279,7 +286,7 @@ class Storage:
                 return
             entries: list[dict[str, Any]] = filesystem.ls(folder, detail=True)
         for entry in entries:
-            if entry["type"] == "directory":
+            if entry["type"] == kind:
                 yield entry["name"].rstrip("/").rpartition("/")[2]
 
     def remove(self, name: str) -> None:

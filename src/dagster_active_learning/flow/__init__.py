@@ -13,12 +13,12 @@ from dagster_active_learning.flow.housekeeping import (
     delete_prediction_set as delete_prediction_set,
 )
 from dagster_active_learning.flow.housekeeping import keep_newest_sets as keep_newest_sets
+from dagster_active_learning.flow.housekeeping import (
+    remove_former_folders as remove_former_folders,
+)
 from dagster_active_learning.flow.ingest import ingest_predictions as ingest_predictions
 from dagster_active_learning.flow.ingest_in_place import files_to_score as files_to_score
 from dagster_active_learning.flow.ingest_in_place import ingest_in_place as ingest_in_place
-from dagster_active_learning.flow.ingest_in_place import (
-    remove_former_folders as remove_former_folders,
-)
 from dagster_active_learning.flow.ingest_in_place import score_in_place as score_in_place
 from dagster_active_learning.flow.rank import Ranking as Ranking
 from dagster_active_learning.flow.rank import rank_candidates as rank_candidates

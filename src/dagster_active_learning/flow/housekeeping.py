@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Callable, Collection
 
 from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.files.in_place import Storage
+from dagster_active_learning.flow.scored_files import MARKER, RUNS
 from dagster_active_learning.store import prediction_sets
+from dagster_active_learning.store.in_place_sets import folders_in_use, in_place_set
 from dagster_active_learning.store.labeling_batches import (
     delete_open_batch,
     last_selection,
@@ -18,11 +22,15 @@ from dagster_active_learning.store.ranking_statistics import delete_statistics
 from dagster_active_learning.store.rankings import delete_rankings
 from dagster_active_learning.store.set_tables import renew_views
 
+DAY = 86_400
+"""Seconds for which a run that has failed may be started again without reading all files again."""
+
 
 def delete_prediction_set(database: Database, *, pool: str, prediction_set: str) -> None:
     """Remove a prediction set: its predictions, scores, rankings and quarantine.
 
-    The open batch goes too, if it was made of it. Batches that were handed out stay.
+    The open batch goes too, if it was made of it. Batches that were handed out stay. Of a set in
+    place the files of predictions stay, and the folder with its scores goes.
 
     Args:
         database: The path of the database, opened to write and closed again, or an open connection.
@@ -32,6 +40,7 @@ def delete_prediction_set(database: Database, *, pool: str, prediction_set: str)
     Raises:
         PoolStateError: If the database does not have the pool, or the pool not the set, or images
             that were chosen by it are in flight.
+        OSError: If the folder cannot be removed; the set is gone then.
 
     Example:
         >>> delete_prediction_set("labeling.duckdb", pool="digits", prediction_set="2026-05")
@@ -39,13 +48,22 @@ def delete_prediction_set(database: Database, *, pool: str, prediction_set: str)
         ...     connection.sql("FROM digits.prediction_sets").fetchall()
         []
     """
-    with existing_pool(database, pool, read_only=False) as store, store.transaction():
-        if prediction_set in prediction_sets_in_flight(store):
-            raise PoolStateError(
-                f"images that were chosen by prediction set {prediction_set!r} of pool {pool!r} "
-                "are in flight: label them and read the manifest again, or call release_batch first"
-            )
-        _delete(store, [prediction_sets.prediction_set(store, prediction_set).prediction_set])
+    with existing_pool(database, pool, read_only=False) as store:
+        with store.transaction():
+            if prediction_set in prediction_sets_in_flight(store):
+                raise PoolStateError(
+                    f"images that were chosen by prediction set {prediction_set!r} of pool "
+                    f"{pool!r} are in flight: label them and read the manifest again, or call "
+                    "release_batch first"
+                )
+            prediction_sets.prediction_set(store, prediction_set)
+            kept = in_place_set(store, prediction_set)
+            _delete(store, [prediction_set])
+        folders = set() if kept is None else {kept.folder.folder, kept.score_folder.folder}
+        for folder in sorted(folders - folders_in_use(store)):
+            parent, _, name = folder.rpartition("/")
+            if _set_of(Storage(parent), name) == prediction_set:
+                Storage(parent).remove(name)
 
 
 def keep_newest_sets(store: PoolStore, count: int, *, orphans: Collection[str] = ()) -> list[str]:
@@ -70,6 +88,53 @@ def keep_newest_sets(store: PoolStore, count: int, *, orphans: Collection[str] =
         ]
         _delete(store, removed)
     return removed
+
+
+def remove_former_folders(
+    store: PoolStore,
+    storage: Storage,
+    names: Collection[str],
+    *,
+    run_id: str,
+    seconds_since_end: Callable[[str], float | None],
+) -> int:
+    """Remove the folders in a pool's storage that no set in the database uses.
+
+    Only folders that this package has made, which its marker in them says. A folder of another set
+    than those named may be about to be filled, or to be filled on by a run that is started again:
+    it goes if all runs that have filled it are known, and ended a day ago.
+
+    Args:
+        store: The pool.
+        storage: Its storage.
+        names: The sets that are committed or removed now.
+        run_id: The run that does it.
+        seconds_since_end: How long ago a run has ended, by its id: 0 while it goes on, None where
+            the run is not known.
+
+    Returns:
+        How many were removed.
+    """
+    used = folders_in_use(store)
+    former: list[str] = []
+    for folder in storage.folders():
+        if storage.path(folder) in used or (name := _set_of(storage, folder)) is None:
+            continue
+        runs = {run: seconds_since_end(run) for run in storage.within(f"{folder}/{RUNS}").files()}
+        if name in names:
+            if not any(since == 0 for run, since in runs.items() if run != run_id):
+                former.append(folder)
+        elif runs and all(since is not None and since >= DAY for since in runs.values()):
+            former.append(folder)
+    for folder in former:
+        storage.remove(folder)
+    return len(former)
+
+
+def _set_of(storage: Storage, folder: str) -> str | None:
+    """The prediction set that a folder was made for; None if it is not this package's."""
+    marker = storage.read(f"{folder}/{MARKER}")
+    return None if marker is None else json.loads(marker)["prediction_set"]
 
 
 def _delete(store: PoolStore, names: Collection[str]) -> None:

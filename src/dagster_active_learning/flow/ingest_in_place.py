@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.flow.file_scores import write_table
 from dagster_active_learning.flow.ingest import check_nothing_found, tolerance_advice
 from dagster_active_learning.flow.progress import Report
-from dagster_active_learning.flow.scored_files import MARKER, ScoredFiles, scoring
+from dagster_active_learning.flow.scored_files import ScoredFiles, scoring
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.rules import READING_RULES, Rules
 from dagster_active_learning.store import prediction_sets
@@ -37,7 +37,6 @@ from dagster_active_learning.store.in_place_sets import (
     InPlaceSet,
     UnknownImages,
     add_in_place_set,
-    folders_in_use,
     images_not_in_manifest,
     in_place_set,
     keep_empty_images,
@@ -242,24 +241,6 @@ def files_to_score(store: PoolStore, prediction_set: str, rules: Rules) -> InPla
         )
     kept.check_files()
     return None if _fits(kept, rules) else kept
-
-
-def remove_former_folders(store: PoolStore, storage: Storage, names: Collection[str]) -> int:
-    """Remove the folders of sets that no set in the database uses; returns their number.
-
-    Others' files in the storage stay, and folders of other sets: they may be about to be filled.
-    """
-    used = folders_in_use(store)
-    former = [
-        folder
-        for folder in storage.folders()
-        if storage.path(folder) not in used
-        and (marker := storage.read(f"{folder}/{MARKER}")) is not None
-        and json.loads(marker)["prediction_set"] in names
-    ]
-    for folder in former:
-        storage.remove(folder)
-    return len(former)
 
 
 def _fits(kept: InPlaceSet, rules: Rules) -> bool:

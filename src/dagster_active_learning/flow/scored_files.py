@@ -42,6 +42,9 @@ from dagster_active_learning.store.schema import PACKAGE
 MARKER = "set.json"
 """The file by which a folder in the storage is known to be this package's, with what is in it."""
 
+RUNS = "runs"
+"""The folder in it with a file per run that has filled it, named by the run."""
+
 BEST = "best.parquet"
 """The file with the images that come first by each function, of the whole set."""
 
@@ -104,6 +107,7 @@ def score_files(
     rules: Rules,
     storage: Storage,
     engine: Engine,
+    run_id: str,
     report: Report,
 ) -> ScoredFiles:
     """Judge and score all predictions of a set; what was done before is not done again.
@@ -116,6 +120,7 @@ def score_files(
             content.
         engine: What runs the tasks: one per file, and one per bucket where images have rows in
             several files.
+        run_id: What scores them: the folder is its own until it has ended.
         report: Takes the progress.
 
     Raises:
@@ -127,30 +132,44 @@ def score_files(
     class_names = _class_names(source)
     row_count = sum(file.row_count for file in source.files)
     buckets = -(-row_count // ROWS_PER_BUCKET) if source.may_share_images else 0
-    scored = _files(source, prediction_set, rules, storage, engine, report, class_names, buckets)
+
+    def score(buckets: int) -> ScoredFiles:
+        text, folder = _folder(source, prediction_set, rules, storage, class_names, buckets)
+        folder.write(f"{RUNS}/{run_id}", b"")
+        folder.write(MARKER, text.encode())
+        return _files(source, rules, text, folder, engine, report, class_names, buckets)
+
+    scored = score(buckets)
     if not buckets and any(file.repeats for file in scored.files):
         report("images have rows apart from each other: their scores are added up in a second wave")
-        buckets = max(1, -(-row_count // ROWS_PER_BUCKET))
-        scored = _files(
-            source, prediction_set, rules, storage, engine, report, class_names, buckets
-        )
+        scored = score(max(1, -(-row_count // ROWS_PER_BUCKET)))
     return scored
 
 
-def _files(
+def _folder(
     source: SourceInPlace,
     prediction_set: str,
     rules: Rules,
     storage: Storage,
+    class_names: list[str] | None,
+    buckets: int,
+) -> tuple[str, Storage]:
+    """All that decides what is written of a set, and the folder that is named by it."""
+    description = _description(source, prediction_set, rules, class_names, buckets)
+    text = json.dumps({**description, **scoring(rules)}, sort_keys=True)
+    return text, storage.within(hashlib.sha256(text.encode()).hexdigest()[:32])
+
+
+def _files(
+    source: SourceInPlace,
+    rules: Rules,
+    text: str,
+    folder: Storage,
     engine: Engine,
     report: Report,
     class_names: list[str] | None,
     buckets: int,
 ) -> ScoredFiles:
-    description = _description(source, prediction_set, rules, class_names, buckets)
-    text = json.dumps({**description, **scoring(rules)}, sort_keys=True)
-    folder = storage.within(hashlib.sha256(text.encode()).hexdigest()[:32])
-    folder.write(MARKER, text.encode())
     firsts = accumulate((file.row_count for file in source.files), initial=0)
     value_type = "double" if source.stream.value_type == pa.float64() else "float"
     tasks = [

@@ -1,5 +1,6 @@
 """The parts that every asset of a pool has: outlines of its specs, a step and checks."""
 
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -78,10 +79,26 @@ def remove_former_folders(
     context: dg.AssetExecutionContext,
     prediction_sets: Collection[str],
 ) -> None:
-    """Remove what sets have in the pool's storage and do not use, once they are committed."""
+    """Remove what is in the pool's storage and not used, once sets are committed."""
     from dagster_active_learning import flow
 
-    removed = flow.remove_former_folders(store, pool.pool_storage, prediction_sets)
+    def seconds_since_end(run_id: str) -> float | None:
+        record = context.instance.get_run_record_by_id(run_id)
+        if record is None:
+            return None
+        if not record.dagster_run.is_finished:
+            return 0.0
+        # A run that ended before it started has no time of its end.
+        ended = record.end_time or record.update_timestamp.timestamp()
+        return max(time.time() - ended, 1.0)
+
+    removed = flow.remove_former_folders(
+        store,
+        pool.pool_storage,
+        prediction_sets,
+        run_id=context.run.run_id,
+        seconds_since_end=seconds_since_end,
+    )
     if removed:
         context.log.info(f"removed {removed:,} folders of former scores from {pool.pool_storage}")
 

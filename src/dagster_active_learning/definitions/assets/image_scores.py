@@ -110,6 +110,7 @@ def _score_in_place(
             rules=pool.rules,
             storage=pool.pool_storage,
             engine=pool.tasks_engine,
+            run_id=context.run.run_id,
             report=context.log.info,
         )
         for name, files in kept.items()

@@ -149,6 +149,7 @@ def _ingest_in_place(
         rules=pool.rules,
         storage=pool.pool_storage,
         engine=pool.tasks_engine,
+        run_id=context.run.run_id,
         report=context.log.info,
     )
     with pool.open(context) as store:
