@@ -13,6 +13,7 @@ import peer_benchmarks
 import pipeline_benchmarks
 import reader_benchmarks
 import replay_benchmarks
+import scale_benchmarks
 import start_benchmarks
 from measuring import Settings, machine
 
@@ -23,6 +24,7 @@ GROUPS = {
     "pipeline": pipeline_benchmarks.tables,
     "readers": reader_benchmarks.tables,
     "replay": replay_benchmarks.tables,
+    "scale": scale_benchmarks.tables,
     "start": start_benchmarks.tables,
 }
 
