@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dagster_active_learning.acquisition.class_probs import class_prob_matrix
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.rules import Rules
 
@@ -88,3 +89,62 @@ class BestImages:
         """What sorts images lowest first, shape (n_images,); NaN where there is no score."""
         scores = images.column(name).to_numpy()
         return self._signs[name] * scores
+
+
+class RecentPredictions:
+    """The predictions that the images whose scores come next are made of, where they have one.
+
+    Args:
+        first_index: What to add to the position of a prediction.
+        class_names: Names of the classes.
+        objects: Whether they are predictions of objects.
+    """
+
+    def __init__(self, first_index: int, class_names: Sequence[str], *, objects: bool) -> None:
+        self._first_index = first_index
+        self._class_names = np.array(class_names, np.object_)
+        self._objects = objects
+        self._rows: list[pa.Table] = []
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take the next batch. The last image of the one before comes with its images."""
+        rows = pa.Table.from_batches([batch])
+        self._rows = [pa.concat_tables([*(before[-1:] for before in self._rows), rows])]
+
+    def with_classes(self, images: pa.Table) -> pa.Table:
+        """Images with the class of their prediction, known where an image has one alone."""
+        (recent,) = self._rows
+        single = images.column("prediction_count").to_numpy() == 1
+        positions = recent.column("prediction_index").to_numpy() + self._first_index
+        wanted = images.column("prediction_index").to_numpy()[single]
+        rows = recent.take(pa.array(np.searchsorted(positions, wanted)))
+        classes = np.full(images.num_rows, None, np.object_)
+        classes[single] = self._classes(rows)
+        return _with_classes(images, pa.array(classes, pa.string()), single)
+
+    def _classes(self, predictions: pa.Table) -> npt.NDArray[np.object_]:
+        """The class of each prediction: of objects the category, else the most probable class."""
+        classes = np.full(predictions.num_rows, None, np.object_)
+        class_probs = predictions.column("class_probs").combine_chunks()
+        has_class_probs = class_probs.is_valid().to_numpy(zero_copy_only=False)
+        if has_class_probs.any():
+            matrix = class_prob_matrix(class_probs.drop_null())
+            classes[has_class_probs] = self._class_names[matrix.argmax(axis=1)]
+        if self._objects:
+            category = predictions.column("category")
+            named = category.is_valid().to_numpy()
+            classes[named] = category.to_numpy()[named]
+        return classes
+
+
+def without_classes(images: pa.Table) -> pa.Table:
+    """Images with several predictions, or whose predictions are elsewhere."""
+    return _with_classes(
+        images, pa.nulls(images.num_rows, pa.string()), np.zeros(images.num_rows, np.bool_)
+    )
+
+
+def _with_classes(images: pa.Table, classes: pa.Array, known: npt.NDArray[np.bool_]) -> pa.Table:
+    return images.append_column("predicted_class", classes).append_column(
+        "class_is_known", pa.array(known)
+    )

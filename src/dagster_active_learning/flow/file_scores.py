@@ -32,11 +32,14 @@ from dagster_active_learning.acquisition.batches import (
     adjacent_images,
     score_predictions,
 )
-from dagster_active_learning.acquisition.class_probs import class_prob_matrix
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.in_place import FileInPlace, Storage
-from dagster_active_learning.flow.best_images import BestImages
+from dagster_active_learning.flow.best_images import (
+    BestImages,
+    RecentPredictions,
+    without_classes,
+)
 from dagster_active_learning.flow.id_hashes import id_hashes
 from dagster_active_learning.flow.progress import Progress
 from dagster_active_learning.flow.sorted_rows import SortedRows
@@ -257,7 +260,7 @@ def score_bucket(task: BucketTask) -> BucketCounts:
     def images() -> Iterator[pa.Table]:
         for table in _image_scores(_scores_of_rows(rows, task.rules, runs), task.rules, runs):
             kept = table.filter(pa.array(best.wanted(table)))
-            best.add(_without_classes(kept))
+            best.add(without_classes(kept))
             yield table
 
     write_table(storage, f"scores/{task.name}.parquet", images())
@@ -359,7 +362,7 @@ def _write_scores(
     best: BestImages,
     predictions: Iterator[pa.RecordBatch],
 ) -> None:
-    recent = _RecentPredictions(task)
+    recent = RecentPredictions(task.first_index, task.class_names or (), objects=task.rules.objects)
 
     def scored() -> Iterator[PredictionScores]:
         for batch in predictions:
@@ -381,62 +384,6 @@ def _write_best(storage: Storage, name: str, best: BestImages) -> None:
     table = best.table()
     if table is not None:
         write_table(storage, f"best/{name}.parquet", [table])
-
-
-class _RecentPredictions:
-    """The predictions that the images whose scores come next are made of, where they have one.
-
-    Args:
-        task: The file.
-    """
-
-    def __init__(self, task: FileTask) -> None:
-        self._task = task
-        self._rows: list[pa.Table] = []
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Take the next batch. The last image of the one before comes with its images."""
-        rows = pa.Table.from_batches([batch])
-        self._rows = [pa.concat_tables([*(before[-1:] for before in self._rows), rows])]
-
-    def with_classes(self, images: pa.Table) -> pa.Table:
-        """Images with the class of their prediction, known where an image has one alone."""
-        (recent,) = self._rows
-        single = images.column("prediction_count").to_numpy() == 1
-        positions = recent.column("prediction_index").to_numpy() + self._task.first_index
-        wanted = images.column("prediction_index").to_numpy()[single]
-        rows = recent.take(pa.array(np.searchsorted(positions, wanted)))
-        classes = np.full(images.num_rows, None, np.object_)
-        classes[single] = self._classes(rows)
-        return _with_classes(images, pa.array(classes, pa.string()), single)
-
-    def _classes(self, predictions: pa.Table) -> npt.NDArray[np.object_]:
-        """The class of each prediction: of objects the category, else the most probable class."""
-        classes = np.full(predictions.num_rows, None, np.object_)
-        class_probs = predictions.column("class_probs").combine_chunks()
-        has_class_probs = class_probs.is_valid().to_numpy(zero_copy_only=False)
-        if has_class_probs.any():
-            matrix = class_prob_matrix(class_probs.drop_null())
-            names = np.array(self._task.class_names, np.object_)
-            classes[has_class_probs] = names[matrix.argmax(axis=1)]
-        if self._task.rules.objects:
-            category = predictions.column("category")
-            named = category.is_valid().to_numpy()
-            classes[named] = category.to_numpy()[named]
-        return classes
-
-
-def _without_classes(images: pa.Table) -> pa.Table:
-    """Images with several predictions, or whose predictions are elsewhere."""
-    return _with_classes(
-        images, pa.nulls(images.num_rows, pa.string()), np.zeros(images.num_rows, np.bool_)
-    )
-
-
-def _with_classes(images: pa.Table, classes: pa.Array, known: npt.NDArray[np.bool_]) -> pa.Table:
-    return images.append_column("predicted_class", classes).append_column(
-        "class_is_known", pa.array(known)
-    )
 
 
 def _image_scores(

@@ -9,6 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import accumulate, chain, pairwise
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS, PACKAGE_FUNCTIONS
 from dagster_active_learning.errors import PredictionReadError, SettingError
-from dagster_active_learning.files.in_place import FileInPlace, Storage
+from dagster_active_learning.files.in_place import FILES_AT_A_TIME, FileInPlace, Storage
 from dagster_active_learning.flow.best_images import BEST_IMAGES, BestImages
 from dagster_active_learning.flow.engine import Engine
 from dagster_active_learning.flow.file_scores import (
@@ -212,10 +213,17 @@ def _best(
 ) -> tuple[str | None, dict[str, float]]:
     """Put the best images of all parts into one file; returns its name and the cuts."""
     best = BestImages(scored_functions(rules), rules)
-    for part in parts:
+
+    def read(part: FileCounts | BucketCounts) -> pa.Table:
         with folder.reading(f"best/{part.name}.parquet") as opened:
-            images = pq.read_table(opened)
-        best.add(images.filter(pa.array(best.wanted(images))), part.cuts)
+            return pq.read_table(opened, use_threads=False)
+
+    with ThreadPoolExecutor(FILES_AT_A_TIME) as reading:
+        # Not all at once: together they may be larger than the memory.
+        for start in range(0, len(parts), FILES_AT_A_TIME):
+            some = parts[start : start + FILES_AT_A_TIME]
+            for part, images in zip(some, reading.map(read, some), strict=True):
+                best.add(images.filter(pa.array(best.wanted(images))), part.cuts)
     table = best.table()
     if table is None:
         return None, {}
