@@ -6,6 +6,7 @@ import pytest
 
 from dagster_active_learning import ACQUISITION_FUNCTIONS, delete_prediction_set, flow
 from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.store.image_scores import score_statistics
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.predictions import predictions_of_images
 from in_place import RULES, commit, random_probs, scored, write
@@ -119,6 +120,8 @@ def test_scores_that_are_gone_name_their_file(store, tmp_path):
     lost = next((tmp_path / "storage" / folder).glob("scores/*0.parquet"))
     lost.unlink()
     with pytest.raises(PredictionReadError, match=lost.name):
-        rank(store, "broken")
+        score_statistics(store, "broken")
+    # A ranking reads the best images alone.
+    assert rank(store, "broken")["margin"].candidate_count == 10
     add(store, tmp_path, "whole")
     assert rank(store, "whole")["margin"].candidate_count == 10
