@@ -1,12 +1,14 @@
 """A set in place with a file that is gone or broken stands in nobody's way but its own."""
 
+from pathlib import Path
+
 import duckdb
 import numpy as np
 import pytest
 
 from dagster_active_learning import ACQUISITION_FUNCTIONS, delete_prediction_set, flow
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.store.image_scores import score_statistics
+from dagster_active_learning.store.image_scores import scored_image_count
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.predictions import predictions_of_images
 from in_place import RULES, commit, random_probs, scored, write
@@ -115,13 +117,21 @@ def test_a_file_that_is_put_back_is_read_once_the_scores_are_made_again(store, t
     assert count(store, "predictions", "broken") == 100
 
 
-def test_scores_that_are_gone_name_their_file(store, tmp_path):
+def rank_broken(store):
+    rank(store, "broken")
+
+
+def count_broken(store):
+    scored_image_count(store, ["broken"])
+
+
+@pytest.mark.parametrize(
+    ("lost", "read"), [("scores/00000000.parquet", count_broken), ("best.parquet", rank_broken)]
+)
+def test_a_file_in_the_storage_that_is_gone_is_named(store, tmp_path, lost, read):
     ((folder,),) = store.rows("SELECT folder FROM in_place_sets WHERE prediction_set = 'broken'")
-    lost = next((tmp_path / "storage" / folder).glob("scores/*0.parquet"))
-    lost.unlink()
-    with pytest.raises(PredictionReadError, match=lost.name):
-        score_statistics(store, "broken")
-    # A ranking reads the best images alone.
-    assert rank(store, "broken")["margin"].candidate_count == 10
+    Path(folder, lost).unlink()
+    with pytest.raises((PredictionReadError, duckdb.IOException), match=lost):
+        read(store)
     add(store, tmp_path, "whole")
     assert rank(store, "whole")["margin"].candidate_count == 10
