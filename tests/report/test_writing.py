@@ -220,6 +220,31 @@ def test_what_is_left_out_for_want_of_room_is_said(tmp_path, monkeypatch):
     assert f"Small pictures of {len(shown)} of 8 images" in text
 
 
+@pytest.mark.parametrize(
+    ("limits", "masks"),
+    [({}, 12), ({"MASK_BYTES": 100}, 3), ({"MASK_BYTES": 0}, 0), ({"MASK_SECONDS": 0.0}, 0)],
+    ids=str,
+)
+def test_masks_that_there_is_no_room_for_are_boxes_and_said_so(
+    tmp_path, monkeypatch, limits, masks
+):
+    for name, value in limits.items():
+        monkeypatch.setattr(writing, name, value)
+    # A path of 44 characters.
+    with_mask = box("cat", 0, 0, 150, 100, mask=[[0, 0, 150, 0, 150, 100]])
+    rows = candidates(["a", "b", "c"], objects=[with_mask] * 4 + [box("dog", 0, 0, 9, 9)])
+    uris = {one: draw_image(tmp_path / f"{one}.png") for one in "abc"}
+    path = write(a_page(a_list(rows), uris=uris), tmp_path / "page.html").path
+    found = [each for of_image in data_of(path)["found"] for each in of_image]
+    assert len(found) == 15
+    assert all(corners for _, _, corners, _ in found)
+    # Those of the first images are drawn.
+    drawn = [bool(outline) for label, _, _, outline in found if label == 0]
+    assert drawn == [True] * masks + [False] * (12 - masks)
+    text = "".join(Scripts(path.read_text("utf-8")).text)
+    assert f"Masks of {masks} of 12 objects" in text
+
+
 def test_a_page_takes_the_place_of_the_former_one_and_leaves_nothing_else(tmp_path):
     folder = tmp_path / "new" / "folder"
     for title in ("first", "second"):

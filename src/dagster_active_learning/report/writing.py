@@ -6,8 +6,9 @@ import base64
 import hashlib
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from markupsafe import Markup
 from dagster_active_learning.files.temporary import temporary_folder
 from dagster_active_learning.gallery.class_colors import color_of
 from dagster_active_learning.gallery.objects import MAX_OBJECTS
-from dagster_active_learning.report.contents import Page, PageImage, PageList
+from dagster_active_learning.gallery.thumbnails import Placement
+from dagster_active_learning.report.contents import Page, PageImage, PageList, PageObject
 from dagster_active_learning.report.objects import drawn_object
 from dagster_active_learning.report.pictures import (
     LARGE_BYTES,
@@ -31,6 +33,10 @@ from dagster_active_learning.report.pictures import (
 
 MOST_OBJECTS = 60_000
 """Objects that a page draws: of each image as many as its share, ``MAX_OBJECTS`` at the most."""
+
+MASK_BYTES = 10_000_000
+MASK_SECONDS = 10.0
+"""Bytes of the masks of a page, and the time to draw them; of later objects there are the boxes."""
 
 CHUNK = 250
 """Small pictures that the browser parses together, when the first of them comes into view."""
@@ -73,7 +79,8 @@ def write_page(page: Page, path: Path, pictures: Pictures) -> WrittenPage:
     images = [page.images[image_id] for image_id in ids]
     small = _small_pictures(images, pictures)
     large = _large_pictures(images, small, pictures)
-    data = _data(page, ids, small)
+    objects = _Objects()
+    data = _data(page, ids, small, objects)
     environment = _environment()
     style = _part("page.css")
     script = _script()
@@ -83,7 +90,7 @@ def write_page(page: Page, path: Path, pictures: Pictures) -> WrittenPage:
         stream = environment.get_template("page.html.j2").stream(
             page=page,
             data=data,
-            limits=_limits(page, small, large),
+            limits=_limits(page, small, large, objects),
             # Neither has anything of the page's in it.
             style=Markup(style),  # noqa: S704
             script=Markup(script),  # noqa: S704
@@ -98,6 +105,42 @@ def write_page(page: Page, path: Path, pictures: Pictures) -> WrittenPage:
         os.replace(unfinished, path)
     shown = sum(isinstance(picture, Picture) for picture in small)
     return WrittenPage(path, size, len(page.lists[0].candidates), shown)
+
+
+class _Objects:
+    """The objects of a page: with their masks, as long as there is room and time for these.
+
+    Attributes:
+        masks: The masks that were drawn.
+        mask_bytes: Their bytes.
+        without_mask: The objects whose masks were not.
+    """
+
+    def __init__(self) -> None:
+        self.masks = self.mask_bytes = self.without_mask = 0
+        self._seconds_left = MASK_SECONDS
+
+    def drawn(
+        self,
+        found: PageObject,
+        classes: dict[str, int],
+        placement: Placement,
+        unit: str,
+        image_size: tuple[int, int] | None,
+    ) -> list[Any]:
+        """An object as the page has it."""
+        if found.mask is None:
+            return drawn_object(found, classes, placement, unit, image_size)
+        if self.mask_bytes >= MASK_BYTES or self._seconds_left <= 0:
+            self.without_mask += 1
+            found = replace(found, mask=None)
+            return drawn_object(found, classes, placement, unit, image_size)
+        started = time.monotonic()
+        made = drawn_object(found, classes, placement, unit, image_size)
+        self._seconds_left -= time.monotonic() - started
+        self.masks += 1
+        self.mask_bytes += len(made[3] or "")
+        return made
 
 
 @cache
@@ -161,7 +204,9 @@ def _text(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
 
 
-def _data(page: Page, ids: Sequence[str], small: Sequence[Picture | str]) -> dict[str, Any]:
+def _data(
+    page: Page, ids: Sequence[str], small: Sequence[Picture | str], drawing: _Objects
+) -> dict[str, Any]:
     """What the scripts read. Images and classes are known by their places."""
     place_of = {image_id: place for place, image_id in enumerate(ids)}
     positions = {name: place for place, name in enumerate(page.class_names)}
@@ -173,7 +218,7 @@ def _data(page: Page, ids: Sequence[str], small: Sequence[Picture | str]) -> dic
     ]
     found: list[list[Any]] = []
     most = max(min(MOST_OBJECTS // max(len(ids), 1), MAX_OBJECTS), 1)
-    lists = [_list(one, page, place_of, classes, small, found, most) for one in page.lists]
+    lists = [_list(one, page, place_of, classes, small, found, most, drawing) for one in page.lists]
     data = {
         "ids": ids,
         "sizes": [picture.size if isinstance(picture, Picture) else None for picture in small],
@@ -222,6 +267,7 @@ def _list(
     small: Sequence[Picture | str],
     found: list[list[Any]],
     most_objects: int,
+    drawing: _Objects,
 ) -> dict[str, Any]:
     objects: list[int] = []
     for each in one.candidates:
@@ -233,7 +279,7 @@ def _list(
         objects.append(len(found))
         found.append(
             [
-                drawn_object(item, classes, picture.placement, one.bbox_unit, size)
+                drawing.drawn(item, classes, picture.placement, one.bbox_unit, size)
                 for item in each.objects[:most_objects]
             ]
         )
@@ -264,7 +310,9 @@ def _list(
     }
 
 
-def _limits(page: Page, small: Sequence[Picture | str], large: dict[int, bytes]) -> Iterator[str]:
+def _limits(
+    page: Page, small: Sequence[Picture | str], large: dict[int, bytes], drawing: _Objects
+) -> Iterator[str]:
     """What the page holds, and of what it holds only a part."""
     first, *others = page.lists
     if first.candidate_count > len(first.candidates):
@@ -291,4 +339,9 @@ def _limits(page: Page, small: Sequence[Picture | str], large: dict[int, bytes])
     )
     if any(each.objects for one in page.lists for each in one.candidates):
         yield f"Up to {MAX_OBJECTS:,} objects per image, and about {MOST_OBJECTS:,} in all."
+    if of_all := drawing.masks + drawing.without_mask:
+        yield (
+            f"Masks of {drawing.masks:,} of {of_all:,} objects, {drawing.mask_bytes / 1e6:.1f} MB: "
+            f"at most {MASK_BYTES / 1e6:.0f} MB and {MASK_SECONDS:.0f} seconds, then boxes only."
+        )
     yield "The page is whole: it asks nothing of any server, and no place of a file stands in it."
