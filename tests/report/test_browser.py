@@ -133,6 +133,20 @@ def test_bars_of_classes_and_of_scores_filter(open_page, ranking):
     assert 0 < len(shown(page)) < 10
 
 
+@pytest.mark.parametrize("place", [0, -1])
+def test_the_first_and_the_last_bar_show_their_images(open_page, tmp_path, place):
+    scores = np.random.default_rng(4).uniform(0.1, 0.9, 50)
+    rows = [
+        replace(row, score=float(score))
+        for row, score in zip(candidates(IDS[:50]), scores, strict=True)
+    ]
+    counts, edges = np.histogram(scores, 30)
+    own = a_list(rows, counts=counts.tolist(), edges=edges.tolist())
+    page = open_page(write(a_page(own), tmp_path / "page.html").path)
+    page.locator("#histogram .bin").nth(place).click()
+    assert len(shown(page)) == counts[place] > 0
+
+
 def test_a_long_class_name_leaves_the_score_in_its_tile(open_page, tmp_path):
     rows = [replace(row, predicted_class="long" * 30) for row in candidates(["a"])]
     page = open_page(write(a_page(a_list(rows)), tmp_path / "page.html").path)

@@ -232,17 +232,18 @@ def test_masks_that_there_is_no_room_for_are_boxes_and_said_so(
         monkeypatch.setattr(writing, name, value)
     # A path of 44 characters.
     with_mask = box("cat", 0, 0, 150, 100, mask=[[0, 0, 150, 0, 150, 100]])
-    rows = candidates(["a", "b", "c"], objects=[with_mask] * 4 + [box("dog", 0, 0, 9, 9)])
+    others = [box("dog", 0, 0, 9, 9), box("eel", 0, 0, 9, 9, mask={"size": [9], "counts": [9]})]
+    rows = candidates(["a", "b", "c"], objects=[with_mask] * 4 + others)
     uris = {one: draw_image(tmp_path / f"{one}.png") for one in "abc"}
     path = write(a_page(a_list(rows), uris=uris), tmp_path / "page.html").path
     found = [each for of_image in data_of(path)["found"] for each in of_image]
-    assert len(found) == 15
+    assert len(found) == 18
     assert all(corners for _, _, corners, _ in found)
     # Those of the first images are drawn.
     drawn = [bool(outline) for label, _, _, outline in found if label == 0]
     assert drawn == [True] * masks + [False] * (12 - masks)
     text = "".join(Scripts(path.read_text("utf-8")).text)
-    assert f"Masks of {masks} of 12 objects" in text
+    assert f"Masks of {masks} of 15 objects" in text
 
 
 def test_a_page_takes_the_place_of_the_former_one_and_leaves_nothing_else(tmp_path):

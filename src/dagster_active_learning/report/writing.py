@@ -138,8 +138,12 @@ class _Objects:
         started = time.monotonic()
         made = drawn_object(found, classes, placement, unit, image_size)
         self._seconds_left -= time.monotonic() - started
-        self.masks += 1
-        self.mask_bytes += len(made[3] or "")
+        path = made[3]
+        if path is None:
+            self.without_mask += 1
+        else:
+            self.masks += 1
+            self.mask_bytes += len(path)
         return made
 
 
