@@ -94,7 +94,7 @@ def test_a_file_that_cannot_be_read_names_itself_and_the_retry_completes(
 
 def test_a_store_that_takes_no_scores_names_the_file(server):
     server.fault = lambda method, _: 403 if method in ("PUT", "POST") else None
-    with pytest.raises(OSError, match=r"s3://bucket/scores/\w+/set\.json cannot be written"):
+    with pytest.raises(OSError, match=r"s3://bucket/scores/\w+/runs/run cannot be written"):
         scored(FILES, "s3://bucket/scores")
 
 
