@@ -12,13 +12,14 @@ polynomial on the float's bits: it vectorises, and no two math libraries can dis
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, cast
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from dagster_active_learning.acquisition.compilation import launch_lock, parallel
+from dagster_active_learning.acquisition.compilation import launch_lock, one_thread, parallel
 from dagster_active_learning.acquisition.lanes import (
     all_inside,
     deinterleave,
@@ -76,7 +77,7 @@ def score_class_probs(
     scores = np.empty((len(KERNEL_ROWS) - (not objects), n_rows))
     validity = np.zeros(n_rows, np.uint8)
     if n_predictions:
-        with launch_lock:
+        with launch_lock, _threads_for(flat):
             _score_kernel(
                 flat, n_classes, sum_tolerance, value_tolerance, scores.reshape(-1), validity
             )
@@ -107,7 +108,7 @@ def check_class_probs(
     flat, n_predictions, n_classes = _flat_class_probs(class_probs)
     validity = np.zeros(flat.size // n_classes, np.uint8)
     if n_predictions:
-        with launch_lock:
+        with launch_lock, _threads_for(flat):
             _check_kernel(flat, n_classes, sum_tolerance, value_tolerance, validity)
     return validity[:n_predictions]
 
@@ -256,6 +257,11 @@ def _checked_totals(
             f"image_index must be in [0, {n_images}), but row {row} is {image_index[row]}"
         )
     return _read_only(image_index)
+
+
+def _threads_for(flat: _Array) -> AbstractContextManager[None]:
+    """One thread for what is one chunk: on a busy machine the start of others took 2 ms."""
+    return one_thread() if flat.nbytes <= _CHUNK_BYTES else nullcontext()
 
 
 def _read_only(array: _Array) -> _Array:
