@@ -71,7 +71,7 @@ def test_closing_ends_the_processes(tmp_path):
     ("how", "words"),
     [
         ("exit", "3 workers were lost .* exit code 3,"),
-        ("result", "pickle"),
+        ("result", "local object"),
         ("error", "^ValueError: with a lock$"),
         ("two", "^NeedsTwo: one and two$"),
     ],
