@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.flow import file_scores, scored_files
+from dagster_active_learning.flow import bucket_scores, file_scores, scored_files
 from dagster_active_learning.readers.in_place import open_in_place
 from dagster_active_learning.rules import Rules
 from in_place import (
@@ -218,7 +218,7 @@ def test_a_second_wave_is_there_where_files_may_share_images(tmp_path, ids, buck
     engine = InThisProcess()
     scored(classification(tmp_path, ids), tmp_path / "storage", engine=engine)
     waves = [type(task) for task in engine.tasks]
-    assert waves == [file_scores.FileTask] * 4 + [file_scores.BucketTask] * buckets
+    assert waves == [file_scores.FileTask] * 4 + [bucket_scores.BucketTask] * buckets
 
 
 def test_rows_of_all_footers_are_scored_or_in_quarantine(tmp_path):

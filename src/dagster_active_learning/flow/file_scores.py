@@ -4,9 +4,8 @@ A set's folder has ``scores/``, ``best/``, ``quarantine/``, ``rows/`` and ``done
 file per source file, named by its place in the set. What is done twice has the same bytes;
 ``done/`` comes last, so that a file that is there need not be read again.
 
-Where an image has rows in several files, or apart from each other in one, wave 1 writes the scores
-of predictions, in buckets by a hash of the image's id, and wave 2 adds up a bucket at a time, in
-the order of the set: sums of floats in another order have other bits.
+Where an image has rows in several files, or apart from each other in one, the scores of predictions
+are written to ``rows/``, in buckets by a hash of the image's id, and a second wave adds them up.
 """
 
 # The functions of pyarrow.compute are made when it is imported.
@@ -15,33 +14,30 @@ the order of the set: sums of floats in another order have other bits.
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dagster_active_learning.acquisition.batches import (
-    PredictionScores,
-    adjacent_images,
-    score_predictions,
-)
-from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
+from dagster_active_learning.acquisition.batches import PredictionScores, score_predictions
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.in_place import FileInPlace, Storage
-from dagster_active_learning.flow.best_images import (
-    BestImages,
-    RecentPredictions,
-    without_classes,
-)
+from dagster_active_learning.flow.best_images import BestImages, RecentPredictions
 from dagster_active_learning.flow.id_hashes import id_hashes
 from dagster_active_learning.flow.progress import Progress
+from dagster_active_learning.flow.runs import Runs
+from dagster_active_learning.flow.score_tables import (
+    image_scores,
+    joined,
+    scored_functions,
+    scores_kept,
+    write_best,
+    write_table,
+)
 from dagster_active_learning.flow.sorted_rows import SortedRows
 from dagster_active_learning.flow.spool import RowSpool
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
@@ -51,9 +47,6 @@ from dagster_active_learning.store.set_tables import prediction_schema
 
 ROWS_BETWEEN_BUCKETS = 4 * DEFAULT_BATCH_ROWS
 """Predictions that are put into buckets together: a bucket gets a row group of each such part."""
-
-ROWS_LOOKED_UP = 10_240
-"""Rows of a row group of scores: whoever looks for one image reads as many."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +159,7 @@ def score_file(task: FileTask) -> FileCounts:
             stream, task.rules, Progress("read", lambda _: None), quarantined, empty_images
         )
         predictions = rows.predictions(prediction_schema(value_type))
-        runs = _Runs(task.first_index, keep_ids=not task.buckets)
+        runs = Runs(task.first_index, keep_ids=not task.buckets)
         best = BestImages(scored_functions(task.rules), task.rules)
         if task.buckets:
             groups = _write_rows(storage, task, runs, predictions)
@@ -203,162 +196,10 @@ def score_file(task: FileTask) -> FileCounts:
     return counts
 
 
-@dataclass(frozen=True)
-class BucketTask:
-    """The images of one bucket.
-
-    Attributes:
-        folder: The set's folder.
-        bucket: Number of the bucket.
-        parts: Names of the files in ``rows/`` that have predictions of it, in the order of the set,
-            each with the row groups that they are in.
-        rules: How predictions are scored.
-    """
-
-    folder: str
-    bucket: int
-    parts: tuple[tuple[str, tuple[int, ...]], ...]
-    rules: Rules
-
-    @property
-    def name(self) -> str:
-        """The name of what is written about it."""
-        return f"bucket-{self.bucket:06d}"
-
-    def __str__(self) -> str:
-        return f"bucket {self.bucket} of {self.folder}"
-
-
-@dataclass(frozen=True)
-class BucketCounts:
-    """What is known of a bucket once its images are scored."""
-
-    name: str
-    image_count: int
-    row_count: int
-    cuts: dict[str, float]
-    is_new: bool = True
-
-
-def score_bucket(task: BucketTask) -> BucketCounts:
-    """Add up the scores of predictions to scores of images, or find that this was done."""
-    storage = Storage(task.folder)
-    done = storage.read(f"done/{task.name}.json")
-    if done is not None:
-        known: dict[str, Any] = json.loads(done)
-        known["is_new"] = False
-        return BucketCounts(**known)
-    tables: list[pa.Table] = []
-    for name, groups in task.parts:
-        with storage.reading(f"rows/{name}.parquet") as opened, pq.ParquetFile(opened) as file:
-            tables.append(file.read_row_groups(list(groups)))
-    rows = pa.concat_tables(tables)
-    rows = rows.sort_by([("image_id", "ascending"), ("prediction_index", "ascending")])
-    runs = _Runs(0, keep_ids=False)
-    best = BestImages(scored_functions(task.rules), task.rules)
-
-    def images() -> Iterator[pa.Table]:
-        for table in _image_scores(_scores_of_rows(rows, task.rules, runs), task.rules, runs):
-            kept = table.filter(pa.array(best.wanted(table)))
-            best.add(without_classes(kept))
-            yield table
-
-    write_table(storage, f"scores/{task.name}.parquet", images())
-    _write_best(storage, task.name, best)
-    counts = BucketCounts(task.name, runs.run_count, rows.num_rows, best.cuts)
-    storage.write(f"done/{task.name}.json", json.dumps(asdict(counts)).encode())
-    return counts
-
-
-def scored_functions(rules: Rules) -> list[str]:
-    """The acquisition functions of which scores are written."""
-    return [name for name, one in ACQUISITION_FUNCTIONS.items() if one.applies_to(rules)]
-
-
-def write_table(storage: Storage, name: str, tables: Iterable[pa.Table]) -> None:
-    """Write tables of one schema as row groups of some size; no table is no file."""
-    with ExitStack() as closing:
-        writer: pq.ParquetWriter | None = None
-        for part in _parts(tables, DEFAULT_BATCH_ROWS):
-            if writer is None:
-                file = closing.enter_context(storage.writing(name))
-                # Ids and scores hardly repeat: to look for what does took as long as the kernels.
-                writer = closing.enter_context(
-                    pq.ParquetWriter(file, part.schema, use_dictionary=False)
-                )
-            writer.write_table(part, row_group_size=ROWS_LOOKED_UP)
-
-
-class _Runs:
-    """Runs of predictions about one image, in a file or a bucket.
-
-    Args:
-        first_index: What to add to the position of a prediction.
-        keep_ids: Whether to tell if an image has several runs.
-    """
-
-    def __init__(self, first_index: int, *, keep_ids: bool) -> None:
-        self._first_index = first_index
-        self._keep_ids = keep_ids
-        self._starts: deque[npt.NDArray[np.int64]] = deque()
-        self._hashes: list[npt.NDArray[np.uint64]] = []
-        self._ascending = True
-        self.row_count = 0
-        self.score_only_count = 0
-        self.run_count = 0
-        self.first_id: str | None = None
-        self.last_id: str | None = None
-
-    def add(self, predictions: pa.RecordBatch) -> None:
-        """Count predictions, whose columns are image_id, prediction_index and more."""
-        ids = predictions.column("image_id")
-        if not len(ids):
-            return
-        first, last = ids[0].as_py(), ids[-1].as_py()
-        starts = np.ones(len(ids), np.bool_)
-        starts[0] = first != self.last_id
-        starts[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
-        indices = predictions.column("prediction_index").to_numpy()[starts]
-        self._starts.append(indices + self._first_index)
-        if self._keep_ids:
-            self._hashes.append(id_hashes(ids.filter(pa.array(starts))))
-            if self._ascending:
-                rising = pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py()
-                self._ascending = rising is not False and (
-                    self.last_id is None or self.last_id.encode() <= first.encode()
-                )
-        self.row_count += len(ids)
-        if "class_probs" in predictions.schema.names:
-            self.score_only_count += predictions.column("class_probs").null_count
-        self.run_count += int(starts.sum())
-        self.first_id = first if self.first_id is None else self.first_id
-        self.last_id = last
-
-    def take(self, count: int) -> npt.NDArray[np.int64]:
-        """The positions of the first predictions of the next runs."""
-        taken: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)]
-        while count:
-            starts = self._starts.popleft()
-            if len(starts) > count:
-                self._starts.appendleft(starts[count:])
-            taken.append(starts[:count])
-            count -= len(taken[-1])
-        return np.concatenate(taken)
-
-    def repeats(self) -> bool:
-        """Whether an image may have several runs: of two with one hash it is taken to be so."""
-        if self._ascending or not self._hashes:
-            return False
-        hashes = np.concatenate(self._hashes)
-        self._hashes = []
-        hashes.sort()
-        return bool((hashes[1:] == hashes[:-1]).any())
-
-
 def _write_scores(
     storage: Storage,
     task: FileTask,
-    runs: _Runs,
+    runs: Runs,
     best: BestImages,
     predictions: Iterator[pa.RecordBatch],
 ) -> None:
@@ -371,55 +212,24 @@ def _write_scores(
             yield score_predictions(batch, task.rules)
 
     def images() -> Iterator[pa.Table]:
-        for table in _image_scores(scored(), task.rules, runs):
+        for table in image_scores(scored(), task.rules, runs):
             kept = table.filter(pa.array(best.wanted(table)))
             best.add(recent.with_classes(kept))
             yield table
 
     write_table(storage, f"scores/{task.name}.parquet", images())
-    _write_best(storage, task.name, best)
-
-
-def _write_best(storage: Storage, name: str, best: BestImages) -> None:
-    table = best.table()
-    if table is not None:
-        write_table(storage, f"best/{name}.parquet", [table])
-
-
-def _image_scores(
-    scored: Iterator[PredictionScores], rules: Rules, runs: _Runs
-) -> Iterator[pa.Table]:
-    """Scores of images with the position of the first prediction of each."""
-    names = ["image_id", "prediction_count", *scored_functions(rules)]
-    for images in adjacent_images(scored, rules):
-        first = pa.array(runs.take(images.num_rows))
-        yield pa.Table.from_batches([images.select(names).append_column("prediction_index", first)])
-
-
-def _scores_of_rows(rows: pa.Table, rules: Rules, runs: _Runs) -> Iterator[PredictionScores]:
-    """The scores of predictions as wave 1 has kept them."""
-    for batch in rows.combine_chunks().to_batches(max_chunksize=DEFAULT_BATCH_ROWS):
-        runs.add(batch)
-        names = _scores_kept(rules)
-        scores = np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in names])
-        validity = np.zeros(batch.num_rows, np.uint8)
-        yield PredictionScores(batch, names, scores, validity)
-
-
-def _scores_kept(rules: Rules) -> tuple[str, ...]:
-    """The scores of predictions that those of images are made of."""
-    return ("entropy",) if rules.committee else tuple(scored_functions(rules))
+    write_best(storage, task.name, best)
 
 
 def _write_rows(
-    storage: Storage, task: FileTask, runs: _Runs, predictions: Iterator[pa.RecordBatch]
+    storage: Storage, task: FileTask, runs: Runs, predictions: Iterator[pa.RecordBatch]
 ) -> tuple[int, ...]:
     """Write scores of predictions in buckets; returns the bucket of each row group."""
     groups: list[int] = []
     with ExitStack() as closing:
         file = closing.enter_context(storage.writing(f"rows/{task.name}.parquet"))
         writer: pq.ParquetWriter | None = None
-        for part in _parts(_scored_rows(task, runs, predictions), ROWS_BETWEEN_BUCKETS):
+        for part in joined(_scored_rows(task, runs, predictions), ROWS_BETWEEN_BUCKETS):
             if writer is None:
                 writer = closing.enter_context(
                     pq.ParquetWriter(file, part.schema, use_dictionary=False)
@@ -437,9 +247,9 @@ def _write_rows(
 
 
 def _scored_rows(
-    task: FileTask, runs: _Runs, predictions: Iterator[pa.RecordBatch]
+    task: FileTask, runs: Runs, predictions: Iterator[pa.RecordBatch]
 ) -> Iterator[pa.Table]:
-    names = _scores_kept(task.rules)
+    names = scores_kept(task.rules)
     for batch in predictions:
         runs.add(batch)
         scored = score_predictions(batch, task.rules)
@@ -452,18 +262,6 @@ def _scored_rows(
         if task.rules.committee:
             columns["class_probs"] = batch.column("class_probs")
         yield pa.table(columns)
-
-
-def _parts(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """Tables joined until they have a number of rows, or more."""
-    waiting: list[pa.Table] = []
-    for table in tables:
-        waiting.append(table)
-        if sum(one.num_rows for one in waiting) >= rows:
-            yield pa.concat_tables(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_tables(waiting)
 
 
 def _write_quarantined(storage: Storage, task: FileTask, quarantined: RowSpool) -> None:

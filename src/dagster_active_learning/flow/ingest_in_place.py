@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.files.in_place import Storage, check_all
 from dagster_active_learning.files.versions import combined_sha256
-from dagster_active_learning.flow.file_scores import write_table
 from dagster_active_learning.flow.ingest import check_nothing_found, tolerance_advice
 from dagster_active_learning.flow.progress import Report
+from dagster_active_learning.flow.score_tables import write_table
 from dagster_active_learning.flow.scored_files import ScoredFiles, scoring
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.rules import READING_RULES, Rules

@@ -22,18 +22,11 @@ from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS,
 from dagster_active_learning.errors import PredictionReadError, SettingError
 from dagster_active_learning.files.in_place import FILES_AT_A_TIME, FileInPlace, Storage
 from dagster_active_learning.flow.best_images import BEST_IMAGES, BestImages
+from dagster_active_learning.flow.bucket_scores import BucketCounts, BucketTask, score_bucket
 from dagster_active_learning.flow.engine import Engine
-from dagster_active_learning.flow.file_scores import (
-    BucketCounts,
-    BucketTask,
-    FileCounts,
-    FileTask,
-    score_bucket,
-    score_file,
-    scored_functions,
-    write_table,
-)
+from dagster_active_learning.flow.file_scores import FileCounts, FileTask, score_file
 from dagster_active_learning.flow.progress import SECONDS_BETWEEN_REPORTS, Report
+from dagster_active_learning.flow.score_tables import scored_functions, write_table
 from dagster_active_learning.flow.sorted_rows import class_count, readable_lengths
 from dagster_active_learning.readers.in_place import SourceInPlace
 from dagster_active_learning.rules import READING_RULES, SCORING_RULES, Rules
