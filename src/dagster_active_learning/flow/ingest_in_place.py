@@ -35,12 +35,14 @@ from dagster_active_learning.store.image_scores import (
 )
 from dagster_active_learning.store.in_place_sets import (
     InPlaceSet,
-    UnknownImages,
     add_in_place_set,
-    images_not_in_manifest,
     in_place_set,
     keep_empty_images,
     move_scores,
+)
+from dagster_active_learning.store.in_place_views import (
+    UnknownImages,
+    images_not_in_manifest,
     prediction_columns,
     predictions_not_in_manifest,
     show_predictions,

@@ -21,11 +21,8 @@ from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.alike_ids import ALIKE_IDS, sets_with_other_ids
 from dagster_active_learning.store.empty_images import has_empty_images
 from dagster_active_learning.store.findings import Findings, findings
-from dagster_active_learning.store.in_place_sets import (
-    best_images,
-    keep_statistics,
-    kept_statistics,
-)
+from dagster_active_learning.store.in_place_sets import keep_statistics, kept_statistics
+from dagster_active_learning.store.in_place_views import best_images
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.schema import quoted, with_rows
 from dagster_active_learning.store.set_rows import append, of_sets, of_tables

@@ -17,7 +17,8 @@ from dagster_active_learning.limits import rows_for
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.findings import EXAMPLES, Findings, findings
 from dagster_active_learning.store.image_scores import score_columns
-from dagster_active_learning.store.in_place_sets import check_files, known_classes
+from dagster_active_learning.store.in_place_sets import check_files
+from dagster_active_learning.store.in_place_views import known_classes
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import Database, existing_pool
 from dagster_active_learning.store.predicted_classes import predicted_classes_sql
