@@ -264,6 +264,10 @@ def segments(store, tmp_path):
     """An object with two outlines, one with run lengths, one with a box alone."""
     coded = coco_masks.encode(np.asfortranarray(L_SHAPE.astype(np.uint8)))
     run_lengths = {"size": coded["size"], "counts": coded["counts"].decode()}
+    return store, *ranked_segments(store, tmp_path, run_lengths)
+
+
+def ranked_segments(store, tmp_path, run_lengths):
     outlines = [[1, 2, 30, 2, 30.5, 40], [100, 100, 110, 100, 110, 110, 100, 110]]
     common = {"image_id": 1, "category_id": 1, "score": 0.5}
     results = [
@@ -285,7 +289,7 @@ def segments(store, tmp_path):
         rules=Rules(task="segmentation"),
         in_manifest=True,
     )
-    return store, outlines, run_lengths
+    return outlines, run_lengths
 
 
 def test_masks_are_polygons_or_pixels(segments, tmp_path):
@@ -352,11 +356,23 @@ def brush_pixels(coded):
         ([3, 4], "a mask of 2 x 3 pixels has run lengths of 7 pixels, expected 6"),
         ([9, -3], "expected 6"),
         ("2P", "the run lengths of a mask end within a number: '2P'"),
+        ([1.5, 4.5], r"the run lengths of a mask are \[1.5, 4.5\], expected a text or a list"),
+        (6, "the run lengths of a mask are 6, expected a text or a list of whole numbers"),
     ],
 )
 def test_run_lengths_that_cannot_be_are_refused(counts, words):
     with pytest.raises(PoolStateError, match=words):
         mask_pixels({"size": [2, 3], "counts": counts})
+
+
+@pytest.mark.parametrize("size", [[10**9, 10**9], [-1, -6], [6], "2 x 3", [2.0, 3.0], None])
+@pytest.mark.parametrize("exporter", ["coco", "cvat", "label_studio"])
+def test_a_mask_of_no_possible_size_is_refused_and_names_its_image(store, tmp_path, exporter, size):
+    ranked_segments(store, tmp_path, {"size": size, "counts": [10**18]})
+    words = r"the image '1.png': a mask has the size .*, expected a height and a width in pixels"
+    with pytest.raises(PoolStateError, match=words):
+        export(store, tmp_path / "file", exporter, "mean_object_score")
+    assert not (tmp_path / "file").exists()
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from dagster_active_learning.exporters.labeling_images import (
     check_objects,
     file_name,
     labeling_images,
+    pixels_in_mask,
 )
-from dagster_active_learning.exporters.masks import mask_pixels
 
 
 def write_candidates(candidates: Candidates, path: Path) -> int:
@@ -102,7 +102,7 @@ def _annotation(
     mask = predicted.run_lengths or outlines
     return {
         "bbox": bbox,
-        "area": _area(bbox, outlines, predicted.run_lengths),
+        "area": _area(bbox, outlines, predicted.run_lengths, image.image_id),
         "iscrowd": 0,
         **score,
         **({"segmentation": mask} if mask else {}),
@@ -110,11 +110,14 @@ def _annotation(
 
 
 def _area(
-    bbox: Sequence[float], outlines: Sequence[Sequence[float]], run_lengths: dict[str, Any] | None
+    bbox: Sequence[float],
+    outlines: Sequence[Sequence[float]],
+    run_lengths: dict[str, Any] | None,
+    image_id: str,
 ) -> float:
     """Area in pixels: of the mask where there is one, of its outlines by the shoelace formula."""
     if run_lengths is not None:
-        return int(mask_pixels(run_lengths).sum())
+        return int(pixels_in_mask(run_lengths, image_id).sum())
     if not outlines:
         return bbox[2] * bbox[3]
     return sum(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import XMLGenerator
 
 from dagster_active_learning.errors import PoolStateError
@@ -22,8 +23,9 @@ from dagster_active_learning.exporters.labeling_images import (
     is_printable,
     labeling_images,
     named_images,
+    pixels_in_mask,
 )
-from dagster_active_learning.exporters.masks import bounding_box, mask_pixels, run_lengths_by_row
+from dagster_active_learning.exporters.masks import bounding_box, run_lengths_by_row
 from dagster_active_learning.text import shown
 
 
@@ -128,16 +130,18 @@ def _write_image(document: _Document, image: LabelingImage, candidates: Candidat
                 points = ";".join(f"{x!r},{y!r}" for x, y in pairs)
                 _write_shape(document, "polygon", predicted, common | {"points": points} | group)
         elif predicted.run_lengths is not None:
-            _write_shape(document, "mask", predicted, common | _mask(predicted.run_lengths))
+            _write_shape(
+                document, "mask", predicted, common | _mask(predicted.run_lengths, image.image_id)
+            )
         else:
             left, top, width, height = image.in_pixels(predicted.bbox, unit)
             corners = {"xtl": left, "ytl": top, "xbr": left + width, "ybr": top + height}
             _write_shape(document, "box", predicted, common | corners)
 
 
-def _mask(run_lengths: Mapping[str, object]) -> dict[str, object]:
+def _mask(run_lengths: dict[str, Any], image_id: str) -> dict[str, object]:
     """The pixels in the box around a mask, by rows, first those outside it."""
-    pixels = mask_pixels({**run_lengths})
+    pixels = pixels_in_mask(run_lengths, image_id)
     left, top, width, height = bounding_box(pixels)
     inside = pixels[top : top + height, left : left + width]
     lengths = ", ".join(map(str, run_lengths_by_row(inside)))

@@ -24,9 +24,10 @@ from dagster_active_learning.exporters.labeling_images import (
     PredictedObject,
     has_objects,
     labeling_images,
+    pixels_in_mask,
     task_of,
 )
-from dagster_active_learning.exporters.masks import brush_bytes, mask_pixels
+from dagster_active_learning.exporters.masks import brush_bytes
 from dagster_active_learning.text import shown
 
 IN_META = (
@@ -138,10 +139,11 @@ def _regions(
             for outline in outlines
         ]
     if predicted.run_lengths is not None:
-        height, width = predicted.run_lengths["size"]
+        pixels = pixels_in_mask(predicted.run_lengths, image.image_id)
+        height, width = pixels.shape
         value = {
             "format": "rle",
-            "rle": brush_bytes(mask_pixels(predicted.run_lengths)),
+            "rle": brush_bytes(pixels),
             BRUSHES.type: [predicted.category],
         }
         of_mask = {"original_width": width, "original_height": height}

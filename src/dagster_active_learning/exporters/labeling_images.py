@@ -19,7 +19,12 @@ import numpy as np
 
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.exporters.candidates import Candidates
-from dagster_active_learning.exporters.masks import bounding_box, is_run_lengths, mask_pixels
+from dagster_active_learning.exporters.masks import (
+    Pixels,
+    bounding_box,
+    is_run_lengths,
+    mask_pixels,
+)
 from dagster_active_learning.files.addresses import is_address
 from dagster_active_learning.text import shown
 
@@ -255,6 +260,18 @@ def polygons(mask: Any, *, relative: bool) -> list[list[float]]:
     return [[float(value) for value in outline] for outline in outlines] if are_outlines else []
 
 
+def pixels_in_mask(run_lengths: dict[str, Any], image_id: str) -> Pixels:
+    """The pixels of COCO's run lengths in an image, shape (height, width).
+
+    Raises:
+        PoolStateError: If they are none, as ``mask_pixels`` says; names the image.
+    """
+    try:
+        return mask_pixels(run_lengths)
+    except PoolStateError as error:
+        raise PoolStateError(f"the image {shown(image_id)!r}: {error}") from None
+
+
 def _box_of(
     outlines: Sequence[Sequence[float]], run_lengths: dict[str, Any] | None, image_id: str
 ) -> list[float]:
@@ -263,7 +280,7 @@ def _box_of(
         ys = [y for outline in outlines for y in outline[1::2]]
         return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
     if run_lengths is not None:
-        return [float(side) for side in bounding_box(mask_pixels(run_lengths))]
+        return [float(side) for side in bounding_box(pixels_in_mask(run_lengths, image_id))]
     raise PoolStateError(
         f"an object in the image {shown(image_id)!r} has neither a box nor a mask that can be "
         "read: predict boxes, or export csv or parquet"

@@ -15,8 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.text import shown
 
 Pixels = npt.NDArray[np.bool_]
+
+
+MAX_MASK_PIXELS = 2**30
+"""Pixels of a mask that can be decoded; each takes a byte."""
 
 
 def is_run_lengths(mask: Any) -> bool:
@@ -28,18 +33,45 @@ def mask_pixels(run_lengths: dict[str, Any]) -> Pixels:
     """The pixels of COCO's run lengths, shape (height, width).
 
     Raises:
-        PoolStateError: If the counts are not those of as many pixels as the size says.
+        PoolStateError: If the size is no height and width of ``MAX_MASK_PIXELS`` at the most, or
+            the counts are not those of as many pixels.
     """
-    height, width = run_lengths["size"]
-    counts = run_lengths["counts"]
-    lengths = _lengths_in_text(counts) if isinstance(counts, str) else [int(one) for one in counts]
+    height, width = _size(run_lengths["size"])
+    lengths = _lengths(run_lengths["counts"])
     if min(lengths, default=0) < 0 or sum(lengths) != height * width:
         raise PoolStateError(
             f"a mask of {height} x {width} pixels has run lengths of {sum(lengths)} pixels, "
-            f"expected {height * width}: correct the predictions and materialize them again"
+            f"expected {height * width}: {_CORRECT}"
         )
     inside = np.arange(len(lengths)) % 2 == 1
     return np.repeat(inside, lengths).reshape(width, height).T
+
+
+_CORRECT = "correct the predictions and materialize them again"
+
+
+def _size(size: Any) -> tuple[int, int]:
+    match size:
+        case [int(height), int(width)] if (
+            min(height, width) >= 0 and height * width <= MAX_MASK_PIXELS
+        ):
+            return height, width
+        case _:
+            raise PoolStateError(
+                f"a mask has the size {shown(repr(size))}, expected a height and a width in pixels, "
+                f"{MAX_MASK_PIXELS:,} pixels at the most: {_CORRECT}"
+            )
+
+
+def _lengths(counts: Any) -> list[int]:
+    if isinstance(counts, str):
+        return _lengths_in_text(counts)
+    if isinstance(counts, list) and all(type(count) is int for count in counts):  # pyright: ignore[reportUnknownVariableType]
+        return counts
+    raise PoolStateError(
+        f"the run lengths of a mask are {shown(repr(counts))}, expected a text or a list of whole "
+        f"numbers: {_CORRECT}"
+    )
 
 
 def _lengths_in_text(text: str) -> list[int]:
@@ -51,8 +83,7 @@ def _lengths_in_text(text: str) -> list[int]:
         while more:
             if place == len(text):
                 raise PoolStateError(
-                    f"the run lengths of a mask end within a number: {text[-20:]!r}; correct the "
-                    "predictions and materialize them again"
+                    f"the run lengths of a mask end within a number: {text[-20:]!r}; {_CORRECT}"
                 )
             bits = ord(text[place]) - 48
             value |= (bits & 0x1F) << shift
