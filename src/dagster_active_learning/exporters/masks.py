@@ -58,8 +58,8 @@ def _size(size: Any) -> tuple[int, int]:
             return height, width
         case _:
             raise PoolStateError(
-                f"a mask has the size {shown(repr(size))}, expected a height and a width in pixels, "
-                f"{MAX_MASK_PIXELS:,} pixels at the most: {_CORRECT}"
+                f"a mask has the size {shown(repr(size))}, expected a height and a width in "
+                f"pixels, {MAX_MASK_PIXELS:,} pixels at the most: {_CORRECT}"
             )
 
 
