@@ -199,6 +199,31 @@ def test_selection_is_copied_and_downloaded(open_page, ranking, tmp_path):
     assert "20 selected" in page.locator("#status").inner_text()
 
 
+def test_what_is_shown_in_two_lists_is_counted_and_selected_once(open_page, ranking):
+    page = open_page(ranking)
+    page.locator("#beside").select_option(label="entropy")
+    page.locator("#low").fill("0.9")
+    images = {*shown(page), *shown(page, 1)}
+    assert f"{len(images)} shown" in page.locator("#status").inner_text()
+    page.get_by_role("button", name="Select shown").click()
+    assert f"{len(images)} selected" in page.locator("#status").inner_text()
+
+
+def test_of_many_classes_the_most_frequent_and_the_chosen_have_a_bar(open_page, tmp_path):
+    rows = [
+        replace(row, predicted_class=f"class {place // 2}")
+        for place, row in enumerate(candidates([f"{number}" for number in range(259)]))
+    ]
+    page = open_page(write(a_page(a_list(rows)), tmp_path / "page.html").path)
+    bars = page.locator("#balance button")
+    assert bars.count() == 100
+    assert page.locator("#balance-rest").inner_text().startswith("30 more classes have no bar")
+    page.locator("#class").select_option(label="class 129")
+    assert bars.count() == 101
+    assert bars.last.inner_text().split("\n") == ["class 129", "1 of 1"]
+    assert shown(page) == ["258"]
+
+
 def test_all_is_done_with_the_keyboard(open_page, ranking):
     page = open_page(ranking)
     page.locator("#search").focus()

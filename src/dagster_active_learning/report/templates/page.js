@@ -80,14 +80,18 @@ function showList(number, list, items) {
 function changedSelection() {
   for (const grid of grids) grid.mark();
   byId("status").textContent =
-    `${whole(grids[0].items.length)} shown, ${whole(picked.size)} selected`;
+    `${whole(shownImages().size)} shown, ${whole(picked.size)} selected`;
   for (const id of ["clear", "copy", "download"]) byId(id).disabled = !picked.size;
 }
 
+// The images in the grids that are there, each once.
+function shownImages() {
+  const there = compared() ? grids : grids.slice(0, 1);
+  return new Set(there.flatMap((grid) => grid.items.map((item) => grid.list.images[item])));
+}
+
 function pickShown() {
-  for (const grid of compared() ? grids : grids.slice(0, 1)) {
-    for (const item of grid.items) picked.add(grid.list.images[item]);
-  }
+  for (const image of shownImages()) picked.add(image);
   changedSelection();
 }
 

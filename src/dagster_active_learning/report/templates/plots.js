@@ -76,13 +76,19 @@ function binned(scores, edges) {
   return counts;
 }
 
+// The classes that have a bar; the others can be chosen by name.
+const MOST_BARS = 100;
+
 function drawBalance(list, shown) {
   const ofList = counted(list, list.images.keys());
   const ofShown = counted(list, shown);
   const order = [...ofList.keys()].sort((one, other) => ofList.get(other) - ofList.get(one) || one - other);
   const most = Math.max(1, ...ofList.values());
   const chosen = byId("class").value;
-  byId("balance").replaceChildren(...order.map((place) => {
+  const drawn = order.filter((place, number) => number < MOST_BARS || chosen === String(place));
+  const rest = order.length - drawn.length;
+  byId("balance-rest").textContent = rest ? `${whole(rest)} more classes have no bar here: choose them under Class.` : "";
+  byId("balance").replaceChildren(...drawn.map((place) => {
     const button = make("button");
     button.type = "button";
     button.dataset.place = place;
