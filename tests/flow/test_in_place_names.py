@@ -64,7 +64,7 @@ def test_another_version_of_the_package_scores_again(tmp_path, monkeypatch):
     store = in_place(str(tmp_path / "a.parquet"), tmp_path / "storage")
     assert flow.files_to_score(store, "set", RULES) is None
     # The function of that name stands before its module.
-    module = import_module("dagster_active_learning.flow.ingest_in_place")
+    module = import_module("dagster_active_learning.flow.commit_in_place")
     monkeypatch.setattr(module, "this_version", lambda: "99.0")
     files = flow.files_to_score(store, "set", RULES)
     assert files is not None

@@ -132,6 +132,10 @@ def adjacent_images(scored: Iterable[PredictionScores], rules: Rules) -> Iterato
         ids = pa.concat_arrays([open_images.image_ids, image_ids])
         starts = np.ones(len(ids), np.bool_)
         starts[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+        if starts.all() and not rules.committee:
+            yield open_images.image_scores_with(ids[:-1], batch)
+            open_images = _ImageTotals.of_last(ids, batch, rules)
+            continue
         images = _ImageTotals.before_the_first(
             ids.filter(pa.array(starts)), batch.predictions, rules
         )
@@ -217,6 +221,12 @@ class _ImageTotals:
         totals = np.full((len(image_ids), width), _BEFORE_THE_FIRST[rules.aggregation])
         return cls(image_ids, rules, totals, np.zeros(len(image_ids), np.int64))
 
+    @classmethod
+    def of_last(cls, image_ids: pa.Array, scored: PredictionScores, rules: Rules) -> _ImageTotals:
+        """The last image of a batch in which it has one prediction."""
+        totals = np.ascontiguousarray(_totals_of_one(scored.scores[:, -1:], rules).T)
+        return cls(image_ids[-1:], rules, totals, np.ones(1, np.int64))
+
     def add(self, scored: PredictionScores, image_index: npt.NDArray[np.int64]) -> None:
         """Add predictions, whose images stand at ``image_index`` (n_predictions,)."""
         if self.rules.committee:
@@ -244,15 +254,32 @@ class _ImageTotals:
 
     def image_scores(self) -> pa.RecordBatch:
         """The images' scores, where no prediction of them is to come."""
-        functions = _functions_of(self.rules)
+        names = tuple(function.name for function in _functions_of(self.rules))
+        return _image_scores(self.image_ids, self.counts, names, self._scores())
+
+    def image_scores_with(self, image_ids: pa.Array, scored: PredictionScores) -> pa.RecordBatch:
+        """The images' scores, and those of images with one prediction each, all but the last."""
+        n_images = len(self.counts)
+        counts = np.ones(len(image_ids), np.int64)
+        counts[:n_images] = self.counts
+        scores = np.empty((len(scored.functions), len(image_ids)))
+        scores[:, :n_images] = self._scores()
+        scores[:, n_images:] = _totals_of_one(scored.scores[:, :-1], self.rules)
+        return _image_scores(image_ids, counts, scored.functions, scores)
+
+    def _scores(self) -> _Scores:
+        """The scores (n_functions, n_images)."""
         if self.rules.committee:
-            scores = score_committees(self.totals, self.counts, functions, self.rules)
-        else:
-            mean = self.rules.aggregation == "mean"
-            totals = self.totals / self.counts[:, None] if mean else self.totals
-            scores = np.ascontiguousarray(totals.T)
-        names = tuple(function.name for function in functions)
-        return _image_scores(self.image_ids, self.counts, names, scores)
+            functions = _functions_of(self.rules)
+            return score_committees(self.totals, self.counts, functions, self.rules)
+        mean = self.rules.aggregation == "mean"
+        totals = self.totals / self.counts[:, None] if mean else self.totals
+        return np.ascontiguousarray(totals.T)
+
+
+def _totals_of_one(scores: _Scores, rules: Rules) -> _Scores:
+    """The totals of images with one prediction each: a sum makes 0.0 of -0.0."""
+    return scores + _BEFORE_THE_FIRST["sum"] if rules.aggregation in ("mean", "sum") else scores
 
 
 def _image_scores(

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dagster_active_learning.acquisition.class_probs import class_prob_matrix
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
+from dagster_active_learning.flow.sorted_rows import CLASS_POSITION
 from dagster_active_learning.rules import Rules
 
 BEST_IMAGES = 10_000
@@ -42,6 +42,7 @@ class BestImages:
         # As what sorts lowest first; nothing is cut off at infinity.
         self._cuts = dict.fromkeys(functions, np.inf)
         self._kept: list[pa.Table] = []
+        self._waiting = 0
 
     @property
     def cuts(self) -> dict[str, float]:
@@ -65,7 +66,8 @@ class BestImages:
         for name, cut in (cuts or {}).items():
             self._cuts[name] = min(self._cuts[name], self._signs[name] * cut)
         self._kept.append(images)
-        if sum(table.num_rows for table in self._kept) > 2 * self._count * len(self._cuts):
+        self._waiting += images.num_rows
+        if self._waiting > 2 * self._count:
             self._cut()
 
     def table(self) -> pa.Table | None:
@@ -84,6 +86,7 @@ class BestImages:
             if order.size > self._count:
                 self._cuts[name] = float(np.partition(order, self._count)[self._count])
         self._kept = [images.filter(pa.array(self.wanted(images)))]
+        self._waiting = 0
 
     def _order(self, images: pa.Table, name: str) -> npt.NDArray[np.float64]:
         """What sorts images lowest first, shape (n_images,); NaN where there is no score."""
@@ -117,7 +120,8 @@ class RecentPredictions:
         single = images.column("prediction_count").to_numpy() == 1
         positions = recent.column("prediction_index").to_numpy() + self._first_index
         wanted = images.column("prediction_index").to_numpy()[single]
-        rows = recent.take(pa.array(np.searchsorted(positions, wanted)))
+        told = recent.select(["category", CLASS_POSITION.name])
+        rows = told.take(pa.array(np.searchsorted(positions, wanted)))
         classes = np.full(images.num_rows, None, np.object_)
         classes[single] = self._classes(rows)
         return _with_classes(images, pa.array(classes, pa.string()), single)
@@ -125,11 +129,9 @@ class RecentPredictions:
     def _classes(self, predictions: pa.Table) -> npt.NDArray[np.object_]:
         """The class of each prediction: of objects the category, else the most probable class."""
         classes = np.full(predictions.num_rows, None, np.object_)
-        class_probs = predictions.column("class_probs").combine_chunks()
-        has_class_probs = class_probs.is_valid().to_numpy(zero_copy_only=False)
-        if has_class_probs.any():
-            matrix = class_prob_matrix(class_probs.drop_null())
-            classes[has_class_probs] = self._class_names[matrix.argmax(axis=1)]
+        position = predictions.column(CLASS_POSITION.name)
+        has_position = position.is_valid().to_numpy()
+        classes[has_position] = self._class_names[position.drop_null().to_numpy()]
         if self._objects:
             category = predictions.column("category")
             named = category.is_valid().to_numpy()

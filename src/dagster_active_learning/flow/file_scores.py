@@ -8,45 +8,45 @@ Where an image has rows in several files, or apart from each other in one, the s
 are written to ``rows/``, in buckets by a hash of the image's id, and a second wave adds them up.
 """
 
-# The functions of pyarrow.compute are made when it is imported.
-# pyright: reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dagster_active_learning.acquisition.batches import PredictionScores, score_predictions
+from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.in_place import FileInPlace, Storage
 from dagster_active_learning.flow.best_images import BestImages, RecentPredictions
+from dagster_active_learning.flow.bucket_rows import (
+    PART_BYTES,
+    ROWS_BETWEEN_BUCKETS,
+    rows_within,
+    write_rows,
+)
 from dagster_active_learning.flow.id_hashes import id_hashes
 from dagster_active_learning.flow.progress import Progress
-from dagster_active_learning.flow.runs import Runs
 from dagster_active_learning.flow.score_tables import (
     image_scores,
-    joined,
     scored_functions,
-    scores_kept,
     write_best,
     write_table,
 )
-from dagster_active_learning.flow.sorted_rows import SortedRows
+from dagster_active_learning.flow.sorted_rows import (
+    CLASS_POSITION,
+    SortedRows,
+    kept_functions,
+)
 from dagster_active_learning.flow.spool import RowSpool
-from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
 from dagster_active_learning.readers.in_place import stream_of_file
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store.set_tables import prediction_schema
-
-ROWS_BETWEEN_BUCKETS = 4 * DEFAULT_BATCH_ROWS
-"""Predictions that are put into buckets together: a bucket gets a row group of each such part."""
+from dagster_active_learning.store.set_tables import prediction_schema, score_column
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class FileCounts:
         last_id: That of the last.
         deviation: As ``SortedRows`` has it.
         sha256: As ``FileInPlace.sha256`` gives it.
-        groups: The bucket of each row group of the file in ``rows/``.
+        groups: The bucket of each batch of the file in ``rows/``.
         by_class: Each class and the number of predictions for it, None for those without a class.
         cuts: As ``BestImages`` has them; none where there are buckets.
         is_new: Whether it was read now, and not before.
@@ -155,20 +155,32 @@ def score_file(task: FileTask) -> FileCounts:
     value_type = pa.float64() if task.value_type == "double" else pa.float32()
     stream = stream_of_file(task.file, task.options, task.class_names, value_type)
     with RowSpool() as quarantined, RowSpool() as empty_images:
-        rows = SortedRows(
-            stream, task.rules, Progress("read", lambda _: None), quarantined, empty_images
-        )
-        predictions = rows.predictions(prediction_schema(value_type))
-        runs = Runs(task.first_index, keep_ids=not task.buckets)
+        progress = Progress("read", lambda _: None)
+        functions = kept_functions(task.rules)
+        rows = SortedRows(stream, task.rules, progress, quarantined, empty_images, functions)
+        kept = [pa.field(score_column(str(one.scores)), pa.float64()) for one in functions]
+        schema = pa.schema([*prediction_schema(value_type), CLASS_POSITION, *kept])
+        predictions = _Predictions(rows.predictions(schema), task.rules)
         best = BestImages(scored_functions(task.rules), task.rules)
+        groups: tuple[int, ...] = ()
+        repeats = False
         if task.buckets:
-            groups = _write_rows(storage, task, runs, predictions)
+            most = rows_within(PART_BYTES, task.rules, task.class_names, task.value_type)
+            groups = write_rows(
+                storage,
+                task.name,
+                predictions,
+                first_index=task.first_index,
+                rules=task.rules,
+                buckets=task.buckets,
+                part_rows=min(most, ROWS_BETWEEN_BUCKETS),
+            )
         else:
-            groups = ()
-            _write_scores(storage, task, runs, best, predictions)
+            hashes = _write_scores(storage, task, best, predictions)
+            repeats = not rows.images.ascending and _has_equal(hashes)
         if quarantined.row_count:
             _write_quarantined(storage, task, quarantined)
-        row_count = runs.row_count + quarantined.row_count
+        row_count = rows.images.row_count + quarantined.row_count
     sha256 = stream.parts[0].sha256()
     task.file.check()
     if row_count != task.row_count:
@@ -180,12 +192,12 @@ def score_file(task: FileTask) -> FileCounts:
         place=task.place,
         first_index=task.first_index,
         row_count=row_count,
-        prediction_count=runs.row_count,
-        score_only_count=runs.score_only_count,
-        run_count=runs.run_count,
-        repeats=runs.repeats(),
-        first_id=runs.first_id,
-        last_id=runs.last_id,
+        prediction_count=rows.images.row_count,
+        score_only_count=predictions.score_only_count,
+        run_count=rows.images.run_count,
+        repeats=repeats,
+        first_id=rows.images.first_id,
+        last_id=rows.images.last_id,
         deviation=rows.deviation,
         sha256=sha256,
         groups=groups,
@@ -196,72 +208,60 @@ def score_file(task: FileTask) -> FileCounts:
     return counts
 
 
+class _Predictions:
+    """The scores of a file's predictions, batch after batch.
+
+    Attributes:
+        score_only_count: Predictions without class probabilities.
+    """
+
+    def __init__(self, batches: Iterator[pa.RecordBatch], rules: Rules) -> None:
+        self._batches = batches
+        self._rules = rules
+        self._kept = bool(kept_functions(rules))
+        self.score_only_count = 0
+
+    def __iter__(self) -> Iterator[PredictionScores]:
+        for batch in self._batches:
+            self.score_only_count += batch.column("class_probs").null_count
+            yield self._judged(batch) if self._kept else score_predictions(batch, self._rules)
+
+    def _judged(self, batch: pa.RecordBatch) -> PredictionScores:
+        """The scores from the pass that has judged the predictions."""
+        names = tuple(scored_functions(self._rules))
+        columns = (score_column(str(ACQUISITION_FUNCTIONS[name].scores)) for name in names)
+        scores = np.stack([batch.column(column).to_numpy() for column in columns])
+        return PredictionScores(batch, names, scores, np.zeros(batch.num_rows, np.uint8))
+
+
 def _write_scores(
-    storage: Storage,
-    task: FileTask,
-    runs: Runs,
-    best: BestImages,
-    predictions: Iterator[pa.RecordBatch],
-) -> None:
+    storage: Storage, task: FileTask, best: BestImages, predictions: Iterable[PredictionScores]
+) -> list[npt.NDArray[np.uint64]]:
+    """Write scores of images, and the best of them; returns hashes of their ids."""
     recent = RecentPredictions(task.first_index, task.class_names or (), objects=task.rules.objects)
+    hashes: list[npt.NDArray[np.uint64]] = []
 
     def scored() -> Iterator[PredictionScores]:
         for batch in predictions:
-            runs.add(batch)
-            recent.add(batch)
-            yield score_predictions(batch, task.rules)
+            recent.add(batch.predictions)
+            yield batch
 
     def images() -> Iterator[pa.Table]:
-        for table in image_scores(scored(), task.rules, runs):
-            kept = table.filter(pa.array(best.wanted(table)))
-            best.add(recent.with_classes(kept))
+        for table in image_scores(scored(), task.rules, task.first_index):
+            hashes.extend(map(id_hashes, table.column("image_id").chunks))
+            best.add(recent.with_classes(table.filter(pa.array(best.wanted(table)))))
             yield table
 
     write_table(storage, f"scores/{task.name}.parquet", images())
     write_best(storage, task.name, best)
+    return hashes
 
 
-def _write_rows(
-    storage: Storage, task: FileTask, runs: Runs, predictions: Iterator[pa.RecordBatch]
-) -> tuple[int, ...]:
-    """Write scores of predictions in buckets; returns the bucket of each row group."""
-    groups: list[int] = []
-    with ExitStack() as closing:
-        file = closing.enter_context(storage.writing(f"rows/{task.name}.parquet"))
-        writer: pq.ParquetWriter | None = None
-        for part in joined(_scored_rows(task, runs, predictions), ROWS_BETWEEN_BUCKETS):
-            if writer is None:
-                writer = closing.enter_context(
-                    pq.ParquetWriter(file, part.schema, use_dictionary=False)
-                )
-            hashes = id_hashes(part.column("image_id").combine_chunks())
-            buckets = (hashes % np.uint64(task.buckets)).astype(np.int64)
-            order = np.argsort(buckets, kind="stable")
-            ends = np.cumsum(np.bincount(buckets, minlength=task.buckets))
-            ordered = part.take(pa.array(order))
-            for bucket, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
-                if end > start:
-                    writer.write_table(ordered.slice(start, end - start), row_group_size=end)
-                    groups.append(bucket)
-    return tuple(groups)
-
-
-def _scored_rows(
-    task: FileTask, runs: Runs, predictions: Iterator[pa.RecordBatch]
-) -> Iterator[pa.Table]:
-    names = scores_kept(task.rules)
-    for batch in predictions:
-        runs.add(batch)
-        scored = score_predictions(batch, task.rules)
-        positions = batch.column("prediction_index").to_numpy() + task.first_index
-        columns = {
-            "image_id": batch.column("image_id"),
-            "prediction_index": pa.array(positions),
-            **{name: pa.array(scored.under(name)) for name in names},
-        }
-        if task.rules.committee:
-            columns["class_probs"] = batch.column("class_probs")
-        yield pa.table(columns)
+def _has_equal(hashes: list[npt.NDArray[np.uint64]]) -> bool:
+    """Whether two hashes are equal: images of one hash are taken to be one image."""
+    ordered = np.concatenate(hashes)
+    ordered.sort()
+    return bool((ordered[1:] == ordered[:-1]).any())
 
 
 def _write_quarantined(storage: Storage, task: FileTask, quarantined: RowSpool) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -12,7 +14,6 @@ from dagster_active_learning.acquisition.batches import PredictionScores, adjace
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.files.in_place import Storage
 from dagster_active_learning.flow.best_images import BestImages
-from dagster_active_learning.flow.runs import Runs
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
 from dagster_active_learning.rules import Rules
 
@@ -31,13 +32,31 @@ def scores_kept(rules: Rules) -> tuple[str, ...]:
 
 
 def image_scores(
-    scored: Iterator[PredictionScores], rules: Rules, runs: Runs
+    scored: Iterable[PredictionScores], rules: Rules, first_index: int = 0
 ) -> Iterator[pa.Table]:
-    """Scores of images with the position of the first prediction of each."""
+    """Scores of images with the position of the first prediction of each.
+
+    Args:
+        scored: Scores of predictions, those of an image side by side.
+        rules: How predictions are scored.
+        first_index: What to add to the position of a prediction.
+    """
     names = ["image_id", "prediction_count", *scored_functions(rules)]
-    for images in adjacent_images(scored, rules):
-        first = pa.array(runs.take(images.num_rows))
-        yield pa.Table.from_batches([images.select(names).append_column("prediction_index", first)])
+    positions = [np.empty(0, np.int64)]
+
+    def noted() -> Iterator[PredictionScores]:
+        for batch in scored:
+            positions.append(batch.predictions.column("prediction_index").to_numpy())
+            yield batch
+
+    for images in adjacent_images(noted(), rules):
+        counts = images.column("prediction_count").to_numpy()
+        ends = np.cumsum(counts)
+        waiting = np.concatenate(positions)
+        firsts = pa.array(waiting[ends - counts] + first_index)
+        positions = [waiting[counts.sum() :]]
+        columns = images.select(names).append_column("prediction_index", firsts)
+        yield pa.Table.from_batches([columns])
 
 
 def write_table(storage: Storage, name: str, tables: Iterable[pa.Table]) -> None:
@@ -47,11 +66,26 @@ def write_table(storage: Storage, name: str, tables: Iterable[pa.Table]) -> None
         for part in joined(tables, DEFAULT_BATCH_ROWS):
             if writer is None:
                 file = closing.enter_context(storage.writing(name))
-                # Ids and scores hardly repeat: to look for what does took as long as the kernels.
-                writer = closing.enter_context(
-                    pq.ParquetWriter(file, part.schema, use_dictionary=False)
-                )
+                writer = closing.enter_context(_writer(file, part.schema))
             writer.write_table(part, row_group_size=ROWS_LOOKED_UP)
+
+
+def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer for columns of which most hardly repeat.
+
+    With pyarrow's defaults it took as long as reading and scoring together: dictionaries of what
+    is there once, compression that finds nothing, bounds of scores that no reader asks for.
+    """
+    numbers = [field.name for field in schema if pa.types.is_float64(field.type)]
+    settings: dict[str, Any] = {
+        "use_dictionary": [name for name in schema.names if name == "prediction_count"],
+        "compression": {name: "none" if name in numbers else "snappy" for name in schema.names},
+        "column_encoding": {
+            name: "DELTA_BINARY_PACKED" for name in schema.names if name == "prediction_index"
+        },
+        "write_statistics": [name for name in schema.names if name not in numbers],
+    }
+    return pq.ParquetWriter(file, schema, **settings)
 
 
 def write_best(storage: Storage, name: str, best: BestImages) -> None:

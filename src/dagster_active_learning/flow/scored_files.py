@@ -22,6 +22,7 @@ from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS,
 from dagster_active_learning.errors import PredictionReadError, SettingError
 from dagster_active_learning.files.in_place import FILES_AT_A_TIME, FileInPlace, Storage
 from dagster_active_learning.flow.best_images import BEST_IMAGES, BestImages
+from dagster_active_learning.flow.bucket_rows import BUCKET_BYTES, rows_within
 from dagster_active_learning.flow.bucket_scores import BucketCounts, BucketTask, score_bucket
 from dagster_active_learning.flow.engine import Engine
 from dagster_active_learning.flow.file_scores import FileCounts, FileTask, score_file
@@ -43,7 +44,7 @@ BEST = "best.parquet"
 """The file with the images that come first by each function, of the whole set."""
 
 ROWS_PER_BUCKET = 2_000_000
-"""Predictions that a worker adds up at once."""
+"""Predictions that a worker adds up at once; of a committee as many as ``BUCKET_BYTES`` hold."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,9 @@ def score_files(
     _check_functions(rules)
     class_names = _class_names(source)
     row_count = sum(file.row_count for file in source.files)
-    buckets = -(-row_count // ROWS_PER_BUCKET) if source.may_share_images else 0
+    value_type = _value_type(source)
+    most = min(ROWS_PER_BUCKET, rows_within(BUCKET_BYTES, rules, class_names, value_type))
+    buckets = -(-row_count // most) if source.may_share_images else 0
 
     def score(buckets: int) -> ScoredFiles:
         text, folder = _folder(source, prediction_set, rules, storage, class_names, buckets)
@@ -136,7 +139,7 @@ def score_files(
     scored = score(buckets)
     if not buckets and any(file.repeats for file in scored.files):
         report("images have rows apart from each other: their scores are added up in a second wave")
-        scored = score(max(1, -(-row_count // ROWS_PER_BUCKET)))
+        scored = score(max(1, -(-row_count // most)))
     return scored
 
 
@@ -165,7 +168,6 @@ def _files(
     buckets: int,
 ) -> ScoredFiles:
     firsts = accumulate((file.row_count for file in source.files), initial=0)
-    value_type = "double" if source.stream.value_type == pa.float64() else "float"
     tasks = [
         FileTask(
             folder=folder.folder,
@@ -176,7 +178,7 @@ def _files(
             first_index=first,
             options=source.options,
             class_names=None if class_names is None else tuple(class_names),
-            value_type=value_type,
+            value_type=_value_type(source),
             rules=rules,
             buckets=buckets,
         )
@@ -268,6 +270,10 @@ def _check_functions(rules: Rules) -> None:
                 "that score predictions in place do not have it: leave in_place out, or the "
                 "function",
             )
+
+
+def _value_type(source: SourceInPlace) -> str:
+    return "double" if source.stream.value_type == pa.float64() else "float"
 
 
 def _class_names(source: SourceInPlace) -> list[str] | None:

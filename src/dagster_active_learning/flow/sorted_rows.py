@@ -31,6 +31,7 @@ from dagster_active_learning.acquisition.matrices import score_matrix
 from dagster_active_learning.acquisition.validity import Validity
 from dagster_active_learning.files.addresses import redacted
 from dagster_active_learning.flow.progress import Progress
+from dagster_active_learning.flow.runs import Runs
 from dagster_active_learning.flow.spool import RowSpool
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import PredictionStream
@@ -43,6 +44,9 @@ ROWS_THAT_DECIDE_CLASS_COUNT = 1_024
 """Predictions at the beginning that give the number of classes, where no names give it."""
 
 STORED_COLUMNS = ("image_id", "class_probs", "score", "category", "bbox", "segmentation")
+
+CLASS_POSITION = pa.field("class_position", pa.int32())
+"""The position of a prediction's most probable class; null where it has no class probabilities."""
 
 
 def kept_functions(rules: Rules) -> tuple[AcquisitionFunction, ...]:
@@ -71,6 +75,7 @@ class SortedRows:
         quarantined: Takes the rows for quarantine.
         empty_images: Takes the images without objects.
         functions: By which predictions are scored meanwhile; the scores are columns of theirs.
+            A further column is ``class_position``, see ``CLASS_POSITION``.
 
     Attributes:
         sources: The rows of each file, once ``predictions`` is at its end.
@@ -98,7 +103,7 @@ class SortedRows:
         self._empty_images = empty_images
         self.deviation = 0.0
         self.sources = _SourceRows()
-        self.images = _ImageRuns()
+        self.images = Runs()
         self.classes = _PredictedClasses()
         self.class_names = None if stream.class_names is None else list(stream.class_names)
 
@@ -157,39 +162,6 @@ class _SourceRows:
             files.append(SourceFile(name, sha256, first, row_count))
             position = first + row_count
         return files
-
-
-class _ImageRuns:
-    """Numbers of predictions, and of runs of them about one image.
-
-    Attributes:
-        row_count: Number of predictions.
-        run_count: Number of runs.
-        ascending: Whether ids never decrease; then each image has one run.
-    """
-
-    def __init__(self) -> None:
-        self.row_count = 0
-        self.run_count = 0
-        self.ascending = True
-        self._last: str | None = None
-
-    def count(self, image_ids: pa.ChunkedArray) -> None:
-        for ids in image_ids.chunks:
-            if not len(ids):
-                continue
-            first = ids[0].as_py()
-            # The ids are not put together with the last one: that would copy all of them.
-            before, after = ids[:-1], ids[1:]
-            self.row_count += len(ids)
-            self.run_count += (pc.sum(pc.not_equal(before, after)).as_py() or 0) + (
-                first != self._last
-            )
-            if self.ascending:
-                self.ascending = pc.all(pc.less_equal(before, after)).as_py() is not False and (
-                    self._last is None or self._last.encode() <= first.encode()
-                )
-            self._last = ids[-1].as_py()
 
 
 class _PredictedClasses:
@@ -292,8 +264,12 @@ def _sort_out(
     positions = pa.array(np.arange(first_index, first_index + batch.num_rows))
     columns = {name: batch.column(name) for name in STORED_COLUMNS}
     columns |= {"class_probs": judged.class_probs, "prediction_index": positions}
+    class_positions = judged.class_positions(accepted)
+    classed = accepted & judged.fitting
+    columns[CLASS_POSITION.name] = _scattered(class_positions, classed)
+    if columns["category"].null_count < len(classed):
+        class_positions = class_positions[_is_null(columns["category"])[classed]]
     predictions = pa.table(columns | judged.scores)
-    class_positions = judged.class_positions(accepted & _is_null(batch.column("category")))
     if accepted.all():
         return _SortedBatch(predictions, class_positions, None, judged.deviation)
     refused = np.flatnonzero(~accepted)
@@ -430,6 +406,15 @@ def _reason(row: dict[str, object], code: int, rules: Rules) -> Reason:
     if isinstance(score, float):
         return Reason.SCORE_OUT_OF_RANGE if math.isfinite(score) else Reason.SCORE_NOT_FINITE
     return Reason.SCORE_NULL
+
+
+def _scattered(values: npt.NDArray[np.int64], rows: npt.NDArray[np.bool_]) -> pa.Array:
+    """Values of some rows as a column of all."""
+    if rows.all():
+        return pa.array(values)
+    of_all = np.zeros(len(rows), np.int64)
+    of_all[rows] = values
+    return pa.array(of_all, mask=~rows)
 
 
 def _shown(row: dict[str, object]) -> dict[str, object]:

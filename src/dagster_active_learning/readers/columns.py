@@ -2,7 +2,7 @@
 
 Each function takes columns of any type that can hold what it wants and gives one array, and the
 ``Reason`` of every row (by position in the batch) that does not hold it. Nothing here goes row by
-row but over those rows.
+row but over those rows. Only text needs polars, which takes its time to load.
 """
 
 # The functions of pyarrow.compute are made when it is imported.
@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -307,17 +306,25 @@ def _columns_as_numbers(columns: Sequence[pa.Array], value_type: pa.DataType) ->
     """``as_numbers`` of several columns: polars needs 1 ms to begin, for one as for all of them."""
     values = [_without_dictionary(column) for column in columns]
     texts: dict[str, Any] = {
-        str(position): pl.from_arrow(as_text(column))
+        str(position): as_text(column)
         for position, column in enumerate(values)
         if is_text(column.type)
     }
-    parsed = pl.DataFrame(texts).select(pl.all().str.strip_chars().cast(pl.Float64, strict=False))
+    parsed = _parsed(texts) if texts else {}
     for position, column in enumerate(values):
         if str(position) in texts:
-            yield parsed[str(position)].to_arrow()
+            yield parsed[str(position)]
             continue
         numbers = _widened(column) if pa.types.is_float16(column.type) else column
         yield numbers.cast(value_type, safe=False)
+
+
+def _parsed(texts: dict[str, Any]) -> dict[str, pa.Array]:
+    import polars as pl
+
+    numbers = pl.all().str.strip_chars().cast(pl.Float64, strict=False)
+    parsed = pl.DataFrame({name: pl.from_arrow(text) for name, text in texts.items()})
+    return {column.name: column.to_arrow() for column in parsed.select(numbers)}
 
 
 def _widened(values: pa.HalfFloatArray) -> pa.FloatArray:
@@ -331,6 +338,8 @@ def _widened(values: pa.HalfFloatArray) -> pa.FloatArray:
 
 def _split_text(column: pa.Array) -> pa.Array:
     """Text such as ``[0.1, 0.9]`` or ``0.1 0.9``, as NumPy and pandas write lists into CSV."""
+    import polars as pl
+
     text: Any = pl.from_arrow(as_text(column))
     inner = text.str.strip_chars(" \t\r\n[]()").str.replace_all(r"[\s,;]+", " ")
     parts = pl.DataFrame({"inner": inner}).select(

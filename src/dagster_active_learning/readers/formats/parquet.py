@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.in_place import FileInPlace
 from dagster_active_learning.files.versions import content_sha256
-from dagster_active_learning.limits import rows_for
+from dagster_active_learning.limits import DEFAULT_BATCH_ROWS, rows_for
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.table_batch import TableBatch
@@ -89,9 +89,8 @@ def read_columns(path: Path | FileInPlace, columns: Sequence[str]) -> Iterator[p
     rows = 0
     try:
         with _source(path) as source, pq.ParquetFile(source, pre_buffer=False) as opened:
-            for group in range(opened.num_row_groups):
-                batch_rows = _batch_rows(path, source, opened, group, columns)
-                for batch in opened.iter_batches(batch_rows, row_groups=[group], columns=columns):
+            for groups, batch_rows in _groups_together(path, source, opened, columns):
+                for batch in opened.iter_batches(batch_rows, row_groups=groups, columns=columns):
                     rows += len(batch)
                     yield batch
             promised = opened.metadata.num_rows
@@ -102,6 +101,27 @@ def read_columns(path: Path | FileInPlace, columns: Sequence[str]) -> Iterator[p
         ) from error
     if rows != promised:
         raise _broken(path, f"it promises {promised} rows, but has {rows}")
+
+
+def _groups_together(
+    path: Path | FileInPlace, source: Any, opened: pq.ParquetFile, columns: Sequence[str]
+) -> Iterator[tuple[list[int], int]]:
+    """Row groups that make one batch, or one with several batches, and the rows of a batch.
+
+    All that follows takes some milliseconds per batch, however small it is.
+    """
+    together: list[int] = []
+    rows, fewest = 0, DEFAULT_BATCH_ROWS
+    for group in range(opened.num_row_groups):
+        batch_rows = _batch_rows(path, source, opened, group, columns)
+        group_rows = opened.metadata.row_group(group).num_rows
+        if together and rows + group_rows > min(fewest, batch_rows):
+            yield together, fewest
+            together, rows, fewest = [], 0, DEFAULT_BATCH_ROWS
+        together.append(group)
+        rows, fewest = rows + group_rows, min(fewest, batch_rows)
+    if together:
+        yield together, fewest
 
 
 def _batch_rows(
