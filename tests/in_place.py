@@ -170,3 +170,28 @@ def write(path, image_ids, probs, row_group_size=1000, **columns):
 
 def folder():
     return Path(tempfile.mkdtemp())
+
+
+def content(folder):
+    """The files in a folder by their names, as bytes."""
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def remove(file):
+    file.unlink()
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+DAMAGES = [remove, cut, empty]
+"""What happens to files."""

@@ -20,7 +20,7 @@ from dagster_active_learning import (
 )
 from dagster_active_learning.definitions.assets import asset
 from dagster_active_learning.errors import SettingError
-from in_place import InThisProcess, random_probs, write
+from in_place import InThisProcess, content, random_probs, write
 
 TABLES = {
     "candidates": "SELECT * EXCLUDE (run_id) FROM pool.labeling_candidates ORDER BY ALL",
@@ -104,14 +104,14 @@ def test_workers_of_this_machine_score_the_files(tmp_path, predictions):
 
 def test_other_rules_score_the_files_again_and_the_former_scores_go(tmp_path, predictions):
     materialize(definitions(tmp_path, predictions))
-    former = set((tmp_path / "storage/pool").iterdir())
+    former = set((tmp_path / "storage/pool").glob("*/*"))
     assert len(former) == 1
     described = definitions(tmp_path, predictions, aggregation="max")
     materialize(described, assets=["pool/image_scores", "pool/labeling_candidates/margin"])
-    folders = set((tmp_path / "storage/pool").iterdir())
+    folders = set((tmp_path / "storage/pool").glob("*/*"))
     assert former < folders, "the rows in quarantine are still read from there"
     materialize(described)
-    assert len(set((tmp_path / "storage/pool").iterdir())) == 1
+    assert len(set((tmp_path / "storage/pool").glob("*/*"))) == 1
 
 
 def test_a_file_that_changed_since_fails_what_reads_it_and_nothing_else(tmp_path, predictions):
@@ -126,6 +126,28 @@ def test_a_file_that_changed_since_fails_what_reads_it_and_nothing_else(tmp_path
     (failure,) = failing.get_step_failure_events()[:1]
     assert "p1.parquet changed since it was read" in str(failure.step_failure_data.error)
     assert materialize(described).success
+
+
+def test_pools_of_two_databases_with_one_name_and_one_storage_leave_each_other_alone(
+    tmp_path, predictions
+):
+    """They have the same files, so that all that decides what is written is the same."""
+    storage = tmp_path / "storage"
+
+    def run(name, **settings):
+        (tmp_path / name).mkdir(exist_ok=True)
+        materialize(definitions(tmp_path / name, predictions, storage=storage, **settings))
+        return tables(tmp_path / name / "in_place.duckdb")
+
+    first = run("first")
+    folders = content(storage)
+    second = run("second")
+    assert second == first
+    assert len(list(storage.glob("pool/*"))) == 2
+    run("second", aggregation="max")
+    found = content(storage)
+    assert {name: found[name] for name in folders} == folders
+    assert run("first") == first
 
 
 def test_folders_that_are_not_this_pools_stay(tmp_path, predictions):
@@ -197,7 +219,7 @@ def test_partitions_that_are_no_longer_kept_take_their_folders_along(tmp_path):
             "SELECT prediction_set, folder FROM pool.in_place_sets"
         ).fetchall()
     assert sorted(name for name, _ in rows) == keys[1:]
-    folders = {str(folder) for folder in (tmp_path / "storage/pool").iterdir()}
+    folders = {str(folder) for folder in (tmp_path / "storage/pool").glob("*/*")}
     assert folders == {folder for _, folder in rows}
 
 
@@ -220,7 +242,7 @@ def test_a_folder_of_a_failed_run_stays_for_a_day(tmp_path, monkeypatch):
         keys = dg.StaticPartitionsDefinition(["a", "b"])
         failing = definitions(tmp_path, path, engine=Failing(), partitions_def=keys)
         assert not run(failing, partition_key="a", raise_on_error=False).success
-        (left,) = storage.iterdir()
+        (left,) = storage.glob("*/*")
         described = definitions(tmp_path, path, partitions_def=keys)
         run(described, partition_key="b")
         assert left.exists()

@@ -1,5 +1,8 @@
 """Folders in the storage of sets in place: which of them go, and when."""
 
+import shutil
+
+import duckdb
 import numpy as np
 import pytest
 
@@ -8,7 +11,8 @@ from dagster_active_learning.files.in_place import Storage
 from dagster_active_learning.flow.housekeeping import DAY
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.in_place_sets import folders_in_use
-from in_place import commit, pool_store, random_probs, scored, write
+from dagster_active_learning.store.pool_store import PoolStore
+from in_place import commit, content, pool_store, random_probs, scored, write
 
 RUNNING, UNKNOWN = 0, None
 
@@ -22,16 +26,24 @@ def path(tmp_path):
     return tmp_path / "*.parquet"
 
 
-def fill(path, tmp_path, name, run_id="run", rules=Rules()):  # noqa: B008
+def own(store, tmp_path):
+    return tmp_path / "storage" / store.pool_id
+
+
+def fill(store, path, tmp_path, name, run_id="run", rules=Rules()):  # noqa: B008
     """Score a set and commit nothing."""
-    return scored(path, tmp_path / "storage", rules, prediction_set=name, run_id=run_id)
+    return scored(path, own(store, tmp_path), rules, prediction_set=name, run_id=run_id)
 
 
 def remove(store, tmp_path, names, runs, run_id="this"):
-    storage = Storage(str(tmp_path / "storage"))
+    storage = Storage(str(own(store, tmp_path)))
     return flow.remove_former_folders(
         store, storage, names, run_id=run_id, seconds_since_end=runs.__getitem__
     )
+
+
+def folders(store, tmp_path):
+    return {folder.name for folder in own(store, tmp_path).iterdir()}
 
 
 @pytest.mark.parametrize(
@@ -50,12 +62,12 @@ def test_a_folder_that_was_never_committed_goes_a_day_after_all_its_runs(
     path, tmp_path, runs, goes
 ):
     store = pool_store()
-    commit(store, fill(path, tmp_path, "set"))
+    commit(store, fill(store, path, tmp_path, "set"))
     for run_id in runs:
-        left = fill(path, tmp_path, "other", run_id).folder.folder
+        left = fill(store, path, tmp_path, "other", run_id).folder.folder
     assert remove(store, tmp_path, ["set"], runs) == goes
-    folders = {str(folder) for folder in (tmp_path / "storage").iterdir()}
-    assert folders == folders_in_use(store) | (set() if goes else {left})
+    left = left.rpartition("/")[2]
+    assert folders(store, tmp_path) == folders_in_use(store) | (set() if goes else {left})
 
 
 @pytest.mark.parametrize(
@@ -73,15 +85,70 @@ def test_a_former_folder_of_the_set_itself_goes_unless_another_run_fills_it(
 ):
     store = pool_store()
     for run_id in runs:
-        fill(path, tmp_path, "set", run_id, Rules(aggregation="max"))
-    commit(store, fill(path, tmp_path, "set"))
+        fill(store, path, tmp_path, "set", run_id, Rules(aggregation="max"))
+    commit(store, fill(store, path, tmp_path, "set"))
     assert remove(store, tmp_path, ["set"], runs) == goes
+
+
+SPELLINGS = ["{0}/", "{0}/../storage", "{0} by a link", "file://{0}"]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_folder_in_use_stays_however_the_storage_is_spelled(path, tmp_path, spelling):
+    store = pool_store()
+    commit(store, fill(store, path, tmp_path, "set"))
+    (tmp_path / "storage by a link").symlink_to(tmp_path / "storage")
+    storage = Storage(spelling.format(tmp_path / "storage")).within(store.pool_id)
+    options = {"run_id": "this", "seconds_since_end": {"run": DAY}.__getitem__}
+    assert len(storage.folders()) == 1
+    assert flow.remove_former_folders(store, storage, ["set"], **options) == 0
+    assert folders(store, tmp_path) == folders_in_use(store)
+
+
+def test_a_copy_of_the_database_with_an_id_of_its_own_removes_nothing_of_the_original(
+    path, tmp_path
+):
+    database = tmp_path / "labeling.duckdb"
+    with pool_store(database).connection as connection:
+        store = PoolStore(connection, "pool")
+        commit(store, fill(store, path, tmp_path, "set"))
+        filled = own(store, tmp_path)
+    before = content(filled)
+    copy = shutil.copy(database, tmp_path / "copy.duckdb")
+    with duckdb.connect(copy) as connection:
+        connection.execute("UPDATE pool.schema_version SET pool_id = uuid()")
+        store = PoolStore(connection, "pool")
+        expected = store.rows("FROM image_scores ORDER BY image_id")
+        again = Rules(aggregation="max")
+        commit(store, fill(store, path, tmp_path, "set", rules=again), again)
+        assert remove(store, tmp_path, ["set"], {"run": DAY}) == 0
+        delete_prediction_set(connection, pool="pool", prediction_set="set")
+        assert folders(store, tmp_path) == set()
+    shutil.copy(database, copy)
+    with duckdb.connect(copy) as connection:
+        connection.execute("UPDATE pool.schema_version SET pool_id = uuid()")
+        delete_prediction_set(connection, pool="pool", prediction_set="set")
+    assert content(filled) == before
+    with pool_store(database).connection as connection:
+        assert connection.execute("FROM image_scores ORDER BY image_id").fetchall() == expected
+
+
+CUT_MARKERS = [b'{"prediction_set": "se', b"", b"[]", b"7"]
+
+
+@pytest.mark.parametrize("marker", CUT_MARKERS)
+def test_a_folder_whose_marker_is_cut_stays(path, tmp_path, marker):
+    store = pool_store()
+    former = fill(store, path, tmp_path, "set", rules=Rules(aggregation="max"))
+    commit(store, fill(store, path, tmp_path, "set"))
+    former.folder.write("set.json", marker)
+    assert remove(store, tmp_path, ["set"], {"run": DAY}) == 0
 
 
 def test_what_is_not_marked_stays(path, tmp_path):
     store = pool_store()
-    commit(store, fill(path, tmp_path, "set"))
-    others = tmp_path / "storage" / "others"
+    commit(store, fill(store, path, tmp_path, "set"))
+    others = own(store, tmp_path) / "others"
     (others / "runs").mkdir(parents=True)
     (others / "runs" / "a").touch()
     assert remove(store, tmp_path, ["set"], {"a": DAY}) == 0
@@ -92,25 +159,31 @@ def test_a_set_that_is_deleted_takes_its_folders_along_and_no_other(path, tmp_pa
     database = tmp_path / "pool.duckdb"
     store = pool_store(database)
     for name in ("gone", "kept"):
-        commit(store, fill(path, tmp_path, name), prediction_set=name)
+        commit(store, fill(store, path, tmp_path, name), prediction_set=name)
     # Scored again: the scores are in a second folder.
     again = Rules(aggregation="max")
     flow.score_in_place(
-        store, "gone", rules=again, run_id="run", scored=fill(path, tmp_path, "gone", rules=again)
+        store,
+        "gone",
+        rules=again,
+        run_id="run",
+        scored=fill(store, path, tmp_path, "gone", rules=again),
     )
-    assert len(list((tmp_path / "storage").iterdir())) == 3
+    assert len(folders(store, tmp_path)) == 3
     before = sorted(path.parent.glob("*.parquet"))
     delete_prediction_set(store.connection, pool="pool", prediction_set="gone")
-    folders = {str(folder) for folder in (tmp_path / "storage").iterdir()}
-    assert folders == folders_in_use(store)
-    assert len(folders) == 1
+    assert folders(store, tmp_path) == folders_in_use(store)
+    assert len(folders(store, tmp_path)) == 1
     assert sorted(path.parent.glob("*.parquet")) == before
 
 
-def test_a_folder_whose_marker_is_anothers_is_not_deleted_with_the_set(path, tmp_path):
+@pytest.mark.parametrize("marker", [b'{"prediction_set": "another"}', *CUT_MARKERS])
+def test_a_folder_whose_marker_is_anothers_or_cut_is_not_deleted_with_the_set(
+    path, tmp_path, marker
+):
     store = pool_store()
-    files = fill(path, tmp_path, "set")
+    files = fill(store, path, tmp_path, "set")
     commit(store, files)
-    files.folder.write("set.json", b'{"prediction_set": "another"}')
+    files.folder.write("set.json", marker)
     delete_prediction_set(store.connection, pool="pool", prediction_set="set")
-    assert [str(folder) for folder in (tmp_path / "storage").iterdir()] == [files.folder.folder]
+    assert folders(store, tmp_path) == {files.folder.folder.rpartition("/")[2]}

@@ -16,6 +16,7 @@ from in_place import (
     InThisProcess,
     assert_equal,
     commit,
+    content,
     copied,
     in_place,
     pool_store,
@@ -180,14 +181,6 @@ def test_neither_the_order_of_tasks_nor_the_size_of_parts_counts(
     monkeypatch.setattr(scored_files, "ROWS_PER_BUCKET", rows)
     found = in_place(path, tmp_path / "storage", engine=InThisProcess(order))
     assert_equal(tables(found), tables(copied(path)))
-
-
-def content(folder):
-    return {
-        str(file.relative_to(folder)): file.read_bytes()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
 
 
 @pytest.mark.parametrize("ids", [sorted_ids, spread_ids])

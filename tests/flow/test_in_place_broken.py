@@ -11,21 +11,9 @@ from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.store.image_scores import scored_image_count
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.predictions import predictions_of_images
-from in_place import RULES, commit, random_probs, scored, write
+from in_place import DAMAGES, RULES, commit, random_probs, scored, write
 
 MARGIN = [ACQUISITION_FUNCTIONS["margin"]]
-
-
-def remove(file):
-    file.unlink()
-
-
-def cut(file):
-    file.write_bytes(file.read_bytes()[:-100])
-
-
-def empty(file):
-    file.write_bytes(b"")
 
 
 def no_file(file):
@@ -33,7 +21,7 @@ def no_file(file):
     file.mkdir()
 
 
-DAMAGES = [remove, cut, empty, no_file]
+ALL_DAMAGES = [*DAMAGES, no_file]
 
 
 @pytest.fixture
@@ -63,7 +51,7 @@ def count(store, view, name):
     return store.rows(f"SELECT count(*) FROM {view} WHERE prediction_set = '{name}'")[0][0]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", ALL_DAMAGES)
 @pytest.mark.parametrize("place", [0, 1])
 def test_other_sets_go_on(store, tmp_path, damage, place):
     expected = rank(store, "whole")
@@ -79,7 +67,7 @@ def test_other_sets_go_on(store, tmp_path, damage, place):
     assert count(store, "candidate_lineage", "whole") == 10
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", ALL_DAMAGES)
 def test_what_reads_the_broken_set_names_the_file(store, tmp_path, damage):
     damage(tmp_path / "broken" / "p1.parquet")
     named = r"broken/p1\.parquet"
@@ -92,7 +80,7 @@ def test_what_reads_the_broken_set_names_the_file(store, tmp_path, damage):
         count(store, "predictions", "broken")
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", ALL_DAMAGES)
 def test_a_broken_set_can_be_deleted_and_replaced(store, tmp_path, damage):
     database = tmp_path / "pool.duckdb"
     damage(tmp_path / "broken" / "p0.parquet")
@@ -131,7 +119,7 @@ def count_broken(store):
 def test_a_file_in_the_storage_that_is_gone_is_named(store, tmp_path, lost, read):
     ((folder,),) = store.rows("SELECT folder FROM in_place_sets WHERE prediction_set = 'broken'")
     Path(folder, lost).unlink()
-    with pytest.raises((PredictionReadError, duckdb.IOException), match=lost):
+    with pytest.raises(PredictionReadError, match=f"{lost} is gone.* materialize"):
         read(store)
     add(store, tmp_path, "whole")
     assert rank(store, "whole")["margin"].candidate_count == 10

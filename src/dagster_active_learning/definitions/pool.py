@@ -269,12 +269,11 @@ class Pool:
         """What runs the tasks over files in place."""
         return self.engine or LocalWorkers()
 
-    @cached_property
-    def pool_storage(self) -> Storage:
-        """The pool's own folder in its storage."""
+    def own_storage(self, store: PoolStore) -> Storage:
+        """The pool's own folder in its storage: pools of other databases may have its name."""
         from dagster_active_learning.files.in_place import Storage
 
-        return Storage(str(self.storage)).within(self.name)
+        return Storage(str(self.storage)).within(self.name).within(store.pool_id)
 
     def _check_labeling(self) -> None:
         """Raise SettingError unless there is what a labeling tool needs."""

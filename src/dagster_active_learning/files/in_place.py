@@ -6,7 +6,7 @@ import glob
 import hashlib
 import io
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -35,12 +35,15 @@ class FileInPlace:
     Attributes:
         path: A local path, or an address as the user wrote it, with what secrets it has.
         size: In bytes.
-        mark: Another text when the file was written again: an ETag, or the time of writing.
+        mark: Another text when the file was written again: an ETag, or of a local file the times of
+            its content and of its inode, of which only the former can be set back.
+        known_sha256: The SHA-256 of the content of a local file, where it is known.
     """
 
     path: str
     size: int
     mark: str
+    known_sha256: str | None = None
 
     @staticmethod
     def now_at(path: str) -> FileInPlace:
@@ -65,8 +68,14 @@ class FileInPlace:
         return f"{self.size} {self.mark}"
 
     def check(self) -> None:
-        """Raise PredictionReadError if the file is gone, or no longer the one it was."""
-        if _identity(self.path) != (self.size, self.mark):
+        """Raise PredictionReadError if the file is gone, or no longer the one it was.
+
+        A file that was copied back, or has another owner, has other times: it is read through.
+        """
+        size, mark = _identity(self.path)
+        if (size, mark) == (self.size, self.mark):
+            return
+        if size != self.size or self.known_sha256 is None or self.known_sha256 != self._sha256():
             raise PredictionReadError(
                 f"{self} changed since it was read: it is read in place, so what is stored is of "
                 "the file that was there before; put it back, or materialize the predictions again"
@@ -84,13 +93,15 @@ class FileInPlace:
         Raises:
             PredictionReadError: If it is no longer the one it was.
         """
-        if self.is_local:
-            with open(self.path, "rb") as opened:
-                sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-        else:
-            sha256 = hashlib.sha256(self.identity.encode()).hexdigest()
+        sha256 = self._sha256()
         self.check()
         return sha256
+
+    def _sha256(self) -> str:
+        if not self.is_local:
+            return hashlib.sha256(self.identity.encode()).hexdigest()
+        with named_errors(self.path), open(self.path, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def check_all(files: Iterable[FileInPlace]) -> None:
@@ -177,7 +188,7 @@ def _identity(path: str) -> tuple[int, str]:
     with named_errors(path):
         if not is_address(path):
             status = os.stat(path)
-            return status.st_size, f"{status.st_mtime_ns}"
+            return status.st_size, f"{status.st_mtime_ns} {status.st_ctime_ns}"
         filesystem, stripped = _filesystem(path)
         filesystem.invalidate_cache(filesystem._parent(stripped))  # pyright: ignore[reportPrivateUsage]
         info: dict[str, Any] = filesystem.info(stripped)
@@ -196,10 +207,15 @@ class Storage:
 
     Args:
         folder: A path or address, as the user wrote it.
+
+    Attributes:
+        folder: The path or address, without a slash at its end.
+        written: Names and sizes in bytes of the files that were written through this object.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = folder.rstrip("/") if is_address(folder) else os.path.abspath(folder)
+        self.written: dict[str, int] = {}
 
     def __str__(self) -> str:
         return shown_address(self.folder)
@@ -230,6 +246,7 @@ class Storage:
                 opened = _WrittenElsewhere(filesystem, f"{folder}/{name}", self.path(name))
                 failing.callback(opened.discard)
                 yield opened
+                size = opened.tell()
                 opened.commit()
             else:
                 file = Path(folder, name)
@@ -240,6 +257,7 @@ class Storage:
                 try:
                     with unfinished.open("wb") as opened:
                         yield opened
+                        size = opened.tell()
                 except OSError as error:
                     # A full disk does not say where it is.
                     if error.filename is None:
@@ -247,6 +265,7 @@ class Storage:
                     raise
                 os.replace(unfinished, file)
             failing.pop_all()
+        self.written[name] = size
 
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file, as ``writing`` does."""
@@ -270,15 +289,54 @@ class Storage:
         path = self.path(name)
         return FileElsewhere(path) if is_address(path) else open(path, "rb")
 
-    def folders(self) -> Iterator[str]:
+    def fault(self, sizes: Mapping[str, int]) -> str | None:
+        """The first of some files that is gone or cut, and what is wrong with it; None without one.
+
+        Args:
+            sizes: The size in bytes of each file, by its name.
+        """
+        found = self._sizes(sizes)
+        for name, size in sizes.items():
+            if found.get(name) is None:
+                return f"{shown_address(self.path(name))} is gone"
+            if found[name] != size:
+                return (
+                    f"{shown_address(self.path(name))} has {found[name]:,} bytes, and {size:,} "
+                    "were written"
+                )
+        return None
+
+    def _sizes(self, names: Collection[str]) -> Mapping[str, int | None]:
+        """The sizes of some files, None or nothing of those that are not there."""
+        filesystem, folder = self._place
+        filesystem.invalidate_cache()
+        if len(names) > FILES_AT_A_TIME:
+            found: dict[str, int] = {}
+            for part in {name.rpartition("/")[0] for name in names}:
+                files = self.within(part).files() if part else self.files()
+                found |= {f"{part}/{name}".lstrip("/"): size for name, size in files.items()}
+            return found
+
+        def size(name: str) -> int | None:
+            with named_errors(self.path(name)):
+                try:
+                    entry: dict[str, Any] = filesystem.info(f"{folder}/{name}")
+                except FileNotFoundError:
+                    return None
+            return entry["size"] if entry["type"] == "file" else None
+
+        with ThreadPoolExecutor(FILES_AT_A_TIME) as looking:
+            return dict(zip(names, looking.map(size, names), strict=True))
+
+    def folders(self) -> list[str]:
         """The names of the folders in it."""
-        return self._names("directory")
+        return [name for name, entry in self._entries() if entry["type"] == "directory"]
 
-    def files(self) -> Iterator[str]:
-        """The names of the files in it."""
-        return self._names("file")
+    def files(self) -> dict[str, int]:
+        """The names of the files in it, with their sizes in bytes."""
+        return {name: entry["size"] for name, entry in self._entries() if entry["type"] == "file"}
 
-    def _names(self, kind: str) -> Iterator[str]:
+    def _entries(self) -> Iterator[tuple[str, dict[str, Any]]]:
         filesystem, folder = self._place
         with named_errors(self.folder):
             filesystem.invalidate_cache()
@@ -286,8 +344,7 @@ class Storage:
                 return
             entries: list[dict[str, Any]] = filesystem.ls(folder, detail=True)
         for entry in entries:
-            if entry["type"] == kind:
-                yield entry["name"].rstrip("/").rpartition("/")[2]
+            yield entry["name"].rstrip("/").rpartition("/")[2], entry
 
     def remove(self, name: str) -> None:
         """Remove a folder in it, with all that it holds."""

@@ -8,10 +8,8 @@ Rows are added up in the order of the set: sums of floats in another order have 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +19,7 @@ from dagster_active_learning.acquisition.batches import PredictionScores
 from dagster_active_learning.files.in_place import Storage
 from dagster_active_learning.flow.best_images import BestImages, without_classes
 from dagster_active_learning.flow.bucket_rows import read_rows
+from dagster_active_learning.flow.finished_tasks import Finished, finish, finished
 from dagster_active_learning.flow.score_tables import (
     image_scores,
     scored_functions,
@@ -59,24 +58,21 @@ class BucketTask:
 
 
 @dataclass(frozen=True)
-class BucketCounts:
+class BucketCounts(Finished):
     """What is known of a bucket once its images are scored."""
 
     name: str
     image_count: int
     row_count: int
     cuts: dict[str, float]
-    is_new: bool = True
 
 
 def score_bucket(task: BucketTask) -> BucketCounts:
     """Add up the scores of predictions to scores of images, or find that this was done."""
     storage = Storage(task.folder)
-    done = storage.read(f"done/{task.name}.json")
-    if done is not None:
-        known: dict[str, Any] = json.loads(done)
-        known["is_new"] = False
-        return BucketCounts(**known)
+    known = finished(storage, task.name, BucketCounts)
+    if known is not None:
+        return known
     parts = (read_rows(storage, name, groups) for name, groups in task.parts)
     # Rows of one piece are taken sixty times as fast.
     rows = pa.concat_tables(parts).combine_chunks()
@@ -92,8 +88,8 @@ def score_bucket(task: BucketTask) -> BucketCounts:
 
     write_table(storage, f"scores/{task.name}.parquet", images())
     write_best(storage, task.name, best)
-    counts = BucketCounts(task.name, image_count, rows.num_rows, best.cuts)
-    storage.write(f"done/{task.name}.json", json.dumps(asdict(counts)).encode())
+    counts = BucketCounts(task.name, image_count, rows.num_rows, best.cuts, files=storage.written)
+    finish(storage, task.name, counts)
     return counts
 
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.errors import PoolStateError, PredictionReadError
 from dagster_active_learning.files.in_place import Storage, check_all
 from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.flow.ingest import check_nothing_found, tolerance_advice
@@ -37,7 +38,6 @@ from dagster_active_learning.store.in_place_sets import (
     InPlaceSet,
     add_in_place_set,
     in_place_set,
-    keep_empty_images,
     move_scores,
 )
 from dagster_active_learning.store.in_place_views import (
@@ -63,12 +63,12 @@ from dagster_active_learning.store.scorings import replace_scoring
 from dagster_active_learning.store.set_rows import name_set_tables
 from dagster_active_learning.store.set_tables import SetTables, renew_views, sql_type
 
-NOT_IN_MANIFEST = "quarantine/not-in-manifest-{generation}.parquet"
+NOT_IN_MANIFEST = "quarantine/not-in-manifest-{name}.parquet"
 """The predictions about images that the manifest did not have at one reading."""
 
 QUARANTINE_COLUMNS = ["source", "row_number", "image_id", "reason", "raw"]
 
-WITHOUT_PREDICTIONS = "scores/without-predictions-{number}.parquet"
+WITHOUT_PREDICTIONS = "scores/without-predictions-{name}.parquet"
 """The images that had no predictions at one scoring."""
 
 
@@ -92,19 +92,21 @@ def ingest_in_place(
         report: Takes what is to be known of the set.
 
     Raises:
-        PredictionReadError: If a file is another by now, or no row of them can be scored. The
-            database then stays as it was.
+        PredictionReadError: If a file is another by now, or one of the storage gone or cut, or no
+            row of them can be scored. The database then stays as it was.
     """
     source, rules, folder = scored.source, scored.rules, scored.folder
-    check_all(scored.places)
-    register_filesystems(store.connection, [folder.folder, *(file.path for file in scored.places)])
+    quarantine, files = scored.quarantine_files, scored.places
+    check_all(files)
+    if fault := folder.fault({**quarantine, **scored.score_files}):
+        raise PredictionReadError(f"{fault}: materialize the predictions again")
+    register_filesystems(store.connection, [folder.folder, *(file.path for file in files)])
     with store.transaction():
         prediction_sets.clear_prediction_set(store, prediction_set)
         tables = name_set_tables(store, prediction_set)
-        quarantined = list(scored.quarantined)
-        _show(store, tables, scored, quarantined)
+        _show(store, tables, scored, quarantine)
         # Beside the Parquet files: statements of the user's find them where they are of all sets.
-        for name in quarantined:
+        for name in quarantine:
             for batch in _batches(folder, name):
                 add_quarantined(store, prediction_set, batch.select(QUARANTINE_COLUMNS))
         add_sources(
@@ -117,13 +119,14 @@ def ingest_in_place(
         )
         unknown, unknown_images = UnknownImages(0, 0), None
         if rules.in_manifest:
-            unknown = images_not_in_manifest(store, [folder.path(name) for name in scored.scores])
+            unknown = images_not_in_manifest(store, list(map(folder.path, scored.scores)))
         if unknown.predictions:
-            unknown_images = NOT_IN_MANIFEST.format(generation=tables.generation)
+            unknown_images = NOT_IN_MANIFEST.format(name=uuid4().hex)
             rows = predictions_not_in_manifest(store, tables)
             write_table(folder, unknown_images, (pa.Table.from_batches([one]) for one in rows))
             add_quarantined_of_unknown_images(store, tables, Reason.NOT_IN_MANIFEST)
-            _show(store, tables, scored, [*quarantined, unknown_images])
+            quarantine[unknown_images] = folder.written[unknown_images]
+            _show(store, tables, scored, quarantine)
         show_scores(store, tables, [])
         names = scored.class_names
         row_count = sum(file.row_count for file in scored.files)
@@ -147,9 +150,10 @@ def ingest_in_place(
         )
         kept = InPlaceSet(
             folder=folder,
+            quarantine_files=quarantine,
             unknown_images=unknown_images,
             options=source.options,
-            files=scored.places,
+            files=files,
             **_of_scores(scored),
         )
         add_in_place_set(store, prediction_set, kept)
@@ -201,25 +205,27 @@ def score_in_place(
         kept = in_place_set(store, prediction_set)
         if kept is not None and scored is not None and scored.places == kept.files:
             kept = replace(kept, **_of_scores(scored))
-            move_scores(store, prediction_set, kept)
         if kept is None or not _fits(kept, rules):
             raise PoolStateError(
                 f"prediction set {prediction_set!r} of pool {store.pool!r} was replaced while it "
                 "was scored: materialize its scores again"
             )
+        kept = replace(kept, score_files=_of_predictions(kept), empty_images=None)
+        move_scores(store, prediction_set, kept)
         kept.check_files()
+        kept.check_quarantine()
+        kept.check_scores()
         paths = [kept.score_folder.path(name) for name in kept.scores]
         unknown = kept.unknown_images and kept.folder.path(kept.unknown_images)
         show_scores(store, stored.tables, paths, unknown=unknown)
         images = images_without_predictions(store, stored.tables, rules)
-        name = None
         if images.num_rows:
-            ((number,),) = store.rows("SELECT nextval('generations')")
-            name = WITHOUT_PREDICTIONS.format(number=number)
+            name = WITHOUT_PREDICTIONS.format(name=uuid4().hex)
             write_table(kept.score_folder, name, [images])
+            sizes = {**kept.score_files, name: kept.score_folder.written[name]}
+            move_scores(store, prediction_set, replace(kept, score_files=sizes, empty_images=name))
             others = kept.score_folder.path(name)
             show_scores(store, stored.tables, paths, unknown=unknown, others=others)
-        keep_empty_images(store, prediction_set, name)
         renew_views(store.connection)
         keep_score_statistics(store, prediction_set)
         replace_scoring(store, prediction_set, rules, run_id)
@@ -227,7 +233,7 @@ def score_in_place(
 
 
 def files_to_score(store: PoolStore, prediction_set: str, rules: Rules) -> InPlaceSet | None:
-    """A set in place whose scores were made under other rules; None where they are those wanted.
+    """A set in place whose scores are gone or of other rules; None where they are those wanted.
 
     Raises:
         PoolStateError: If the set is not in the database, is copied, or was read under other rules.
@@ -242,21 +248,30 @@ def files_to_score(store: PoolStore, prediction_set: str, rules: Rules) -> InPla
             f"reads in place: materialize {store.pool}/predictions first"
         )
     kept.check_files()
-    return None if _fits(kept, rules) else kept
+    kept.check_quarantine()
+    is_there = kept.score_folder.fault(_of_predictions(kept)) is None
+    return None if is_there and _fits(kept, rules) else kept
 
 
 def _fits(kept: InPlaceSet, rules: Rules) -> bool:
     """Whether the scores of a set were made under rules, by this version and its functions."""
     wanted = json.loads(json.dumps(scoring(rules)))
-    return kept.description["versions"][PACKAGE] == this_version() and all(
+    # It is empty where the set was scored as if it were copied.
+    versions = kept.description.get("versions", {})
+    return versions.get(PACKAGE) == this_version() and all(
         kept.description[name] == value for name, value in wanted.items()
     )
+
+
+def _of_predictions(kept: InPlaceSet) -> dict[str, int]:
+    """The files of scores that workers have made."""
+    return {name: size for name, size in kept.score_files.items() if name != kept.empty_images}
 
 
 def _of_scores(scored: ScoredFiles) -> dict[str, Any]:
     return {
         "score_folder": scored.folder,
-        "scores": scored.scores,
+        "score_files": scored.score_files,
         "best": scored.best,
         "cuts": scored.cuts,
         "description": json.loads(scored.description),
@@ -264,7 +279,7 @@ def _of_scores(scored: ScoredFiles) -> dict[str, Any]:
 
 
 def _show(
-    store: PoolStore, tables: SetTables, scored: ScoredFiles, quarantined: Sequence[str]
+    store: PoolStore, tables: SetTables, scored: ScoredFiles, quarantined: Iterable[str]
 ) -> None:
     source = scored.source
     show_predictions(

@@ -10,9 +10,8 @@ are written to ``rows/``, in buckets by a hash of the image's id, and a second w
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from dagster_active_learning.flow.bucket_rows import (
     rows_within,
     write_rows,
 )
+from dagster_active_learning.flow.finished_tasks import Finished, finish, finished
 from dagster_active_learning.flow.id_hashes import id_hashes
 from dagster_active_learning.flow.progress import Progress
 from dagster_active_learning.flow.score_tables import (
@@ -89,7 +89,7 @@ class FileTask:
 
 
 @dataclass(frozen=True)
-class FileCounts:
+class FileCounts(Finished):
     """What is known of a file once it is scored.
 
     Attributes:
@@ -107,7 +107,6 @@ class FileCounts:
         groups: The bucket of each batch of the file in ``rows/``.
         by_class: Each class and the number of predictions for it, None for those without a class.
         cuts: As ``BestImages`` has them; none where there are buckets.
-        is_new: Whether it was read now, and not before.
     """
 
     place: int
@@ -121,10 +120,9 @@ class FileCounts:
     last_id: str | None
     deviation: float
     sha256: str
-    groups: tuple[int, ...]
-    by_class: tuple[tuple[str | None, int], ...]
+    groups: Sequence[int]
+    by_class: Sequence[tuple[str | None, int]]
     cuts: dict[str, float]
-    is_new: bool = True
 
     @property
     def quarantined_count(self) -> int:
@@ -145,13 +143,10 @@ def score_file(task: FileTask) -> FileCounts:
             rows as its footer says.
     """
     storage = Storage(task.folder)
-    done = storage.read(f"done/{task.name}.json")
-    if done is not None:
+    known = finished(storage, task.name, FileCounts)
+    if known is not None:
         task.file.check()
-        known: dict[str, Any] = json.loads(done)
-        known["by_class"] = tuple((name, count) for name, count in known["by_class"])
-        known |= {"groups": tuple(known["groups"]), "is_new": False}
-        return FileCounts(**known)
+        return known
     value_type = pa.float64() if task.value_type == "double" else pa.float32()
     stream = stream_of_file(task.file, task.options, task.class_names, value_type)
     with RowSpool() as quarantined, RowSpool() as empty_images:
@@ -203,8 +198,9 @@ def score_file(task: FileTask) -> FileCounts:
         groups=groups,
         by_class=tuple(rows.classes.of(rows.class_names or [])),
         cuts=best.cuts,
+        files=storage.written,
     )
-    storage.write(f"done/{task.name}.json", json.dumps(asdict(counts)).encode())
+    finish(storage, task.name, counts)
     return counts
 
 

@@ -60,9 +60,13 @@ def delete_prediction_set(database: Database, *, pool: str, prediction_set: str)
             kept = in_place_set(store, prediction_set)
             _delete(store, [prediction_set])
         folders = set() if kept is None else {kept.folder.folder, kept.score_folder.folder}
-        for folder in sorted(folders - folders_in_use(store)):
+        for folder in sorted(folders):
             parent, _, name = folder.rpartition("/")
-            if _set_of(Storage(parent), name) == prediction_set:
+            if (
+                parent.endswith(f"/{store.pool_id}")
+                and name not in folders_in_use(store)
+                and _set_of(Storage(parent), name) == prediction_set
+            ):
                 Storage(parent).remove(name)
 
 
@@ -100,13 +104,14 @@ def remove_former_folders(
 ) -> int:
     """Remove the folders in a pool's storage that no set in the database uses.
 
+    They are known by their names, which are hashes: paths and addresses have several spellings.
     Only folders that this package has made, which its marker in them says. A folder of another set
     than those named may be about to be filled, or to be filled on by a run that is started again:
     it goes if all runs that have filled it are known, and ended a day ago.
 
     Args:
         store: The pool.
-        storage: Its storage.
+        storage: Its own folder in the storage, which ``pool_id`` names.
         names: The sets that are committed or removed now.
         run_id: The run that does it.
         seconds_since_end: How long ago a run has ended, by its id: 0 while it goes on, None where
@@ -118,7 +123,7 @@ def remove_former_folders(
     used = folders_in_use(store)
     former: list[str] = []
     for folder in storage.folders():
-        if storage.path(folder) in used or (name := _set_of(storage, folder)) is None:
+        if folder in used or (name := _set_of(storage, folder)) is None:
             continue
         runs = {run: seconds_since_end(run) for run in storage.within(f"{folder}/{RUNS}").files()}
         if name in names:
@@ -133,8 +138,10 @@ def remove_former_folders(
 
 def _set_of(storage: Storage, folder: str) -> str | None:
     """The prediction set that a folder was made for; None if it is not this package's."""
-    marker = storage.read(f"{folder}/{MARKER}")
-    return None if marker is None else json.loads(marker)["prediction_set"]
+    try:
+        return json.loads(storage.read(f"{folder}/{MARKER}") or b"")["prediction_set"]
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _delete(store: PoolStore, names: Collection[str]) -> None:

@@ -25,6 +25,7 @@ from dagster_active_learning.store.image_scores import (
     images_without_predictions,
     replace_image_scores,
 )
+from dagster_active_learning.store.in_place_sets import forget_scores
 from dagster_active_learning.store.kept_scores import (
     has_kept_scores,
     show_kept_scores,
@@ -68,6 +69,7 @@ def score_prediction_set(
         # The record first: predictions that are replaced after it have another generation.
         stored = prediction_sets.prediction_set(store, prediction_set)
         prediction_sets.check_reading(store, stored, rules)
+        forget_scores(store, prediction_set)
         kept = _kept_functions(store, stored, rules)
         if kept:
             show_kept_scores(store, stored.tables, kept)

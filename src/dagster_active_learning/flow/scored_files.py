@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import accumulate, chain, pairwise
 from typing import Any
@@ -26,6 +26,7 @@ from dagster_active_learning.flow.bucket_rows import BUCKET_BYTES, rows_within
 from dagster_active_learning.flow.bucket_scores import BucketCounts, BucketTask, score_bucket
 from dagster_active_learning.flow.engine import Engine
 from dagster_active_learning.flow.file_scores import FileCounts, FileTask, score_file
+from dagster_active_learning.flow.finished_tasks import Finished
 from dagster_active_learning.flow.progress import SECONDS_BETWEEN_REPORTS, Report
 from dagster_active_learning.flow.score_tables import scored_functions, write_table
 from dagster_active_learning.flow.sorted_rows import class_count, readable_lengths
@@ -59,7 +60,8 @@ class ScoredFiles:
         folder: Where the scores and the rows for quarantine are.
         files: What is known of each file, in their order.
         image_count: Number of images with predictions.
-        scores: Names of the files with scores in the folder.
+        score_files: Names and sizes in bytes of the files with scores in the folder, and of the one
+            with those that come first.
         best: Name of the file with the images that come first in it, None without an image.
         cuts: As ``BestImages`` has them.
     """
@@ -71,21 +73,27 @@ class ScoredFiles:
     folder: Storage
     files: tuple[FileCounts, ...]
     image_count: int
-    scores: tuple[str, ...]
+    score_files: dict[str, int]
     best: str | None
     cuts: dict[str, float]
 
     @property
     def places(self) -> tuple[FileInPlace, ...]:
         """The files as they were when they were scored."""
-        return tuple(placed.file for placed in self.source.files)
+        return tuple(
+            replace(placed.file, known_sha256=file.sha256) if placed.file.is_local else placed.file
+            for placed, file in zip(self.source.files, self.files, strict=True)
+        )
 
     @property
-    def quarantined(self) -> tuple[str, ...]:
-        """Names of the files with rows for quarantine in the folder."""
-        return tuple(
-            f"quarantine/{file.name}.parquet" for file in self.files if file.quarantined_count
-        )
+    def scores(self) -> list[str]:
+        """Names of the files with scores."""
+        return [name for name in self.score_files if name != self.best]
+
+    @property
+    def quarantine_files(self) -> dict[str, int]:
+        """Names and sizes in bytes of the files with rows for quarantine in the folder."""
+        return _written(self.files, "quarantine/")
 
     @property
     def run_count(self) -> int:
@@ -197,10 +205,19 @@ def _files(
         parts = sorted(_add_buckets(folder, done, rules, engine, report), key=lambda one: one.name)
         images = sum(bucket.image_count for bucket in parts)
     best, cuts = _best(folder, parts, rules)
-    scores = tuple(f"scores/{part.name}.parquet" for part in parts)
+    score_files = _written(parts, "scores/")
+    if best is not None:
+        score_files[best] = folder.written[best]
     return ScoredFiles(
-        source, rules, class_names, text, folder, tuple(done), images, scores, best, cuts
+        source, rules, class_names, text, folder, tuple(done), images, score_files, best, cuts
     )
+
+
+def _written(tasks: Iterable[Finished], folder: str) -> dict[str, int]:
+    """The files in one of the folders that tasks have written, with their sizes."""
+    return {
+        name: size for task in tasks for name, size in task.files.items() if name.startswith(folder)
+    }
 
 
 def _best(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.in_place import FileInPlace, Storage, check_all
 from dagster_active_learning.readers.in_place import SourceInPlace, open_files_in_place
 from dagster_active_learning.store.pool_store import PoolStore
@@ -18,10 +19,11 @@ class InPlaceSet:
 
     Attributes:
         folder: The folder with its rows in quarantine.
+        quarantine_files: Names and sizes in bytes of the files in it that are read.
         unknown_images: Name of the file in it about images that the manifest did not have.
         options: The options of the reader.
         score_folder: The folder with its scores.
-        scores: Names of the files of scores in it.
+        score_files: Names and sizes in bytes of the files in it that are read.
         best: Name of the file in it with the images that come first by each function, if any.
         cuts: For each function the score before which this file has all images; a function without
             one has all images in it.
@@ -31,15 +33,22 @@ class InPlaceSet:
     """
 
     folder: Storage
+    quarantine_files: dict[str, int]
     unknown_images: str | None
     options: dict[str, Any]
     score_folder: Storage
-    scores: tuple[str, ...]
+    score_files: dict[str, int]
     best: str | None
     cuts: dict[str, float]
     description: dict[str, Any]
     files: tuple[FileInPlace, ...]
     empty_images: str | None = None
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Names of the files of scores of images with predictions."""
+        others = (self.best, self.empty_images)
+        return tuple(name for name in self.score_files if name not in others)
 
     def open(self) -> SourceInPlace:
         """The files, to be scored again."""
@@ -49,15 +58,29 @@ class InPlaceSet:
         """Raise PredictionReadError if a file is gone, or no longer the one it was."""
         check_all(self.files)
 
+    def check_quarantine(self, *names: str | None) -> None:
+        """Raise PredictionReadError if rows in quarantine are gone or cut: some files, or all."""
+        if fault := self.folder.fault(_some(self.quarantine_files, names)):
+            raise PredictionReadError(f"{fault}: materialize the predictions again")
+
+    def check_scores(self, *names: str | None) -> None:
+        """Raise PredictionReadError if scores are gone or cut: some files, or all."""
+        if fault := self.score_folder.fault(_some(self.score_files, names)):
+            raise PredictionReadError(f"{fault}: materialize image_scores again")
+
+
+def _some(files: Mapping[str, int], names: Collection[str | None]) -> Mapping[str, int]:
+    return {name: files[name] for name in names if name is not None} if names else files
+
 
 IN_PLACE_SET = """
-SELECT folder, unknown_images_file, options, score_folder, score_files, best_images_file, cuts,
-    description, empty_images_file
+SELECT folder, quarantine_files, unknown_images_file, options, score_folder, score_files,
+    best_images_file, cuts, description, empty_images_file
 FROM in_place_sets WHERE prediction_set = $prediction_set
 """
 
 IN_PLACE_FILES = """
-SELECT path, byte_count, mark FROM in_place_files
+SELECT path, byte_count, mark, sha256 FROM in_place_files
 WHERE prediction_set = $prediction_set ORDER BY place
 """
 
@@ -67,14 +90,16 @@ def in_place_set(store: PoolStore, prediction_set: str) -> InPlaceSet | None:
     rows = store.rows(IN_PLACE_SET, prediction_set=prediction_set)
     if not rows:
         return None
-    ((folder, unknown, options, score_folder, scores, best, cuts, description, empty),) = rows
+    ((folder, quarantine, unknown, options, score_folder, scores, *of_scores),) = rows
+    best, cuts, description, empty = of_scores
     files = store.rows(IN_PLACE_FILES, prediction_set=prediction_set)
     return InPlaceSet(
         folder=Storage(folder),
+        quarantine_files=quarantine,
         unknown_images=unknown,
         options=json.loads(options),
         score_folder=Storage(score_folder),
-        scores=tuple(scores),
+        score_files=scores,
         best=best,
         cuts=json.loads(cuts),
         description=json.loads(description),
@@ -83,29 +108,46 @@ def in_place_set(store: PoolStore, prediction_set: str) -> InPlaceSet | None:
     )
 
 
-def check_files(store: PoolStore, prediction_sets: Iterable[str]) -> None:
-    """Raise PredictionReadError if a file of sets in place is gone or another; a look per step."""
-    names = set(prediction_sets) - store.checked_sets
+def check_files(store: PoolStore, prediction_sets: Iterable[str], view: str) -> None:
+    """Raise PredictionReadError if a file of sets in place is gone or another; a look per step.
+
+    Args:
+        store: The pool.
+        prediction_sets: Names of sets.
+        view: ``predictions`` or ``image_scores``, which is to be read of them.
+    """
+    looks = {(name, view) for name in prediction_sets} - store.checked_sets
     # A pool that is only read may be of a version that copied all predictions.
-    if names and store.columns("in_place_sets"):
-        for name in sorted(names):
-            if (kept := in_place_set(store, name)) is not None:
+    if looks and store.columns("in_place_sets"):
+        for name, _ in sorted(looks):
+            kept = in_place_set(store, name)
+            if kept is None:
+                continue
+            if view == "predictions":
                 kept.check_files()
-    store.checked_sets |= names
+                kept.check_quarantine()
+            else:
+                kept.check_scores()
+                kept.check_quarantine(kept.unknown_images)
+    store.checked_sets |= looks
 
 
 INSERT_SET = """
 INSERT INTO in_place_sets BY NAME
 SELECT $prediction_set AS prediction_set, $folder AS folder,
+    map($quarantine_names::VARCHAR[], $quarantine_sizes::BIGINT[]) AS quarantine_files,
     $unknown_images AS unknown_images_file, $options AS options,
-    $score_folder AS score_folder, $scores AS score_files, $best AS best_images_file,
-    $cuts AS cuts, $description AS description
+    $score_folder AS score_folder,
+    map($score_names::VARCHAR[], $score_sizes::BIGINT[]) AS score_files,
+    $empty_images AS empty_images_file, $best AS best_images_file, $cuts AS cuts,
+    $description AS description
 """
 
 INSERT_FILES = """
 INSERT INTO in_place_files BY NAME
 SELECT $prediction_set AS prediction_set, unnest(range(len($paths))) AS place,
-    unnest($paths) AS path, unnest($sizes) AS byte_count, unnest($marks) AS mark
+    unnest($paths) AS path, unnest($sizes) AS byte_count, unnest($marks) AS mark,
+    unnest($hashes) AS sha256
 """
 
 
@@ -115,6 +157,8 @@ def add_in_place_set(store: PoolStore, prediction_set: str, kept: InPlaceSet) ->
         INSERT_SET,
         prediction_set=prediction_set,
         folder=kept.folder.folder,
+        quarantine_names=list(kept.quarantine_files),
+        quarantine_sizes=list(kept.quarantine_files.values()),
         unknown_images=kept.unknown_images,
         options=json.dumps(kept.options),
         **_of_scores(kept),
@@ -125,12 +169,15 @@ def add_in_place_set(store: PoolStore, prediction_set: str, kept: InPlaceSet) ->
         paths=[file.path for file in kept.files],
         sizes=[file.size for file in kept.files],
         marks=[file.mark for file in kept.files],
+        hashes=[file.known_sha256 for file in kept.files],
     )
 
 
 MOVE_SCORES = """
 UPDATE in_place_sets
-SET score_folder = $score_folder, score_files = $scores, best_images_file = $best, cuts = $cuts,
+SET score_folder = $score_folder,
+    score_files = map($score_names::VARCHAR[], $score_sizes::BIGINT[]),
+    empty_images_file = $empty_images, best_images_file = $best, cuts = $cuts,
     description = $description, score_statistics = NULL
 WHERE prediction_set = $prediction_set
 """
@@ -141,24 +188,29 @@ def move_scores(store: PoolStore, prediction_set: str, kept: InPlaceSet) -> None
     store.rows(MOVE_SCORES, prediction_set=prediction_set, **_of_scores(kept))
 
 
+FORGET_SCORES = """
+UPDATE in_place_sets
+SET score_files = map([]::VARCHAR[], []::BIGINT[]), empty_images_file = NULL,
+    best_images_file = NULL, cuts = '{}', description = '{}', score_statistics = NULL
+WHERE prediction_set = $prediction_set
+"""
+
+
+def forget_scores(store: PoolStore, prediction_set: str) -> None:
+    """Keep that a set, if it is read in place, has no scores in the storage."""
+    store.rows(FORGET_SCORES, prediction_set=prediction_set)
+
+
 def _of_scores(kept: InPlaceSet) -> dict[str, Any]:
     return {
         "score_folder": kept.score_folder.folder,
-        "scores": list(kept.scores),
+        "score_names": list(kept.score_files),
+        "score_sizes": list(kept.score_files.values()),
+        "empty_images": kept.empty_images,
         "best": kept.best,
         "cuts": json.dumps(kept.cuts),
         "description": json.dumps(kept.description, sort_keys=True),
     }
-
-
-KEEP_EMPTY_IMAGES = """
-UPDATE in_place_sets SET empty_images_file = $name WHERE prediction_set = $prediction_set
-"""
-
-
-def keep_empty_images(store: PoolStore, prediction_set: str, name: str | None) -> None:
-    """Keep which file of the folder of scores has the images without predictions, if any."""
-    store.rows(KEEP_EMPTY_IMAGES, prediction_set=prediction_set, name=name)
 
 
 KEEP_STATISTICS = """
@@ -190,5 +242,5 @@ FOLDERS_IN_USE = "SELECT folder FROM in_place_sets UNION SELECT score_folder FRO
 
 
 def folders_in_use(store: PoolStore) -> set[str]:
-    """The folders of all sets that are read in place."""
-    return {folder for (folder,) in store.rows(FOLDERS_IN_USE)}
+    """The names, in the pool's own storage, of the folders of all sets that are read in place."""
+    return {folder.rpartition("/")[2] for (folder,) in store.rows(FOLDERS_IN_USE)}

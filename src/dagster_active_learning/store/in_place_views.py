@@ -20,7 +20,7 @@ from dagster_active_learning.readers.tables import Layout
 from dagster_active_learning.store.in_place_sets import in_place_set
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.schema import literal, quoted
-from dagster_active_learning.store.set_tables import SetTables
+from dagster_active_learning.store.set_tables import SetTables, drop_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -72,7 +72,7 @@ def show_predictions(
     )
 
 
-SCORES_VIEW = "CREATE OR REPLACE VIEW {name} AS {rows}"
+SCORES_VIEW = "CREATE VIEW {name} AS {rows}"
 
 SCORES_OF_KNOWN_IMAGES = """
 SELECT s.* FROM {scores} s ANTI JOIN (SELECT image_id FROM {unknown}) u ON s.image_id = u.image_id
@@ -106,6 +106,8 @@ def show_scores(
         rows = SCORES_OF_KNOWN_IMAGES.format(scores=_read(scores), unknown=_read([unknown]))
     if others is not None:
         rows += f" UNION ALL BY NAME FROM {_read([others])}"
+    # A table, where the set was scored as if it were copied.
+    drop_table(store.connection, tables, "image_scores")
     store.connection.execute(SCORES_VIEW.format(name=tables.name("image_scores"), rows=rows))
 
 
@@ -140,6 +142,8 @@ def best_images(
     kept = in_place_set(store, prediction_set)
     if kept is None or kept.best is None:
         return None
+    kept.check_scores(kept.best, kept.empty_images)
+    kept.check_quarantine(kept.unknown_images)
     score = quoted(function)
     cut = kept.cuts.get(function)
     before = ">" if highest_first else "<"
@@ -168,6 +172,7 @@ def known_classes(store: PoolStore, prediction_set: str) -> pl.DataFrame | None:
     kept = in_place_set(store, prediction_set)
     if kept is None or kept.best is None:
         return None
+    kept.check_scores(kept.best)
     best = _read([kept.score_folder.path(kept.best)])
     return store.relation(KNOWN_CLASSES.format(best=best)).pl()
 

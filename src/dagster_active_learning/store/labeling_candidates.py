@@ -81,7 +81,7 @@ def replace_candidates(
     if classes is not None:
         unknown = incoming.join(classes, on="image_id", how="anti")
         if not unknown.height or unknown["prediction_count"].max() == 0:
-            check_files(store, [prediction_set])
+            check_files(store, [prediction_set], "predictions")
             known = incoming.join(classes, on="image_id", how="left").to_arrow()
             values = {"prediction_set": prediction_set, "run_id": run_id}
             store.insert(INSERT_WITH_CLASSES, known, **values)

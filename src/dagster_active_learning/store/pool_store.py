@@ -98,7 +98,8 @@ class PoolStore:
         pool: The pool's name.
         schema: The schema's name.
         database: The name of the database the pool is in.
-        checked_sets: The sets whose files, where they are read in place, were looked at.
+        checked_sets: The sets whose files, where they are read in place, were looked at, each with
+            the view that they are in.
 
     Raises:
         PoolStateError: If the pool's schema cannot have its name, has tables of another owner, is
@@ -108,7 +109,7 @@ class PoolStore:
     def __init__(self, connection: duckdb.DuckDBPyConnection, pool: str) -> None:
         self.connection = connection
         self.pool = pool
-        self.checked_sets: set[str] = set()
+        self.checked_sets: set[tuple[str, str]] = set()
         connection.execute(COMPARE_LITERALLY)
         self.database = str(self.rows("SELECT current_database()")[0][0])
         self.schema = self._schema()
@@ -163,6 +164,11 @@ class PoolStore:
                 f"{', '.join(tables)}, which are not this package's: give the pool another name"
             )
         return stored_schema(self.connection, self.schema) if is_pool else None
+
+    @property
+    def pool_id(self) -> str:
+        """A random name that no other pool, in no other database, has."""
+        return str(self.rows("SELECT pool_id FROM schema_version")[0][0])
 
     def is_database_file(self, path: Path) -> bool:
         """True if a path leads to the file that the pool is in, or to its write-ahead log."""

@@ -11,13 +11,16 @@ CREATE TABLE IF NOT EXISTS schema_version (
     version BIGINT NOT NULL,
     package_version VARCHAR NOT NULL,
     statements_sha256 VARCHAR NOT NULL,
-    pool VARCHAR NOT NULL
+    pool VARCHAR NOT NULL,
+    pool_id VARCHAR
 );
+ALTER TABLE schema_version ADD COLUMN IF NOT EXISTS pool_id VARCHAR;
 COMMENT ON TABLE schema_version IS 'One row: which version of the schema the pool has';
 COMMENT ON COLUMN schema_version.version IS 'Version of the schema; a package reads its own and migrates earlier ones';
 COMMENT ON COLUMN schema_version.package_version IS 'Version of dagster-active-learning that made the tables, or changed them last';
 COMMENT ON COLUMN schema_version.statements_sha256 IS 'SHA-256 of the statements that made them';
 COMMENT ON COLUMN schema_version.pool IS 'Name of the pool, which the schema main does not bear';
+COMMENT ON COLUMN schema_version.pool_id IS 'Random name of the pool''s own folder in its storage, made once: no other pool and no other database has it';
 
 -- Times cannot order what was done: a clock may go back.
 CREATE SEQUENCE IF NOT EXISTS generations;
@@ -102,10 +105,11 @@ COMMENT ON COLUMN prediction_sources.row_count IS 'Rows of the file, stored and 
 CREATE TABLE IF NOT EXISTS in_place_sets (
     prediction_set VARCHAR NOT NULL,
     folder VARCHAR NOT NULL,
+    quarantine_files MAP(VARCHAR, BIGINT) NOT NULL,
     unknown_images_file VARCHAR,
     options VARCHAR NOT NULL,
     score_folder VARCHAR NOT NULL,
-    score_files VARCHAR[] NOT NULL,
+    score_files MAP(VARCHAR, BIGINT) NOT NULL,
     empty_images_file VARCHAR,
     best_images_file VARCHAR,
     cuts VARCHAR NOT NULL,
@@ -115,10 +119,11 @@ CREATE TABLE IF NOT EXISTS in_place_sets (
 COMMENT ON TABLE in_place_sets IS 'Prediction sets that are read in place, and where their scores are';
 COMMENT ON COLUMN in_place_sets.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN in_place_sets.folder IS 'Folder in the pool''s storage, a path or address, with the rows in quarantine as Parquet';
+COMMENT ON COLUMN in_place_sets.quarantine_files IS 'Names of the files in it that the views read, with their sizes in bytes';
 COMMENT ON COLUMN in_place_sets.unknown_images_file IS 'Name of the file in it with the predictions about images that the manifest did not have; null where there are none';
 COMMENT ON COLUMN in_place_sets.options IS 'The options of the reader, as JSON';
 COMMENT ON COLUMN in_place_sets.score_folder IS 'Folder with the scores; another one where the set was scored again, under other rules';
-COMMENT ON COLUMN in_place_sets.score_files IS 'Names of the files of scores in it';
+COMMENT ON COLUMN in_place_sets.score_files IS 'Names of the files in it that are read, with their sizes in bytes: scores, and the two that follow';
 COMMENT ON COLUMN in_place_sets.empty_images_file IS 'Name of the file in it with the images without predictions; null where there are none';
 COMMENT ON COLUMN in_place_sets.best_images_file IS 'Name of the file in it with the images that come first by each function, and their scores; null without an image';
 COMMENT ON COLUMN in_place_sets.cuts IS 'For each function the score before which that file has all images, as JSON; a function without one has all images in it';
@@ -130,14 +135,16 @@ CREATE TABLE IF NOT EXISTS in_place_files (
     place BIGINT NOT NULL,
     path VARCHAR NOT NULL,
     byte_count BIGINT NOT NULL,
-    mark VARCHAR NOT NULL
+    mark VARCHAR NOT NULL,
+    sha256 VARCHAR
 );
 COMMENT ON TABLE in_place_files IS 'The files of sets that are read in place, as they were: where one is another, the set cannot be read';
 COMMENT ON COLUMN in_place_files.prediction_set IS 'Name of the prediction set';
 COMMENT ON COLUMN in_place_files.place IS 'Number of the file in the set, from 0';
 COMMENT ON COLUMN in_place_files.path IS 'Whole path or address of the file';
 COMMENT ON COLUMN in_place_files.byte_count IS 'Size of the file';
-COMMENT ON COLUMN in_place_files.mark IS 'What its filesystem says that is another when the file is written again: an ETag, or a time';
+COMMENT ON COLUMN in_place_files.mark IS 'What its filesystem says that is another when the file is written again: an ETag, or times';
+COMMENT ON COLUMN in_place_files.sha256 IS 'SHA-256 of the content of a file on a local disk, by which it is known again where it has other times; null of one elsewhere';
 
 CREATE TABLE IF NOT EXISTS former_prediction_sources (
     prediction_set VARCHAR NOT NULL,

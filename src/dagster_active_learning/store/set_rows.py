@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
@@ -32,20 +32,25 @@ def of_sets(store: PoolStore, prediction_sets: Iterable[str], statement: str) ->
     A set that is not stored has no rows.
 
     Raises:
-        PredictionReadError: If a file that predictions are read from in place is gone or another.
+        PredictionReadError: If a file that predictions or scores are read from in place is gone or
+            another.
     """
     names = [*prediction_sets]
     rows = store.rows(STORED_SETS, prediction_sets=names)
-    if "{predictions}" in statement:
-        check_files(store, names)
+    _check_files(store, names, statement)
     return with_rows_of_sets(store.connection, [SetTables(*row) for row in rows], statement)
 
 
 def of_tables(store: PoolStore, tables: SetTables, statement: str) -> str:
     """The same of one set whose tables are known, also of one that is being read."""
-    if "{predictions}" in statement:
-        check_files(store, [tables.prediction_set])
+    _check_files(store, [tables.prediction_set], statement)
     return with_rows_of_sets(store.connection, [tables], statement)
+
+
+def _check_files(store: PoolStore, names: Sequence[str], statement: str) -> None:
+    for table in TABLES:
+        if f"{{{table}}}" in statement:
+            check_files(store, names, table)
 
 
 def make_set_tables(store: PoolStore, prediction_set: str) -> SetTables:

@@ -15,6 +15,7 @@ puts the rows of the sets there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -119,6 +120,9 @@ def _union(table: str, parts: Sequence[str]) -> str:
     return "\nUNION ALL ".join(parts) or _rows("NULL::VARCHAR", table, [], "WHERE false")
 
 
+_NO_FILE = re.compile(r'No files found that match the pattern "(.+)"')
+
+
 def _rows_of(connection: duckdb.DuckDBPyConnection, tables: SetTables, table: str) -> str:
     """A query of the rows that a set has in a table."""
     name = tables.name(table)
@@ -126,7 +130,10 @@ def _rows_of(connection: duckdb.DuckDBPyConnection, tables: SetTables, table: st
         # To make a relation leaves the transaction as it is; to execute would end it.
         filled = connection.sql(f"FROM {name}").columns
     except duckdb.Error as error:
-        reason = read_error(error) or str(error).partition("\n")[0]
+        gone = _NO_FILE.search(str(error))
+        reason = (
+            f"{gone[1]} is gone" if gone else read_error(error) or f"{error}".partition("\n")[0]
+        )
         raise PredictionReadError(
             f"prediction set {tables.prediction_set!r} cannot be read: {reason}; put the file back "
             "and materialize its image_scores, or materialize its predictions again"

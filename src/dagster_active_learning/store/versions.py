@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from importlib.metadata import version
+from uuid import uuid4
 
 import duckdb
 
@@ -180,6 +181,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, pool: str, stored: StoredSche
     if earlier < 6:
         _count_classes(connection)
     renew_views(connection)
+    ids = connection.execute("SELECT pool_id FROM schema_version").fetchall()
     connection.execute("DELETE FROM schema_version")
     connection.execute(
         RECORD_VERSION,
@@ -188,6 +190,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, pool: str, stored: StoredSche
             "package_version": version(PACKAGE),
             "statements_sha256": statements_sha256(),
             "pool": pool,
+            "pool_id": next((pool_id for (pool_id,) in ids if pool_id), uuid4().hex),
         },
     )
 
@@ -315,7 +318,7 @@ def _count_classes(connection: duckdb.DuckDBPyConnection) -> None:
 RECORD_VERSION = """
 INSERT INTO schema_version BY NAME
 SELECT $version AS version, $package_version AS package_version,
-    $statements_sha256 AS statements_sha256, $pool AS pool
+    $statements_sha256 AS statements_sha256, $pool AS pool, $pool_id AS pool_id
 """
 
 

@@ -92,15 +92,16 @@ def remove_former_folders(
         ended = record.end_time or record.update_timestamp.timestamp()
         return max(time.time() - ended, 1.0)
 
+    storage = pool.own_storage(store)
     removed = flow.remove_former_folders(
         store,
-        pool.pool_storage,
+        storage,
         prediction_sets,
         run_id=context.run.run_id,
         seconds_since_end=seconds_since_end,
     )
     if removed:
-        context.log.info(f"removed {removed:,} folders of former scores from {pool.pool_storage}")
+        context.log.info(f"removed {removed:,} folders of former scores from {storage}")
 
 
 def require_manifest(pool: Pool, specs: PoolSpecs, store: "PoolStore") -> None:

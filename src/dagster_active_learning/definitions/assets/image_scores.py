@@ -101,6 +101,7 @@ def _score_in_place(
 
     with pool.open(context) as store:
         kept = {name: flow.files_to_score(store, name, pool.rules) for name in names}
+        storage = pool.own_storage(store)
     return {
         name: None
         if files is None
@@ -108,7 +109,7 @@ def _score_in_place(
             files.open(),
             prediction_set=name,
             rules=pool.rules,
-            storage=pool.pool_storage,
+            storage=storage,
             engine=pool.tasks_engine,
             run_id=context.run.run_id,
             report=context.log.info,

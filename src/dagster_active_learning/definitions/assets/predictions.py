@@ -136,18 +136,18 @@ def _ingest(
 def _ingest_in_place(
     pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext, name: str
 ) -> Materialized:
-    """Score the files of a prediction set where they are; the database is open at the end only."""
+    """Score the files of a prediction set where they are; the database is not open meanwhile."""
     from dagster_active_learning import flow
 
     source = cast("PredictionFiles", pool.predictions)
-    if pool.manifest is not None:
-        with pool.open(context) as store:
-            require_manifest(pool, specs, store)
+    with pool.open(context) as store:
+        require_manifest(pool, specs, store)
+        storage = pool.own_storage(store)
     scored = flow.score_files(
         source.open_in_place(name if pool.partitioned else None),
         prediction_set=name,
         rules=pool.rules,
-        storage=pool.pool_storage,
+        storage=storage,
         engine=pool.tasks_engine,
         run_id=context.run.run_id,
         report=context.log.info,
