@@ -71,3 +71,31 @@ def cannot_be_sent(how):
         error.lock = threading.Lock()  # pyright: ignore[reportAttributeAccessIssue]
         raise error
     raise NeedsTwo("one", "two")
+
+
+def not_enough_memory(_):
+    raise MemoryError
+
+
+def not_installed(_):
+    raise ModuleNotFoundError("No module named 's3fs'")
+
+
+def variables(names):
+    return {name: os.environ.get(name) for name in names}
+
+
+def ray_name(_):
+    import ray
+
+    return ray.get_runtime_context().get_task_name()
+
+
+def note_node(place):
+    """Write down on which node of Ray it begins, and take a moment."""
+    import ray
+
+    with Path(place).open("a") as notes:
+        notes.write(f"{ray.get_runtime_context().get_node_id()}\n")
+    time.sleep(0.3)
+    return place

@@ -12,6 +12,7 @@ from worker_tasks import (
     always_killed,
     cannot_be_sent,
     killed_once,
+    not_enough_memory,
     process_and_threads,
     refuse,
     square,
@@ -43,6 +44,11 @@ def test_a_task_whose_worker_is_killed_runs_again(tmp_path):
 def test_a_task_that_kills_every_worker_is_an_error_that_names_it():
     with pytest.raises(EngineError, match=r"3 workers were lost .* exit code -9.*: the task"):
         list(LocalWorkers(2).run(always_killed, ["the task"]))
+
+
+def test_a_task_that_cannot_get_its_memory_is_named():
+    with pytest.raises(EngineError, match="memory ran out over the task: use fewer workers"):
+        list(LocalWorkers(1).run(not_enough_memory, ["the task"]))
 
 
 def test_the_error_of_a_task_is_raised_and_ends_the_others():

@@ -1,28 +1,60 @@
 """Tasks on a cluster of two Ray nodes: what processes of the machine give, also when one is lost."""
 
 import os
+import signal
+import socket
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from dagster_active_learning import RayTasks
-from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.engines import ray_tasks
+from dagster_active_learning.engines.local_workers import ENVIRONMENT
+from dagster_active_learning.errors import EngineError, PredictionReadError
 from in_place import assert_equal, copied, in_place, random_probs, tables, write
-from worker_tasks import killed_once, process_and_threads, read_variable, refuse, square
+from worker_tasks import (
+    killed_once,
+    not_enough_memory,
+    not_installed,
+    note_node,
+    process_and_threads,
+    ray_name,
+    read_variable,
+    refuse,
+    square,
+    variables,
+)
 
 MEMORY = 80 * 2**20
 
 
+def free_port():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return unused.getsockname()[1]
+
+
 @pytest.fixture(scope="module")
-def cluster():
+def client_port():
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def cluster(client_port):
     from ray import cluster_utils
 
     with pytest.MonkeyPatch.context() as patch:
         # A node's workers find these tests' functions by name.
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
         patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": MEMORY}
+        head = {
+            "num_cpus": 0,
+            "include_dashboard": False,
+            "object_store_memory": MEMORY,
+            "ray_client_server_port": client_port,
+        }
         running = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
         for _ in range(2):
             running.add_node(num_cpus=1, object_store_memory=MEMORY)
@@ -42,6 +74,7 @@ class LosingANode:
     def __init__(self, cluster):
         self.cluster = cluster
         self.lost = 0
+        self.lost_node = None
 
     def run(self, function, tasks):
         for number, result in enumerate(RayTasks(self.cluster.address).run(function, tasks)):
@@ -50,6 +83,7 @@ class LosingANode:
                 self.cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
                 self.cluster.remove_node(node, allow_graceful=False)
                 self.lost += 1
+                self.lost_node = node.node_id
             yield result
 
 
@@ -115,3 +149,98 @@ def test_tasks_go_on_after_others_were_given_up(engine):
     next(results)
     results.close()
     assert sorted(engine.run(square, range(3))) == [0, 1, 4]
+
+
+BY_CLIENT = """
+import sys
+from pathlib import Path
+from dagster_active_learning import RayTasks
+from in_place import assert_equal, copied, in_place, tables
+
+folder = Path(sys.argv[1])
+found = in_place(folder / "*.parquet", folder / "storage", engine=RayTasks(sys.argv[2]))
+assert_equal(tables(found), tables(copied(folder / "*.parquet")))
+"""
+
+
+def test_a_set_by_the_address_of_the_client_server_is_what_it_is(tmp_path, cluster, client_port):
+    predictions(tmp_path, spread=True)
+    # After a client, Ray connects to nothing else in a process.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", BY_CLIENT, str(tmp_path), f"ray://127.0.0.1:{client_port}"]
+    subprocess.run(command, env=environment, check=True)
+
+
+def test_a_cluster_that_the_process_is_connected_to_is_used_and_stays_connected(cluster):
+    import ray
+
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        assert sorted(RayTasks("127.0.0.1:9").run(square, range(3))) == [0, 1, 4]
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
+
+
+ADDRESSES = ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "http://127.0.0.1:{port}"]
+
+
+@pytest.mark.parametrize("listens", [False, True])
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_without_a_cluster_is_named(monkeypatch, address, listens):
+    import ray
+
+    monkeypatch.setattr(ray_tasks, "SECONDS_FOR_ANSWER", 1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        if listens:
+            silent.listen()
+        address = address.format(port=silent.getsockname()[1])
+        with pytest.raises(EngineError, match=rf"cluster at '{address}' cannot be used"):
+            list(RayTasks(address).run(square, [1]))
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(EngineError, match=rf"cluster at '{address}' cannot be used"):
+            list(RayTasks("auto").run(square, [1]))
+    assert not ray.is_initialized()
+
+
+def test_the_handler_of_terminations_stays_the_one_it_was(engine):
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        list(engine.run(square, [1]))
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_task_has_a_name_and_an_environment_for_one_thread(engine, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/tmp/cache")
+    wanted = {**ENVIRONMENT, "NUMBA_CACHE_DIR": "/tmp/cache"}
+    assert list(engine.run(variables, [tuple(wanted)])) == [wanted]
+    assert list(engine.run(ray_name, ["may"])) == ["ray_name: may"]
+
+
+FAULTS = {
+    "memory": (not_enough_memory, "memory ran out over the task"),
+    "package": (not_installed, "a node cannot run the task: No module named 's3fs'"),
+    "version": (square, "a node cannot run the task: it has .* and the step has 9.9: expected the"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_a_node_lacks_is_said_in_words(engine, monkeypatch, fault):
+    function, words = FAULTS[fault]
+    if fault == "version":
+        monkeypatch.setattr(ray_tasks, "version", lambda _: "9.9")
+    with pytest.raises(EngineError, match=f"^{words}"):
+        list(engine.run(function, ["the task"]))
+
+
+def test_only_tasks_of_a_lost_node_begin_again(tmp_path, cluster):
+    places = [str(tmp_path / f"{number}") for number in range(12)]
+    engine = LosingANode(cluster)
+    assert sorted(engine.run(note_node, places)) == sorted(places)
+    begun = [(tmp_path / place).read_text().split() for place in places]
+    assert engine.lost == 1
+    again = [nodes for nodes in begun if len(nodes) > 1]
+    assert {nodes[0] for nodes in again} <= {engine.lost_node}

@@ -9,7 +9,12 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from dagster_active_learning.files.addresses import redacted, shown_address, without_secrets
+from dagster_active_learning.files.addresses import (
+    redacted,
+    shown_address,
+    with_account,
+    without_secrets,
+)
 
 SHOWN = [
     ("https://host/a.csv", "https://host/a.csv"),
@@ -145,3 +150,19 @@ def test_a_long_word_is_looked_through_once():
     start = time.perf_counter()
     assert redacted("a" * 300_000) == "a" * 300_000
     assert time.perf_counter() - start < 1
+
+
+WITH_ACCOUNT = [
+    ("abfs://box/a/b.csv", "abfs://box@me.dfs.core.windows.net/a/*", "abfs://box@me.dfs.core.windows.net/a/b.csv"),
+    ("abfs://box/a/b.csv", "abfss://box@me.blob.core.windows.net/**/b.csv", "abfss://box@me.blob.core.windows.net/a/b.csv"),
+    ("abfs://box/b@c.csv", "ABFSS://box@me/*.csv", "ABFSS://box@me/b@c.csv"),
+    ("abfs://box/a/b.csv", "abfs://box/a/*.csv", "abfs://box/a/b.csv"),
+    ("abfs://box/a@b/c.csv", "az://box/a@b/*.csv", "abfs://box/a@b/c.csv"),
+    ("s3://box/a.csv", "s3://box/*.csv", "s3://box/a.csv"),
+    ("sftp://host/a.csv", "sftp://me@host/a.csv", "sftp://host/a.csv"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("address", "path", "whole"), WITH_ACCOUNT)
+def test_a_file_has_the_account_that_its_path_names(address, path, whole):
+    assert with_account(address, path) == whole

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -125,10 +127,20 @@ class _Worker:
         self._process.join()
 
 
+def memory_error(task: Any) -> EngineError:
+    """The error of a task for which a worker could not get the memory."""
+    return EngineError(
+        f"memory ran out over {task}: use fewer workers, or files with smaller row groups"
+    )
+
+
 def _work(connection: Connection) -> None:
     """Run the tasks of a connection until its other end is closed, also by a killed process."""
     # Before anything is loaded that reads it; the function brings that along.
     os.environ.update(ENVIRONMENT)
+    # Who presses Ctrl-C means the process that gave the tasks, and that ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         function = connection.recv()
         import pyarrow as pa
@@ -136,14 +148,24 @@ def _work(connection: Connection) -> None:
         pa.set_cpu_count(1)
         while True:
             connection.send_bytes(_answer(function, connection.recv()))
-    except (EOFError, ConnectionError, KeyboardInterrupt):
+    except (EOFError, ConnectionError):
         return
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that gave the tasks is gone, whatever it waits for."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _answer(function: Callable[[Any], Any], task: Any) -> bytes:
     """The pickled result of a task, and what it has raised; one of the two is None."""
     try:
         return pickle.dumps((function(task), None))
+    except MemoryError:
+        return pickle.dumps((None, memory_error(task)))
     except Exception as error:
         try:
             answer = pickle.dumps((None, error))

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
+import threading
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from dagster_active_learning.engines.local_workers import ENVIRONMENT
+from dagster_active_learning.engines.local_workers import ENVIRONMENT, memory_error
 from dagster_active_learning.errors import ActiveLearningError, EngineError, SettingError
 
 if TYPE_CHECKING:
@@ -24,6 +28,12 @@ if TYPE_CHECKING:
 
 RETRIES = 5
 """How often a task is begun again whose worker or node is gone before it has ended."""
+
+SECONDS_FOR_ANSWER = 10
+"""For how long a cluster may take to answer at all."""
+
+SECONDS_BETWEEN_LOOKS = 0.2
+"""How often it is looked which tasks have ended; results that are there come at once."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +86,11 @@ class RayTasks:
                 "the engine is Ray, which is not installed: pip install "
                 "'dagster-active-learning[ray]'"
             ) from error
+        from dagster_active_learning.store.schema import PACKAGE
+
         with ExitStack() as closing:
             if not ray.is_initialized():
-                try:
-                    ray.init(address=self.address, log_to_driver=False)
-                except (ConnectionError, RuntimeError, ValueError) as error:
-                    raise EngineError(
-                        f"there is no Ray cluster at {self.address!r}: {error}"
-                    ) from error
+                self._connect()
                 closing.callback(ray.shutdown)
             # Numba reads it when it is loaded; the folder is one of the node's own.
             environment = {**ENVIRONMENT, **_values(["NUMBA_CACHE_DIR"])}
@@ -91,27 +98,57 @@ class RayTasks:
                 num_cpus=1,
                 max_retries=RETRIES,
                 runtime_env={"env_vars": environment},
-            )(_run)
+            )(_on_node(PACKAGE, version(PACKAGE)))
             values = _values(self.environment)
-            waiting = {
-                remote.remote(pickle.dumps((function, task)), values): task for task in tasks
-            }
+            waiting: dict[Any, Any] = {}
             closing.callback(_cancel, waiting)
+            for task in tasks:
+                named = remote.options(name=f"{function.__name__}: {task}")
+                waiting[named.remote(pickle.dumps((function, task)), values)] = task
             while waiting:
-                (done,), _ = ray.wait(list(waiting))
-                task = waiting.pop(done)
-                try:
-                    result = ray.get(done)
-                except RayTaskError as error:
-                    if isinstance(error.cause, ActiveLearningError):
-                        raise error.cause from None
-                    raise
-                except RayError as error:
-                    raise EngineError(
-                        f"workers were lost {RETRIES + 1} times over one task, the last one so: "
-                        f"{error}: {task}; give nodes more memory, or files smaller row groups"
-                    ) from error
-                yield result
+                # A look at ten thousand tasks takes some milliseconds.
+                done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+                if not done:
+                    # Here, and not in Ray's code, Dagster's interruption is to come.
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                for one in done:
+                    task = waiting.pop(one)
+                    try:
+                        result = ray.get(one)
+                    except RayTaskError as error:
+                        raise _of_task(error, task) from None
+                    except RayError as error:
+                        raise EngineError(
+                            f"workers were lost {RETRIES + 1} times over one task, the last one "
+                            f"so: {error}: {task}; give nodes more memory, or files smaller row "
+                            "groups"
+                        ) from error
+                    yield result
+
+    def _connect(self) -> None:
+        """Connect this process to the cluster.
+
+        Raises:
+            EngineError: If there is none.
+        """
+        import ray
+
+        address = self.address
+        if address == "auto":
+            address = os.environ.get("RAY_ADDRESS", address)
+        on_termination = signal.getsignal(signal.SIGTERM)
+        try:
+            _check_answer(address)
+            ray.init(address=address, log_to_driver=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise EngineError(
+                f"the Ray cluster at {address!r} cannot be used: {error}; expected the address of "
+                "one that runs, such as 'ray://head:10001', or 'auto' on one of its nodes"
+            ) from error
+        finally:
+            # Ray's own ends the process without a word to Dagster.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, on_termination)
 
 
 def _values(names: Sequence[str]) -> dict[str, str]:
@@ -126,11 +163,55 @@ def _cancel(waiting: Mapping[Any, Any]) -> None:
         ray.cancel(task, force=True)
 
 
-def _run(pickled: bytes, environment: Mapping[str, str]) -> Any:
-    """Run a task on a node; the function is loaded once the environment is there."""
-    os.environ.update(environment)
-    import pyarrow as pa
+def _check_answer(address: str) -> None:
+    """Raise ConnectionError if nothing at an address answers: Ray itself tries for minutes."""
+    place = address.removeprefix("ray://")
+    # Other schemes are those of other packages. With TLS only Ray knows how to ask.
+    if ":" not in place or "://" in place or os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
+        return
+    import grpc
 
-    pa.set_cpu_count(1)
-    function, task = pickle.loads(pickled)  # noqa: S301 - of this package's own process
-    return function(task)
+    with grpc.insecure_channel(place.partition("/")[0]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=SECONDS_FOR_ANSWER)
+        except grpc.FutureTimeoutError:
+            raise ConnectionError(f"no answer within {SECONDS_FOR_ANSWER} seconds") from None
+
+
+def _of_task(error: Any, task: Any) -> Exception:
+    """What a task has raised, without Ray's words."""
+    match error.cause:
+        case ActiveLearningError():
+            return error.cause
+        case ImportError():
+            return EngineError(f"a node cannot run {task}: {error.cause}")
+        case MemoryError():
+            return memory_error(task)
+        case _:
+            return error
+
+
+def _on_node(package: str, wanted: str) -> Callable[[bytes, Mapping[str, str]], Any]:
+    """What a node runs. A local function goes there as it is: this package may be another there."""
+
+    def run(pickled: bytes, environment: Mapping[str, str]) -> Any:
+        """Run a task; the function is loaded once the environment is there."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version(package)
+        except PackageNotFoundError:
+            found = "none"
+        if found != wanted:
+            raise ImportError(
+                f"it has {package} {found}, and the step has {wanted}: expected the same on all "
+                "nodes"
+            )
+        os.environ.update(environment)
+        import pyarrow as pa
+
+        pa.set_cpu_count(1)
+        function, task = pickle.loads(pickled)  # noqa: S301 - of this package's own process
+        return function(task)
+
+    return run

@@ -20,6 +20,10 @@ _IN_TEXT = re.compile(rf"(?<![\w+.-])(?:{_SCHEME.pattern})[^\s'\"<>`]+")
 _CONTAINER_SCHEMES = ("abfs://", "abfss://", "wasb://", "wasbs://")
 """In Azure's addresses a container, not a user, stands before the ``@``."""
 
+_CONTAINER = re.compile(
+    rf"(?P<scheme>{'|'.join(_CONTAINER_SCHEMES)})[^/@:]+@(?P<account>[^/@]+)/", re.IGNORECASE
+)
+
 _WEBSITES = ("http://", "https://")
 
 SHORTEST_SECRET = 3
@@ -29,6 +33,20 @@ SHORTEST_SECRET = 3
 def is_address(path: str) -> bool:
     """True for a path that is an address such as ``"s3://bucket/may.parquet"``, for fsspec."""
     return "://" in path
+
+
+def with_account(address: str, path: str) -> str:
+    """The address of a file with the account of Azure that the path it was found by names, if any.
+
+    Example:
+        >>> with_account("abfs://bucket/may.csv", "abfss://bucket@mine.dfs.core.windows.net/*.csv")
+        'abfss://bucket@mine.dfs.core.windows.net/may.csv'
+    """
+    named = _CONTAINER.match(path)
+    if named is None:
+        return address
+    _, container, below = re.split("://|(?<=[^:/])/", address, maxsplit=2)
+    return f"{named['scheme']}{container}@{named['account']}/{below}"
 
 
 def located_uri(uri: str | None, folder: str | PathLike[str] | None) -> str | None:

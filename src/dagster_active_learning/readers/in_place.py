@@ -17,7 +17,7 @@ import pyarrow as pa
 from fsspec.core import url_to_fs
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.files.addresses import is_address, shown_address
+from dagster_active_learning.files.addresses import is_address, shown_address, with_account
 from dagster_active_learning.files.file_sets import find_file_sets
 from dagster_active_learning.files.in_place import FileInPlace, check_all, named_errors
 from dagster_active_learning.readers import read_predictions, reader_options
@@ -183,7 +183,10 @@ def _addresses(path: str, within: str | None) -> list[str]:
         raise PredictionReadError(
             f"{shown} does not exist: expected a file, or a glob that matches at least one"
         )
-    addresses = [found.filesystem.unstrip_protocol(name) for name in sorted(found.versions)]
+    addresses = [
+        with_account(found.filesystem.unstrip_protocol(name), path)
+        for name in sorted(found.versions)
+    ]
     for address in addresses:
         # The host of sftp://host/may.parquet is no part of a name on it.
         if shown_address(address) != address or url_to_fs(address)[0] != found.filesystem:
