@@ -1,6 +1,7 @@
 """Sets whose files and scores are in an object store that fails, and what is said of it."""
 
 import pickle
+from collections import Counter
 
 import duckdb
 import fsspec
@@ -11,7 +12,10 @@ from dagster_active_learning import explain_candidate, load_candidates
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.in_place import FileInPlace, check_all
 from dagster_active_learning.readers.in_place import open_in_place
-from dagster_active_learning.store.filesystems import read_error
+from dagster_active_learning.store.filesystems import (
+    read_error,
+    register_filesystems_in_use,
+)
 from in_place import commit, copied, pool_store, random_probs, scored, tables, write
 from object_store import KEY, SECRET, ObjectStore, no_fault, object_store
 
@@ -171,3 +175,26 @@ def test_what_is_read_of_a_pool_says_which_file_it_cannot_read(server, tmp_path)
         explain_candidate(database, image, pool="pool")
     server.fault = no_fault
     assert f"s3://bucket/{file}" in explain_candidate(database, image, pool="pool")
+
+
+def test_a_file_is_asked_about_twice_however_often_a_view_opens_it(server):
+    store = pool_store()
+    commit(store, scored(FILES, "s3://bucket/scores"))
+    register_filesystems_in_use(store.connection, "pool")
+    server.sent.clear()
+    for _ in range(5):
+        store.rows("SELECT sum(class_probs[1]) FROM predictions")
+    asked = Counter(path for method, path, _ in server.sent if method == "HEAD" and "/may/" in path)
+    assert set(asked.values()) == {2}
+    assert len(asked) == 3
+
+
+def test_what_was_known_of_a_file_is_forgotten_when_a_pool_is_opened(server, filesystem, tmp_path):
+    store = pool_store()
+    commit(store, scored(FILES, "s3://bucket/scores"))
+    query = "SELECT count(*) FILTER (starts_with(image_id, '1-')) FROM predictions"
+    assert store.rows(query) == [(299,)]
+    write(tmp_path / "other.parquet", ["1-000", "1-001"], [[0.25, 0.75], [0.5, 0.5]])
+    filesystem.pipe_file("bucket/may/p1.parquet", (tmp_path / "other.parquet").read_bytes())
+    register_filesystems_in_use(store.connection, "pool")
+    assert store.rows(query) == [(2,)]

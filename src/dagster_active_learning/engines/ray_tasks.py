@@ -139,7 +139,11 @@ class RayTasks:
         on_termination = signal.getsignal(signal.SIGTERM)
         try:
             _check_answer(address)
-            ray.init(address=address, log_to_driver=False)
+            try:
+                ray.init(address=address, log_to_driver=False)
+            except ConnectionAbortedError:
+                # The process that a client server forks for a driver may break while it starts.
+                ray.init(address=address, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise EngineError(
                 f"the Ray cluster at {address!r} cannot be used: {error}; expected the address of "

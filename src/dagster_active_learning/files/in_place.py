@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
+from fsspec.spec import AbstractBufferedFile
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.addresses import is_address, redacted, shown_address
@@ -114,16 +115,23 @@ def check_all(files: Iterable[FileInPlace]) -> None:
 class FileElsewhere(io.RawIOBase):
     """A file at an address, opened to be read in pieces; nothing is read ahead.
 
+    Args:
+        address: The address.
+        info: What its filesystem says about it; without it, it is asked.
+
     Raises:
         PredictionReadError: From all its methods, if the filesystem does not give what is asked.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, info: dict[str, Any] | None = None) -> None:
         super().__init__()
         self._address = address
         with named_errors(address):
             filesystem, path = _filesystem(address)
-            self._file: Any = filesystem.open(path, "rb", cache_type="none")
+            size = {} if info is None else {"size": info["size"]}
+            self._file: Any = filesystem.open(path, "rb", cache_type="none", **size)
+            if info is not None and isinstance(self._file, AbstractBufferedFile):
+                self._file.details = info
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes, fewer than asked for only at the end of the file."""

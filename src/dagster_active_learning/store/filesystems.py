@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,7 +25,16 @@ _ESCAPED = re.compile(r"\[([*?[])\]")
 # DuckDB has Python's traceback as text in its own error.
 _IN_TRACEBACK = re.compile(rf"{PredictionReadError.__name__}: (.+?)(?:\n\nLINE \d+:|\Z)", re.DOTALL)
 
+SECONDS_KNOWN = 60.0
+"""For how long DuckDB is told again what a filesystem has said of a file.
+
+DuckDB asks three times whenever it opens a file, and opens each several times in a statement.
+"""
+
 _registering = threading.Lock()
+
+_known: dict[tuple[str, str], tuple[float, Any]] = {}
+"""What filesystems have said, by question and address, and when."""
 
 IN_USE = """
 SELECT DISTINCT regexp_extract(place, '^[^:/]+://') FROM (
@@ -37,8 +48,9 @@ SELECT DISTINCT regexp_extract(place, '^[^:/]+://') FROM (
 def register_filesystems(connection: duckdb.DuckDBPyConnection, paths: Iterable[str]) -> None:
     """Let statements of a connection's database read files at addresses; local paths need nothing.
 
-    A filesystem that the user has registered stays.
+    A filesystem that the user has registered stays. What was known of files is asked anew.
     """
+    _known.clear()
     protocols = {match[1] for path in paths if (match := _PROTOCOL.match(path))}
     for protocol in sorted(protocols):
         with _registering:
@@ -88,21 +100,28 @@ class _Elsewhere(AbstractFileSystem):
             filesystem, pattern = url_to_fs(path)
             return [filesystem.unstrip_protocol(name) for name in filesystem.glob(pattern)]
 
-    def info(self, path: str, **options: Any) -> Any:
+    def info(self, path: str, **_: Any) -> Any:
         """What the filesystem says about a file."""
-        with named_errors(path):
-            filesystem, name = url_to_fs(path)
-            return filesystem.info(name, **options)
+        return _answer("info", path)
 
     def modified(self, path: str) -> Any:
         """When a file was written."""
-        with named_errors(path):
-            filesystem, name = url_to_fs(path)
-            return filesystem.modified(name)
+        return _answer("modified", path)
 
     def open(self, path: str, mode: str = "rb", **_: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """A file, opened to be read in pieces, or to be written."""
         if mode == "rb":
-            return FileElsewhere(path)
+            return FileElsewhere(path, self.info(path))
         filesystem, name = url_to_fs(path)
         return filesystem.open(name, mode)
+
+
+def _answer(question: str, path: str) -> Any:
+    """What a filesystem says about a file, or has said a moment ago."""
+    asked, answer = _known.get((question, path), (-math.inf, None))
+    if time.monotonic() - asked > SECONDS_KNOWN:
+        with named_errors(path):
+            filesystem, name = url_to_fs(path)
+            answer = getattr(filesystem, question)(name)
+        _known[question, path] = time.monotonic(), answer
+    return answer
