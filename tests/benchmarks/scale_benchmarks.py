@@ -7,8 +7,11 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +22,14 @@ from dagster_active_learning.files.in_place import Storage
 from dagster_active_learning.readers.in_place import open_in_place
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.pool_store import PoolStore
-from measuring import Settings, Table, Times, in_fresh_process
+from measuring import Settings, Table, Times, in_fresh_process, peak_mib
 from pipeline_benchmarks import COMPARED, N_CLASSES, compared, connect
 
 FILES = 8
 WORKERS = 2
 RULES = Rules(sum_tolerance=0.01)  # float16 has three digits.
 ROWS_A_GROUP = 10_000
+MEMBERS = 4
 NUMBERS_A_FILE = 100_000_000
 
 PAPER_ROWS = 10_000_000_000
@@ -42,7 +46,7 @@ def tables(settings: Settings) -> Iterator[Table]:
     yield Table(
         f"In place: {n_images:,} images x {N_CLASSES} in {FILES} files, {WORKERS} workers",
         f"CPU s are those of the workers, too. In turn, medians of {runs} runs. A worker takes "
-        "about two seconds to start.",
+        "about one second to start.",
         COMPARED,
         [
             compared(
@@ -51,6 +55,7 @@ def tables(settings: Settings) -> Iterator[Table]:
             )
         ],
     )  # fmt: skip
+    yield _sizes(settings.folder, n_images)
     numbers = NUMBERS_A_FILE // 100 if settings.quick else NUMBERS_A_FILE
     rates = {
         (n_classes, kind): in_fresh_process(_rate, settings.folder, numbers, n_classes, kind)
@@ -85,20 +90,99 @@ def tables(settings: Settings) -> Iterator[Table]:
     )
 
 
-def write_files(folder: Path, n_images: int) -> str:
-    """Random class probabilities in some files, an image a row, made once in the folder."""
-    folder = folder / f"{n_images}_images_in_files"
+def _sizes(folder: Path, n_images: int) -> Table:
+    sources = {
+        f"{rows:,} x {N_CLASSES}": (write_files(folder, rows), RULES)
+        for rows in (n_images // 5, n_images, 5 * n_images)
+    }
+    votes = n_images // 50
+    sources[f"{votes:,} x {PAPER_CLASSES:,}, a committee of {MEMBERS}"] = (
+        write_files(folder, votes, PAPER_CLASSES, MEMBERS),
+        replace(RULES, committee=True),
+    )
+    return Table(
+        f"In place: what it takes, {FILES} files in float32, {WORKERS} workers",
+        "Once each. The tasks with the start of the workers; the step with the commit, the view "
+        "of the scores and four rankings. Memory is the most that a process had. Each image of "
+        "the committee has its votes in as many files.",
+        (
+            "rows", "files", "tasks", "the step", "a worker has", "the step has", "database",
+            "storage",
+        ),
+        [[name, *in_fresh_process(_size, *source)] for name, source in sources.items()],
+    )  # fmt: skip
+
+
+def _size(files: str, rules: Rules) -> list[str]:
+    """What a set takes: bytes, CPU seconds of the tasks and of the step, memory, bytes."""
+    engine = _Measured()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with connect(folder / "pool.duckdb") as connection:
+            PoolStore(connection, "pool")
+        before = (folder / "pool.duckdb").stat().st_size
+        start = time.process_time()
+        _in_place(files, folder, rules, engine)
+        step = time.process_time() - start
+        grown = (folder / "pool.duckdb").stat().st_size - before
+        stored = _bytes((folder / "storage").rglob("*"))
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return [
+        f"{_bytes(Path(files).parent.glob('*')) / 2**20:,.0f} MiB",
+        f"{children.ru_utime + children.ru_stime:,.1f} s",
+        f"{step:,.1f} s",
+        f"{engine.peak_mib:,.0f} MiB",
+        f"{peak_mib():,.0f} MiB",
+        f"+{grown / 2**20:,.1f} MiB",
+        f"{stored / 2**20:,.0f} MiB",
+    ]
+
+
+def _bytes(files: Iterable[Path]) -> int:
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+class _Measured:
+    """Local workers that tell how much memory they had."""
+
+    def __init__(self) -> None:
+        self.peak_mib = 0.0
+
+    def run(self, function, tasks):
+        for result, peak in LocalWorkers(WORKERS).run(partial(_with_peak, function), tasks):
+            self.peak_mib = max(self.peak_mib, peak)
+            yield result
+
+
+def _with_peak(function, task):
+    return function(task), peak_mib()
+
+
+def write_files(
+    folder: Path, n_rows: int, n_classes: int = N_CLASSES, rows_an_image: int = 1
+) -> str:
+    """Random class probabilities in some files, made once in the folder.
+
+    Where an image has several rows, they are in different files.
+    """
+    n_images = n_rows // rows_an_image
+    folder = folder / f"{n_rows}_rows_{n_classes}_classes_{n_images}_images"
     if not folder.exists():
         incomplete = folder.with_suffix(".incomplete")
         incomplete.mkdir()
-        ends = np.linspace(0, n_images, FILES + 1, dtype=np.int64)
+        ends = np.linspace(0, n_rows, FILES + 1, dtype=np.int64)
         for place, (start, end) in enumerate(itertools.pairwise(ends)):
-            write_file(incomplete / f"{place}.parquet", int(start), int(end), N_CLASSES, "float32")
+            path = incomplete / f"{place}.parquet"
+            write_file(path, int(start), int(end), n_classes, "float32", n_images)
         incomplete.rename(folder)
     return str(folder / "*.parquet")
 
 
-def write_file(path: Path, start: int, end: int, n_classes: int, kind: str) -> None:
+def write_file(
+    path: Path, start: int, end: int, n_classes: int, kind: str, n_images: int | None = None
+) -> None:
+    """Write random class probabilities of the rows from ``start`` to ``end``."""
+    n_images = end if n_images is None else n_images
     number = pa.from_numpy_dtype(np.dtype(kind))
     schema = pa.schema([("image_id", pa.string()), ("class_probs", pa.list_(number))])
     rng = np.random.default_rng(start)
@@ -107,7 +191,8 @@ def write_file(path: Path, start: int, end: int, n_classes: int, kind: str) -> N
             rows = min(ROWS_A_GROUP, end - first)
             weights = rng.standard_exponential((rows, n_classes), np.float32)
             probs = (weights / weights.sum(axis=1, keepdims=True)).astype(kind)
-            ids = pa.array([f"image_{number:09d}" for number in range(first, first + rows)])
+            numbers = range(first, first + rows)
+            ids = pa.array([f"image_{number % n_images:09d}" for number in numbers])
             offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * n_classes)
             lists = pa.ListArray.from_arrays(offsets, pa.array(probs.ravel()))
             writer.write_table(pa.table([ids, lists], schema=schema))
@@ -133,20 +218,20 @@ def _copy(files: str, folder: Path) -> None:
         )
 
 
-def _in_place(files: str, folder: Path) -> None:
-    scored = _score(files, folder, LocalWorkers(WORKERS))
+def _in_place(files: str, folder: Path, rules: Rules = RULES, engine: Any = None) -> None:
+    scored = _score(files, folder, engine or LocalWorkers(WORKERS), rules)
     with connect(folder / "pool.duckdb") as connection:
         store = PoolStore(connection, "pool")
         flow.ingest_in_place(
             store, scored, prediction_set="set", model=None, run_id="run", report=_ignore
         )
-        flow.score_in_place(store, "set", rules=RULES, run_id="run")
+        flow.score_in_place(store, "set", rules=rules, run_id="run")
         names = ("entropy", "least_confidence", "margin", "variance")
         flow.rank_candidates(
             store,
             "set",
             [ACQUISITION_FUNCTIONS[name] for name in names],
-            rules=RULES,
+            rules=rules,
             limit=1_000,
             seed=0,
             run_id="run",
@@ -177,11 +262,11 @@ class _Here:
         return map(function, tasks)
 
 
-def _score(files: str, folder: Path, engine) -> flow.ScoredFiles:
+def _score(files: str, folder: Path, engine: Any, rules: Rules = RULES) -> flow.ScoredFiles:
     return flow.score_files(
         open_in_place(files),
         prediction_set="set",
-        rules=RULES,
+        rules=rules,
         storage=Storage(str(folder / "storage")),
         engine=engine,
         run_id="run",
