@@ -183,6 +183,19 @@ def test_neither_the_order_of_tasks_nor_the_size_of_parts_counts(
     assert_equal(tables(found), tables(copied(path)))
 
 
+def test_buckets_of_a_committee_are_as_large_as_their_class_probabilities(tmp_path, monkeypatch):
+    path = classification(tmp_path, spread_ids)
+    row_bytes = 5 * 4
+    monkeypatch.setattr(scored_files, "BUCKET_BYTES", 100 * row_bytes)
+    monkeypatch.setattr(file_scores, "PART_BYTES", 50 * row_bytes)
+    rules, engine = Rules(committee=True), InThisProcess()
+    found = in_place(path, tmp_path / "storage", rules, engine=engine)
+    rows = sum(pq.read_metadata(file).num_rows for file in tmp_path.glob("*.parquet"))
+    buckets = [task for task in engine.tasks if isinstance(task, bucket_scores.BucketTask)]
+    assert len(buckets) == math.ceil(rows / 100)
+    assert_equal(tables(found, rules), tables(copied(path, rules), rules))
+
+
 @pytest.mark.parametrize("ids", [sorted_ids, spread_ids])
 def test_only_what_is_not_done_is_done_again_with_the_same_bytes(tmp_path, ids):
     path = classification(tmp_path / "", ids)
