@@ -6,12 +6,20 @@ import duckdb
 import numpy as np
 import pytest
 
-from dagster_active_learning import ACQUISITION_FUNCTIONS, delete_prediction_set, flow
-from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning import (
+    ACQUISITION_FUNCTIONS,
+    delete_prediction_set,
+    flow,
+    read_predictions,
+)
+from dagster_active_learning.errors import DatabaseUnavailableError, PredictionReadError
 from dagster_active_learning.store.image_scores import scored_image_count
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.prediction_sets import clear_prediction_set
 from dagster_active_learning.store.predictions import predictions_of_images
+from dagster_active_learning.store.set_tables import renew_views
 from in_place import DAMAGES, RULES, commit, random_probs, scored, write
+from pools import ingest
 
 MARGIN = [ACQUISITION_FUNCTIONS["margin"]]
 
@@ -103,6 +111,32 @@ def test_a_file_that_is_put_back_is_read_once_the_scores_are_made_again(store, t
     assert rank(store, "broken")["margin"].candidate_count == 10
     flow.score_in_place(store, "broken", rules=RULES, run_id="again")
     assert count(store, "predictions", "broken") == 100
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_of_two_connections_that_read_sets_one_is_told_to_run_again(store, tmp_path, in_place):
+    path = tmp_path / "whole/*.parquet"
+    files = scored(path, tmp_path / "storage", prediction_set="whole")
+
+    def read(other):
+        if in_place:
+            commit(other, files, prediction_set="whole")
+        else:
+            stream = read_predictions(str(path), format="parquet")
+            ingest(other, stream, prediction_set="whole")
+
+    other = PoolStore(store.connection.cursor(), "pool")
+    before = store.rows("SELECT * FROM prediction_sets ORDER BY 1")
+    with store.transaction():
+        clear_prediction_set(store, "broken")
+        renew_views(store.connection)
+        with pytest.raises(
+            DatabaseUnavailableError, match="another connection .* run the step again"
+        ):
+            read(other)
+        assert other.rows("SELECT * FROM prediction_sets ORDER BY 1") == before
+    read(other)
+    assert other.rows("SELECT prediction_set FROM prediction_sets") == [("whole",)]
 
 
 def rank_broken(store):

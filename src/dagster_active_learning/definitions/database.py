@@ -199,13 +199,6 @@ def _explained(path: str, pool: str) -> Generator[None]:
             raise PoolStateError(
                 f"the database {path} does not exist: materialize {pool}/predictions first"
             ) from error
-        # Of other processes none can write meanwhile.
-        if isinstance(error, duckdb.TransactionException) and "onflict" in message:
-            raise DatabaseUnavailableError(
-                f"another connection of this process (PID {os.getpid()}) changes what the step "
-                f"changes in the database {path}: {message}. Commit or roll back its transaction, "
-                "and materialize again"
-            ) from error
         if any(words in message for words in _DISK_FULL):
             temporary = tempfile.gettempdir()
             raise DatabaseUnavailableError(

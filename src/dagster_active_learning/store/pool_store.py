@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from dagster_active_learning.errors import PoolStateError
+from dagster_active_learning.errors import DatabaseUnavailableError, PoolStateError
 from dagster_active_learning.store.filesystems import register_filesystems_in_use
 from dagster_active_learning.store.schema import TABLES, VIEWS, quoted
 from dagster_active_learning.store.versions import (
@@ -172,14 +172,24 @@ class PoolStore:
 
     def is_database_file(self, path: Path) -> bool:
         """True if a path leads to the file that the pool is in, or to its write-ahead log."""
-        query = "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
-        ((file,),) = self.rows(query)
+        file = self._file()
         own = [] if file is None else [Path(file), Path(f"{file}.wal")]
         return os.path.realpath(path) in [os.path.realpath(name) for name in own]
 
+    def _file(self) -> str | None:
+        """The path of the database, None of one in memory."""
+        query = "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
+        ((file,),) = self.rows(query)
+        return file
+
     @contextmanager
     def transaction(self) -> Generator[None]:
-        """Everything in the block happens, or nothing does."""
+        """Everything in the block happens, or nothing does.
+
+        Raises:
+            DatabaseUnavailableError: If another connection changes what this one changes: of two
+                that read prediction sets at a time one does, since all sets are in the same views.
+        """
         self.connection.begin()
         try:
             yield
@@ -187,6 +197,13 @@ class PoolStore:
             # An open result in a frame of the traceback would block the rollback.
             release_results(error)
             self.connection.rollback()
+            # Of other processes none can write meanwhile.
+            if isinstance(error, duckdb.TransactionException) and "onflict" in str(error):
+                raise DatabaseUnavailableError(
+                    f"another connection of this process (PID {os.getpid()}) changes what this one "
+                    f"changes in the database {self._file() or self.database}: {error}. Commit or "
+                    "roll back its transaction, and run the step again"
+                ) from error
             raise
         self.connection.commit()
 
