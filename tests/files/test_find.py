@@ -101,3 +101,9 @@ def test_a_file_that_two_parts_of_a_glob_find_is_read_once(tmp_path):
     pattern = f"{tmp_path}/**/**/*.csv"
     stream = read_predictions(pattern, format="csv", class_column_prefix="p_")
     assert sum(map(len, stream)) == 1
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.txt")).touch()
+    with pytest.raises(PredictionReadError, match=r"\\udcff.txt' is a name that is not UTF-8"):
+        find_files(tmp_path / "*.txt")

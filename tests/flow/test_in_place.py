@@ -299,12 +299,3 @@ def test_what_a_view_cannot_show_is_refused(tmp_path, columns, options, fault):
     pq.write_table(pa.table({"image_id": ["a"], **columns}), tmp_path / "p.parquet")
     with pytest.raises(PredictionReadError, match=f"cannot be read in place.*{fault}"):
         open_in_place(str(tmp_path / "p.parquet"), **options)
-
-
-def test_files_of_other_types_are_refused(tmp_path):
-    write(tmp_path / "a.parquet", ["a"], [[0.5, 0.5]])
-    write(tmp_path / "b.parquet", ["b"], [[0.5, 0.5]], kind=pa.float64())
-    with pytest.raises(
-        PredictionReadError, match=r"b\.parquet has other columns or classes than .*a\.parquet"
-    ):
-        open_in_place(str(tmp_path / "*.parquet"))

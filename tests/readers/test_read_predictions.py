@@ -341,6 +341,17 @@ def test_columns_of_text_are_parsed_together(tmp_path, monkeypatch):
     assert 1 <= len(queries) < 20
 
 
+@pytest.mark.parametrize("encoding", ["PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"])
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.binary()])
+def test_ids_are_read_however_parquet_has_them(tmp_path, encoding, kind):
+    ids = [f"image {row}" for row in range(50)]
+    table = pa.table({"image_id": pa.array(ids).cast(kind), "class_probs": [[0.5, 0.5]] * 50})
+    path = tmp_path / "p.parquet"
+    encodings = {"image_id": encoding}
+    pq.write_table(table, path, use_dictionary=False, column_encoding=encodings)
+    assert [row["image_id"] for row in rows_of(path, format="parquet")] == ids
+
+
 def test_a_batch_of_many_parquet_columns_takes_time_linear_in_their_number(tmp_path):
     def seconds(count):
         row = {"image_id": ["a"], **{f"p_{number}": [1 / count] for number in range(count)}}

@@ -23,6 +23,7 @@ from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.addresses import shown_address
 from dagster_active_learning.files.links import Folder
 from dagster_active_learning.files.versions import Version, listed_version
+from dagster_active_learning.text import is_utf8
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -73,6 +74,11 @@ def find_files(
             what = "a folder" if kind == "folder" else "not a regular file"
             raise PredictionReadError(
                 f"{file} is {what}: expected a file, or a glob such as {file / '*'}"
+            )
+        if not is_utf8(str(file)):
+            raise PredictionReadError(
+                f"{str(file)!r} is a name that is not UTF-8, and cannot be stored: rename the file "
+                "or its folder"
             )
     if folder is not None and (fault := folder.link_fault(names)):
         raise PredictionReadError(fault)

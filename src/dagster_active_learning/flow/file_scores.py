@@ -44,9 +44,13 @@ from dagster_active_learning.flow.sorted_rows import (
     kept_functions,
 )
 from dagster_active_learning.flow.spool import RowSpool
-from dagster_active_learning.readers.in_place import stream_of_file
+from dagster_active_learning.readers.in_place import check_text, stream_of_file
+from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.set_tables import prediction_schema, score_column
+
+NOT_TEXT = frozenset({Reason.IMAGE_ID_NOT_UTF8, Reason.UNKNOWN_CATEGORY})
+"""Reasons of rows that may have a text which is not UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -261,6 +265,8 @@ def _has_equal(hashes: list[npt.NDArray[np.uint64]]) -> bool:
 
 
 def _write_quarantined(storage: Storage, task: FileTask, quarantined: RowSpool) -> None:
+    reasons = set[str]()
+
     def tables() -> Iterator[pa.Table]:
         for batch in quarantined.batches():
             # A row's number counts from 1, and all rows of the file.
@@ -268,6 +274,9 @@ def _write_quarantined(storage: Storage, task: FileTask, quarantined: RowSpool) 
             source = pa.array([task.source] * batch.num_rows, pa.string())
             table = pa.Table.from_batches([batch])
             table = table.set_column(table.schema.get_field_index("source"), "source", source)
+            reasons.update(batch.column("reason").unique().to_pylist())
             yield table.append_column("prediction_index", pa.array(index))
 
     write_table(storage, f"quarantine/{task.name}.parquet", tables())
+    if not reasons.isdisjoint(NOT_TEXT):
+        check_text(task.file, task.options)

@@ -22,10 +22,16 @@ from dagster_active_learning.files.file_sets import find_file_sets
 from dagster_active_learning.files.in_place import FileInPlace, check_all, named_errors
 from dagster_active_learning.readers import read_predictions, reader_options
 from dagster_active_learning.readers.columns import is_list, is_number
-from dagster_active_learning.readers.formats.parquet import FOOTER_ERRORS, open_file, parquet_file
+from dagster_active_learning.readers.formats.parquet import (
+    FOOTER_ERRORS,
+    open_file,
+    parquet_file,
+    read_columns,
+)
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.stream import PredictionPart, PredictionStream, open_stream
 from dagster_active_learning.readers.tables import Layout, class_names_in_metadata, find_columns
+from dagster_active_learning.text import describe_names
 
 OF_DUCKDB = ("file_index", "file_row_number", "filename", "position of row")
 """Columns that a view over files has beside those of the files."""
@@ -119,9 +125,9 @@ def _source(
     for file, (layout, kinds, _) in zip(files, layouts, strict=True):
         if layout != first or kinds != first_kinds:
             raise PredictionReadError(
-                f"{file} has other columns or classes than {files[0]}, or of other types: expected "
-                "files that are alike where they are read in place; without in_place they may "
-                "differ"
+                f"{file} is not like {files[0]}: {_difference(layout, kinds, first, first_kinds)}; "
+                "expected files that are alike where they are read in place; without in_place they "
+                "may differ"
             )
     placed = tuple(
         ParquetInPlace(file, part.source, *counted)
@@ -155,6 +161,27 @@ def stream_of_file(
         stream = open_stream(str(file), [part])
     names = None if class_names is None else tuple(class_names)
     return replace(stream, class_names=names, value_type=value_type)
+
+
+def check_text(file: FileInPlace, options: dict[str, Any]) -> None:
+    """Read the text of a file that ``open_in_place`` has opened.
+
+    Raises:
+        PredictionReadError: If a value is not UTF-8: over it a view fails.
+    """
+    layout, _, _ = _layout(file, _table_options(options))
+    path = Path(file.path) if file.is_local else file
+    names = [layout.image_id, *filter(None, [layout.category])]
+    for batch in read_columns(path, names):
+        for name, column in zip(names, batch.columns, strict=True):
+            try:
+                column.validate(full=True)
+            except pa.ArrowInvalid:
+                raise PredictionReadError(
+                    f"{file} cannot be read in place: its column {name!r} has a text that is not "
+                    "UTF-8, over which a view over the file fails; write the file anew, or leave "
+                    "in_place out to have the row in quarantine"
+                ) from None
 
 
 def _table_options(options: dict[str, Any]) -> TableOptions:
@@ -199,7 +226,7 @@ def _addresses(path: str, within: str | None) -> list[str]:
 
 def _layout(
     file: FileInPlace, options: TableOptions
-) -> tuple[Layout, list[pa.DataType], tuple[int, tuple[Any, Any] | None]]:
+) -> tuple[Layout, dict[str, pa.DataType], tuple[int, tuple[Any, Any] | None]]:
     """The columns of a file, their types, the number of rows and the range of the ids.
 
     Raises:
@@ -209,15 +236,21 @@ def _layout(
         with parquet_file(Path(file.path) if file.is_local else file) as opened:
             schema, metadata = opened.schema_arrow, opened.metadata
             paths = [column.path for column in opened.schema]
+            if metadata.num_row_groups and options.image_id_column in paths:
+                # pyarrow ends the process when it is asked about a column that is encrypted; read
+                # from, it is an error.
+                ids = [options.image_id_column]
+                next(opened.iter_batches(1, row_groups=[0], columns=ids), None)
     except FOOTER_ERRORS as error:
         raise PredictionReadError(f"{file} is not a readable Parquet file: {error}") from error
     layout = find_columns(str(file), schema, options, class_names_in_metadata(str(file), schema))
     if fault := _not_in_view(layout, schema):
         raise PredictionReadError(
             f"{file} cannot be read in place: {fault}, which a view over the file cannot show; "
-            "leave in_place out, or write the file so that it holds lists of numbers"
+            "leave in_place out, or write the file with ids as text and class probabilities as "
+            "lists of floating-point numbers"
         )
-    kinds = [schema.field(name).type for name in layout.columns]
+    kinds = {name: _kind_in_file(schema.field(name).type) for name in layout.columns}
     one = paths.count(layout.image_id) == 1
     ids = _id_range(metadata, paths.index(layout.image_id)) if one else None
     return layout, kinds, (metadata.num_rows, ids)
@@ -249,6 +282,31 @@ def _not_in_view(layout: Layout, schema: pa.Schema) -> str | None:
     return next((fault for fault, is_there in faults.items() if is_there), None)
 
 
+def _kind_in_file(kind: pa.DataType) -> pa.DataType:
+    """The type of a column as Parquet has it, however Arrow has it in memory."""
+    if pa.types.is_dictionary(kind):
+        return _kind_in_file(kind.value_type)
+    if is_list(kind):
+        return pa.list_(kind.value_type)
+    is_string = pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return pa.string() if is_string else kind
+
+
+def _difference(
+    layout: Layout,
+    kinds: dict[str, pa.DataType],
+    first: Layout,
+    first_kinds: dict[str, pa.DataType],
+) -> str:
+    """What of a file's columns is not as in the first file."""
+    for name in dict.fromkeys([*first_kinds, *kinds]):
+        if kinds.get(name) != first_kinds.get(name):
+            here, there = (each.get(name, "missing") for each in (kinds, first_kinds))
+            return f"its column {name!r} is {here}, and there {there}"
+    here, there = (describe_names(each.class_names) for each in (layout, first))
+    return f"it has {here} as classes, and there are {there}"
+
+
 def _alike(name: str, schema: pa.Schema) -> str:
     return " and ".join(repr(each) for each in schema.names if each.lower() == name.lower())
 
@@ -260,17 +318,20 @@ def _fitting_columns(layout: Layout, schema: pa.Schema) -> dict[str, bool]:
         kind = schema.field(name).type
         return kind.value_type if in_list and is_list(kind) else kind
 
+    def is_exact(kind: pa.DataType) -> bool:
+        # Of a decimal Arrow and DuckDB make floats that differ in the last digit.
+        return is_number(kind) and not pa.types.is_decimal(kind)
+
     fitting: dict[str, bool] = {}
     for name in [layout.image_id, *filter(None, [layout.category])]:
-        kind = schema.field(name).type
-        fitting[name] = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        fitting[name] = pa.types.is_string(_kind_in_file(schema.field(name).type))
     for name in layout.probabilities:
         kind = numbers(name, in_list=not layout.class_columns)
         fitting[name] = pa.types.is_floating(kind)
     for name in layout.bbox:
-        fitting[name] = is_number(numbers(name, in_list=len(layout.bbox) == 1))
+        fitting[name] = is_exact(numbers(name, in_list=len(layout.bbox) == 1))
     if layout.score is not None:
-        fitting[layout.score] = is_number(schema.field(layout.score).type)
+        fitting[layout.score] = is_exact(schema.field(layout.score).type)
     return fitting
 
 
@@ -282,6 +343,9 @@ def _id_range(metadata: Any, position: int) -> tuple[Any, Any] | None:
         statistics = metadata.row_group(group).column(position).statistics
         if statistics is None or not statistics.has_min_max:
             return None
-        lows.append(statistics.min)
-        highs.append(statistics.max)
+        try:
+            lows.append(statistics.min)
+            highs.append(statistics.max)
+        except UnicodeDecodeError:
+            return None
     return (min(lows), max(highs)) if lows else None

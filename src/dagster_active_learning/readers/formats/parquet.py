@@ -18,6 +18,7 @@ from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.in_place import FileInPlace
 from dagster_active_learning.files.versions import content_sha256
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS, rows_for
+from dagster_active_learning.readers.columns import is_text, without_views
 from dagster_active_learning.readers.options import TableOptions
 from dagster_active_learning.readers.stream import PredictionPart
 from dagster_active_learning.readers.table_batch import TableBatch
@@ -72,8 +73,11 @@ def open_file(path: Path | FileInPlace, options: TableOptions) -> PredictionPart
 
 
 def parquet_file(path: Path | FileInPlace) -> pq.ParquetFile:
-    """A Parquet file, opened; buffering ahead, pyarrow would hold the whole file."""
-    return pq.ParquetFile(_source(path), pre_buffer=False)
+    """A Parquet file, opened for its footer and first values.
+
+    Buffering ahead, pyarrow would hold the whole file.
+    """
+    return pq.ParquetFile(_source(path), pre_buffer=False, buffer_size=PROBED_BYTES)
 
 
 def _source(path: Path | FileInPlace) -> Any:
@@ -139,29 +143,18 @@ def _batch_rows(
         PredictionReadError: If the footer contradicts itself.
     """
     # pyarrow ends the process when it is asked about a column chunk that it cannot understand; read
-    # from, the same chunk is an error. As a dictionary, its longest value can be seen, too.
-    wanted = set(columns)
-    text = [
-        column.path
-        for column in opened.schema
-        if column.path in wanted and column.physical_type == "BYTE_ARRAY"
-    ]
-    # Of a file elsewhere the beginning of each column is fetched, and not the footer again.
-    with pq.ParquetFile(
-        source,
-        metadata=opened.metadata,
-        read_dictionary=text,
-        pre_buffer=False,
-        buffer_size=PROBED_BYTES,
-    ) as encoded:
-        first = next(encoded.iter_batches(1, row_groups=[group], columns=columns), None)
+    # from, the same chunk is an error.
+    first = _first_row(source, opened, group, columns)
     rows = opened.metadata.row_group(group).num_rows
     if first is None or rows < 1:
         return 1
+    wanted = set(columns)
     bytes_per_row = 0
     for column in first.columns:
         if pa.types.is_dictionary(column.type) and len(column.dictionary):
             bytes_per_row += pc.max(pc.binary_length(column.dictionary)).as_py() or 0
+        elif is_text(column.type):
+            bytes_per_row += pc.binary_length(without_views(column)[0]).as_py() or 0
     for position, column in enumerate(opened.schema):
         name, *nested = column.path.split(".")
         if name not in wanted:
@@ -174,6 +167,37 @@ def _batch_rows(
             )
         bytes_per_row += max(8 * chunk.num_values, chunk.total_uncompressed_size) // rows
     return rows_for(bytes_per_row)
+
+
+def _first_row(
+    source: Any, opened: pq.ParquetFile, group: int, columns: Sequence[str]
+) -> pa.RecordBatch | None:
+    """The first row of a row group, text as a dictionary that has the longest value."""
+    wanted = set(columns)
+    text = [
+        column.path
+        for column in opened.schema
+        if column.path in wanted and column.physical_type == "BYTE_ARRAY"
+    ]
+    try:
+        return _probe(source, opened, group, columns, text)
+    except OSError:
+        # pyarrow makes none of values that are stored without what they share with those before.
+        return _probe(source, opened, group, columns, [])
+
+
+def _probe(
+    source: Any, opened: pq.ParquetFile, group: int, columns: Sequence[str], text: Sequence[str]
+) -> pa.RecordBatch | None:
+    # Of a file elsewhere the beginning of each column is fetched, and not the footer again.
+    with pq.ParquetFile(
+        source,
+        metadata=opened.metadata,
+        read_dictionary=text,
+        pre_buffer=False,
+        buffer_size=PROBED_BYTES,
+    ) as encoded:
+        return next(encoded.iter_batches(1, row_groups=[group], columns=columns), None)
 
 
 def _broken(path: Path | FileInPlace, contradiction: str) -> PredictionReadError:
