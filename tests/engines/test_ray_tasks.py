@@ -14,6 +14,7 @@ from dagster_active_learning.engines import ray_tasks
 from dagster_active_learning.engines.local_workers import ENVIRONMENT
 from dagster_active_learning.errors import EngineError, PredictionReadError
 from in_place import assert_equal, copied, in_place, random_probs, tables, write
+from two_nodes import MEMORY, two_nodes
 from worker_tasks import (
     killed_once,
     not_enough_memory,
@@ -26,8 +27,6 @@ from worker_tasks import (
     square,
     variables,
 )
-
-MEMORY = 80 * 2**20
 
 
 def free_port():
@@ -43,24 +42,8 @@ def client_port():
 
 @pytest.fixture(scope="module")
 def cluster(client_port):
-    from ray import cluster_utils
-
-    with pytest.MonkeyPatch.context() as patch:
-        # A node's workers find these tests' functions by name.
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-        patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        head = {
-            "num_cpus": 0,
-            "include_dashboard": False,
-            "object_store_memory": MEMORY,
-            "ray_client_server_port": client_port,
-        }
-        running = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
-        for _ in range(2):
-            running.add_node(num_cpus=1, object_store_memory=MEMORY)
-        running.wait_for_nodes()
+    with two_nodes(ray_client_server_port=client_port) as running:
         yield running
-        running.shutdown()
 
 
 @pytest.fixture

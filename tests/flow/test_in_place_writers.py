@@ -266,7 +266,7 @@ def test_unknown_names_of_classes_are_no_text_that_is_refused(tmp_path):
     assert_all_equal(tmp_path, rules=Rules(task="detection"), **options)
 
 
-class Keys(encryption.KmsClient):
+class Keys(encryption.KmsClient):  # pyright: ignore[reportUntypedBaseClass]
     def __init__(self, _):
         super().__init__()
 
