@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import batch_benchmarks
+import equal_benchmarks
 import kernel_benchmarks
 import peer_benchmarks
 import pipeline_benchmarks
@@ -19,6 +20,7 @@ from measuring import Settings, machine
 
 GROUPS = {
     "batch": batch_benchmarks.tables,
+    "equal": equal_benchmarks.tables,
     "kernels": kernel_benchmarks.tables,
     "peers": peer_benchmarks.tables,
     "pipeline": pipeline_benchmarks.tables,
