@@ -57,7 +57,7 @@ class Case:
         numbers = np.arange(first, first + count)
         if self.images is not None:
             numbers = rng.integers(self.images, size=count)
-        ids = [f"image_{number:07d}" for number in numbers.tolist()]
+        ids: list[str | None] = [f"image_{number:07d}" for number in numbers.tolist()]
         ids[28::5000] = [None] * len(ids[28::5000])
         offsets = pa.array(np.arange(count + 1, dtype=np.int32) * self.classes)
         lists = pa.ListArray.from_arrays(offsets, pa.array(probs.ravel()))
