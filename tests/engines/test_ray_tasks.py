@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from dagster_active_learning import RayTasks
 from dagster_active_learning.engines import ray_tasks
 from dagster_active_learning.engines.local_workers import ENVIRONMENT
 from dagster_active_learning.errors import EngineError, PredictionReadError
-from in_place import assert_equal, copied, in_place, random_probs, tables, write
+from in_place import assert_equal, bits, copied, in_place, random_probs, tables, write
+from object_store import KEY, SECRET, object_store
 from two_nodes import MEMORY, two_nodes
 from worker_tasks import (
     killed_once,
@@ -92,6 +94,33 @@ def test_a_set_is_what_it_is_when_it_is_copied(tmp_path, engine, spread):
     assert_equal(tables(found), tables(copied(path)))
 
 
+CREDENTIALS = [
+    "AWS_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_DEFAULT_REGION",
+]
+
+
+def test_a_set_in_an_object_store_is_what_it_is_and_no_secret_is_in_rays_files(tmp_path, cluster):
+    path = predictions(tmp_path, spread=True)
+    with object_store() as filesystem:
+        for file in tmp_path.glob("*.parquet"):
+            filesystem.put(str(file), f"bucket/may/{file.name}")
+        files = "s3://bucket/may/*.parquet"
+        engine = RayTasks(cluster.address, environment=CREDENTIALS)
+        found = tables(in_place(files, "s3://bucket/scores", engine=engine))
+        stored = b"".join(filesystem.cat(filesystem.find("bucket/scores")).values())
+    expected = tables(copied(path))
+    for name in ("predictions", "scores", "candidates", "classes"):
+        assert bits(found[name]) == bits(expected[name]), name
+    session = Path(cluster.head_node.get_session_dir_path())
+    logs = b"".join(file.read_bytes() for file in session.rglob("*") if file.is_file())
+    assert b"Raylet" in logs
+    for secret in (KEY, SECRET):
+        assert secret.encode() not in logs + stored
+
+
 def test_a_node_that_is_lost_in_each_wave_changes_nothing(tmp_path, cluster, monkeypatch):
     from dagster_active_learning.flow import scored_files
 
@@ -138,7 +167,7 @@ BY_CLIENT = """
 import sys
 from pathlib import Path
 from dagster_active_learning import RayTasks
-from in_place import assert_equal, copied, in_place, tables
+from in_place import assert_equal, bits, copied, in_place, tables
 
 folder = Path(sys.argv[1])
 found = in_place(folder / "*.parquet", folder / "storage", engine=RayTasks(sys.argv[2]))

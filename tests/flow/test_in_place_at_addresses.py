@@ -102,6 +102,13 @@ def test_a_store_that_takes_no_scores_names_the_file(server):
         scored(FILES, "s3://bucket/scores")
 
 
+def test_a_bucket_that_is_not_there_is_named(server):
+    with pytest.raises(OSError, match=r"^s3://none/\w+/runs/run cannot be written: .*bucket"):
+        scored(FILES, "s3://none")
+    with pytest.raises(PredictionReadError, match=r"^s3://none/\*\.parquet does not exist"):
+        scored("s3://none/*.parquet", "s3://bucket/scores")
+
+
 def test_a_store_that_is_not_there_names_the_file(server, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")

@@ -177,7 +177,10 @@ def named_errors(
         yield
     except (ImportError, PredictionReadError):
         raise
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if verb != "read":
+            missing = redacted(f"{error}", path)
+            raise kind(f"{shown_address(path)} cannot be {verb}: {missing}") from None
         raise kind(
             f"{shown_address(path)} is gone: it is read in place; put it back, or materialize the "
             "predictions again"
