@@ -2,11 +2,18 @@
 
 import os
 import shutil
+from threading import Thread
 
+import fsspec
 import pytest
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.files.in_place import FILES_AT_A_TIME, FileInPlace, Storage
+from dagster_active_learning.files.in_place import (
+    FILES_AT_A_TIME,
+    FileElsewhere,
+    FileInPlace,
+    Storage,
+)
 
 
 @pytest.fixture
@@ -90,3 +97,13 @@ def test_what_was_written_is_there_with_its_size_until_it_is_gone_or_cut(tmp_pat
     assert storage.fault(sizes) == f"{tmp_path}/storage/scores/2 is gone"
     shutil.rmtree(tmp_path / "storage")
     assert storage.fault(sizes) == f"{tmp_path}/storage/scores/0 is gone"
+
+
+def test_each_thread_has_its_own_place_in_a_file():
+    fsspec.filesystem("memory").pipe("/digits", b"0123456789")
+    file = FileElsewhere("memory://digits")
+    file.seek(2)
+    thread = Thread(target=lambda: (file.seek(-1, 2), file.read(1)))
+    thread.start()
+    thread.join()
+    assert (file.read(3), file.tell(), file.read()) == (b"234", 5, b"56789")

@@ -1,7 +1,6 @@
 """A ranking of a set in place from its best images is the one from all scores, bit for bit."""
 
 import math
-import os
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,7 +15,7 @@ from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.flow import best_images
 from dagster_active_learning.flow.best_images import BestImages
 from dagster_active_learning.rules import Rules
-from in_place import assert_equal, copied, folder, in_place, write
+from in_place import assert_equal, blank, copied, folder, in_place, write
 
 RULES = [Rules(), Rules(aggregation="sum"), Rules(aggregation="max"), Rules(committee=True)]
 
@@ -149,14 +148,6 @@ def single(tmp_path, request):
         probs = rng.dirichlet(np.ones(4), 400).astype(np.float32)
         write(tmp_path / f"{file}.parquet", ids, probs, **columns)
     return tmp_path / "*.parquet", Rules(task=request.param), {"category_column": "animal"}
-
-
-def blank(files):
-    """Make files of zeros, which have the size and the time of those that were there."""
-    for file in files:
-        status = file.stat()
-        file.write_bytes(bytes(status.st_size))
-        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def test_a_ranking_reads_neither_all_scores_nor_predictions(tmp_path, single):

@@ -13,9 +13,9 @@ from dagster_active_learning.store.predictions import (
     BoxCounts,
     box_counts,
     boxes_outside,
-    predictions_of_first,
+    predictions_of_images,
 )
-from pools import column, in_memory, ingest, rank, score
+from pools import column, in_memory, ingest
 from ranked_pools import manifest
 
 
@@ -24,7 +24,7 @@ def test_what_is_said_about_the_first_candidates(filled):
         filled,
         "SELECT image_id FROM labeling_candidates WHERE rank <= 3 AND acquisition_function IN ('margin', 'entropy')",
     )
-    found = predictions_of_first(filled, "set", ["margin", "entropy"], 3)
+    found = predictions_of_images(filled, "set", [*first, "of another pool"])
     assert found.keys() == set(first)
     for image_id, frame in found.items():
         expected = column(
@@ -36,9 +36,7 @@ def test_what_is_said_about_the_first_candidates(filled):
 def test_of_an_image_with_many_predictions_only_the_first_are_fetched(store):
     table = pa.table({"image_id": ["a"] * 50 + ["b"] * 2, "class_probs": [[0.5, 0.5]] * 52})
     ingest(store, in_memory(table))
-    score(store)
-    rank(store, "margin")
-    frames = predictions_of_first(store, "set", ["margin"], 2, per_image=3)
+    frames = predictions_of_images(store, "set", ["a", "b"], per_image=3)
     assert {name: frame.height for name, frame in frames.items()} == {"a": 3, "b": 2}
     counts = {name: set(frame["prediction_count"]) for name, frame in frames.items()}
     assert counts == {"a": {50}, "b": {2}}

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import io
 import os
+import threading
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -115,6 +116,9 @@ def check_all(files: Iterable[FileInPlace]) -> None:
 class FileElsewhere(io.RawIOBase):
     """A file at an address, opened to be read in pieces; nothing is read ahead.
 
+    Each thread has its own place in it: DuckDB's threads go to a place and read from it, all in one
+    file, and would read from each other's places.
+
     Args:
         address: The address.
         info: What its filesystem says about it; without it, it is asked.
@@ -126,6 +130,8 @@ class FileElsewhere(io.RawIOBase):
     def __init__(self, address: str, info: dict[str, Any] | None = None) -> None:
         super().__init__()
         self._address = address
+        self._of_thread = threading.local()
+        self._lock = threading.Lock()
         with named_errors(address):
             filesystem, path = _filesystem(address)
             size = {} if info is None else {"size": info["size"]}
@@ -135,17 +141,22 @@ class FileElsewhere(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes, fewer than asked for only at the end of the file."""
-        with named_errors(self._address):
-            return self._file.read(size)
+        with named_errors(self._address), self._lock:
+            self._file.seek(self.tell())
+            content = self._file.read(size)
+        self._of_thread.place = self.tell() + len(content)
+        return content
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a place."""
-        with named_errors(self._address):
-            return self._file.seek(offset, whence)
+        with named_errors(self._address), self._lock:
+            self._file.seek(self.tell())
+            self._of_thread.place = self._file.seek(offset, whence)
+        return self.tell()
 
     def tell(self) -> int:
         """The place of the next byte."""
-        return self._file.tell()
+        return getattr(self._of_thread, "place", 0)
 
     def readable(self) -> bool:
         """It is."""

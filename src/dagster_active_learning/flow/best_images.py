@@ -1,7 +1,11 @@
 """Scores of images -> those of the images that come first by each acquisition function.
 
-A ranking of few images then reads these, and not the scores of all.
+A ranking of few images then reads these, and not the scores of all; who looks at the first of them
+reads their predictions, and not the files of all.
 """
+
+# The functions of pyarrow.compute are made when it is imported.
+# pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -10,35 +14,47 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.flow.sorted_rows import CLASS_POSITION
 from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.kept_predictions import NUMBERS_BESIDE_CLASSES
 
 BEST_IMAGES = 10_000
 """Images that are kept of each function: ten times the candidates that a pool has by default, so
 that new labels need no look at other scores."""
+
+IMAGES_WITH_PREDICTIONS = 2_000
+"""Images of each function whose predictions are kept: twice the candidates."""
+
+NUMBERS_OF_AN_IMAGE = 2_000
+"""Numbers in the predictions of an image that is one of them: 2,000 such images take 16 MB."""
+
+PREDICTION_COLUMNS = ("class_probs", "score", "category", "bbox")
+"""What is kept of a prediction."""
 
 
 class BestImages:
     """The best images of tables that come one after the other, by some functions.
 
     For each function it has all images whose scores come before a cut, and these are
-    ``BEST_IMAGES`` at the most. Of those at the cut some may be missing: which of equal images
+    ``count`` at the most. Of those at the cut some may be missing: which of equal images
     comes first, a seed says later.
 
     Args:
         functions: Names of the functions; each has a column in the tables.
         rules: How images are scored, which gives the end of the scores that comes first.
+        count: How many images of a function are kept; ``BEST_IMAGES`` without it.
     """
 
-    def __init__(self, functions: Sequence[str], rules: Rules) -> None:
+    def __init__(self, functions: Sequence[str], rules: Rules, count: int | None = None) -> None:
         self._signs = {
             name: -1.0 if function.label_first_under(rules.aggregation) == "highest" else 1.0
             for name, function in ACQUISITION_FUNCTIONS.items()
             if name in functions
         }
-        self._count = BEST_IMAGES
+        self._count = BEST_IMAGES if count is None else count
         # As what sorts lowest first; nothing is cut off at infinity.
         self._cuts = dict.fromkeys(functions, np.inf)
         self._kept: list[pa.Table] = []
@@ -94,8 +110,13 @@ class BestImages:
         return self._signs[name] * scores
 
 
+def images_with_predictions(functions: Sequence[str], rules: Rules) -> BestImages:
+    """For the first of the best images by some functions, whose predictions are kept too."""
+    return BestImages(functions, rules, IMAGES_WITH_PREDICTIONS)
+
+
 class RecentPredictions:
-    """The predictions that the images whose scores come next are made of, where they have one.
+    """The predictions that the images whose scores come next are made of.
 
     Args:
         first_index: What to add to the position of a prediction.
@@ -110,21 +131,44 @@ class RecentPredictions:
         self._rows: list[pa.Table] = []
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take the next batch. The last image of the one before comes with its images."""
+        """Take the next batch. The last image of those before comes with its images."""
         rows = pa.Table.from_batches([batch])
-        self._rows = [pa.concat_tables([*(before[-1:] for before in self._rows), rows])]
+        self._rows = [pa.concat_tables([*map(_of_last_image, self._rows), rows])]
 
     def with_classes(self, images: pa.Table) -> pa.Table:
         """Images with the class of their prediction, known where an image has one alone."""
         (recent,) = self._rows
         single = images.column("prediction_count").to_numpy() == 1
-        positions = recent.column("prediction_index").to_numpy() + self._first_index
-        wanted = images.column("prediction_index").to_numpy()[single]
         told = recent.select(["category", CLASS_POSITION.name])
-        rows = told.take(pa.array(np.searchsorted(positions, wanted)))
+        rows = told.take(pa.array(self._places(images)[single]))
         classes = np.full(images.num_rows, None, np.object_)
         classes[single] = self._classes(rows)
         return _with_classes(images, pa.array(classes, pa.string()), single)
+
+    def with_predictions(self, images: pa.Table) -> pa.Table:
+        """Images with a column of their predictions, without those that have too long ones."""
+        (recent,) = self._rows
+        numbers = len(self._class_names) + NUMBERS_BESIDE_CLASSES
+        counts = images.column("prediction_count").to_numpy()
+        is_short = counts * numbers <= NUMBERS_OF_AN_IMAGE
+        images, counts = images.filter(pa.array(is_short)), counts[is_short]
+        ends = np.cumsum(counts)
+        places = np.repeat(self._places(images) - ends + counts, counts) + np.arange(counts.sum())
+        rows = recent.take(pa.array(places))
+        index = rows.column("prediction_index").to_numpy() + self._first_index
+        columns = {"prediction_index": pa.array(index)} | {
+            name: rows.column(name).combine_chunks() for name in PREDICTION_COLUMNS
+        }
+        predictions = pa.StructArray.from_arrays([*columns.values()], [*columns])
+        offsets = np.concatenate([[0], ends]).astype(np.int32)
+        lists = pa.ListArray.from_arrays(pa.array(offsets), predictions)
+        return images.append_column("predictions", lists)
+
+    def _places(self, images: pa.Table) -> npt.NDArray[np.int64]:
+        """Where the first prediction of each image stands, shape (n_images,)."""
+        (recent,) = self._rows
+        positions = recent.column("prediction_index").to_numpy() + self._first_index
+        return np.searchsorted(positions, images.column("prediction_index").to_numpy())
 
     def _classes(self, predictions: pa.Table) -> npt.NDArray[np.object_]:
         """The class of each prediction: of objects the category, else the most probable class."""
@@ -137,6 +181,26 @@ class RecentPredictions:
             named = category.is_valid().to_numpy()
             classes[named] = category.to_numpy()[named]
         return classes
+
+
+def _of_last_image(rows: pa.Table) -> pa.Table:
+    """The last rows of one image, as many as can be wanted."""
+    last = rows.slice(max(0, rows.num_rows - NUMBERS_OF_AN_IMAGE))
+    ids = last.column("image_id")
+    others = np.flatnonzero(pc.not_equal(ids, ids[-1]).to_numpy()) if len(ids) else ids
+    return last.slice(int(others[-1]) + 1) if len(others) else last
+
+
+def one_row_per_prediction(images: pa.Table) -> pa.Table:
+    """Images with their predictions, as ``with_predictions`` gives them, in the order of ids."""
+    images = images.sort_by("image_id").combine_chunks()
+    predictions = images.column("predictions").combine_chunks()
+    of_images = images.drop_columns(["prediction_index", "predictions"])
+    rows = of_images.take(pc.list_parent_indices(predictions))
+    flat = pc.list_flatten(predictions)
+    for place in range(flat.type.num_fields):
+        rows = rows.append_column(flat.type.field(place), pc.struct_field(flat, place))
+    return rows
 
 
 def without_classes(images: pa.Table) -> pa.Table:

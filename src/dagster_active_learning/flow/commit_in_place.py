@@ -274,6 +274,7 @@ def _of_scores(scored: ScoredFiles) -> dict[str, Any]:
         "score_files": scored.score_files,
         "best": scored.best,
         "cuts": scored.cuts,
+        "predictions": scored.predictions,
         "description": json.loads(scored.description),
     }
 

@@ -1,8 +1,8 @@
 """One Parquet file -> its scores and its rows for quarantine: what a worker does of a set in place.
 
-A set's folder has ``scores/``, ``best/``, ``quarantine/``, ``rows/`` and ``done/``, and in each a
-file per source file, named by its place in the set. What is done twice has the same bytes;
-``done/`` comes last, so that a file that is there need not be read again.
+A set's folder has ``scores/``, ``best/``, ``predictions/``, ``quarantine/``, ``rows/`` and
+``done/``, and in each a file per source file, named by its place in the set. What is done twice has
+the same bytes; ``done/`` comes last, so that a file that is there need not be read again.
 
 Where an image has rows in several files, or apart from each other in one, the scores of predictions
 are written to ``rows/``, in buckets by a hash of the image's id, and a second wave adds them up.
@@ -22,7 +22,11 @@ from dagster_active_learning.acquisition.batches import PredictionScores, score_
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.in_place import FileInPlace, Storage
-from dagster_active_learning.flow.best_images import BestImages, RecentPredictions
+from dagster_active_learning.flow.best_images import (
+    BestImages,
+    RecentPredictions,
+    images_with_predictions,
+)
 from dagster_active_learning.flow.bucket_rows import (
     PART_BYTES,
     ROWS_BETWEEN_BUCKETS,
@@ -238,6 +242,7 @@ def _write_scores(
     storage: Storage, task: FileTask, best: BestImages, predictions: Iterable[PredictionScores]
 ) -> list[npt.NDArray[np.uint64]]:
     """Write scores of images, and the best of them; returns hashes of their ids."""
+    first = images_with_predictions(scored_functions(task.rules), task.rules)
     recent = RecentPredictions(task.first_index, task.class_names or (), objects=task.rules.objects)
     hashes: list[npt.NDArray[np.uint64]] = []
 
@@ -250,10 +255,13 @@ def _write_scores(
         for table in image_scores(scored(), task.rules, task.first_index):
             hashes.extend(map(id_hashes, table.column("image_id").chunks))
             best.add(recent.with_classes(table.filter(pa.array(best.wanted(table)))))
+            first.add(recent.with_predictions(table.filter(pa.array(first.wanted(table)))))
             yield table
 
     write_table(storage, f"scores/{task.name}.parquet", images())
     write_best(storage, task.name, best)
+    if (of_first := first.table()) is not None:
+        write_table(storage, f"predictions/{task.name}.parquet", [of_first])
     return hashes
 
 

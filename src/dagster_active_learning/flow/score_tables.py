@@ -59,7 +59,9 @@ def image_scores(
         yield pa.Table.from_batches([columns])
 
 
-def write_table(storage: Storage, name: str, tables: Iterable[pa.Table]) -> None:
+def write_table(
+    storage: Storage, name: str, tables: Iterable[pa.Table], row_group_size: int = ROWS_LOOKED_UP
+) -> None:
     """Write tables of one schema as row groups of some size; no table is no file."""
     with ExitStack() as closing:
         writer: pq.ParquetWriter | None = None
@@ -67,7 +69,7 @@ def write_table(storage: Storage, name: str, tables: Iterable[pa.Table]) -> None
             if writer is None:
                 file = closing.enter_context(storage.writing(name))
                 writer = closing.enter_context(_writer(file, part.schema))
-            writer.write_table(part, row_group_size=ROWS_LOOKED_UP)
+            writer.write_table(part, row_group_size=row_group_size)
 
 
 def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:

@@ -9,26 +9,25 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS, PACKAGE_FUNCTIONS
 from dagster_active_learning.errors import PredictionReadError, SettingError
-from dagster_active_learning.files.in_place import FILES_AT_A_TIME, FileInPlace, Storage
-from dagster_active_learning.flow.best_images import BEST_IMAGES, BestImages
+from dagster_active_learning.files.in_place import FileInPlace, Storage
+from dagster_active_learning.flow.best_images import BEST_IMAGES, IMAGES_WITH_PREDICTIONS
+from dagster_active_learning.flow.best_of_set import join_best, join_predictions
 from dagster_active_learning.flow.bucket_rows import BUCKET_BYTES, rows_within
 from dagster_active_learning.flow.bucket_scores import BucketCounts, BucketTask, score_bucket
 from dagster_active_learning.flow.engine import Engine
 from dagster_active_learning.flow.file_scores import FileCounts, FileTask, score_file
 from dagster_active_learning.flow.finished_tasks import Finished
 from dagster_active_learning.flow.progress import SECONDS_BETWEEN_REPORTS, Report
-from dagster_active_learning.flow.score_tables import scored_functions, write_table
+from dagster_active_learning.flow.score_tables import scored_functions
 from dagster_active_learning.flow.sorted_rows import class_count, readable_lengths
 from dagster_active_learning.readers.in_place import SourceInPlace
 from dagster_active_learning.rules import READING_RULES, SCORING_RULES, Rules
@@ -40,9 +39,6 @@ MARKER = "set.json"
 
 RUNS = "runs"
 """The folder in it with a file per run that has filled it, named by the run."""
-
-BEST = "best.parquet"
-"""The file with the images that come first by each function, of the whole set."""
 
 ROWS_PER_BUCKET = 2_000_000
 """Predictions that a worker adds up at once; of a committee as many as ``BUCKET_BYTES`` hold."""
@@ -64,6 +60,8 @@ class ScoredFiles:
             with those that come first.
         best: Name of the file with the images that come first in it, None without an image.
         cuts: As ``BestImages`` has them.
+        predictions: Name of the file with the predictions of the first of them, None where they
+            are in several places.
     """
 
     source: SourceInPlace
@@ -76,6 +74,7 @@ class ScoredFiles:
     score_files: dict[str, int]
     best: str | None
     cuts: dict[str, float]
+    predictions: str | None
 
     @property
     def places(self) -> tuple[FileInPlace, ...]:
@@ -204,12 +203,23 @@ def _files(
     if buckets:
         parts = sorted(_add_buckets(folder, done, rules, engine, report), key=lambda one: one.name)
         images = sum(bucket.image_count for bucket in parts)
-    best, cuts = _best(folder, parts, rules)
+    best, cuts = join_best(folder, parts, rules)
+    # In buckets there are no predictions, but their scores.
+    predictions = None if buckets or best is None else join_predictions(folder, parts, rules)
     score_files = _written(parts, "scores/")
-    if best is not None:
-        score_files[best] = folder.written[best]
+    score_files |= {name: folder.written[name] for name in (best, predictions) if name is not None}
     return ScoredFiles(
-        source, rules, class_names, text, folder, tuple(done), images, score_files, best, cuts
+        source=source,
+        rules=rules,
+        class_names=class_names,
+        description=text,
+        folder=folder,
+        files=tuple(done),
+        image_count=images,
+        score_files=score_files,
+        best=best,
+        cuts=cuts,
+        predictions=predictions,
     )
 
 
@@ -218,29 +228,6 @@ def _written(tasks: Iterable[Finished], folder: str) -> dict[str, int]:
     return {
         name: size for task in tasks for name, size in task.files.items() if name.startswith(folder)
     }
-
-
-def _best(
-    folder: Storage, parts: Sequence[FileCounts | BucketCounts], rules: Rules
-) -> tuple[str | None, dict[str, float]]:
-    """Put the best images of all parts into one file; returns its name and the cuts."""
-    best = BestImages(scored_functions(rules), rules)
-
-    def read(part: FileCounts | BucketCounts) -> pa.Table:
-        with folder.reading(f"best/{part.name}.parquet") as opened:
-            return pq.read_table(opened, use_threads=False)
-
-    with ThreadPoolExecutor(FILES_AT_A_TIME) as reading:
-        # Not all at once: together they may be larger than the memory.
-        for start in range(0, len(parts), FILES_AT_A_TIME):
-            some = parts[start : start + FILES_AT_A_TIME]
-            for part, images in zip(some, reading.map(read, some), strict=True):
-                best.add(images.filter(pa.array(best.wanted(images))), part.cuts)
-    table = best.table()
-    if table is None:
-        return None, {}
-    write_table(folder, BEST, [table])
-    return BEST, best.cuts
 
 
 def _add_buckets(
@@ -323,7 +310,7 @@ def _description(
         "value_type": str(source.stream.value_type),
         "reading": kept_rules(rules, READING_RULES),
         "buckets": buckets,
-        "best": BEST_IMAGES,
+        "best": [BEST_IMAGES, IMAGES_WITH_PREDICTIONS],
         "versions": {name: version(name) for name in (PACKAGE, "pyarrow")},
     }
 

@@ -27,6 +27,7 @@ class InPlaceSet:
         best: Name of the file in it with the images that come first by each function, if any.
         cuts: For each function the score before which this file has all images; a function without
             one has all images in it.
+        predictions: Name of the file in it with the predictions of the first of them, if any.
         description: All that decides the scores.
         files: The files of predictions, as they were, in their order.
         empty_images: Name of the file of scores of images without predictions, if any.
@@ -40,6 +41,7 @@ class InPlaceSet:
     score_files: dict[str, int]
     best: str | None
     cuts: dict[str, float]
+    predictions: str | None
     description: dict[str, Any]
     files: tuple[FileInPlace, ...]
     empty_images: str | None = None
@@ -75,7 +77,7 @@ def _some(files: Mapping[str, int], names: Collection[str | None]) -> Mapping[st
 
 IN_PLACE_SET = """
 SELECT folder, quarantine_files, unknown_images_file, options, score_folder, score_files,
-    best_images_file, cuts, description, empty_images_file
+    best_images_file, cuts, predictions_file, description, empty_images_file
 FROM in_place_sets WHERE prediction_set = $prediction_set
 """
 
@@ -91,7 +93,7 @@ def in_place_set(store: PoolStore, prediction_set: str) -> InPlaceSet | None:
     if not rows:
         return None
     ((folder, quarantine, unknown, options, score_folder, scores, *of_scores),) = rows
-    best, cuts, description, empty = of_scores
+    best, cuts, predictions, description, empty = of_scores
     files = store.rows(IN_PLACE_FILES, prediction_set=prediction_set)
     return InPlaceSet(
         folder=Storage(folder),
@@ -102,6 +104,7 @@ def in_place_set(store: PoolStore, prediction_set: str) -> InPlaceSet | None:
         score_files=scores,
         best=best,
         cuts=json.loads(cuts),
+        predictions=predictions,
         description=json.loads(description),
         files=tuple(FileInPlace(*file) for file in files),
         empty_images=empty,
@@ -140,7 +143,7 @@ SELECT $prediction_set AS prediction_set, $folder AS folder,
     $score_folder AS score_folder,
     map($score_names::VARCHAR[], $score_sizes::BIGINT[]) AS score_files,
     $empty_images AS empty_images_file, $best AS best_images_file, $cuts AS cuts,
-    $description AS description
+    $predictions AS predictions_file, $description AS description
 """
 
 INSERT_FILES = """
@@ -178,7 +181,7 @@ UPDATE in_place_sets
 SET score_folder = $score_folder,
     score_files = map($score_names::VARCHAR[], $score_sizes::BIGINT[]),
     empty_images_file = $empty_images, best_images_file = $best, cuts = $cuts,
-    description = $description, score_statistics = NULL
+    predictions_file = $predictions, description = $description, score_statistics = NULL
 WHERE prediction_set = $prediction_set
 """
 
@@ -191,7 +194,8 @@ def move_scores(store: PoolStore, prediction_set: str, kept: InPlaceSet) -> None
 FORGET_SCORES = """
 UPDATE in_place_sets
 SET score_files = map([]::VARCHAR[], []::BIGINT[]), empty_images_file = NULL,
-    best_images_file = NULL, cuts = '{}', description = '{}', score_statistics = NULL
+    best_images_file = NULL, cuts = '{}', predictions_file = NULL, description = '{}',
+    score_statistics = NULL
 WHERE prediction_set = $prediction_set
 """
 
@@ -209,8 +213,22 @@ def _of_scores(kept: InPlaceSet) -> dict[str, Any]:
         "empty_images": kept.empty_images,
         "best": kept.best,
         "cuts": json.dumps(kept.cuts),
+        "predictions": kept.predictions,
         "description": json.dumps(kept.description, sort_keys=True),
     }
+
+
+KEEP_PREDICTIONS_FILE = """
+UPDATE in_place_sets SET predictions_file = $name,
+    score_files = map_concat(score_files, map([$name], [$size::BIGINT]))
+WHERE prediction_set = $prediction_set
+"""
+
+
+def keep_predictions_file(store: PoolStore, prediction_set: str, name: str, size: int) -> None:
+    """Keep which file of the folder of scores has the predictions of the first images."""
+    values = {"prediction_set": prediction_set, "name": name, "size": size}
+    store.connection.execute(KEEP_PREDICTIONS_FILE, values)
 
 
 KEEP_STATISTICS = """

@@ -20,6 +20,7 @@ from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.findings import Findings, findings
+from dagster_active_learning.store.kept_predictions import of_images
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import Database, existing_pool
 from dagster_active_learning.store.predicted_classes import predicted_classes_sql
@@ -344,9 +345,14 @@ def batch_rows(
     parts = dict.fromkeys(OF_PREDICTIONS, "")
     if value_type is not None:
         parts = {name: text.format(value_type=value_type) for name, text in OF_PREDICTIONS.items()}
-    of_batch = store.rows(SETS_OF_BATCH, batch=batch)
-    query = of_sets(store, [name for (name,) in of_batch], BATCH_ROWS.format(**parts))
-    return store.reader().sql(query, params={"batch": batch}).to_arrow_reader(rows)
+    sets: list[str] = [name for (name,) in store.rows(SETS_OF_BATCH, batch=batch)]
+    statement = BATCH_ROWS.format(**parts)
+    if value_type is not None and len(sets) == 1:
+        images = batch_images(store, batch)["image_id"]
+        (query,), kept = of_images(store, sets[0], images, [statement])
+    else:
+        query, kept = of_sets(store, sets, statement), None
+    return store.committed_rows(query, rows, kept=kept, batch=batch)
 
 
 def load_batch(database: Database, *, pool: str, batch: int | None = None) -> pl.DataFrame:

@@ -19,12 +19,13 @@ from dagster_active_learning.store.findings import EXAMPLES, Findings, findings
 from dagster_active_learning.store.image_scores import score_columns
 from dagster_active_learning.store.in_place_sets import check_files
 from dagster_active_learning.store.in_place_views import known_classes
+from dagster_active_learning.store.kept_predictions import keep_predictions, of_images
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import Database, existing_pool
 from dagster_active_learning.store.predicted_classes import predicted_classes_sql
 from dagster_active_learning.store.prediction_sets import PredictionSet, chosen_prediction_set
 from dagster_active_learning.store.rankings import replace_rankings
-from dagster_active_learning.store.set_rows import of_sets, of_tables
+from dagster_active_learning.store.set_rows import of_sets
 
 if TYPE_CHECKING:
     import polars as pl
@@ -87,8 +88,11 @@ def replace_candidates(
             store.insert(INSERT_WITH_CLASSES, known, **values)
             return
     statement = INSERT_CANDIDATES.format(predicted_classes=predicted_classes_sql(objects=objects))
-    query = of_sets(store, [prediction_set], statement)
-    store.insert(query, incoming.to_arrow(), prediction_set=prediction_set, run_id=run_id)
+    images = incoming.unique("image_id").select("image_id", "prediction_count")
+    keep_predictions(store, prediction_set, images)
+    (query,), kept = of_images(store, prediction_set, images["image_id"], [statement])
+    values = {"prediction_set": prediction_set, "run_id": run_id}
+    store.insert(query, incoming.to_arrow(), kept=kept, **values)
 
 
 # The manifest counts where the ranking was made with one. Where it is not known, it may have been.
@@ -148,7 +152,7 @@ def candidate_rows(
         **_ranked_values(prediction_set, functions, limit),
         "still_to_label": still_to_label,
     }
-    return store.reader().sql(CANDIDATE_ROWS, params=values).to_arrow_reader(BATCH_ROWS)
+    return store.committed_rows(CANDIDATE_ROWS, BATCH_ROWS, **values)
 
 
 # Images of which nothing is known look all alike: a detector may have found nothing in thousands.
@@ -189,6 +193,8 @@ def first_candidates(
     return store.relation(FIRST_CANDIDATES, **values).to_arrow_table().to_pylist()
 
 
+RANKED_IDS = f"SELECT DISTINCT c.image_id {RANKED_IMAGES} {OF_FUNCTIONS}"
+
 CANDIDATE_PREDICTIONS = f"""
 SELECT c.prediction_set, c.acquisition_function, c.rank, c.image_id, i.uri, i.width, i.height,
     c.score, c.uncertainty, c.prediction_count, c.predicted_class, c.run_id,
@@ -225,13 +231,14 @@ def candidate_predictions(
         **_ranked_values(prediction_set.prediction_set, functions, limit),
         "still_to_label": still_to_label,
     }
-    query = of_tables(
+    (query,), kept = of_images(
         store,
-        prediction_set.tables,
-        CANDIDATE_PREDICTIONS.format(value_type=prediction_set.value_type),
+        prediction_set.prediction_set,
+        store.relation(RANKED_IDS, **values).pl()["image_id"],
+        [CANDIDATE_PREDICTIONS.format(value_type=prediction_set.value_type)],
     )
     batch_rows = rows_for(len(prediction_set.class_names) * 8)
-    return store.reader().sql(query, params=values).to_arrow_reader(batch_rows)
+    return store.committed_rows(query, batch_rows, kept=kept, **values)
 
 
 DONE_CANDIDATES = f"""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
+from dagster_active_learning.store.kept_predictions import of_images
 from dagster_active_learning.store.pool_store import PoolStore
-from dagster_active_learning.store.set_rows import of_sets
 
 
 @dataclass(frozen=True)
@@ -94,21 +96,21 @@ WHERE prediction_set = $prediction_set AND image_id = $image_id
 def image_record(store: PoolStore, prediction_set: str, image_id: str) -> ImageRecord:
     """All that the tables say about one image in a prediction set."""
 
-    def rows(query: str, **values: str) -> list[dict[str, Any]]:
-        return store.relation(query, **values).to_arrow_table().to_pylist()
-
-    def of_set(query: str) -> list[dict[str, Any]]:
-        return rows(of_sets(store, [prediction_set], query), image_id=image_id)
+    def rows(query: str, kept: pa.Table | None = None, **values: str) -> list[dict[str, Any]]:
+        return store.relation(query, kept=kept, **values).to_arrow_table().to_pylist()
 
     in_set = {"prediction_set": prediction_set, "image_id": image_id}
     manifest = rows(IMAGE, **in_set)
-    scores = of_set(SCORES_OF_IMAGE)
+    of_set, kept = of_images(
+        store, prediction_set, [image_id], [SCORES_OF_IMAGE, PREDICTIONS_OF_IMAGE]
+    )
+    scores, predictions = (rows(query, kept, image_id=image_id) for query in of_set)
     rankings = rows(RANKINGS_OF_IMAGE, **in_set)
     return ImageRecord(
         manifest=manifest[0] if manifest else None,
         scores=scores[0] if scores else None,
         rankings={ranking["acquisition_function"]: ranking for ranking in rankings},
-        predictions=of_set(PREDICTIONS_OF_IMAGE),
+        predictions=predictions,
         quarantined=rows(QUARANTINED_OF_IMAGE, **in_set),
         is_empty=bool(rows(EMPTY_IMAGE, **in_set)),
     )

@@ -216,22 +216,46 @@ class PoolStore:
         reader.execute(self._use)
         return reader
 
+    def committed_rows(
+        self,
+        query: str,
+        batch_rows: int,
+        *,
+        kept: pa.Table | None = None,  # noqa: ARG002
+        **values: Any,
+    ) -> pa.RecordBatchReader:
+        """The rows of a query in batches, read as they are needed by a ``reader`` of their own.
+
+        The query may call a table ``kept``.
+        """
+        # The query finds `kept` as the variable of that name.
+        return self.reader().sql(query, params=values).to_arrow_reader(batch_rows)
+
     def rows(self, query: str, **values: Any) -> list[Any]:
         """All rows of a query, as tuples: a result that is read in part blocks the connection."""
         return self.connection.execute(query, values).fetchall()
 
-    def relation(self, query: str, **values: Any) -> duckdb.DuckDBPyRelation:
-        """A query whose rows are still to be read, all of them."""
+    def relation(
+        self,
+        query: str,
+        *,
+        kept: pa.Table | None = None,  # noqa: ARG002
+        **values: Any,
+    ) -> duckdb.DuckDBPyRelation:
+        """A query whose rows are still to be read, all of them; it may call a table ``kept``."""
+        # The query finds `kept` as the variable of that name.
         return self.connection.sql(query, params=values)
 
     def insert(
         self,
         statement: str,
         incoming: pa.Table | pa.RecordBatch | pa.RecordBatchReader,  # noqa: ARG002
+        *,
+        kept: pa.Table | None = None,  # noqa: ARG002
         **values: Any,
     ) -> None:
-        """Run one statement over rows that it calls ``incoming``."""
-        # The statement finds `incoming` as the variable of that name. A registered view would keep
+        """Run one statement over rows that it calls ``incoming``; it may call others ``kept``."""
+        # The statement finds them as the variables of these names. A registered view would keep
         # the rows in memory until the transaction ends.
         self.connection.execute(statement, values)
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix
 from dagster_active_learning.limits import rows_for
 from dagster_active_learning.store.findings import Findings, findings, first_rows
+from dagster_active_learning.store.kept_predictions import of_images
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
 from dagster_active_learning.store.set_rows import of_sets, of_tables
@@ -84,7 +85,7 @@ def predictions_by_image(
     elif not store.rows("SELECT current_setting('preserve_insertion_order')")[0][0]:
         query += IN_ORDER
     statement = of_tables(store, prediction_set.tables, query)
-    return store.reader().sql(statement).to_arrow_reader(batch_rows)
+    return store.committed_rows(statement, batch_rows)
 
 
 PREDICTIONS_OF_IMAGES = """
@@ -104,48 +105,22 @@ WHERE places.place <= $per_image
 ORDER BY p.image_id, p.prediction_index
 """
 
-FIRST_CANDIDATES = """
-    SELECT image_id FROM labeling_candidates WHERE prediction_set = $prediction_set
-        AND list_contains($acquisition_functions, acquisition_function) AND rank <= $first
-"""
-
-
-def predictions_of_first(
-    store: PoolStore,
-    prediction_set: str,
-    functions: Sequence[str],
-    first: int,
-    *,
-    per_image: int = 1_000,
-) -> Mapping[str, pl.DataFrame]:
-    """Predictions about the first candidates of some functions, by the image's id.
-
-    The columns are class_probs, score, category, bbox and prediction_count, which is the number of
-    all predictions of the image; one row per prediction in their order, ``per_image`` at the most.
-    Images without predictions are left out.
-    """
-    values = {
-        "prediction_set": prediction_set,
-        "acquisition_functions": list(functions),
-        "first": first,
-    }
-    return _by_image(store, prediction_set, FIRST_CANDIDATES, per_image, values)
+GIVEN_IMAGES = "SELECT unnest($image_ids) AS image_id"
 
 
 def predictions_of_images(
     store: PoolStore, prediction_set: str, image_ids: Sequence[str], *, per_image: int = 1_000
 ) -> Mapping[str, pl.DataFrame]:
-    """Predictions about some images, as ``predictions_of_first`` gives them."""
-    images = "SELECT unnest($image_ids) AS image_id"
-    return _by_image(store, prediction_set, images, per_image, {"image_ids": list(image_ids)})
+    """Predictions about some images, by the image's id.
 
-
-def _by_image(
-    store: PoolStore, prediction_set: str, images: str, per_image: int, values: Mapping[str, Any]
-) -> Mapping[str, pl.DataFrame]:
-    statement = PREDICTIONS_OF_IMAGES.format(images=images, masks="")
-    query = of_sets(store, [prediction_set], statement)
-    rows = store.relation(query, per_image=per_image, **values).pl()
+    The columns are class_probs, score, category, bbox and prediction_count, which is the number of
+    all predictions of the image; one row per prediction in their order, ``per_image`` at the most.
+    Images without predictions are left out.
+    """
+    statement = PREDICTIONS_OF_IMAGES.format(images=GIVEN_IMAGES, masks="")
+    (query,), kept = of_images(store, prediction_set, image_ids, [statement])
+    values = {"image_ids": list(image_ids), "per_image": per_image}
+    rows = store.relation(query, kept=kept, **values).pl()
     by_image = rows.partition_by("image_id", as_dict=True, include_key=False)
     return {image_id: frame for (image_id,), frame in by_image.items()}
 
@@ -160,16 +135,15 @@ def each_image_predictions(
 ) -> Iterator[tuple[str, pl.DataFrame]]:
     """Images and the predictions about them, one after the other: memory holds a few batches.
 
-    The frames have the columns of ``predictions_of_first``, and segmentation where ``masks`` are
+    The frames have the columns of ``predictions_of_images``, and segmentation where ``masks`` are
     wanted. Images without predictions are left out. Read them to the end.
     """
     import polars as pl
 
-    statement = PREDICTIONS_OF_IMAGES.format(
-        images="SELECT unnest($image_ids) AS image_id", masks=", p.segmentation" * masks
-    )
-    query = of_tables(store, prediction_set.tables, statement)
-    relation = store.relation(query, image_ids=list(image_ids), per_image=per_image)
+    statement = PREDICTIONS_OF_IMAGES.format(images=GIVEN_IMAGES, masks=", p.segmentation" * masks)
+    (query,), kept = of_images(store, prediction_set.prediction_set, image_ids, [statement])
+    values = {"image_ids": list(image_ids), "per_image": per_image}
+    relation = store.relation(query, kept=kept, **values)
     rest: pl.DataFrame | None = None
     batch_rows = rows_for(len(prediction_set.class_names) * 8)
     for batch in relation.to_arrow_reader(batch_rows):
@@ -194,8 +168,8 @@ def mean_class_probs(
     store: PoolStore, prediction_set: str, image_ids: Sequence[str]
 ) -> Mapping[str, npt.NDArray[np.float64]]:
     """The mean of the class probabilities (n_classes,) of each image, of those that have any."""
-    query = of_sets(store, [prediction_set], CLASS_PROBS_OF_IMAGES)
-    table = store.relation(query, image_ids=list(image_ids)).to_arrow_table()
+    (query,), kept = of_images(store, prediction_set, image_ids, [CLASS_PROBS_OF_IMAGES])
+    table = store.relation(query, kept=kept, image_ids=list(image_ids)).to_arrow_table()
     if not table.num_rows:
         return {}
     matrix = class_prob_matrix(table.column("class_probs")).astype(np.float64)

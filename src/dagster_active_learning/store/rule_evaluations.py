@@ -14,9 +14,10 @@ from dagster_active_learning.limits import rows_for
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.image_scores import score_columns
+from dagster_active_learning.store.kept_predictions import of_images
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
-from dagster_active_learning.store.set_rows import of_sets, of_tables
+from dagster_active_learning.store.set_rows import of_sets
 
 if TYPE_CHECKING:
     import polars as pl
@@ -78,7 +79,7 @@ def labeled_images(
 LABELED_PREDICTIONS = """
 SELECT p.prediction_index, p.image_id, p.class_probs::DOUBLE[] AS class_probs, p.score,
     p.category, p.bbox
-FROM {predictions} p SEMI JOIN incoming i ON p.image_id = i.image_id
+FROM {predictions} p SEMI JOIN (SELECT unnest($image_ids) AS image_id) i ON p.image_id = i.image_id
 ORDER BY p.prediction_index
 """
 
@@ -95,8 +96,8 @@ def predictions_of_labeled(
     """
     import polars as pl
 
-    incoming = pa.table({"image_id": pa.array(image_ids, pa.string())})  # noqa: F841 # pyright: ignore[reportUnusedVariable]
-    relation = store.connection.sql(of_tables(store, stored.tables, LABELED_PREDICTIONS))
+    (query,), kept = of_images(store, stored.prediction_set, image_ids, [LABELED_PREDICTIONS])
+    relation = store.relation(query, kept=kept, image_ids=list(image_ids))
     for batch in relation.to_arrow_reader(rows_for(8 * len(stored.class_names))):
         yield pl.DataFrame(batch)
 

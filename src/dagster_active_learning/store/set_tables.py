@@ -117,7 +117,7 @@ def _union(table: str, parts: Sequence[str]) -> str:
 
     DuckDB does not push the filter of a join through a union.
     """
-    return "\nUNION ALL ".join(parts) or _rows("NULL::VARCHAR", table, [], "WHERE false")
+    return "\nUNION ALL ".join(parts) or rows_of_table("NULL::VARCHAR", table, [], "WHERE false")
 
 
 _NO_FILE = re.compile(r'No files found that match the pattern "(.+)"')
@@ -138,10 +138,10 @@ def _rows_of(connection: duckdb.DuckDBPyConnection, tables: SetTables, table: st
             f"prediction set {tables.prediction_set!r} cannot be read: {reason}; put the file back "
             "and materialize its image_scores, or materialize its predictions again"
         ) from None
-    return _rows(literal(tables.prediction_set), table, filled, f"FROM {name}")
+    return rows_of_table(literal(tables.prediction_set), table, filled, f"FROM {name}")
 
 
-def _rows(prediction_set: str, table: str, filled: Collection[str], source: str) -> str:
+def rows_of_table(prediction_set: str, table: str, filled: Collection[str], source: str) -> str:
     """A SELECT of all columns of a table, null in those that are not filled."""
     columns = {field.name: sql_type(field.type) for field in _SCHEMAS[table]()}
     values = ", ".join(
@@ -213,7 +213,7 @@ def renew_views(connection: duckdb.DuckDBPyConnection) -> None:
             return _rows_of(connection, tables, table)
         except PredictionReadError as error:
             unreadable = UNREADABLE.format(problem=literal(str(error)))
-            return _rows(literal(tables.prediction_set), table, [], unreadable)
+            return rows_of_table(literal(tables.prediction_set), table, [], unreadable)
 
     connection.execute(
         with_rows(
