@@ -253,7 +253,7 @@ def tables(connection):
     names = connection.execute(
         "SELECT DISTINCT table_name, list(column_name ORDER BY ordinal_position) "
         "FROM information_schema.columns WHERE table_schema = 'pool' "
-        "AND NOT regexp_matches(table_name, '^in_place_|_[0-9]+$') GROUP BY table_name"
+        "AND NOT regexp_matches(table_name, '^in_place_|^schema_version$|_[0-9]+$') GROUP BY table_name"
     ).fetchall()
     found = {}
     for name, columns in names:

@@ -76,7 +76,7 @@ def of_images(
     if kept is None:
         return [of_sets(store, [prediction_set], statement) for statement in statements], None
     rows = {
-        "predictions": (PREDICTION_COLUMNS, "FROM kept"),
+        "predictions": (PREDICTION_COLUMNS, "FROM kept WHERE prediction_count > 0"),
         "image_scores": (
             ("image_id", "prediction_count", *_functions(kept)),
             # All rows of an image have its scores.
@@ -95,7 +95,7 @@ def kept_predictions(
 ) -> pa.Table | None:
     """All predictions of images, with the scores of the images, read where they are kept.
 
-    Images without predictions have no row. None of a set that is copied, and where the predictions
+    An image without predictions has one row, with its scores. None of a set that is copied, and where the predictions
     of an image are not kept.
 
     Raises:
@@ -120,6 +120,7 @@ def kept_predictions(
         ids = pa.array(sorted(others))
         empty = _rows_with(kept.score_folder, kept.empty_images, "image_id", ids)
         others.difference_update(empty.column("image_id").to_pylist())
+        rows = pa.concat_tables([rows, empty], promote_options="permissive")
     return None if others else rows
 
 
@@ -167,8 +168,8 @@ ORDER BY p.image_id, p.prediction_index
 def keep_predictions(store: PoolStore, prediction_set: str, images: pl.DataFrame) -> None:
     """Keep the predictions of some images of a set in place, for who asks for them next.
 
-    All files are read, unless they are kept already. Nothing is done of a set that is copied, of one
-    that has no scores in its storage, nor of more images or predictions than memory should hold.
+    All files are read, unless they are kept already. Nothing is done of a set that is copied, of
+    one without scores in its storage, nor of more images or predictions than memory should hold.
 
     Args:
         store: The pool.
