@@ -49,8 +49,8 @@ class InPlaceSet:
     @property
     def scores(self) -> tuple[str, ...]:
         """Names of the files of scores of images with predictions."""
-        others = (self.best, self.empty_images)
-        return tuple(name for name in self.score_files if name not in others)
+        files = (name for name in self.score_files if name.startswith("scores/"))
+        return tuple(name for name in files if name != self.empty_images)
 
     def open(self) -> SourceInPlace:
         """The files, to be scored again."""

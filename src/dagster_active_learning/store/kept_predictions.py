@@ -95,8 +95,8 @@ def kept_predictions(
 ) -> pa.Table | None:
     """All predictions of images, with the scores of the images, read where they are kept.
 
-    An image without predictions has one row, with its scores. None of a set that is copied, and where the predictions
-    of an image are not kept.
+    An image without predictions has one row, with its scores. None of a set that is copied, and
+    where the predictions of an image are not kept.
 
     Raises:
         PredictionReadError: If a file of the set is gone or another.
