@@ -16,6 +16,8 @@ from dagster_active_learning.store.filesystems import (
     read_error,
     register_filesystems_in_use,
 )
+from dagster_active_learning.store.image_scores import scored_image_count
+from dagster_active_learning.store.pool_store import PoolStore
 from in_place import commit, copied, pool_store, random_probs, scored, tables, write
 from object_store import KEY, SECRET, ObjectStore, no_fault, object_store
 
@@ -151,6 +153,26 @@ def test_files_that_are_others_by_now_are_named(server, filesystem, change):
     words = {"changed": "changed since", "gone": "is gone"}[change]
     with pytest.raises(PredictionReadError, match=rf"s3://bucket/may/p1\.parquet {words}"):
         check_all(files)
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_scores_in_the_store_that_are_not_as_they_were_written_are_named_and_made_again(
+    filesystem, damage
+):
+    store = pool_store()
+    commit(store, scored(FILES, "s3://bucket/scores"))
+    before = contents(filesystem)
+    (place,) = filesystem.glob("bucket/scores/*/scores/00000001.parquet")
+    filesystem.rm(place)
+    if damage == "cut":
+        filesystem.pipe_file(place, before[place][:-100])
+    words = rf"s3://{place} (is gone|has [\d,]+ bytes.*): materialize image_scores again"
+    with pytest.raises(PredictionReadError, match=words):
+        scored_image_count(PoolStore(store.connection, "pool"), ["set"])
+    files = scored(FILES, "s3://bucket/scores")
+    assert [file.is_new for file in files.files] == [False, True, False]
+    assert contents(filesystem) == before
+    assert scored_image_count(PoolStore(store.connection, "pool"), ["set"]) == 897
 
 
 WITH_SECRETS = [
