@@ -1,7 +1,7 @@
 """Files at addresses that count what is read of them."""
 
 from collections import Counter
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -27,7 +27,7 @@ class CountedFiles(LocalFileSystem):
     def info(self, path, **options):
         return super().info(self._strip_protocol(path), **options)
 
-    def open(self, path, mode="rb", **options):
+    def open(self, path, mode="rb", **options) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         opened = super().open(self._strip_protocol(path), mode, **options)
         return opened if "w" in mode else _CountedFile(opened, self._strip_protocol(path))
 

@@ -215,7 +215,7 @@ def pool(folder, own, made, *, in_place):
     database = own / "labeling.duckdb"
     for key in made.keys:
         result = dg.materialize(
-            [*defs.assets, *defs.asset_checks],
+            [*(defs.assets or ()), *(defs.asset_checks or ())],
             resources={"duckdb": DuckDBResource(database=str(database))},
             partition_key=key,
         )
