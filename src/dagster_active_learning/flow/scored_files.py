@@ -56,8 +56,8 @@ class ScoredFiles:
         folder: Where the scores and the rows for quarantine are.
         files: What is known of each file, in their order.
         image_count: Number of images with predictions.
-        score_files: Names and sizes in bytes of the files with scores in the folder, and of the one
-            with those that come first.
+        score_files: Names and sizes in bytes of the files with scores in the folder, and of the two
+            that follow.
         best: Name of the file with the images that come first in it, None without an image.
         cuts: As ``BestImages`` has them.
         predictions: Name of the file with the predictions of the first of them, None where they
@@ -86,8 +86,8 @@ class ScoredFiles:
 
     @property
     def scores(self) -> list[str]:
-        """Names of the files with scores."""
-        return [name for name in self.score_files if name != self.best]
+        """Names of the files with scores of all images."""
+        return [name for name in self.score_files if name.startswith("scores/")]
 
     @property
     def quarantine_files(self) -> dict[str, int]:
