@@ -5,19 +5,29 @@ from __future__ import annotations
 import itertools
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dagster_active_learning import ACQUISITION_FUNCTIONS, LocalWorkers, flow
+from dagster_active_learning import (
+    ACQUISITION_FUNCTIONS,
+    LocalWorkers,
+    explain_candidate,
+    flow,
+    load_candidates,
+)
 from dagster_active_learning.files.in_place import Storage
 from dagster_active_learning.readers.in_place import open_in_place
 from dagster_active_learning.rules import Rules
@@ -31,6 +41,10 @@ RULES = Rules(sum_tolerance=0.01)  # float16 has three digits.
 ROWS_A_GROUP = 10_000
 MEMBERS = 4
 NUMBERS_A_FILE = 100_000_000
+
+EXPLAINED = 10
+ROWS_OF_DUCKDB = 122_880
+"""Rows of a row group where nobody chooses them."""
 
 PAPER_ROWS = 10_000_000_000
 PAPER_CLASSES = 1_000
@@ -56,6 +70,7 @@ def tables(settings: Settings) -> Iterator[Table]:
         ],
     )  # fmt: skip
     yield _sizes(settings.folder, n_images)
+    yield _explanations(settings.folder, n_images)
     numbers = NUMBERS_A_FILE // 100 if settings.quick else NUMBERS_A_FILE
     rates = {
         (n_classes, kind): in_fresh_process(_rate, settings.folder, numbers, n_classes, kind)
@@ -158,42 +173,102 @@ def _with_peak(function, task):
     return function(task), peak_mib()
 
 
+def _explanations(folder: Path, n_images: int) -> Table:
+    sources = [
+        (place, rows, rows_a_group)
+        for place, rows in (("a disk", n_images), ("S3", n_images // 5))
+        for rows_a_group in (ROWS_A_GROUP, ROWS_OF_DUCKDB)
+    ]
+    read = [in_fresh_process(_explained, folder, *source) for source in sources]
+    return Table(
+        f"In place: {EXPLAINED} candidates explained",
+        "Bytes read of all files, those of the package included, counted by a filesystem of "
+        "fsspec; those of S3 by moto on this machine, as sent.",
+        ("files on", "rows", "rows per row group", "files", "read", "of the files", "target"),
+        [
+            [
+                place, f"{rows:,}", f"{rows_a_group:,}", f"{size / 2**20:,.0f} MiB",
+                f"{bytes_read / 2**20:,.2f} MiB", f"{bytes_read / size:.2%}", "< 1 %",
+            ]
+            for (place, rows, rows_a_group), (bytes_read, size) in zip(sources, read, strict=True)
+        ],
+    )  # fmt: skip
+
+
+def _explained(folder: Path, place: str, n_images: int, rows_a_group: int) -> tuple[int, int]:
+    """The bytes that explanations of candidates read, and those of the files of predictions."""
+    files = write_files(folder, n_images, rows_a_group=rows_a_group)
+    # The filesystems of the tests.
+    sys.path.append(str(Path(__file__).parents[1]))
+    with ExitStack() as closing:
+        local = closing.enter_context(tempfile.TemporaryDirectory())
+        if place == "S3":
+            s3 = import_module("object_store")
+            sent = s3.ObjectStore()
+            bucket = closing.enter_context(s3.object_store(application=sent))
+            bucket.put(files, "bucket/predictions/")
+            addresses, storage = "s3://bucket/predictions/*.parquet", "s3://bucket/scores"
+        else:
+            counted = import_module("counted_files").CountedFiles
+            addresses, storage = f"counted://{files}", f"counted://{local}/scores"
+        _in_place(addresses, Path(local), engine=_Here(), storage=storage)
+        database = f"{local}/pool.duckdb"
+        candidates = load_candidates(database, pool="pool", limit=EXPLAINED)
+        first = candidates.filter(pl.col("acquisition_function") == "margin")["image_id"]
+
+        def bytes_read() -> int:
+            return sent.bytes_of("") if place == "S3" else counted.read.total()
+
+        before = bytes_read()
+        for image_id in first:
+            explain_candidate(database, image_id, pool="pool")
+        return bytes_read() - before, _bytes(Path(files).parent.glob("*"))
+
+
 def write_files(
-    folder: Path, n_rows: int, n_classes: int = N_CLASSES, rows_an_image: int = 1
+    folder: Path,
+    n_rows: int,
+    n_classes: int = N_CLASSES,
+    rows_an_image: int = 1,
+    rows_a_group: int = ROWS_A_GROUP,
 ) -> str:
     """Random class probabilities in some files, made once in the folder.
 
     Where an image has several rows, they are in different files.
     """
     n_images = n_rows // rows_an_image
-    folder = folder / f"{n_rows}_rows_{n_classes}_classes_{n_images}_images"
+    folder = folder / f"{n_rows}_rows_by_{rows_a_group}_{n_classes}_classes_{n_images}_images"
     if not folder.exists():
         incomplete = folder.with_suffix(".incomplete")
         incomplete.mkdir()
         ends = np.linspace(0, n_rows, FILES + 1, dtype=np.int64)
         for place, (start, end) in enumerate(itertools.pairwise(ends)):
             path = incomplete / f"{place}.parquet"
-            write_file(path, int(start), int(end), n_classes, "float32", n_images)
+            rows = range(int(start), int(end))
+            write_file(path, rows, n_classes, "float32", n_images, rows_a_group)
         incomplete.rename(folder)
     return str(folder / "*.parquet")
 
 
 def write_file(
-    path: Path, start: int, end: int, n_classes: int, kind: str, n_images: int | None = None
+    path: Path,
+    rows: range,
+    n_classes: int,
+    kind: str,
+    n_images: int | None = None,
+    rows_a_group: int = ROWS_A_GROUP,
 ) -> None:
-    """Write random class probabilities of the rows from ``start`` to ``end``."""
-    n_images = end if n_images is None else n_images
+    """Write random class probabilities of rows of a set; by default each image has one."""
+    n_images = rows.stop if n_images is None else n_images
     number = pa.from_numpy_dtype(np.dtype(kind))
     schema = pa.schema([("image_id", pa.string()), ("class_probs", pa.list_(number))])
-    rng = np.random.default_rng(start)
+    rng = np.random.default_rng(rows.start)
     with pq.ParquetWriter(path, schema, use_dictionary=["image_id"]) as writer:
-        for first in range(start, end, ROWS_A_GROUP):
-            rows = min(ROWS_A_GROUP, end - first)
-            weights = rng.standard_exponential((rows, n_classes), np.float32)
+        for group in (rows[first:][:rows_a_group] for first in range(0, len(rows), rows_a_group)):
+            weights = rng.standard_exponential((len(group), n_classes), np.float32)
             probs = (weights / weights.sum(axis=1, keepdims=True)).astype(kind)
-            numbers = range(first, first + rows)
-            ids = pa.array([f"image_{number % n_images:09d}" for number in numbers])
-            offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * n_classes)
+            ids = pa.array([f"image_{number % n_images:09d}" for number in group])
+            offsets = pa.array(np.arange(len(group) + 1, dtype=np.int32) * n_classes)
             lists = pa.ListArray.from_arrays(offsets, pa.array(probs.ravel()))
             writer.write_table(pa.table([ids, lists], schema=schema))
 
@@ -218,8 +293,15 @@ def _copy(files: str, folder: Path) -> None:
         )
 
 
-def _in_place(files: str, folder: Path, rules: Rules = RULES, engine: Any = None) -> None:
-    scored = _score(files, folder, engine or LocalWorkers(WORKERS), rules)
+def _in_place(
+    files: str,
+    folder: Path,
+    rules: Rules = RULES,
+    engine: Any = None,
+    storage: str | Path | None = None,
+) -> None:
+    storage = storage or folder / "storage"
+    scored = _score(files, storage, engine or LocalWorkers(WORKERS), rules)
     with connect(folder / "pool.duckdb") as connection:
         store = PoolStore(connection, "pool")
         flow.ingest_in_place(
@@ -247,7 +329,7 @@ def _rate(folder: Path, numbers: int, n_classes: int, kind: str) -> tuple[float,
     for name, rows in sizes.items():
         path = folder / f"{name}_{n_classes}_{kind}.parquet"
         if not path.exists():
-            write_file(path, 0, rows, n_classes, kind)
+            write_file(path, range(rows), n_classes, kind)
         path.read_bytes()
         with tempfile.TemporaryDirectory() as storage:
             seconds = _times(lambda at=path, to=Path(storage): _score(str(at), to, _Here())).cpu
@@ -262,12 +344,12 @@ class _Here:
         return map(function, tasks)
 
 
-def _score(files: str, folder: Path, engine: Any, rules: Rules = RULES) -> flow.ScoredFiles:
+def _score(files: str, storage: str | Path, engine: Any, rules: Rules = RULES) -> flow.ScoredFiles:
     return flow.score_files(
         open_in_place(files),
         prediction_set="set",
         rules=rules,
-        storage=Storage(str(folder / "storage")),
+        storage=Storage(str(storage)),
         engine=engine,
         run_id="run",
         report=_ignore,
