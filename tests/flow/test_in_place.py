@@ -8,12 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dagster_active_learning import flow
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.flow import bucket_scores, file_scores, scored_files
 from dagster_active_learning.readers.in_place import open_in_place
 from dagster_active_learning.rules import Rules
 from in_place import (
     InThisProcess,
+    add_manifest,
     assert_equal,
     commit,
     content,
@@ -160,6 +162,20 @@ def test_images_that_only_one_of_manifest_and_predictions_has_are_equal(tmp_path
     rules = Rules(in_manifest=True, task=task)
     expected = copied(path, rules, manifest=manifest)
     found = in_place(path, tmp_path / "storage", rules, manifest=manifest)
+    assert_equal(tables(found, rules), tables(expected, rules))
+
+
+@pytest.mark.parametrize("ids", [sorted_ids, runs_of_ids])
+def test_images_that_came_into_the_manifest_since_have_no_predictions_and_no_class(tmp_path, ids):
+    path = classification(tmp_path, ids)
+    known = sorted({name for file in range(3) for name in ids(np.random.default_rng(5), file)})
+    rules = Rules(in_manifest=True, images_without_predictions="first")
+    found = in_place(path, tmp_path / "storage", rules, manifest=known[::2])
+    expected = copied(path, rules, manifest=known[::2])
+    for store in (found, expected):
+        add_manifest(store, known[1::4])
+    flow.score_in_place(found, "set", rules=rules, run_id="run")
+    flow.score_prediction_set(expected, "set", rules=rules, run_id="run", report=lambda _: None)
     assert_equal(tables(found, rules), tables(expected, rules))
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from dagster_active_learning.files.in_place import FileInPlace, as_duckdb_path
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
 from dagster_active_learning.readers.tables import Layout
-from dagster_active_learning.store.in_place_sets import in_place_set
+from dagster_active_learning.store.in_place_sets import InPlaceSet, in_place_set
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.schema import literal, quoted
 from dagster_active_learning.store.set_tables import SetTables, drop_table
@@ -147,14 +147,10 @@ def best_images(
     score = quoted(function)
     cut = kept.cuts.get(function)
     before = ">" if highest_first else "<"
-    without = ""
-    if kept.unknown_images is not None:
-        unknown = _read([kept.folder.path(kept.unknown_images)])
-        without = WITHOUT_UNKNOWN.format(unknown=unknown)
     rows = BEST_IMAGES.format(
         score=score,
         best=_read([kept.score_folder.path(kept.best)]),
-        without_unknown=without,
+        without_unknown=_without_unknown(kept),
         # As text: DuckDB takes a number that is written out for a decimal.
         before_cut="true" if cut is None else f"b.{score} {before} '{cut!r}'::DOUBLE",
     )
@@ -164,7 +160,9 @@ def best_images(
     return BestImages(rows, are_all=cut is None)
 
 
-KNOWN_CLASSES = "SELECT image_id, predicted_class FROM {best} WHERE class_is_known"
+KNOWN_CLASSES = """
+SELECT b.image_id, b.predicted_class FROM {best} b {without_unknown} WHERE b.class_is_known
+"""
 
 
 def known_classes(store: PoolStore, prediction_set: str) -> pl.DataFrame | None:
@@ -173,8 +171,17 @@ def known_classes(store: PoolStore, prediction_set: str) -> pl.DataFrame | None:
     if kept is None or kept.best is None:
         return None
     kept.check_scores(kept.best)
+    kept.check_quarantine(kept.unknown_images)
     best = _read([kept.score_folder.path(kept.best)])
-    return store.relation(KNOWN_CLASSES.format(best=best)).pl()
+    query = KNOWN_CLASSES.format(best=best, without_unknown=_without_unknown(kept))
+    return store.relation(query).pl()
+
+
+def _without_unknown(kept: InPlaceSet) -> str:
+    """What leaves out images that the manifest did not have; it may have them by now."""
+    if kept.unknown_images is None:
+        return ""
+    return WITHOUT_UNKNOWN.format(unknown=_read([kept.folder.path(kept.unknown_images)]))
 
 
 @dataclass(frozen=True)
