@@ -178,6 +178,33 @@ def test_settings_that_do_not_fit_are_refused(settings, fault):
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize("place", ["{}", "s3://bucket{}"])
+@pytest.mark.parametrize(
+    ("path", "storage", "reaches"),
+    [
+        ("/data/**/*.parquet", "/data/scores", True),
+        ("/data/*/*/*/*/*.parquet", "/data/scores/", True),
+        ("/data/*/*/*/*/p*.parquet", "/data/scores", True),
+        ("/data/*/*/*/*/*/*.parquet", "/data/scores", True),
+        ("/data/*.parquet", "/data/scores", False),
+        ("/data/*.parquet", "/data", False),
+        ("/data/**/*.parquet", "/scores", False),
+        ("/data/predictions/**/*.parquet", "/data/scores", False),
+    ],
+)
+def test_a_storage_whose_files_would_be_predictions_is_refused(place, path, storage, reaches):
+    settings = {
+        "pool": "pool",
+        "predictions": PredictionFiles(place.format(path), "parquet", in_place=True),
+        "storage": place.format(storage),
+    }
+    if reaches:
+        with pytest.raises(SettingError, match="a folder that the path does not reach"):
+            active_learning_definitions(**settings)
+    else:
+        assert active_learning_definitions(**settings).assets
+
+
 @pytest.mark.parametrize(
     ("path", "format", "fault"),
     [

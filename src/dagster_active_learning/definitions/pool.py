@@ -251,6 +251,14 @@ class Pool:
                 "predictions are read in place and the pool has no storage: expected a folder or "
                 "an address for their scores",
             )
+        of_set = f"{str(self.storage).rstrip('/')}/{self.name}/{'0' * 32}/{'0' * 32}"
+        names = ("best.parquet", "predictions.parquet", "scores/00000000.parquet")
+        if self.in_place and any(self.predictions.reads(f"{of_set}/{name}") for name in names):
+            raise SettingError(
+                "storage",
+                f"storage is {str(self.storage)!r}, and the path of predictions stands for files "
+                "that are written there too: expected a folder that the path does not reach",
+            )
         for setting, value in (("storage", self.storage), ("engine", self.engine)):
             if value is not None and not self.in_place:
                 raise SettingError(

@@ -94,7 +94,7 @@ class PredictionSource(ABC):
         return {} if self.model is None else {"model": self.model}
 
     def reads(self, file: str) -> bool:  # noqa: ARG002 - most read no files
-        """True if a local file would be one of the source's own."""
+        """True if a file would be one of the source's own."""
         return False
 
     def origins(self, class_names: Sequence[str]) -> Mapping[str, Sequence[str]]:  # noqa: ARG002
@@ -233,7 +233,7 @@ class PredictionFiles(PredictionSource):
             FORMATS[self.format].files_in_folder,
         )
         instances = getattr(self._checked, "instances", None)
-        return (not is_address(path) and is_meant(file, path, files_in_folder)) or (
+        return is_meant(file, path, files_in_folder) or (
             instances is not None and is_meant(file, glob.escape(instances))
         )
 

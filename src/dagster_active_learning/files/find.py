@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.files.addresses import shown_address
+from dagster_active_learning.files.addresses import is_address, shown_address
 from dagster_active_learning.files.links import Folder
 from dagster_active_learning.files.versions import Version, listed_version
 from dagster_active_learning.text import is_utf8
@@ -86,7 +86,7 @@ def find_files(
 
 
 def is_meant(file: str, path: str, files_in_folder: str | None = None) -> bool:
-    """True if a local path or a glob stands for a file, which need not be there.
+    """True if a path or a glob, local or an address, stands for a file, which need not be there.
 
     Args:
         file: The file.
@@ -101,8 +101,8 @@ def is_meant(file: str, path: str, files_in_folder: str | None = None) -> bool:
 
 
 def _real_parts(path: str) -> list[str]:
-    """The parts of a path whose folders are followed to where they lead, as far as they exist."""
-    return os.path.realpath(path).split(os.sep)
+    """The parts of a path; local folders are followed to where they lead, as far as they exist."""
+    return path.split("/") if is_address(path) else os.path.realpath(path).split(os.sep)
 
 
 def matching(
