@@ -12,7 +12,18 @@ from dagster_active_learning.flow.housekeeping import DAY
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.in_place_sets import folders_in_use
 from dagster_active_learning.store.pool_store import PoolStore
-from in_place import commit, content, pool_store, random_probs, scored, write
+from in_place import (
+    add_manifest,
+    assert_equal,
+    commit,
+    content,
+    copied,
+    pool_store,
+    random_probs,
+    scored,
+    tables,
+    write,
+)
 
 RUNNING, UNKNOWN = 0, None
 
@@ -131,6 +142,55 @@ def test_a_copy_of_the_database_with_an_id_of_its_own_removes_nothing_of_the_ori
     assert content(filled) == before
     with pool_store(database).connection as connection:
         assert connection.execute("FROM image_scores ORDER BY image_id").fetchall() == expected
+
+
+def shared_images(tmp_path):
+    """Files that have the same images."""
+    rng = np.random.default_rng(0)
+    for file in range(2):
+        ids = [f"{row:03d}" for row in range(50)]
+        write(tmp_path / f"p{file}.parquet", ids, random_probs(rng, 50))
+    return tmp_path / "*.parquet"
+
+
+MANIFEST = [f"{row:03d}" for row in range(10, 60)]
+
+
+def of_one_time(folder):
+    """The names of files about images of one scoring or ranking, without what tells them apart."""
+    kinds = ("not-in-manifest", "without-predictions", "predictions")
+    return sorted(kind for kind in kinds for _ in folder.rglob(f"{kind}-*.parquet"))
+
+
+def test_what_was_written_at_former_scorings_and_rankings_goes_and_nothing_that_is_read(tmp_path):
+    path, rules = shared_images(tmp_path), Rules(in_manifest=True)
+    store = pool_store()
+    add_manifest(store, MANIFEST)
+    for limit in (3, 4, 5):
+        commit(store, fill(store, path, tmp_path, "set", rules=rules), rules)
+        flow.score_in_place(store, "set", rules=rules, run_id="run")
+        tables(store, rules, limit=limit)
+        tables(store, rules, limit=limit + 3)
+    wanted = ["not-in-manifest", "predictions", "without-predictions"]
+    assert of_one_time(own(store, tmp_path)) != wanted
+    assert remove(store, tmp_path, ["another"], {"run": DAY}) == 0
+    assert of_one_time(own(store, tmp_path)) != wanted
+    assert remove(store, tmp_path, ["set"], {"run": DAY}) == 0
+    assert of_one_time(own(store, tmp_path)) == wanted
+    assert_equal(tables(store, rules), tables(copied(path, rules, manifest=MANIFEST), rules))
+
+
+def test_a_copy_of_the_database_with_an_id_of_its_own_leaves_former_files_of_the_original(tmp_path):
+    path, rules = shared_images(tmp_path), Rules(in_manifest=True)
+    store = pool_store()
+    add_manifest(store, MANIFEST)
+    commit(store, fill(store, path, tmp_path, "set", rules=rules), rules)
+    flow.score_in_place(store, "set", rules=rules, run_id="run")
+    original = own(store, tmp_path)
+    before = content(original)
+    store.connection.execute("UPDATE schema_version SET pool_id = uuid()")
+    assert remove(store, tmp_path, ["set"], {"run": DAY}) == 0
+    assert content(original) == before
 
 
 CUT_MARKERS = [b'{"prediction_set": "se', b"", b"[]", b"7"]

@@ -7,9 +7,15 @@ from collections.abc import Callable, Collection
 
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.files.in_place import Storage
+from dagster_active_learning.flow.commit_in_place import NOT_IN_MANIFEST, WITHOUT_PREDICTIONS
 from dagster_active_learning.flow.scored_files import MARKER, RUNS
 from dagster_active_learning.store import prediction_sets
-from dagster_active_learning.store.in_place_sets import folders_in_use, in_place_set
+from dagster_active_learning.store.in_place_sets import (
+    InPlaceSet,
+    folders_in_use,
+    in_place_set,
+)
+from dagster_active_learning.store.kept_predictions import LOOKED_UP
 from dagster_active_learning.store.labeling_batches import (
     delete_open_batch,
     last_selection,
@@ -102,7 +108,10 @@ def remove_former_folders(
     run_id: str,
     seconds_since_end: Callable[[str], float | None],
 ) -> int:
-    """Remove the folders in a pool's storage that no set in the database uses.
+    """Remove the folders in a pool's storage that no set in the database uses, and former files.
+
+    Of the sets that are named, what was written about their images at former scorings and rankings
+    goes too.
 
     They are known by their names, which are hashes: paths and addresses have several spellings.
     Only folders that this package has made, which its marker in them says. A folder of another set
@@ -122,7 +131,11 @@ def remove_former_folders(
     """
     used = folders_in_use(store)
     former: list[str] = []
-    for folder in storage.folders():
+    folders = storage.folders()
+    for name in names:
+        if (kept := in_place_set(store, name)) is not None:
+            _remove_former_files(kept, storage, folders)
+    for folder in folders:
         if folder in used or (name := _set_of(storage, folder)) is None:
             continue
         runs = {run: seconds_since_end(run) for run in storage.within(f"{folder}/{RUNS}").files()}
@@ -134,6 +147,24 @@ def remove_former_folders(
     for folder in former:
         storage.remove(folder)
     return len(former)
+
+
+def _remove_former_files(kept: InPlaceSet, storage: Storage, folders: Collection[str]) -> None:
+    """Remove files of one scoring or ranking that a set does not read any more.
+
+    Only from the pool's own folders: a copy of a database may read those of the original.
+    """
+    used = {*kept.quarantine_files, *kept.score_files}
+    for path in {kept.folder.folder, kept.score_folder.folder}:
+        if (name := path.rpartition("/")[2]) not in folders:
+            continue
+        folder = storage.within(name)
+        for pattern in (NOT_IN_MANIFEST, WITHOUT_PREDICTIONS, LOOKED_UP):
+            part, _, beginning = pattern.partition("{")[0].rpartition("/")
+            for file in folder.within(part).files():
+                found = f"{part}/{file}".lstrip("/")
+                if file.startswith(beginning) and found not in used:
+                    folder.remove(found)
 
 
 def _set_of(storage: Storage, folder: str) -> str | None:

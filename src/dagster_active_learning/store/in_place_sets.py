@@ -220,14 +220,24 @@ def _of_scores(kept: InPlaceSet) -> dict[str, Any]:
 
 KEEP_PREDICTIONS_FILE = """
 UPDATE in_place_sets SET predictions_file = $name,
-    score_files = map_concat(score_files, map([$name], [$size::BIGINT]))
+    score_files = map($names::VARCHAR[], $sizes::BIGINT[])
 WHERE prediction_set = $prediction_set
 """
 
 
-def keep_predictions_file(store: PoolStore, prediction_set: str, name: str, size: int) -> None:
-    """Keep which file of the folder of scores has the predictions of the first images."""
-    values = {"prediction_set": prediction_set, "name": name, "size": size}
+def keep_predictions_file(
+    store: PoolStore, prediction_set: str, name: str, score_files: Mapping[str, int]
+) -> None:
+    """Keep which file of the folder of scores has the predictions of the first images.
+
+    Args:
+        store: The pool.
+        prediction_set: Name of the set.
+        name: Name of the file.
+        score_files: Names and sizes of all files that are read, it among them.
+    """
+    names, sizes = list(score_files), list(score_files.values())
+    values = {"prediction_set": prediction_set, "name": name, "names": names, "sizes": sizes}
     store.connection.execute(KEEP_PREDICTIONS_FILE, values)
 
 

@@ -48,6 +48,9 @@ NUMBERS_BESIDE_CLASSES = 8
 ROWS_OF_IMAGES = 256
 """Rows of a row group of the file: with some thousand images they are as long as its footer."""
 
+LOOKED_UP = "predictions-{name}.parquet"
+"""The file with the predictions that a ranking has looked for."""
+
 PREDICTION_COLUMNS = ("image_id", "prediction_index", "class_probs", "score", "category", "bbox")
 
 
@@ -188,13 +191,14 @@ def keep_predictions(store: PoolStore, prediction_set: str, images: pl.DataFrame
     functions = kept.description["functions"]
     statement = ROWS_TO_KEEP.format(scores=", ".join(map(quoted, functions)))
     rows = store.relation(of_sets(store, [prediction_set], statement), image_ids=ids)
-    name = f"predictions-{hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:32]}.parquet"
+    name = LOOKED_UP.format(name=hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:32])
     with kept.score_folder.writing(name) as file:
         pq.write_table(
             rows.to_arrow_table(), file, row_group_size=ROWS_OF_IMAGES, use_dictionary=False
         )
-    size = kept.score_folder.written[name]
-    keep_predictions_file(store, prediction_set, name, size)
+    others = {file: size for file, size in kept.score_files.items() if file != kept.predictions}
+    sizes = {**others, name: kept.score_folder.written[name]}
+    keep_predictions_file(store, prediction_set, name, sizes)
 
 
 def _functions(kept: pa.Table) -> list[str]:
