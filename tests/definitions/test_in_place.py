@@ -8,6 +8,7 @@ import duckdb
 import numpy as np
 import pytest
 from dagster_duckdb import DuckDBResource
+from fsspec.implementations.local import LocalFileSystem
 
 from dagster_active_learning import (
     LabelingBatch,
@@ -221,6 +222,23 @@ def test_files_that_cannot_stay_in_place_are_refused(path, format, fault):
 def test_workers_are_a_number():
     with pytest.raises(SettingError, match="expected an integer of at least 1"):
         LocalWorkers(0)
+
+
+def test_former_scores_that_cannot_be_removed_are_a_warning(
+    tmp_path, predictions, monkeypatch, capfd
+):
+    described = definitions(tmp_path, predictions)
+    materialize(described, assets=["pool/predictions"])
+
+    def refuse(*_, **__):
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(LocalFileSystem, "rm", refuse)
+    write(tmp_path / "p0.parquet", ["0", "1"], [[0.2, 0.2, 0.2, 0.2, 0.2]] * 2)
+    result = materialize(described, assets=["pool/predictions", "pool/image_scores"])
+    assert result.success
+    assert len(list((tmp_path / "storage/pool").glob("*/*"))) == 2
+    assert re.search("WARNING .*former scores stay in .*Access Denied", capfd.readouterr().err)
 
 
 def test_partitions_that_are_no_longer_kept_take_their_folders_along(tmp_path):

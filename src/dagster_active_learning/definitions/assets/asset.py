@@ -79,7 +79,10 @@ def remove_former_folders(
     context: dg.AssetExecutionContext,
     prediction_sets: Collection[str],
 ) -> None:
-    """Remove what is in the pool's storage and not used, once sets are committed."""
+    """Remove what is in the pool's storage and not used, once sets are committed.
+
+    What cannot be removed is a warning: the sets are there.
+    """
     from dagster_active_learning import flow
 
     def seconds_since_end(run_id: str) -> float | None:
@@ -93,13 +96,20 @@ def remove_former_folders(
         return max(time.time() - ended, 1.0)
 
     storage = pool.own_storage(store)
-    removed = flow.remove_former_folders(
-        store,
-        storage,
-        prediction_sets,
-        run_id=context.run.run_id,
-        seconds_since_end=seconds_since_end,
-    )
+    try:
+        removed = flow.remove_former_folders(
+            store,
+            storage,
+            prediction_sets,
+            run_id=context.run.run_id,
+            seconds_since_end=seconds_since_end,
+        )
+    except OSError as error:
+        context.log.warning(
+            f"former scores stay in {storage}: {error}; let this step remove files there, or "
+            "remove them yourself"
+        )
+        return
     if removed:
         context.log.info(f"removed {removed:,} folders of former scores from {storage}")
 
