@@ -1,6 +1,5 @@
 """Sets in place and the same files copied: how tests make both, and compare them."""
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dagster_active_learning import ACQUISITION_FUNCTIONS, flow, read_predictions
-from dagster_active_learning.files.in_place import Storage
+from dagster_active_learning.files.in_place import FileInPlace, Storage
 from dagster_active_learning.readers.in_place import open_in_place
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.pool_store import PoolStore
@@ -198,9 +197,11 @@ DAMAGES = [remove, cut, empty]
 """What happens to files."""
 
 
-def blank(files):
-    """Make files of zeros, which have the size and the time of those that were there."""
+def blank(files, store):
+    """Make files of zeros, which have the size of those that were there; a pool takes them for those."""
     for file in files:
-        status = file.stat()
-        file.write_bytes(bytes(status.st_size))
-        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        file.write_bytes(bytes(file.stat().st_size))
+        store.connection.execute(
+            "UPDATE in_place_files SET mark = ? WHERE path = ?",
+            [FileInPlace.now_at(str(file)).mark, str(file)],
+        )

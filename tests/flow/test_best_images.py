@@ -156,7 +156,7 @@ def test_a_ranking_reads_neither_all_scores_nor_predictions(tmp_path, single):
     with keeping(50):
         found = in_place(path, storage, rules, **options)
     expected = copied(path, rules, **options)
-    blank([*tmp_path.glob("*.parquet"), *storage.glob("*/*/*.parquet")])
+    blank([*tmp_path.glob("*.parquet"), *storage.glob("*/*/*.parquet")], found)
     assert_equal(ranked(found, rules, 50, 1), ranked(expected, rules, 50, 1))
     with pytest.raises(PredictionReadError, match="scores/0"):
         ranked(found, rules, 51, 1)

@@ -11,6 +11,7 @@ import pytest
 from dagster_active_learning import explain_candidate, load_candidates
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.in_place import FileInPlace, check_all
+from dagster_active_learning.flow import best_images
 from dagster_active_learning.readers.in_place import open_in_place
 from dagster_active_learning.store.filesystems import (
     read_error,
@@ -190,20 +191,24 @@ def test_an_address_that_would_have_to_be_stored_with_more_than_is_shown_is_refu
     assert "HUNTER2" not in str(error.value)
 
 
-def test_what_is_read_of_a_pool_says_which_file_it_cannot_read(server, tmp_path):
+@pytest.mark.parametrize("images_kept", [2_000, 1])
+def test_what_is_read_of_a_pool_says_which_file_it_cannot_read(
+    server, tmp_path, monkeypatch, images_kept
+):
+    monkeypatch.setattr(best_images, "IMAGES_WITH_PREDICTIONS", images_kept)
     database = str(tmp_path / "pool.duckdb")
     store = pool_store(database)
     commit(store, scored(FILES, "s3://bucket/scores"))
     tables(store)
     store.connection.close()
-    found = load_candidates(database, pool="pool", acquisition_function="margin", limit=1)
-    image = found["image_id"][0]
-    file = f"may/p{image[0]}.parquet"
+    image = load_candidates(database, pool="pool", acquisition_function="margin")["image_id"][-1]
+    source = f"may/p{image[0]}.parquet"
+    file = source if images_kept == 1 else "predictions.parquet"
     server.fault = lambda method, path: 403 if method == "GET" and file in path else None
-    with pytest.raises(PredictionReadError, match=rf"^s3://bucket/{file} cannot be read: Perm"):
+    with pytest.raises(PredictionReadError, match=rf"s3://bucket/\S*{file} cannot be read: Perm"):
         explain_candidate(database, image, pool="pool")
     server.fault = no_fault
-    assert f"s3://bucket/{file}" in explain_candidate(database, image, pool="pool")
+    assert f"s3://bucket/{source}" in explain_candidate(database, image, pool="pool")
 
 
 def test_a_file_is_asked_about_twice_however_often_a_view_opens_it(server):
