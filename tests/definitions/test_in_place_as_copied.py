@@ -241,7 +241,7 @@ def pool(folder, own, made, *, in_place):
             said[f"explained {name} {image_id}"] = normal(page, own)
         if partitioned:
             compared = compare_prediction_sets(connection, pool="pool")
-            said["compared"] = shortened(repr(compared.rows()))
+            said["compared"] = repr(compared.rows())
     for path in sorted({*own.rglob("*.csv"), *own.rglob("*.html")}):
         if "storage" not in path.parts:
             said[f"file {path.relative_to(own)}"] = normal(path.read_text(), own)
@@ -259,14 +259,9 @@ def tables(connection):
     for name, columns in names:
         kept = ", ".join(f'"{column}"' for column in columns if not re.search(OF_A_RUN, column))
         rows = connection.execute(f'SELECT {kept} FROM pool."{name}"').fetchall()
-        found[f"table {name}"] = sorted(shortened(repr(row)) for row in rows)
+        found[f"table {name}"] = sorted(map(repr, rows))
     assert found["table image_scores"]
     return found
-
-
-def shortened(text):
-    """Numbers without their last digits: means are of sums in another order."""
-    return re.sub(r"(\.\d{13})\d+", r"\1", text)
 
 
 def normal(value, own: Path) -> Any:

@@ -15,6 +15,7 @@ from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.flow import best_images
 from dagster_active_learning.flow.best_images import BestImages
 from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.score_bins import score_bins
 from in_place import assert_equal, blank, copied, folder, in_place, write
 
 RULES = [Rules(), Rules(aggregation="sum"), Rules(aggregation="max"), Rules(committee=True)]
@@ -130,9 +131,14 @@ def ranked(store, rules, limit, seed):
         store, "set", functions, rules=rules, limit=limit, seed=seed, run_id="run"
     )
     rows = "SELECT * EXCLUDE (run_id) FROM labeling_candidates ORDER BY ALL"
+    statistics = "SELECT * EXCLUDE (run_id, ranked_at, predictions_generation) "
+    statistics += "FROM ranking_statistics ORDER BY ALL"
+    bins = score_bins(store, "set", list(rankings), rules)
     return {
         "candidates": store.connection.sql(rows).to_arrow_table(),
         "rankings": rankings,
+        "statistics": store.connection.sql(statistics).to_arrow_table(),
+        "bins": {name: (one.counts.tolist(), one.edges.tolist()) for name, one in bins.items()},
     }
 
 
@@ -150,7 +156,7 @@ def single(tmp_path, request):
     return tmp_path / "*.parquet", Rules(task=request.param), {"category_column": "animal"}
 
 
-def test_a_ranking_reads_neither_all_scores_nor_predictions(tmp_path, single):
+def test_a_ranking_and_its_histogram_read_neither_all_scores_nor_predictions(tmp_path, single):
     path, rules, options = single
     storage = tmp_path / "storage"
     with keeping(50):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -15,7 +16,6 @@ from dagster_active_learning.store.image_scores import (
     image_score_schema,
     images_without_predictions,
     replace_image_scores,
-    score_bins,
     score_statistics,
     scores_out_of_bounds,
     wrongly_scored_images,
@@ -30,6 +30,7 @@ from dagster_active_learning.store.labeling_candidates import (
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import existing_pool
 from dagster_active_learning.store.prediction_sets import prediction_set
+from dagster_active_learning.store.score_bins import score_bins
 from dagster_active_learning.store.set_tables import renew_views
 from pools import column, in_memory, ingest, on_tables, rows, score
 from ranked_pools import manifest, ranked_files, write_files
@@ -84,7 +85,7 @@ def test_a_pool_gets_the_column_at_the_next_write(database, tmp_path, add_functi
     with existing_pool(database, "pool") as store:
         assert name not in [each.name for each in store.columns("image_scores")]
         with pytest.raises(PoolStateError, match="no scores by .* yet: materialize pool/image_sco"):
-            score_bins(store, "set", [name], 3, Rules())
+            score_bins(store, "set", [name], Rules())
         with pytest.raises(PoolStateError, match="no scores by .* yet"):
             wrongly_scored_images(store, ["set"], Rules())
     with duckdb.connect(str(database)) as connection:
@@ -117,8 +118,10 @@ def test_every_statement_about_scores_knows_it(store, tmp_path, add_function, na
     assert (outside["image_id"], outside["acquisition_function"], outside["score"]) == (
         "b", name, 8.0,
     )  # fmt: skip
-    bins = score_bins(store, "set", [name, "margin"], 2, Rules())
-    assert bins[name].counts.tolist() == [2, 1]
+    bins = score_bins(store, "set", [name, "margin"], Rules())
+    np.testing.assert_array_equal(
+        bins[name].counts, np.histogram(list(TOY.values()), bins[name].edges)[0]
+    )
     rules = Rules()
     arguments = {"rules": rules, "limit": 2, "seed": 0, "run_id": "run"}
     ranking = flow.rank_candidates(store, "set", [function], **arguments)[name]

@@ -29,6 +29,7 @@ from dagster_active_learning.flow.score_tables import (
 )
 from dagster_active_learning.limits import rows_for
 from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.score_counts import Counts, count_scores, join_counts
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class BucketCounts(Finished):
     image_count: int
     row_count: int
     cuts: dict[str, float]
+    scores: Counts
 
 
 def score_bucket(task: BucketTask) -> BucketCounts:
@@ -77,20 +79,29 @@ def score_bucket(task: BucketTask) -> BucketCounts:
     # Rows of one piece are taken sixty times as fast.
     rows = pa.concat_tables(parts).combine_chunks()
     best = BestImages(scored_functions(task.rules), task.rules)
+    counts: list[Counts] = []
     image_count = 0
 
     def images() -> Iterator[pa.Table]:
         nonlocal image_count
         for table in image_scores(_in_order(rows, task.rules), task.rules):
             image_count += table.num_rows
+            counts.append(count_scores(table, scored_functions(task.rules)))
             best.add(without_classes(table.filter(pa.array(best.wanted(table)))))
             yield table
 
     write_table(storage, f"scores/{task.name}.parquet", images())
     write_best(storage, task.name, best)
-    counts = BucketCounts(task.name, image_count, rows.num_rows, best.cuts, files=storage.written)
-    finish(storage, task.name, counts)
-    return counts
+    done = BucketCounts(
+        name=task.name,
+        image_count=image_count,
+        row_count=rows.num_rows,
+        cuts=best.cuts,
+        scores=join_counts(counts),
+        files=storage.written,
+    )
+    finish(storage, task.name, done)
+    return done
 
 
 def _in_order(rows: pa.Table, rules: Rules) -> Iterator[PredictionScores]:

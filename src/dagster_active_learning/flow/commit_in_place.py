@@ -15,6 +15,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.errors import PoolStateError, PredictionReadError
 from dagster_active_learning.files.in_place import Storage, check_all
 from dagster_active_learning.files.versions import combined_sha256
@@ -59,6 +60,7 @@ from dagster_active_learning.store.quarantined_predictions import (
     add_quarantined_of_unknown_images,
 )
 from dagster_active_learning.store.schema import PACKAGE
+from dagster_active_learning.store.score_counts import count_scores, join_counts
 from dagster_active_learning.store.scorings import replace_scoring
 from dagster_active_learning.store.set_rows import name_set_tables
 from dagster_active_learning.store.set_tables import SetTables, renew_views, sql_type
@@ -227,7 +229,17 @@ def score_in_place(
             others = kept.score_folder.path(name)
             show_scores(store, stored.tables, paths, unknown=unknown, others=others)
         renew_views(store.connection)
-        keep_score_statistics(store, prediction_set)
+        counts = None
+        if not unknown:
+            of_empty = count_scores(images, set(images.column_names) & ACQUISITION_FUNCTIONS.keys())
+            counts = join_counts([kept.score_counts, of_empty])
+        keep_score_statistics(
+            store,
+            prediction_set,
+            counts,
+            images=stored.image_count + images.num_rows,
+            without_predictions=images.num_rows,
+        )
         replace_scoring(store, prediction_set, rules, run_id)
     return stored
 
@@ -274,6 +286,7 @@ def _of_scores(scored: ScoredFiles) -> dict[str, Any]:
         "score_files": scored.score_files,
         "best": scored.best,
         "cuts": scored.cuts,
+        "score_counts": scored.score_counts,
         "predictions": scored.predictions,
         "description": json.loads(scored.description),
     }

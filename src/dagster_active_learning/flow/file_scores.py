@@ -51,6 +51,7 @@ from dagster_active_learning.flow.spool import RowSpool
 from dagster_active_learning.readers.in_place import check_text, stream_of_file
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.score_counts import Counts, count_scores, join_counts
 from dagster_active_learning.store.set_tables import prediction_schema, score_column
 
 NOT_TEXT = frozenset({Reason.IMAGE_ID_NOT_UTF8, Reason.UNKNOWN_CATEGORY})
@@ -115,6 +116,7 @@ class FileCounts(Finished):
         groups: The bucket of each batch of the file in ``rows/``.
         by_class: Each class and the number of predictions for it, None for those without a class.
         cuts: As ``BestImages`` has them; none where there are buckets.
+        scores: Scores of images in numbers; none where there are buckets.
     """
 
     place: int
@@ -131,6 +133,7 @@ class FileCounts(Finished):
     groups: Sequence[int]
     by_class: Sequence[tuple[str | None, int]]
     cuts: dict[str, float]
+    scores: Counts
 
     @property
     def quarantined_count(self) -> int:
@@ -166,6 +169,7 @@ def score_file(task: FileTask) -> FileCounts:
         predictions = _Predictions(rows.predictions(schema), task.rules)
         best = BestImages(scored_functions(task.rules), task.rules)
         groups: tuple[int, ...] = ()
+        scores: Counts = {}
         repeats = False
         if task.buckets:
             most = rows_within(PART_BYTES, task.rules, task.class_names, task.value_type)
@@ -179,7 +183,7 @@ def score_file(task: FileTask) -> FileCounts:
                 part_rows=min(most, ROWS_BETWEEN_BUCKETS),
             )
         else:
-            hashes = _write_scores(storage, task, best, predictions)
+            hashes, scores = _write_scores(storage, task, best, predictions)
             repeats = not rows.images.ascending and _has_equal(hashes)
         if quarantined.row_count:
             _write_quarantined(storage, task, quarantined)
@@ -206,6 +210,7 @@ def score_file(task: FileTask) -> FileCounts:
         groups=groups,
         by_class=tuple(rows.classes.of(rows.class_names or [])),
         cuts=best.cuts,
+        scores=scores,
         files=storage.written,
     )
     finish(storage, task.name, counts)
@@ -240,11 +245,12 @@ class _Predictions:
 
 def _write_scores(
     storage: Storage, task: FileTask, best: BestImages, predictions: Iterable[PredictionScores]
-) -> list[npt.NDArray[np.uint64]]:
-    """Write scores of images, and the best of them; returns hashes of their ids."""
+) -> tuple[list[npt.NDArray[np.uint64]], Counts]:
+    """Write scores of images, and the best of them; returns hashes of their ids, and numbers."""
     first = images_with_predictions(scored_functions(task.rules), task.rules)
     recent = RecentPredictions(task.first_index, task.class_names or (), objects=task.rules.objects)
     hashes: list[npt.NDArray[np.uint64]] = []
+    counts: list[Counts] = []
 
     def scored() -> Iterator[PredictionScores]:
         for batch in predictions:
@@ -254,6 +260,7 @@ def _write_scores(
     def images() -> Iterator[pa.Table]:
         for table in image_scores(scored(), task.rules, task.first_index):
             hashes.extend(map(id_hashes, table.column("image_id").chunks))
+            counts.append(count_scores(table, scored_functions(task.rules)))
             best.add(recent.with_classes(table.filter(pa.array(best.wanted(table)))))
             first.add(recent.with_predictions(table.filter(pa.array(first.wanted(table)))))
             yield table
@@ -262,7 +269,7 @@ def _write_scores(
     write_best(storage, task.name, best)
     if (of_first := first.table()) is not None:
         write_table(storage, f"predictions/{task.name}.parquet", [of_first])
-    return hashes
+    return hashes, join_counts(counts)
 
 
 def _has_equal(hashes: list[npt.NDArray[np.uint64]]) -> bool:

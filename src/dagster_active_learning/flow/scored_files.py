@@ -33,6 +33,7 @@ from dagster_active_learning.readers.in_place import SourceInPlace
 from dagster_active_learning.rules import READING_RULES, SCORING_RULES, Rules
 from dagster_active_learning.store.kept_rules import kept_rules
 from dagster_active_learning.store.schema import PACKAGE
+from dagster_active_learning.store.score_counts import ScoreCounts, join_counts
 
 MARKER = "set.json"
 """The file by which a folder in the storage is known to be this package's, with what is in it."""
@@ -60,6 +61,7 @@ class ScoredFiles:
             that follow.
         best: Name of the file with the images that come first in it, None without an image.
         cuts: As ``BestImages`` has them.
+        score_counts: The scores of images in numbers, by function.
         predictions: Name of the file with the predictions of the first of them, None where they
             are in several places.
     """
@@ -74,6 +76,7 @@ class ScoredFiles:
     score_files: dict[str, int]
     best: str | None
     cuts: dict[str, float]
+    score_counts: dict[str, ScoreCounts]
     predictions: str | None
 
     @property
@@ -219,6 +222,7 @@ def _files(
         score_files=score_files,
         best=best,
         cuts=cuts,
+        score_counts=join_counts(part.scores for part in parts),
         predictions=predictions,
     )
 

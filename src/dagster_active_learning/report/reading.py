@@ -20,7 +20,6 @@ from dagster_active_learning.report.contents import (
     PageObject,
 )
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store.image_scores import ScoreBins, score_bins
 from dagster_active_learning.store.labeling_batches import batch_rows
 from dagster_active_learning.store.labeling_candidates import candidate_count, candidate_rows
 from dagster_active_learning.store.pool_store import PoolStore
@@ -28,6 +27,8 @@ from dagster_active_learning.store.prediction_sets import PredictionSet, predict
 from dagster_active_learning.store.predictions import each_image_predictions
 from dagster_active_learning.store.quarantined_predictions import quarantined_of_first
 from dagster_active_learning.store.rankings import has_ranking
+from dagster_active_learning.store.score_bins import score_bins
+from dagster_active_learning.store.score_counts import ScoreBins
 from dagster_active_learning.text import shown
 
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ MOST_CANDIDATES = 10_000
 
 MOST_BESIDE = 1_000
 """Images of a list that can stand beside it."""
-
-BINS = 60
-"""Bins of a histogram of scores."""
 
 NAME_BYTES = 60
 
@@ -98,7 +96,7 @@ def read_rankings(
         _Wanted(function, row) for function in functions for row in rows.get(function.name, ())
     ]
     candidates = _candidates(store, stored, wanted, rules, in_quarantine)
-    bins = score_bins(store, name, names, BINS, rules)
+    bins = score_bins(store, name, names, rules)
     lists = {
         function.name: _list(
             stored,
@@ -142,7 +140,7 @@ def read_batch(
         name=f"batch {batch}",
         candidates=[candidates[function.name, row["rank"]] for row in rows[:MOST_CANDIDATES]],
         count=len(rows),
-        bins=score_bins(store, name, [function.name], BINS, rules).get(function.name),
+        bins=score_bins(store, name, [function.name], rules).get(function.name),
     )
     images = {row["image_id"]: _image(row) for row in rows}
     return Lists({function.name: made}, images, stored.class_names)

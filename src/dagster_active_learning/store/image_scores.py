@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from dagster_active_learning.acquisition.functions import (
@@ -25,6 +23,7 @@ from dagster_active_learning.store.in_place_sets import keep_statistics, kept_st
 from dagster_active_learning.store.in_place_views import best_images
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.schema import quoted, with_rows
+from dagster_active_learning.store.score_counts import ScoreCounts, join_counts
 from dagster_active_learning.store.set_rows import append, of_sets, of_tables
 from dagster_active_learning.store.set_tables import SetTables, drop_table, make_table
 
@@ -132,11 +131,13 @@ class ScoreStatistics:
         images: Images with a row of scores.
         without_predictions: Those of them that have no prediction.
         means: The mean score by each acquisition function, None if no image has one.
+        counts: Of a set in place what was counted of its scores; None where that was not done.
     """
 
     images: int
     without_predictions: int
     means: Mapping[str, float | None]
+    counts: Mapping[str, ScoreCounts] | None = None
 
 
 SCORE_STATISTICS = """
@@ -148,22 +149,75 @@ def score_statistics(store: PoolStore, prediction_set: str) -> ScoreStatistics:
     """The scores of a prediction set, in numbers."""
     kept = kept_statistics(store, prediction_set)
     if kept is not None and kept["means"].keys() == ACQUISITION_FUNCTIONS.keys():
-        return ScoreStatistics(**kept)
+        numbers = (kept["images"], kept["without_predictions"], kept["means"])
+        return ScoreStatistics(*numbers, _counts(kept))
     return _count_scores(store, prediction_set)
 
 
-def keep_score_statistics(store: PoolStore, prediction_set: str) -> None:
-    """Count the scores of a set that is read in place, so that nothing counts them again."""
-    statistics = _count_scores(store, prediction_set)
+def counts_of_scores(store: PoolStore, prediction_set: str) -> Mapping[str, ScoreCounts] | None:
+    """What was counted of the scores of a set in place; None where they are to be read."""
+    kept = kept_statistics(store, prediction_set)
+    return None if kept is None else _counts(kept)
+
+
+def _counts(kept: Mapping[str, Any]) -> Mapping[str, ScoreCounts] | None:
+    counts = kept["counts"]
+    return None if counts is None else join_counts([counts])
+
+
+def keep_score_statistics(
+    store: PoolStore,
+    prediction_set: str,
+    counts: Mapping[str, ScoreCounts] | None,
+    *,
+    images: int,
+    without_predictions: int,
+) -> None:
+    """Keep the scores of a set that is read in place in numbers, so that nothing counts them.
+
+    Args:
+        store: The pool.
+        prediction_set: Name of the set.
+        counts: What was counted of all its scores; without it they are read here, once.
+        images: Images with a row of scores.
+        without_predictions: Those of them that have no prediction.
+    """
+    if counts is None:
+        statistics = _count_scores(store, prediction_set)
+    else:
+        means = {
+            name: counts[name].mean if name in counts else None for name in ACQUISITION_FUNCTIONS
+        }
+        statistics = ScoreStatistics(images, without_predictions, means, counts)
     keep_statistics(store, prediction_set, asdict(statistics))
 
 
 def _count_scores(store: PoolStore, prediction_set: str) -> ScoreStatistics:
     functions = [*ACQUISITION_FUNCTIONS]
-    means = ", ".join(f"avg({column})" for column in score_columns(store, functions))
+    columns = score_columns(store, functions)
+    # The error of a sum by avg() depends on the order of the threads.
+    means = ", ".join(f"fsum({column}) / count({column})" for column in columns)
     query = of_sets(store, [prediction_set], SCORE_STATISTICS.format(means=means))
     ((images, without, *values),) = store.rows(query)
     return ScoreStatistics(images, without, dict(zip(functions, values, strict=True)))
+
+
+# Of all images: to look up those to choose from takes seconds for ten million.
+SCORE_ENDS = "SELECT {ends} FROM {{image_scores}}"
+
+
+def score_ends(
+    store: PoolStore, prediction_set: str, functions: Sequence[str]
+) -> list[tuple[float | None, float | None]]:
+    """The lowest and the highest score of a set by each function, None if no image has one."""
+    counts = counts_of_scores(store, prediction_set)
+    if counts is not None:
+        found = (counts.get(name) for name in functions)
+        return [(None, None) if one is None else (one.lowest, one.highest) for one in found]
+    columns = score_columns(store, functions)
+    query = SCORE_ENDS.format(ends=", ".join(f"min({one}), max({one})" for one in columns))
+    (ends,) = store.rows(of_sets(store, [prediction_set], query))
+    return list(zip(ends[::2], ends[1::2], strict=True))
 
 
 @dataclass(frozen=True)
@@ -202,7 +256,7 @@ def member_counts(store: PoolStore, prediction_set: str) -> MemberCounts:
 STILL_TO_LABEL = " SEMI JOIN (FROM images WHERE NOT labeled) i ON s.image_id = i.image_id"
 
 
-def _unlabeled_scores(rules: Rules) -> str:
+def unlabeled_scores(rules: Rules) -> str:
     """The scores of images that have no label yet and, with a manifest, still are in it."""
     return "FROM {image_scores} s" + STILL_TO_LABEL * rules.in_manifest
 
@@ -212,7 +266,7 @@ def unlabeled_count(store: PoolStore, prediction_set: str, rules: Rules) -> int:
     kept = kept_statistics(store, prediction_set)
     if kept is not None and not rules.in_manifest:
         return kept["images"]
-    query = f"SELECT count(*) {_unlabeled_scores(rules)}"
+    query = f"SELECT count(*) {unlabeled_scores(rules)}"
     return store.rows(of_sets(store, [prediction_set], query))[0][0]
 
 
@@ -247,7 +301,7 @@ def contenders(
         "score": score,
         "direction": "DESC" if highest else "ASC",
         "as_good_as": ">=" if highest else "<=",
-        "unlabeled": _unlabeled_scores(rules),
+        "unlabeled": unlabeled_scores(rules),
     }
     at_cut, of_contenders = SCORE_AT_CUT.format(**words), CONTENDERS.format(**words)
     best = best_images(store, prediction_set, function.name, highest_first=highest)
@@ -274,86 +328,6 @@ def contenders(
 
 def _of_rows(rows: str, statement: str) -> str:
     return with_rows(statement, lambda _: rows)
-
-
-@dataclass(frozen=True)
-class ScoreBins:
-    """A histogram of scores, as ``numpy.histogram`` gives it.
-
-    Attributes:
-        counts: Images in each bin, shape (n_bins,).
-        edges: The bins' edges, rising, shape (n_bins + 1,).
-    """
-
-    counts: npt.NDArray[np.int64]
-    edges: npt.NDArray[np.float64]
-
-
-# Of all images: to look up those to choose from takes seconds for ten million.
-SCORE_RANGES = """
-SELECT {ranges} FROM {{image_scores}}
-"""
-
-# All functions at once: the images to choose from are looked up once.
-SCORE_BINS = """
-WITH binned AS (SELECT {bins} {unlabeled})
-SELECT {columns}, {is_of_other}, count(*) FROM binned GROUP BY GROUPING SETS ({sets})
-"""
-
-# Of null and a number `least` is the number.
-BIN_OF = """
-CASE WHEN {score} IS NOT NULL
-    THEN least(floor(({score} - $low{n}) / ($high{n} - $low{n}) * $bins), $bins - 1)::INTEGER END
-"""
-
-
-def score_bins(
-    store: PoolStore, prediction_set: str, functions: Sequence[str], bins: int, rules: Rules
-) -> Mapping[str, ScoreBins]:
-    """The scores of the images to choose from in bins of equal width, of functions that have any.
-
-    Images to choose from have no label and, with a manifest, still are in it. The bins reach from
-    the lowest to the highest score of all images.
-    """
-    scores = score_columns(store, functions)
-    ranges = ", ".join(f"min({score}), max({score})" for score in scores)
-    unlabeled = _unlabeled_scores(rules)
-    query = SCORE_RANGES.format(ranges=ranges)
-    (found,) = store.rows(of_sets(store, [prediction_set], query))
-    edges: dict[str, npt.NDArray[np.float64]] = {}
-    columns: dict[str, str] = {}
-    limits: dict[str, float] = {}
-    for number, (function, score) in enumerate(zip(functions, scores, strict=True)):
-        low, high = found[2 * number : 2 * number + 2]
-        if low is None:
-            continue
-        edges[function] = np.linspace(low, high, bins + 1)
-        if (np.diff(edges[function]) <= 0).any():
-            # All scores are the same, or nearly.
-            low, high = low - 0.5, high + 0.5
-            edges[function] = np.linspace(low, high, bins + 1)
-        columns[f"bin{number}"] = BIN_OF.format(score=score, n=number)
-        limits |= {f"low{number}": low, f"high{number}": high}
-    if not edges:
-        return {}
-    query = SCORE_BINS.format(
-        bins=", ".join(f"{value} AS {column}" for column, value in columns.items()),
-        columns=", ".join(columns),
-        is_of_other=", ".join(f"grouping({column})" for column in columns),
-        sets=", ".join(f"({column})" for column in columns),
-        unlabeled=unlabeled,
-    )
-    counts = [np.zeros(bins, np.int64) for _ in columns]
-    for *row, count in store.rows(of_sets(store, [prediction_set], query), bins=bins, **limits):
-        of_function = row[len(columns) :].index(0)
-        # Images without a score are in no bin.
-        if (place := row[of_function]) is not None:
-            counts[of_function][place] = count
-    return {
-        function: ScoreBins(count, edge)
-        for (function, edge), count in zip(edges.items(), counts, strict=True)
-        if count.any()
-    }
 
 
 # What sums of 64-bit hashes tell without grouping: each image's hash, as often as it has
@@ -497,8 +471,6 @@ class Bounds:
     tolerance: float
 
 
-EXTREMES = "SELECT {extremes} FROM {{image_scores}}"
-
 SCORES_OUT_OF_BOUNDS = """
 WITH bounds AS (SELECT unnest($bounds, recursive := true)),
 scores AS (
@@ -538,14 +510,11 @@ def scores_out_of_bounds(store: PoolStore, bounds: Sequence[Bounds]) -> Findings
 
 def _out_of_bounds(store: PoolStore, bounds: Sequence[Bounds]) -> Iterator[Bounds]:
     """The bounds of one set's functions that its lowest or highest score is not within."""
-    columns = score_columns(store, [each.acquisition_function for each in bounds])
-    query = EXTREMES.format(
-        extremes=", ".join(f"min({column}), max({column})" for column in columns)
-    )
-    (extremes,) = store.rows(of_sets(store, [bounds[0].prediction_set], query))
-    for each, lowest, highest in zip(bounds, extremes[::2], extremes[1::2], strict=True):
+    functions = [each.acquisition_function for each in bounds]
+    ends = score_ends(store, bounds[0].prediction_set, functions)
+    for each, (lowest, highest) in zip(bounds, ends, strict=True):
         # Not the other way round: NaN, the highest for DuckDB, is not within any.
-        within = lowest is None or (
+        within = (lowest is None or highest is None) or (
             lowest >= each.lowest - each.tolerance and highest <= each.highest + each.tolerance
         )
         if not within:

@@ -11,6 +11,7 @@ from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.in_place import FileInPlace, Storage, check_all
 from dagster_active_learning.readers.in_place import SourceInPlace, open_files_in_place
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.score_counts import ScoreCounts, join_counts
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class InPlaceSet:
         best: Name of the file in it with the images that come first by each function, if any.
         cuts: For each function the score before which this file has all images; a function without
             one has all images in it.
+        score_counts: These scores in numbers, by function.
         predictions: Name of the file in it with the predictions of the first of them, if any.
         description: All that decides the scores.
         files: The files of predictions, as they were, in their order.
@@ -41,6 +43,7 @@ class InPlaceSet:
     score_files: dict[str, int]
     best: str | None
     cuts: dict[str, float]
+    score_counts: dict[str, ScoreCounts]
     predictions: str | None
     description: dict[str, Any]
     files: tuple[FileInPlace, ...]
@@ -77,7 +80,7 @@ def _some(files: Mapping[str, int], names: Collection[str | None]) -> Mapping[st
 
 IN_PLACE_SET = """
 SELECT folder, quarantine_files, unknown_images_file, options, score_folder, score_files,
-    best_images_file, cuts, predictions_file, description, empty_images_file
+    best_images_file, cuts, score_counts, predictions_file, description, empty_images_file
 FROM in_place_sets WHERE prediction_set = $prediction_set
 """
 
@@ -93,7 +96,7 @@ def in_place_set(store: PoolStore, prediction_set: str) -> InPlaceSet | None:
     if not rows:
         return None
     ((folder, quarantine, unknown, options, score_folder, scores, *of_scores),) = rows
-    best, cuts, predictions, description, empty = of_scores
+    best, cuts, counts, predictions, description, empty = of_scores
     files = store.rows(IN_PLACE_FILES, prediction_set=prediction_set)
     return InPlaceSet(
         folder=Storage(folder),
@@ -104,6 +107,7 @@ def in_place_set(store: PoolStore, prediction_set: str) -> InPlaceSet | None:
         score_files=scores,
         best=best,
         cuts=json.loads(cuts),
+        score_counts=join_counts([json.loads(counts)]),
         predictions=predictions,
         description=json.loads(description),
         files=tuple(FileInPlace(*file) for file in files),
@@ -143,7 +147,7 @@ SELECT $prediction_set AS prediction_set, $folder AS folder,
     $score_folder AS score_folder,
     map($score_names::VARCHAR[], $score_sizes::BIGINT[]) AS score_files,
     $empty_images AS empty_images_file, $best AS best_images_file, $cuts AS cuts,
-    $predictions AS predictions_file, $description AS description
+    $score_counts AS score_counts, $predictions AS predictions_file, $description AS description
 """
 
 INSERT_FILES = """
@@ -181,7 +185,8 @@ UPDATE in_place_sets
 SET score_folder = $score_folder,
     score_files = map($score_names::VARCHAR[], $score_sizes::BIGINT[]),
     empty_images_file = $empty_images, best_images_file = $best, cuts = $cuts,
-    predictions_file = $predictions, description = $description, score_statistics = NULL
+    score_counts = $score_counts, predictions_file = $predictions,
+    description = $description, score_statistics = NULL
 WHERE prediction_set = $prediction_set
 """
 
@@ -194,8 +199,8 @@ def move_scores(store: PoolStore, prediction_set: str, kept: InPlaceSet) -> None
 FORGET_SCORES = """
 UPDATE in_place_sets
 SET score_files = map([]::VARCHAR[], []::BIGINT[]), empty_images_file = NULL,
-    best_images_file = NULL, cuts = '{}', predictions_file = NULL, description = '{}',
-    score_statistics = NULL
+    best_images_file = NULL, cuts = '{}', score_counts = '{}', predictions_file = NULL,
+    description = '{}', score_statistics = NULL
 WHERE prediction_set = $prediction_set
 """
 
@@ -213,6 +218,7 @@ def _of_scores(kept: InPlaceSet) -> dict[str, Any]:
         "empty_images": kept.empty_images,
         "best": kept.best,
         "cuts": json.dumps(kept.cuts),
+        "score_counts": json.dumps(kept.score_counts),
         "predictions": kept.predictions,
         "description": json.dumps(kept.description, sort_keys=True),
     }

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from dagster_active_learning.flow import Ranking
     from dagster_active_learning.gallery import Thumbnails, Tile
     from dagster_active_learning.rules import Rules
-    from dagster_active_learning.store.image_scores import ScoreBins
     from dagster_active_learning.store.pool_store import PoolStore
     from dagster_active_learning.store.prediction_sets import PredictionSet
+    from dagster_active_learning.store.score_counts import ScoreBins
 
 FIRST_RANKS = 24
 """Number of candidates that are shown: six to a row of the contact sheet."""
@@ -53,7 +53,6 @@ FIRST_RANKS = 24
 WITHOUT_PREDICTIONS = 3
 """Candidates without predictions that are shown: they look alike, and the last says how many."""
 
-HISTOGRAM_BINS = 60
 NAME_BYTES = 60
 
 
@@ -177,7 +176,6 @@ class CandidateMetadata:
     def reports(self, rankings: Mapping[str, Ranking]) -> dict[str, RankingReport]:
         """The reports on the rankings that were made since, by function."""
         from dagster_active_learning.store.alike_ids import alike_of_first
-        from dagster_active_learning.store.image_scores import score_bins
         from dagster_active_learning.store.labeling_candidates import (
             candidates_by_class,
             candidates_without_predictions,
@@ -186,6 +184,7 @@ class CandidateMetadata:
         from dagster_active_learning.store.prediction_sets import prediction_set
         from dagster_active_learning.store.predictions import predictions_of_images
         from dagster_active_learning.store.quarantined_predictions import quarantined_of_first
+        from dagster_active_learning.store.score_bins import score_bins
 
         store, name, rules = self._store, self._name, self._rules
         stored = prediction_set(store, name)
@@ -201,7 +200,7 @@ class CandidateMetadata:
         in_quarantine = quarantined_of_first(store, name, names, FIRST_RANKS)
         alike = alike_of_first(store, name, names, FIRST_RANKS) if rules.in_manifest else {}
         class_names = [shown(class_name, NAME_BYTES) for class_name in stored.class_names]
-        bins = score_bins(store, name, names, HISTOGRAM_BINS, rules)
+        bins = score_bins(store, name, names, rules)
         reports: dict[str, RankingReport] = {}
         for function in self._functions:
             ranking, rows = rankings[function.name], first[function.name]
