@@ -1,4 +1,4 @@
-"""``<pool>/predictions``: what the model says, read into DuckDB."""
+"""``<pool>/predictions``: what the model says, read into DuckDB or in place."""
 
 from __future__ import annotations
 
