@@ -6,16 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from in_place import CLASSES, PREDICTIONS, QUARANTINED, SCORES, SOURCES
-
-TABLES = {
-    "predictions": PREDICTIONS,
-    "classes": CLASSES,
-    "sources": SOURCES,
-    "quarantined": QUARANTINED,
-    "scores": SCORES,
-    "candidates": "SELECT * EXCLUDE (run_id) FROM labeling_candidates ORDER BY ALL",
-}
+from in_place import TABLES
 
 
 def fingerprints(store):

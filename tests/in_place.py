@@ -112,6 +112,15 @@ SOURCES = "FROM prediction_sources ORDER BY first_prediction_index, row_count, s
 QUARANTINED = "FROM quarantined_predictions ORDER BY source, row_number"
 SCORES = "FROM image_scores ORDER BY image_id"
 
+TABLES = {
+    "predictions": PREDICTIONS,
+    "classes": CLASSES,
+    "sources": SOURCES,
+    "quarantined": QUARANTINED,
+    "scores": SCORES,
+    "candidates": "SELECT * EXCLUDE (run_id) FROM labeling_candidates ORDER BY ALL",
+}
+
 
 def tables(store, rules=RULES, limit=1000):
     """All that is the same however a set is read, as Arrow tables; equal means the same bits."""
@@ -123,12 +132,7 @@ def tables(store, rules=RULES, limit=1000):
         name: store.connection.sql(query).to_arrow_table()
         for name, query in {
             "set": SET,
-            "predictions": PREDICTIONS,
-            "classes": CLASSES,
-            "sources": SOURCES,
-            "quarantined": QUARANTINED,
-            "scores": SCORES,
-            "candidates": "SELECT * EXCLUDE (run_id) FROM labeling_candidates ORDER BY ALL",
+            **TABLES,
             "lineage": "SELECT * EXCLUDE (ingested_at) FROM candidate_lineage ORDER BY ALL",
         }.items()
     }
