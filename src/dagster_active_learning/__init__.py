@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dagster_active_learning.definitions.labeling import (
         LabelStudioResource as LabelStudioResource,
     )
+    from dagster_active_learning.definitions.manifests import PoolImages as PoolImages
     from dagster_active_learning.definitions.metadata.replay import (
         replay_metadata as replay_metadata,
     )
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
     from dagster_active_learning.definitions.pool import PoolAsset as PoolAsset
     from dagster_active_learning.definitions.sensors import (
         PredictionFileSensor as PredictionFileSensor,
-    )
-    from dagster_active_learning.definitions.sources import (
-        PoolImages as PoolImages,
     )
     from dagster_active_learning.definitions.sources import (
         PredictionAsset as PredictionAsset,
@@ -88,7 +86,7 @@ _MODULES = {
     "AcquisitionNamespace": "engines.polars_namespace",
     "ActiveLearningComponent": "definitions.component",
     "PoolAsset": "definitions.pool",
-    "PoolImages": "definitions.sources",
+    "PoolImages": "definitions.manifests",
     "PredictionAsset": "definitions.sources",
     "PredictionFileSensor": "definitions.sensors",
     "PredictionFiles": "definitions.sources",

@@ -22,12 +22,9 @@ from dagster_active_learning.exporters import (
     exporter_of_path,
 )
 from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.candidate_findings import done_candidates
 from dagster_active_learning.store.images import replace_images
-from dagster_active_learning.store.labeling_candidates import (
-    candidate_predictions,
-    candidate_rows,
-    done_candidates,
-)
+from dagster_active_learning.store.labeling_candidates import candidate_predictions, candidate_rows
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import prediction_set
 from pools import ingest, rank, score

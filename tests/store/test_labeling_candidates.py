@@ -15,11 +15,13 @@ from dagster_active_learning.store.labeling_candidates import (
     candidate_rows,
     candidates_by_class,
     candidates_without_predictions,
+)
+from dagster_active_learning.store.quarantined_predictions import quarantined_of_first
+from dagster_active_learning.store.ranking_overlap import (
     common_candidates,
     common_with,
     former_candidates,
 )
-from dagster_active_learning.store.quarantined_predictions import quarantined_of_first
 from pools import column, ingest, rank, score
 from ranked_pools import HOSTILE_IDS, manifest, ranked_files, write_files
 

@@ -10,6 +10,11 @@ import pytest
 from dagster_active_learning import ACQUISITION_FUNCTIONS, explain_candidate, flow
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.candidate_findings import (
+    broken_ranks,
+    missing_candidates,
+    outdated_candidates,
+)
 from dagster_active_learning.store.image_scores import (
     Bounds,
     add_image_scores,
@@ -21,12 +26,7 @@ from dagster_active_learning.store.image_scores import (
     wrongly_scored_images,
 )
 from dagster_active_learning.store.images import replace_images
-from dagster_active_learning.store.labeling_candidates import (
-    broken_ranks,
-    candidate_rows,
-    missing_candidates,
-    outdated_candidates,
-)
+from dagster_active_learning.store.labeling_candidates import candidate_rows
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import existing_pool
 from dagster_active_learning.store.prediction_sets import prediction_set

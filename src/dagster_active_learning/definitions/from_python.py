@@ -16,11 +16,12 @@ from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import Export
 from dagster_active_learning.definitions.labeling import LabelStudio
+from dagster_active_learning.definitions.manifests import PoolImages
 from dagster_active_learning.definitions.op_settings import OpSettings
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.reports import Report
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
-from dagster_active_learning.definitions.sources import PoolImages, PredictionSource
+from dagster_active_learning.definitions.sources import PredictionSource
 from dagster_active_learning.limits import PROBABILITY_TOLERANCE
 from dagster_active_learning.rules import (
     Aggregation,

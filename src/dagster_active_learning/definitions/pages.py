@@ -237,7 +237,7 @@ class PoolPages:
     ) -> Lists:
         """The rankings of the prediction sets before this one: other models, as a rule."""
         from dagster_active_learning.report.reading import MOST_BESIDE, Lists, read_rankings
-        from dagster_active_learning.store.labeling_candidates import set_ranked_before
+        from dagster_active_learning.store.ranking_overlap import set_ranked_before
 
         by_name: dict[str, PageList] = {}
         images: dict[str, PageImage] = {}

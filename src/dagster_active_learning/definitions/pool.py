@@ -24,15 +24,12 @@ from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.exports import CandidateFiles, Export
 from dagster_active_learning.definitions.labeling import LabelStudio
+from dagster_active_learning.definitions.manifests import PoolImages
 from dagster_active_learning.definitions.op_settings import RESOURCE, OpSettings
 from dagster_active_learning.definitions.partitions import check_partitions_def
 from dagster_active_learning.definitions.reports import Report, check_report
 from dagster_active_learning.definitions.sensors import PredictionFileSensor, check_sensor
-from dagster_active_learning.definitions.sources import (
-    PoolImages,
-    PredictionFiles,
-    PredictionSource,
-)
+from dagster_active_learning.definitions.sources import PredictionFiles, PredictionSource
 from dagster_active_learning.engines.local_workers import LocalWorkers
 from dagster_active_learning.errors import SettingError
 from dagster_active_learning.files.addresses import shown_address

@@ -16,11 +16,11 @@ from dagster_active_learning.definitions.batches import LabelingBatch, NearDupli
 from dagster_active_learning.definitions.churn import ModelChurn
 from dagster_active_learning.definitions.evaluations import RuleEvaluation
 from dagster_active_learning.definitions.labeling import LabelStudio
+from dagster_active_learning.definitions.manifests import PoolImages
 from dagster_active_learning.definitions.op_settings import OpSettings
 from dagster_active_learning.definitions.pool import Pool
 from dagster_active_learning.definitions.sensors import PredictionFileSensor
 from dagster_active_learning.definitions.sources import (
-    PoolImages,
     PredictionAsset,
     PredictionFiles,
     PredictionQuery,

@@ -97,7 +97,7 @@ def _write_rankings(
     store: PoolStore,
     prediction_set: str,
 ) -> Metadata:
-    from dagster_active_learning.store.labeling_candidates import done_candidates
+    from dagster_active_learning.store.candidate_findings import done_candidates
 
     # Not all that is there: functions that the pool had before have left their candidates.
     functions = [function.name for function in pool.functions]

@@ -8,10 +8,10 @@ from typing import cast
 import dagster as dg
 
 from dagster_active_learning.definitions.assets.asset import Results, TableAsset, asset_step
+from dagster_active_learning.definitions.manifests import PoolImages
 from dagster_active_learning.definitions.metadata.summary import HASH_DIGITS
 from dagster_active_learning.definitions.metadata.tables import rows_table, table_metadata
 from dagster_active_learning.definitions.pool import Pool
-from dagster_active_learning.definitions.sources import PoolImages
 from dagster_active_learning.definitions.specs import Outline, PoolSpecs
 
 TABLE = "images"

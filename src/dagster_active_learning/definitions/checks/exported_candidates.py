@@ -18,7 +18,7 @@ from dagster_active_learning.definitions.checks.check import WARN, CheckRun, che
 )
 def every_candidate_exported(run: CheckRun) -> dg.AssetCheckResult:
     """Candidates that the files leave out, and rankings that cannot be exported as they are."""
-    from dagster_active_learning.store.labeling_candidates import done_candidates
+    from dagster_active_learning.store.candidate_findings import done_candidates
     from dagster_active_learning.store.rankings import outdated_rankings
 
     functions = [function.name for function in run.pool.functions]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 def ranks_without_gaps(run: CheckRun) -> dg.AssetCheckResult:
     """Ranks that are missing or there twice, images that are, and ranks below worse ones."""
-    from dagster_active_learning.store.labeling_candidates import broken_ranks
+    from dagster_active_learning.store.candidate_findings import broken_ranks
 
     broken = broken_ranks(run.store, run.names, _function(run), run.pool.rules)
     return _ranking_result(
@@ -41,11 +41,11 @@ def ranks_without_gaps(run: CheckRun) -> dg.AssetCheckResult:
 )
 def candidates_are_fresh(run: CheckRun) -> dg.AssetCheckResult:
     """Rankings of scores or predictions that are others now, and images they should have."""
-    from dagster_active_learning.store.labeling_candidates import (
-        candidate_count,
+    from dagster_active_learning.store.candidate_findings import (
         missing_candidates,
         outdated_candidates,
     )
+    from dagster_active_learning.store.labeling_candidates import candidate_count
     from dagster_active_learning.store.rankings import outdated_rankings
 
     store, rules, function = run.store, run.pool.rules, _function(run)
@@ -84,7 +84,7 @@ def candidates_are_fresh(run: CheckRun) -> dg.AssetCheckResult:
 )
 def no_labeled_candidates(run: CheckRun) -> dg.AssetCheckResult:
     """Candidates that need no label any more."""
-    from dagster_active_learning.store.labeling_candidates import labeled_candidates
+    from dagster_active_learning.store.candidate_findings import labeled_candidates
 
     labeled = labeled_candidates(run.store, run.names, _function(run))
     return _ranking_result(run, labeled, "have their label already")

@@ -159,7 +159,7 @@ class CandidateMetadata:
         prediction_set: str,
         functions: Sequence[AcquisitionFunction],
     ) -> None:
-        from dagster_active_learning.store.labeling_candidates import former_candidates
+        from dagster_active_learning.store.ranking_overlap import former_candidates
 
         self._store = store
         self._pool = pool
@@ -305,7 +305,7 @@ class CandidateMetadata:
     def _numbers(self, function: AcquisitionFunction, ranking: Ranking, empty: int) -> Metadata:
         """Single numbers, of which the UI makes plots over time."""
         from dagster_active_learning.store.images import image_counts
-        from dagster_active_learning.store.labeling_candidates import common_with
+        from dagster_active_learning.store.ranking_overlap import common_with
 
         of_ranking = (self._store, self._name, function.name)
         count, former = ranking.candidate_count, self._former[function.name]
@@ -338,7 +338,7 @@ class CandidateMetadata:
         by_class: Sequence[tuple[str | None, int]],
     ) -> Metadata:
         """The classes of the candidates, and how many other functions have chosen too."""
-        from dagster_active_learning.store.labeling_candidates import common_candidates
+        from dagster_active_learning.store.ranking_overlap import common_candidates
 
         of_ranking = (self._store, self._name, function.name)
         count = ranking.candidate_count
