@@ -69,9 +69,9 @@ if TYPE_CHECKING:
         delete_prediction_set as delete_prediction_set,
     )
     from dagster_active_learning.readers import read_predictions as read_predictions
-    from dagster_active_learning.store.labeling_batches import hand_out_batch as hand_out_batch
+    from dagster_active_learning.store.handed_out import hand_out_batch as hand_out_batch
+    from dagster_active_learning.store.handed_out import release_batch as release_batch
     from dagster_active_learning.store.labeling_batches import load_batch as load_batch
-    from dagster_active_learning.store.labeling_batches import release_batch as release_batch
     from dagster_active_learning.store.labeling_candidates import load_candidates as load_candidates
     from dagster_active_learning.store.labels import load_labels as load_labels
     from dagster_active_learning.store.ranking_statistics import (
@@ -104,9 +104,9 @@ _MODULES = {
     "compare_prediction_sets": "store.ranking_statistics",
     "delete_prediction_set": "flow.housekeeping",
     "explain_candidate": "explanation.page",
-    "hand_out_batch": "store.labeling_batches",
+    "hand_out_batch": "store.handed_out",
     "load_batch": "store.labeling_batches",
-    "release_batch": "store.labeling_batches",
+    "release_batch": "store.handed_out",
     "load_candidates": "store.labeling_candidates",
     "load_labels": "store.labels",
     "active_learning_definitions": "definitions.from_python",

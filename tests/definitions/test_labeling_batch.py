@@ -26,8 +26,9 @@ from dagster_active_learning import (
     load_batch,
 )
 from dagster_active_learning.errors import SettingError
-from dagster_active_learning.store import labeling_batches
-from dagster_active_learning.store.labeling_batches import batch_images, unfinished_batch
+from dagster_active_learning.store import handed_out
+from dagster_active_learning.store.handed_out import unfinished_batch
+from dagster_active_learning.store.labeling_batches import batch_images
 from dagster_active_learning.store.pool_store import PoolStore
 
 IDS = [f"image{number:03d}" for number in range(200)]
@@ -177,7 +178,7 @@ def test_an_export_that_is_killed_is_the_next_one_too(folder, monkeypatch, momen
     with monkeypatch.context() as patch:
         patch.setattr(exporters.os, "replace", replace)
         if moment == "before the end":
-            patch.setattr(labeling_batches, "end_export", end_export)
+            patch.setattr(handed_out, "end_export", end_export)
         with pytest.raises(Killed):
             run(folder, defs)
     assert [one.exists() for one in files.values()] == [

@@ -18,8 +18,8 @@ from dagster_active_learning.definitions.component import ActiveLearningComponen
 from dagster_active_learning.definitions.exports import CandidateFiles
 from dagster_active_learning.ranking.batch_rules import BatchRules
 from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.handed_out import begin_export, end_export
 from dagster_active_learning.store.images import replace_images
-from dagster_active_learning.store.labeling_batches import begin_export, end_export
 from dagster_active_learning.store.pool_store import PoolStore
 from pools import in_memory, ingest, rank, score
 from ranked_pools import manifest

@@ -17,15 +17,13 @@ from dagster_active_learning import flow, hand_out_batch, load_batch, release_ba
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.ranking.batch import Embeddings, draw_images
 from dagster_active_learning.ranking.batch_rules import BatchRules
+from dagster_active_learning.store.handed_out import begin_export, return_overdue, unfinished_batch
 from dagster_active_learning.store.images import replace_images
 from dagster_active_learning.store.labeling_batches import (
-    begin_export,
     images_twice,
     in_flight_in_batch,
     labeled_in_batch,
     last_selection,
-    return_overdue,
-    unfinished_batch,
 )
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.predictions import mean_class_probs

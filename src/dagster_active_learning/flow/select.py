@@ -25,7 +25,12 @@ from dagster_active_learning.ranking.gradients import GradientOrder
 from dagster_active_learning.ranking.sampling import uniform_numbers
 from dagster_active_learning.ranking.typical import TypicalOrder
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store import labeling_batches, prediction_sets
+from dagster_active_learning.store import (
+    handed_out,
+    images_to_choose,
+    labeling_batches,
+    prediction_sets,
+)
 from dagster_active_learning.store.labeling_batches import BatchSelection
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.predictions import mean_class_probs
@@ -111,8 +116,8 @@ def select_labeling_batch(
             )
         check_rankings(store, prediction_set, [function])
         days = batch_rules.return_after_days
-        returned = 0 if days is None else labeling_batches.return_overdue(store, days)
-        unfinished = labeling_batches.unfinished_batch(store)
+        returned = 0 if days is None else handed_out.return_overdue(store, days)
+        unfinished = handed_out.unfinished_batch(store)
         if unfinished is not None:
             return _kept(store, unfinished, returned)
         in_flight = labeling_batches.in_flight_count(store)
@@ -124,7 +129,7 @@ def select_labeling_batch(
         embeddings = order = None
         with_embedding: list[str] = []
         if read_embeddings is not None:
-            known = labeling_batches.labeled_or_in_flight(store)
+            known = images_to_choose.labeled_or_in_flight(store)
             candidate_ids = source.candidates["image_id"].to_list()
             embeddings = read_embeddings(store, [*source.drawn, *candidate_ids, *known], known)
             with_embedding = [image_id for image_id in candidate_ids if image_id in embeddings]
@@ -163,12 +168,12 @@ def select_labeling_batch(
         )
         images = _with_description(chosen.images, source.described)
         labeling_batches.replace_open_batch(store, selection, images, chosen.duplicates)
-        bare = labeling_batches.queue(
+        bare = images_to_choose.queue(
             store, prediction_set, function, rules, drawn=[], queue_length=chosen.images.height
         )
         cold_start = None
         if rules.in_manifest and not rules.objects and batch_rules.by_uncertainty:
-            labels = labeling_batches.labels_by_class(store)
+            labels = images_to_choose.labels_by_class(store)
             cold_start = _cold_start(stored.class_names, labels)
     ids = images["image_id"].to_list()
     distances = [*images["nearest_distance"].drop_nulls(), *chosen.duplicates["distance"]]
@@ -247,7 +252,7 @@ def _choose_from(
 ) -> _Source:
     sampled_count = batch_rules.queue_length if batch_rules.choose_by == "typical" else 0
     draw = draw_images(
-        labeling_batches.unlabeled_images(store, prediction_set, rules),
+        images_to_choose.unlabeled_images(store, prediction_set, rules),
         batch_rules.random_count(batch_rules.queue_length) + sampled_count,
         seed=seed,
         batch=number,
@@ -257,14 +262,14 @@ def _choose_from(
     draw = replace(draw, image_ids=draw.image_ids[:reserved])
     # Of the others nothing needs to be known: they are only kept back.
     drawn = draw.image_ids[: batch_rules.random_count(size)]
-    described = labeling_batches.described(
+    described = images_to_choose.described(
         store, prediction_set, [*drawn, *sample], objects=rules.objects
     )
     if sampled_count:
         rows = [(image_id, *described[image_id]) for image_id in sample]
         candidates = pl.DataFrame(rows, CANDIDATE_SCHEMA, orient="row")
     else:
-        candidates = labeling_batches.queue(
+        candidates = images_to_choose.queue(
             store,
             prediction_set,
             function,

@@ -12,7 +12,8 @@ from dagster_active_learning.exporters.label_studio import task
 from dagster_active_learning.exporters.labeling_images import labeling_images
 from dagster_active_learning.labeling.image_addresses import ImageAddress
 from dagster_active_learning.store import labeling_tasks
-from dagster_active_learning.store.labeling_batches import last_selection, mark_handed_out
+from dagster_active_learning.store.handed_out import mark_handed_out
+from dagster_active_learning.store.labeling_batches import last_selection
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import prediction_set
 

@@ -10,7 +10,6 @@ the flight.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -18,12 +17,10 @@ import pyarrow as pa
 
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
-from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.kept_predictions import of_images
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import Database, existing_pool
-from dagster_active_learning.store.predicted_classes import predicted_classes_sql
 from dagster_active_learning.store.set_rows import of_sets
 
 if TYPE_CHECKING:
@@ -34,104 +31,10 @@ SELECT b.image_id FROM labeling_batches b LEFT JOIN images i ON b.image_id = i.i
 WHERE b.handed_out_at IS NOT NULL AND b.returned_at IS NULL AND NOT coalesce(i.labeled, false)
 """
 
-# With a manifest the pool's images are its images; else those that have scores.
-UNLABELED_IMAGES = f"""
-SELECT image_id FROM (
-    SELECT image_id FROM images WHERE $in_manifest AND NOT labeled
-    UNION ALL
-    SELECT image_id FROM {{image_scores}} WHERE NOT $in_manifest
-)
-WHERE image_id NOT IN ({IN_FLIGHT})
-"""
-
 
 def in_flight_count(store: PoolStore) -> int:
     """Number of images that are out."""
     return store.rows(f"SELECT count(*) FROM ({IN_FLIGHT})")[0][0]
-
-
-def unlabeled_images(store: PoolStore, prediction_set: str, rules: Rules) -> Iterator[pa.Array]:
-    """The ids of all images that are neither labeled nor in flight, in batches."""
-    query = of_sets(store, [prediction_set], UNLABELED_IMAGES)
-    relation = store.relation(query, in_manifest=rules.in_manifest)
-    for batch in relation.to_arrow_reader(DEFAULT_BATCH_ROWS):
-        yield batch.column(0)
-
-
-# As the ranking has them, without those that are labeled by now.
-QUEUE = f"""
-SELECT c.image_id, c.rank, c.predicted_class, c.prediction_count
-FROM labeling_candidates c LEFT JOIN images i ON $in_manifest AND c.image_id = i.image_id
-WHERE c.prediction_set = $prediction_set AND c.acquisition_function = $acquisition_function
-    AND NOT ($in_manifest AND coalesce(i.labeled, true)) AND c.image_id NOT IN ({IN_FLIGHT})
-    AND c.image_id NOT IN (SELECT unnest($drawn))
-ORDER BY c.rank LIMIT $queue_length
-"""
-
-
-def queue(
-    store: PoolStore,
-    prediction_set: str,
-    function: str,
-    rules: Rules,
-    *,
-    drawn: Sequence[str],
-    queue_length: int,
-) -> pl.DataFrame:
-    """The first candidates that are neither labeled, in flight nor drawn at random.
-
-    Columns image_id, rank, predicted_class and prediction_count, in the order of the ranks.
-    """
-    return store.relation(
-        QUEUE,
-        prediction_set=prediction_set,
-        acquisition_function=function,
-        in_manifest=rules.in_manifest,
-        drawn=list(drawn),
-        queue_length=queue_length,
-    ).pl()
-
-
-DESCRIBED = """
-{predicted_classes}
-SELECT c.image_id, p.class AS predicted_class, coalesce(n.prediction_count, 0) AS prediction_count
-FROM incoming c LEFT JOIN predicted p ON c.image_id = p.image_id
-LEFT JOIN (
-    SELECT image_id, count(*) AS prediction_count FROM incoming_predictions GROUP BY image_id
-) n ON c.image_id = n.image_id
-"""
-
-
-def described(
-    store: PoolStore, prediction_set: str, image_ids: Sequence[str], *, objects: bool
-) -> dict[str, tuple[str | None, int]]:
-    """The predicted class and the number of predictions of images, by their ids."""
-    if not image_ids:
-        return {}
-    # The statement finds `incoming` as the variable of that name.
-    incoming = pa.table({"image_id": pa.array(image_ids, pa.string())})  # noqa: F841 # pyright: ignore[reportUnusedVariable]
-    statement = DESCRIBED.format(predicted_classes=predicted_classes_sql(objects=objects))
-    query = of_sets(store, [prediction_set], statement)
-    rows = store.connection.execute(query, {"prediction_set": prediction_set}).fetchall()
-    return {image_id: (name, count) for image_id, name, count in rows}
-
-
-LABELED = f"SELECT image_id FROM images WHERE labeled UNION ({IN_FLIGHT})"
-
-
-def labeled_or_in_flight(store: PoolStore) -> list[str]:
-    """The ids of images that are labeled or out."""
-    return [image_id for (image_id,) in store.rows(f"{LABELED} ORDER BY image_id")]
-
-
-LABELS_BY_CLASS = """
-SELECT label, count(*) FROM images WHERE labeled GROUP BY label
-"""
-
-
-def labels_by_class(store: PoolStore) -> dict[str | None, int]:
-    """The number of labeled images of each label of the manifest, None where it names no label."""
-    return dict(store.rows(LABELS_BY_CLASS))
 
 
 LAST_BATCH = """
@@ -227,70 +130,6 @@ def delete_open_batch(store: PoolStore) -> None:
         store.connection.execute(DELETE_OPEN.format(table=table), {"batch": batch})
 
 
-RETURN_OVERDUE = """
-UPDATE labeling_batches SET returned_at = now()
-WHERE handed_out_at < now() - to_days($days) AND returned_at IS NULL AND image_id NOT IN (
-    SELECT image_id FROM images WHERE labeled
-)
-"""
-
-
-def return_overdue(store: PoolStore, days: int) -> int:
-    """Take back what has been out for more than some days; the number of images."""
-    ((count,),) = store.connection.execute(RETURN_OVERDUE, {"days": days}).fetchall()
-    return count
-
-
-HAND_OUT = """
-UPDATE labeling_batches SET handed_out_at = now()
-WHERE batch = $batch AND handed_out_at IS NULL
-"""
-
-
-def mark_handed_out(store: PoolStore, batch: int) -> None:
-    """Record that a batch is out: it is fixed from now on, and its images are in flight."""
-    store.connection.execute(HAND_OUT, {"batch": batch})
-
-
-BEGIN_EXPORT = """
-INSERT INTO unfinished_exports BY NAME
-SELECT DISTINCT batch, now() AS began_at FROM labeling_batches
-WHERE batch = $batch AND handed_out_at IS NULL
-"""
-
-
-def begin_export(store: PoolStore, batch: int) -> None:
-    """Record that the files of a batch are about to be there: from now on it is fixed.
-
-    What is committed before the first file takes its place holds if the step is killed then: either
-    nobody can have the batch, or it is fixed. A batch that is out already stays as it is.
-    """
-    with store.transaction():
-        store.connection.execute(BEGIN_EXPORT, {"batch": batch})
-        mark_handed_out(store, batch)
-
-
-END_EXPORT = "DELETE FROM unfinished_exports WHERE batch = $batch"
-
-
-def end_export(store: PoolStore, batch: int) -> None:
-    """Record that all files of a batch are there."""
-    store.connection.execute(END_EXPORT, {"batch": batch})
-
-
-UNFINISHED = f"""
-SELECT max(batch) FROM unfinished_exports u WHERE batch IN (
-    SELECT batch FROM labeling_batches
-    WHERE returned_at IS NULL AND image_id IN ({IN_FLIGHT})
-)
-"""
-
-
-def unfinished_batch(store: PoolStore) -> int | None:
-    """The batch in flight whose files may not be there, for their export did not end."""
-    return store.rows(UNFINISHED)[0][0]
-
-
 BATCH_IMAGES = """
 SELECT image_id, predicted_class FROM labeling_batches WHERE batch = $batch ORDER BY position
 """
@@ -374,86 +213,10 @@ def load_batch(database: Database, *, pool: str, batch: int | None = None) -> pl
     import polars as pl
 
     with existing_pool(database, pool) as store:
-        return pl.DataFrame(batch_rows(store, _existing(store, batch)).read_all())
+        return pl.DataFrame(batch_rows(store, existing_batch(store, batch)).read_all())
 
 
-def hand_out_batch(database: Database, *, pool: str) -> pl.DataFrame:
-    """Hand the open batch out: from now on it is fixed, and its images are in flight.
-
-    A batch whose export did not end is handed out by this, too.
-
-    Args:
-        database: The path of the database, opened to write and closed again, or an open connection.
-        pool: The pool's name.
-
-    Returns:
-        The images of the batch, as ``load_batch`` gives them.
-
-    Raises:
-        PoolStateError: If the database does not have the pool, or the pool no open batch.
-
-    Example:
-        >>> hand_out_batch("labeling.duckdb", pool="digits")["image_id"].to_list()
-        ['digit_0', 'digit_2']
-    """
-    import polars as pl
-
-    with existing_pool(database, pool, read_only=False) as store:
-        with store.transaction():
-            batch = unfinished_batch(store) or open_batch_number(store)
-            if batch != last_batch(store):
-                raise PoolStateError(
-                    f"pool {pool!r} has no open batch: materialize {pool}/labeling_batch first"
-                )
-            mark_handed_out(store, batch)
-            end_export(store, batch)
-        return pl.DataFrame(batch_rows(store, batch).read_all())
-
-
-RELEASE = """
-UPDATE labeling_batches SET returned_at = now()
-WHERE handed_out_at IS NOT NULL AND returned_at IS NULL
-    AND ($batch IS NULL OR batch = $batch)
-    AND ($image_ids IS NULL OR list_contains($image_ids, image_id))
-    AND image_id NOT IN (SELECT image_id FROM images WHERE labeled)
-"""
-
-
-def release_batch(
-    database: Database,
-    *,
-    pool: str,
-    batch: int | None = None,
-    image_ids: Sequence[str] | None = None,
-) -> int:
-    """Take back images that are in flight: they may be in a batch again.
-
-    Args:
-        database: The path of the database, opened to write and closed again, or an open connection.
-        pool: The pool's name.
-        batch: Number of the batch; by default all that are out.
-        image_ids: The images; by default all of the batch that have no label.
-
-    Returns:
-        The number of images that came back.
-
-    Raises:
-        PoolStateError: If the database does not have the pool, or the pool no such batch.
-
-    Example:
-        >>> batch = hand_out_batch("labeling.duckdb", pool="digits")
-        >>> release_batch("labeling.duckdb", pool="digits", image_ids=["digit_2"])
-        1
-    """
-    with existing_pool(database, pool, read_only=False) as store, store.transaction():
-        if batch is not None:
-            _existing(store, batch)
-        values = {"batch": batch, "image_ids": None if image_ids is None else list(image_ids)}
-        ((count,),) = store.connection.execute(RELEASE, values).fetchall()
-        return count
-
-
-def _existing(store: PoolStore, batch: int | None) -> int:
+def existing_batch(store: PoolStore, batch: int | None) -> int:
     """The number of a batch that is there; without one that of the newest."""
     numbers = [number for (number,) in store.rows("SELECT DISTINCT batch FROM labeling_batches")]
     if not numbers or (batch is not None and batch not in numbers):

@@ -119,11 +119,8 @@ def _write_batch(
     does a later run: a batch whose export did not end is the next one, too. An empty batch is not
     written: the files keep what went out before.
     """
-    from dagster_active_learning.store.labeling_batches import (
-        begin_export,
-        end_export,
-        last_selection,
-    )
+    from dagster_active_learning.store.handed_out import begin_export, end_export
+    from dagster_active_learning.store.labeling_batches import last_selection
 
     selection = last_selection(store)
     if selection is None:
