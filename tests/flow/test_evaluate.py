@@ -55,7 +55,7 @@ def batch(store, number, images, *, by="random", probability=None, generation=10
         $chosen_by AS chosen_by, 'margin' AS acquisition_function,
         $probability::DOUBLE AS selection_probability, 1 AS prediction_count,
         'set' AS prediction_set, 'run' AS ranking_run_id, 'run' AS run_id, now() AS created_at,
-        now() AS handed_out_at FROM incoming""",
+        now() AS handed_out_at FROM active_learning__incoming""",
         pa.table({"position": range(1, len(images) + 1), "image_id": images}),
         batch=number,
         chosen_by=by,

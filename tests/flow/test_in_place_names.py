@@ -9,7 +9,7 @@ import pytest
 
 from dagster_active_learning import ACQUISITION_FUNCTIONS, flow
 from dagster_active_learning.errors import PredictionReadError, SettingError
-from in_place import RULES, assert_equal, copied, in_place, tables
+from in_place import RULES, assert_equal, copied, in_place, pool_store, tables
 
 PROBS = [[0.25, 0.75], [0.5, 0.5], [0.9, 0.4], [1.0, 0.0]]
 """The third is no prediction."""
@@ -33,6 +33,29 @@ def test_folders_are_no_columns(tmp_path, folders):
     path = str(tmp_path / "set" / "*" / "*.parquet")
     storage = tmp_path / "image_id=3" / "prediction_index=8"
     assert_equal(tables(in_place(path, storage)), tables(copied(path)))
+
+
+# Names that statements of this package give to rows of its own, and what a user may have so.
+RELATIONS = ["incoming", "kept", "wanted", "predicted", "scores"]
+
+
+@pytest.mark.parametrize("read", [in_place, copied], ids=["in place", "copied"])
+@pytest.mark.parametrize("schema", ["main", "pool"])
+def test_tables_of_the_user_are_not_taken_for_rows_of_a_statement(
+    tmp_path, monkeypatch, schema, read
+):
+    write(tmp_path / "a.parquet")
+    path, options = str(tmp_path / "a.parquet"), {"manifest": [f"i{row:03}" for row in range(5)]}
+    if read is in_place:
+        options["storage"] = tmp_path / "storage"
+    expected = tables(copied(path, manifest=options["manifest"]))
+    store = pool_store()
+    for name in RELATIONS:
+        store.connection.execute(
+            f"CREATE TABLE {schema}.{name} AS SELECT 'of the user' AS image_id, 9 AS rank"
+        )
+    monkeypatch.setattr("in_place.pool_store", lambda: store)
+    assert_equal(tables(read(path, **options)), expected)
 
 
 @pytest.mark.parametrize("name", ["IMAGE_ID", "Class_Probs"])

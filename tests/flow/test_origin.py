@@ -139,7 +139,7 @@ def test_scores_of_other_predictions_are_not_ranked(store, tmp_path):
     read(store, path, run_id="second reading")
     with pytest.raises(PoolStateError, match="'set' of pool 'pool' has no scores: mat"):
         make_rankings(store, "margin")
-    statement = "INSERT INTO image_scores BY NAME SELECT * EXCLUDE (prediction_set) FROM incoming"
+    statement = "INSERT INTO image_scores BY NAME SELECT * EXCLUDE (prediction_set) FROM active_learning__incoming"
     store.connection.execute(
         on_tables(store.connection, "ALTER TABLE image_scores ADD COLUMN margin DOUBLE")
     )
@@ -147,7 +147,7 @@ def test_scores_of_other_predictions_are_not_ranked(store, tmp_path):
     store.insert(on_tables(store.connection, statement), scores)
     with pytest.raises(PoolStateError, match="scores of an earlier version.*pool/image_scores"):
         make_rankings(store, "margin")
-    store.insert("INSERT INTO scorings BY NAME FROM incoming", kept)
+    store.insert("INSERT INTO scorings BY NAME FROM active_learning__incoming", kept)
     words = "that run first reading read, and those that run second reading read are stored: mat"
     with pytest.raises(PoolStateError, match=words):
         make_rankings(store, "margin")

@@ -7,7 +7,8 @@ import pyarrow as pa
 from dagster_active_learning.store.pool_store import PoolStore
 
 INSERT_EMPTY_IMAGES = """
-INSERT INTO empty_images BY NAME SELECT $prediction_set AS prediction_set, image_id FROM incoming
+INSERT INTO empty_images BY NAME
+SELECT $prediction_set AS prediction_set, image_id FROM active_learning__incoming
 """
 
 

@@ -33,7 +33,8 @@ class Coverage:
 
 INSERT_IMAGES = """
 INSERT INTO images BY NAME
-SELECT image_id, uri, width, height, coalesce(labeled, false) AS labeled, label FROM incoming
+SELECT image_id, uri, width, height, coalesce(labeled, false) AS labeled, label
+FROM active_learning__incoming
 """
 
 

@@ -76,7 +76,7 @@ def queue(
 DESCRIBED = """
 {predicted_classes}
 SELECT c.image_id, p.class AS predicted_class, coalesce(n.prediction_count, 0) AS prediction_count
-FROM incoming c LEFT JOIN predicted p ON c.image_id = p.image_id
+FROM active_learning__incoming c LEFT JOIN predicted p ON c.image_id = p.image_id
 LEFT JOIN (
     SELECT image_id, count(*) AS prediction_count FROM incoming_predictions GROUP BY image_id
 ) n ON c.image_id = n.image_id
@@ -89,8 +89,8 @@ def described(
     """The predicted class and the number of predictions of images, by their ids."""
     if not image_ids:
         return {}
-    # The statement finds `incoming` as the variable of that name.
-    incoming = pa.table({"image_id": pa.array(image_ids, pa.string())})  # noqa: F841 # pyright: ignore[reportUnusedVariable]
+    # The statement finds it as the variable of that name.
+    active_learning__incoming = pa.table({"image_id": pa.array(image_ids, pa.string())})  # noqa: F841 # pyright: ignore[reportUnusedVariable]
     statement = DESCRIBED.format(predicted_classes=predicted_classes_sql(objects=objects))
     query = of_sets(store, [prediction_set], statement)
     rows = store.connection.execute(query, {"prediction_set": prediction_set}).fetchall()

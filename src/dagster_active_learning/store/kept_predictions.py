@@ -69,7 +69,8 @@ def of_images(
         statements: The statements.
 
     Returns:
-        The statements, and the rows that they call ``kept``; None where they look at all images.
+        The statements, and the rows that they call ``active_learning__kept``;
+        None where they look at all images.
 
     Raises:
         PredictionReadError: If a file that predictions are read from in place is gone or another.
@@ -79,11 +80,14 @@ def of_images(
     if kept is None:
         return [of_sets(store, [prediction_set], statement) for statement in statements], None
     rows = {
-        "predictions": (PREDICTION_COLUMNS, "FROM kept WHERE prediction_count > 0"),
+        "predictions": (
+            PREDICTION_COLUMNS,
+            "FROM active_learning__kept WHERE prediction_count > 0",
+        ),
         "image_scores": (
             ("image_id", "prediction_count", *_functions(kept)),
             # All rows of an image have its scores.
-            "FROM (SELECT DISTINCT ON (image_id) * FROM kept)",
+            "FROM (SELECT DISTINCT ON (image_id) * FROM active_learning__kept)",
         ),
     }
 

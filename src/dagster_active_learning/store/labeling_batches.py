@@ -57,7 +57,7 @@ SELECT $batch AS batch, b.position, b.image_id, b.chosen_by,
     c.score, c.uncertainty, b.prediction_count, b.predicted_class, b.nearest_distance,
     $prediction_set AS prediction_set, r.run_id AS ranking_run_id, $run_id AS run_id,
     now() AS created_at
-FROM incoming b
+FROM active_learning__incoming b
 JOIN rankings r ON r.prediction_set = $prediction_set
     AND r.acquisition_function = $acquisition_function
 LEFT JOIN labeling_candidates c ON c.prediction_set = r.prediction_set
@@ -76,7 +76,9 @@ FROM rankings
 WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
 """
 
-INSERT_DUPLICATES = "INSERT INTO near_duplicates BY NAME SELECT $batch AS batch, * FROM incoming"
+INSERT_DUPLICATES = """
+INSERT INTO near_duplicates BY NAME SELECT $batch AS batch, * FROM active_learning__incoming
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ DELETE FROM labeling_candidates WHERE prediction_set = $prediction_set
 
 INSERT_WITH_CLASSES = """
 INSERT INTO labeling_candidates BY NAME
-SELECT $prediction_set AS prediction_set, c.*, $run_id AS run_id FROM incoming c
+SELECT $prediction_set AS prediction_set, c.*, $run_id AS run_id FROM active_learning__incoming c
 ORDER BY c.acquisition_function, c.rank
 """
 
@@ -42,7 +42,7 @@ INSERT INTO labeling_candidates BY NAME
 {predicted_classes}
 SELECT $prediction_set AS prediction_set, c.acquisition_function, c.rank, c.image_id, c.score,
     c.uncertainty, c.prediction_count, p.class AS predicted_class, $run_id AS run_id
-FROM incoming c LEFT JOIN predicted p ON c.image_id = p.image_id
+FROM active_learning__incoming c LEFT JOIN predicted p ON c.image_id = p.image_id
 ORDER BY c.acquisition_function, c.rank
 """
 

@@ -77,7 +77,7 @@ def pending_batches(store: PoolStore) -> list[PendingBatch]:
 
 MARK_SENT = """
 UPDATE labeling_tasks SET state = 'sent', task_id = i.task_id, run_id = $run_id, sent_at = now()
-FROM incoming i
+FROM active_learning__incoming i
 WHERE labeling_tasks.image_id = i.image_id AND state = 'pending' AND project = $project
 """
 
@@ -91,14 +91,15 @@ def mark_sent(store: PoolStore, project: str, task_ids: Mapping[str, int], run_i
 MARK_READ = """
 UPDATE labeling_tasks SET read_at = now(), task_id = i.task_id,
     outcome = CASE WHEN i.skipped_at::TIMESTAMPTZ <= requested_at THEN NULL ELSE i.outcome END
-FROM incoming i WHERE labeling_tasks.image_id = i.image_id AND state = 'sent' AND project = $project
+FROM active_learning__incoming i
+WHERE labeling_tasks.image_id = i.image_id AND state = 'sent' AND project = $project
 """
 
 # Tasks that were sent while the project was read are not in its listing.
 MARK_DELETED = """
 UPDATE labeling_tasks SET state = 'deleted', outcome = NULL, read_at = now()
 WHERE state = 'sent' AND project = $project AND sent_at < $listed_at
-    AND image_id NOT IN (SELECT image_id FROM incoming)
+    AND image_id NOT IN (SELECT image_id FROM active_learning__incoming)
 """
 
 # What was deleted or skipped, and was in another batch since, stays there.
@@ -137,8 +138,8 @@ def mark_read(
     """
     there = _by_image(task_id=task_ids, outcome=outcomes, skipped_at=skipped_at)
     store.insert(MARK_READ, there, project=project)
-    # The statement finds `incoming` as the variable of that name.
-    incoming = there  # noqa: F841 # pyright: ignore[reportUnusedVariable]
+    # The statement finds it as the variable of that name.
+    active_learning__incoming = there  # noqa: F841 # pyright: ignore[reportUnusedVariable]
     values = {"project": project, "listed_at": listed_at}
     ((deleted,),) = store.connection.execute(MARK_DELETED, values).fetchall()
     store.connection.execute(FREE, {"project": project, "skipped": return_skipped})

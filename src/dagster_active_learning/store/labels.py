@@ -44,13 +44,13 @@ INSERT = """
 INSERT INTO {table} BY NAME
 SELECT * REPLACE (annotated_at::TIMESTAMPTZ AS annotated_at), $tool AS tool, $project AS project,
     $run_id AS run_id, now() AS read_at
-FROM incoming
+FROM active_learning__incoming
 """
 
 # A project that got another title has the annotations that it had.
 DELETE = """
 DELETE FROM {table} WHERE project = $project
-    OR annotation_id IN (SELECT annotation_id FROM incoming)
+    OR annotation_id IN (SELECT annotation_id FROM active_learning__incoming)
 """
 
 LABELED_IMAGES = "SELECT DISTINCT image_id FROM labels"

@@ -221,14 +221,14 @@ class PoolStore:
         query: str,
         batch_rows: int,
         *,
-        kept: pa.Table | None = None,  # noqa: ARG002
+        kept: pa.Table | None = None,
         **values: Any,
     ) -> pa.RecordBatchReader:
         """The rows of a query in batches, read as they are needed by a ``reader`` of their own.
 
-        The query may call a table ``kept``.
+        The query may call a table ``active_learning__kept``.
         """
-        # The query finds `kept` as the variable of that name.
+        active_learning__kept = kept  # noqa: F841 # pyright: ignore[reportUnusedVariable]
         return self.reader().sql(query, params=values).to_arrow_reader(batch_rows)
 
     def rows(self, query: str, **values: Any) -> list[Any]:
@@ -239,30 +239,39 @@ class PoolStore:
         self,
         query: str,
         *,
-        kept: pa.Table | None = None,  # noqa: ARG002
+        kept: pa.Table | None = None,
         **values: Any,
     ) -> duckdb.DuckDBPyRelation:
-        """A query whose rows are still to be read, all of them; it may call a table ``kept``."""
-        # The query finds `kept` as the variable of that name.
+        """A query whose rows are still to be read, all of them.
+
+        It may call a table ``active_learning__kept``.
+        """
+        active_learning__kept = kept  # noqa: F841 # pyright: ignore[reportUnusedVariable]
         return self.connection.sql(query, params=values)
 
     def insert(
         self,
         statement: str,
-        incoming: pa.Table | pa.RecordBatch | pa.RecordBatchReader,  # noqa: ARG002
+        incoming: pa.Table | pa.RecordBatch | pa.RecordBatchReader,
         *,
-        kept: pa.Table | None = None,  # noqa: ARG002
+        kept: pa.Table | None = None,
         **values: Any,
     ) -> None:
-        """Run one statement over rows that it calls ``incoming``; it may call others ``kept``."""
-        # The statement finds them as the variables of these names. A registered view would keep
-        # the rows in memory until the transaction ends.
+        """Run one statement over rows that it calls ``active_learning__incoming``.
+
+        It may call others ``active_learning__kept``.
+        """
+        # The statement finds them as the variables of these names, where no table has them: a
+        # table of the user's, also one in main, would come first. A registered view would keep the
+        # rows in memory until the transaction ends.
+        active_learning__incoming = incoming  # noqa: F841 # pyright: ignore[reportUnusedVariable]
+        active_learning__kept = kept  # noqa: F841 # pyright: ignore[reportUnusedVariable]
         self.connection.execute(statement, values)
 
     def insert_stream(
         self, statement: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], **values: Any
     ) -> None:
-        """Run one statement over batches, ``incoming``, that are made while it runs.
+        """Run one statement over batches, ``active_learning__incoming``, made while it runs.
 
         Raises:
             BaseException: What making the batches raises.

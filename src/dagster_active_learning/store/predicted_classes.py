@@ -4,7 +4,7 @@
 INCOMING_PREDICTIONS = """
 WITH incoming_predictions AS (
     SELECT p.image_id, p.prediction_index, p.class_probs, p.category
-    FROM {predictions} p SEMI JOIN incoming c ON p.image_id = c.image_id
+    FROM {predictions} p SEMI JOIN active_learning__incoming c ON p.image_id = c.image_id
 ),
 """
 
@@ -54,7 +54,7 @@ predicted AS (
 def predicted_classes_sql(*, objects: bool) -> str:
     """Common table expressions that end with ``predicted``: image_id and class.
 
-    They are those of the images in ``incoming``, from the predictions of ``$prediction_set``, which
-    ``incoming_predictions`` has; ``of_sets`` is to put them there.
+    They are those of the images in ``active_learning__incoming``, from the predictions of
+    ``$prediction_set``, which ``incoming_predictions`` has; ``of_sets`` is to put them there.
     """
     return INCOMING_PREDICTIONS + (MOST_FREQUENT_CLASSES if objects else PREDICTED_CLASSES)

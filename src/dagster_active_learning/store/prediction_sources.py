@@ -21,7 +21,8 @@ class SourceFile:
 
 
 INSERT_SOURCES = """
-INSERT INTO prediction_sources BY NAME SELECT $prediction_set AS prediction_set, * FROM incoming
+INSERT INTO prediction_sources BY NAME
+SELECT $prediction_set AS prediction_set, * FROM active_learning__incoming
 """
 
 

@@ -27,7 +27,7 @@ class FirstIds:
 
 INSERT_QUARANTINED = """
 INSERT INTO quarantined_predictions BY NAME
-SELECT $prediction_set AS prediction_set, * FROM incoming
+SELECT $prediction_set AS prediction_set, * FROM active_learning__incoming
 """
 
 

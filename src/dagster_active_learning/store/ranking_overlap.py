@@ -92,7 +92,7 @@ def former_candidates(
 
 
 COMMON_WITH = """
-SELECT count(*) FROM labeling_candidates c SEMI JOIN incoming USING (image_id)
+SELECT count(*) FROM labeling_candidates c SEMI JOIN active_learning__incoming USING (image_id)
 WHERE c.prediction_set = $prediction_set AND c.acquisition_function = $acquisition_function
 """
 
@@ -101,7 +101,7 @@ def common_with(
     store: PoolStore, prediction_set: str, function: str, former: FormerCandidates
 ) -> int:
     """Number of candidates that a ranking shares with a former one."""
-    # The statement finds `incoming` as the variable of that name.
-    incoming = former.image_ids  # noqa: F841 # pyright: ignore[reportUnusedVariable]
+    # The statement finds it as the variable of that name.
+    active_learning__incoming = former.image_ids  # noqa: F841 # pyright: ignore[reportUnusedVariable]
     values = of_ranking(prediction_set, function)
     return store.connection.execute(COMMON_WITH, values).fetchall()[0][0]

@@ -65,9 +65,9 @@ def labeled_images(
     Raises:
         PoolStateError: If the pool lacks the scores of a function.
     """
-    # The statement finds `incoming` as the variable of that name.
-    incoming = pa.table({"image_id": pa.array(image_ids or [], pa.string())})  # noqa: F841 # pyright: ignore[reportUnusedVariable]
-    labeled = "SELECT image_id, NULL::VARCHAR AS label FROM incoming"
+    # The statement finds it as the variable of that name.
+    active_learning__incoming = pa.table({"image_id": pa.array(image_ids or [], pa.string())})  # noqa: F841 # pyright: ignore[reportUnusedVariable]
+    labeled = "SELECT image_id, NULL::VARCHAR AS label FROM active_learning__incoming"
     scores = (f"s.{column}" for column in score_columns(store, functions))
     query = LABELED_IMAGES.format(
         scores=", ".join(scores), labeled=LABELED_WITH_CLASS if image_ids is None else labeled

@@ -88,7 +88,7 @@ def append(
             kind = sql_type(schema.field(name).type)
             add_column(store.connection, tables, table, name, kind)
         store.insert_stream(
-            f"INSERT INTO {tables.name(table)} BY NAME FROM incoming",
+            f"INSERT INTO {tables.name(table)} BY NAME FROM active_learning__incoming",
             pa.schema([schema.field(name) for name in names]),
             (batch.select(names) for names, batch in rows),
         )
