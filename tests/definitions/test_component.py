@@ -378,6 +378,26 @@ EQUAL = {
 }
 
 
+def test_a_tilde_in_paths_is_the_home_folder(load, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    component, _ = load(
+        """
+        pool: pool
+        predictions: {path: ~/*.parquet, format: parquet, in_place: true}
+        storage: ~/scores
+        images: ~/images.csv
+        image_roots: [~/images]
+        report: ~/pages
+        export: ~/candidates.csv
+        """
+    )
+    given = [component.predictions.path, component.storage, component.report, component.export]
+    names = ["*.parquet", "scores", "pages", "candidates.csv"]
+    assert given == [f"/home/somebody/{name}" for name in names]
+    assert [*component.image_roots] == ["/home/somebody/images"]
+    assert str(component.images.path) == "/home/somebody/images.csv"
+
+
 def test_a_query_of_the_guide_makes_prediction_sets_of_two_models_in_one_file(load, tmp_path):
     """Each model has one prediction per image then, and its own scores."""
     rows = [(model, f"i{row}") for model in ("v1", "v2") for row in range(4)]

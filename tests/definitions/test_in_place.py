@@ -97,6 +97,20 @@ def test_an_explanation_reads_the_files(tmp_path, predictions):
     assert re.sub(runs, "…", pages[0]) == re.sub(runs, "…", pages[1])
 
 
+def test_a_tilde_in_paths_is_the_home_folder(tmp_path, predictions, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    described = definitions(
+        tmp_path,
+        f"~/{predictions.name}",
+        storage="~/storage",
+        export=["~/export/candidates.csv"],
+    )
+    assert materialize(described).success
+    assert {"storage", "export"} <= {path.name for path in tmp_path.iterdir()}
+    assert not (tmp_path / "~").exists()
+
+
 def test_workers_of_this_machine_score_the_files(tmp_path, predictions):
     materialize(definitions(tmp_path, predictions, engine=LocalWorkers(2)))
     materialize(definitions(tmp_path, predictions, in_place=False))

@@ -19,7 +19,7 @@ from dagster_active_learning.exporters import (
     export_labels,
     exporter_of_path,
 )
-from dagster_active_learning.files.addresses import is_address, shown_address
+from dagster_active_learning.files.addresses import at_home, is_address, shown_address
 
 if TYPE_CHECKING:
     from dagster_active_learning.store.pool_store import PoolStore
@@ -126,7 +126,7 @@ class LabelFiles:
     """
 
     def __init__(self, export: FilePath | Sequence[FilePath]) -> None:
-        paths = [fspath(path) for path in _listed(export)]
+        paths = [at_home(path) for path in _listed(export)]
         self.paths = {LABEL_FORMATS.get(Path(path).suffix.lower(), ""): path for path in paths}
         for path in paths:
             _check_local(path, "labels")
@@ -172,8 +172,8 @@ def _paths_by_exporter(export: Export) -> dict[str, str]:
                 f"export is {shown!r}, expected paths by the names of exporters: "
                 f"{', '.join(EXPORTERS)}",
             )
-        return {name: fspath(path) for name, path in export.items()}
-    paths = [fspath(path) for path in _listed(export)]
+        return {name: at_home(path) for name, path in export.items()}
+    paths = [at_home(path) for path in _listed(export)]
     shown_paths = [shown_address(path) for path in paths]
     try:
         exporters = [exporter_of_path(path) for path in paths]

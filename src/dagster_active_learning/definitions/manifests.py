@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster_active_learning.files.addresses import is_address, shown_address
+from dagster_active_learning.files.addresses import at_home, is_address, shown_address
 from dagster_active_learning.files.compression import SUFFIXES
 from dagster_active_learning.files.find import find_files, is_meant
 from dagster_active_learning.files.links import content_withheld
@@ -152,7 +152,7 @@ def _local_path(setting: str, path: str | PathLike[str]) -> Path:
             f"{setting} is the address {shown_address(str(path))!r}, expected a local path: let an "
             "asset fetch the file, and name the asset in deps"
         )
-    return Path(path)
+    return Path(at_home(path))
 
 
 def _manifest_format(path: Path) -> str:

@@ -32,7 +32,7 @@ from dagster_active_learning.definitions.sensors import PredictionFileSensor, ch
 from dagster_active_learning.definitions.sources import PredictionFiles, PredictionSource
 from dagster_active_learning.engines.local_workers import LocalWorkers
 from dagster_active_learning.errors import SettingError
-from dagster_active_learning.files.addresses import shown_address
+from dagster_active_learning.files.addresses import at_home, shown_address
 from dagster_active_learning.limits import PROBABILITY_TOLERANCE
 from dagster_active_learning.ranking.batch_rules import check_count
 from dagster_active_learning.rules import (
@@ -248,7 +248,7 @@ class Pool:
                 "predictions are read in place and the pool has no storage: expected a folder or "
                 "an address for their scores",
             )
-        of_set = f"{str(self.storage).rstrip('/')}/{self.name}/{'0' * 32}/{'0' * 32}"
+        of_set = f"{at_home(str(self.storage)).rstrip('/')}/{self.name}/{'0' * 32}/{'0' * 32}"
         names = ("best.parquet", "predictions.parquet", "scores/00000000.parquet")
         if self.in_place and any(self.predictions.reads(f"{of_set}/{name}") for name in names):
             raise SettingError(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TypeAlias
 
 from dagster_active_learning.errors import SettingError
-from dagster_active_learning.files.addresses import is_address, shown_address
+from dagster_active_learning.files.addresses import at_home, is_address, shown_address
 
 Report: TypeAlias = str | PathLike[str] | bool
 """A folder, True for one beside the database, False for no pages."""
@@ -35,15 +34,9 @@ def check_report(report: Report) -> None:
 def report_folder(report: Report, database: str) -> Path | None:
     """The folder of all pages; None where there are to be none."""
     if not isinstance(report, bool):
-        return _at_home(report)
+        return Path(at_home(report))
     # Databases elsewhere, such as "md:pool", have no folder.
     if not report or re.match(r"\w{2,}:", database):
         return None
-    path = _at_home(database)
+    path = Path(at_home(database))
     return path.with_name(f"{path.stem}_reports")
-
-
-def _at_home(path: str | PathLike[str]) -> Path:
-    """A path that may begin with ``~``, which DuckDB takes for the home folder too."""
-    # `Path.expanduser` raises where it knows no home, as in many containers.
-    return Path(os.path.expanduser(path))

@@ -17,7 +17,7 @@ from dagster_active_learning.definitions.code_versions import changed
 from dagster_active_learning.definitions.partitions import PLACEHOLDER, check_path, partition_path
 from dagster_active_learning.definitions.queries import secrets_withheld, shown_query
 from dagster_active_learning.errors import PredictionReadError, SettingError
-from dagster_active_learning.files.addresses import is_address, shown_address
+from dagster_active_learning.files.addresses import at_home, is_address, shown_address
 from dagster_active_learning.files.find import is_meant
 from dagster_active_learning.files.links import named_folder
 from dagster_active_learning.readers import read_predictions, reader_options
@@ -125,7 +125,7 @@ class PredictionFiles(PredictionSource):
         **options: Any,
     ) -> None:
         super().__init__(model, deps)
-        self.path = str(path)
+        self.path = at_home(path)
         self.format = format
         self._options = options
         self._checked = reader_options(format, options)

@@ -5,7 +5,6 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeVar
 
 import dagster as dg
@@ -45,7 +44,7 @@ from dagster_active_learning.definitions.yaml_models import (
 from dagster_active_learning.engines.local_workers import LocalWorkers
 from dagster_active_learning.engines.ray_tasks import RayTasks
 from dagster_active_learning.errors import SettingError
-from dagster_active_learning.files.addresses import is_address
+from dagster_active_learning.files.addresses import at_home, is_address
 from dagster_active_learning.text import did_you_mean
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -334,8 +333,8 @@ def _given(model: BaseModel) -> dict[str, Any]:
 
 
 def _path(context: dg.ResolutionContext, path: str) -> str:
-    """A path as the YAML file's folder sees it; an address as it is."""
+    """A path as the YAML file's folder sees it, or in the home folder; an address as it is."""
     if is_address(path):
         return path
     folder = context.resolve_source_relative_path(".")
-    return os.path.normpath(folder / Path(path))
+    return os.path.normpath(folder / at_home(path))

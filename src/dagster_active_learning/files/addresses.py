@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -33,6 +34,14 @@ SHORTEST_SECRET = 3
 def is_address(path: str) -> bool:
     """True for a path that is an address such as ``"s3://bucket/may.parquet"``, for fsspec."""
     return "://" in path
+
+
+def at_home(path: str | PathLike[str]) -> str:
+    """A path with the home folder in place of a ``~`` in front, as DuckDB takes it too.
+
+    Where there is no such home, the path stays as it is.
+    """
+    return os.path.expanduser(os.fspath(path))
 
 
 def with_account(address: str, path: str) -> str:

@@ -21,7 +21,7 @@ from fsspec.core import url_to_fs
 from fsspec.spec import AbstractBufferedFile
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.files.addresses import is_address, redacted, shown_address
+from dagster_active_learning.files.addresses import at_home, is_address, redacted, shown_address
 
 FILES_AT_A_TIME = 16
 """Files that are looked at at a time: one at an address takes some hundredths of a second."""
@@ -236,7 +236,7 @@ class Storage:
     """
 
     def __init__(self, folder: str) -> None:
-        self.folder = folder.rstrip("/") if is_address(folder) else os.path.abspath(folder)
+        self.folder = folder.rstrip("/") if is_address(folder) else os.path.abspath(at_home(folder))
         self.written: dict[str, int] = {}
 
     def __str__(self) -> str:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 from urllib.request import url2pathname
 
+from dagster_active_learning.files.addresses import at_home
 from dagster_active_learning.gallery.not_shown import NotShownError
 
 # A protocol of one letter is a drive of Windows.
@@ -44,7 +45,7 @@ class ImageRoots:
     """
 
     def __init__(self, roots: Iterable[str | PathLike[str]]) -> None:
-        self.roots = tuple(os.fspath(root) for root in roots)
+        self.roots = tuple(map(at_home, roots))
         self._folders: list[str] = []
         self._addresses: list[_Address] = []
         for number, root in enumerate(self.roots, start=1):
