@@ -1,6 +1,8 @@
 """What tests share: real predictions, pools to fill, and Dagster instances."""
 
+import functools
 import os
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -8,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from alembic.script import ScriptDirectory
 
 from dagster_active_learning import ACQUISITION_FUNCTIONS
 from dagster_active_learning.store.pool_store import PoolStore
@@ -29,15 +32,34 @@ def real_predictions() -> Path:
     return REAL_PREDICTIONS
 
 
+@pytest.fixture(autouse=True, scope="session")
+def migrations_read_once():
+    """Dagster's migrations, 90 files that each of its instances in memory reads anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        from_config = functools.cache(ScriptDirectory.from_config)
+        patch.setattr(ScriptDirectory, "from_config", from_config)
+        yield
+
+
 @pytest.fixture
 def database(tmp_path) -> Path:
     """Where a test has its DuckDB database."""
     return tmp_path / "test.duckdb"
 
 
+@pytest.fixture(scope="session")
+def empty_pool(tmp_path_factory) -> Path:
+    """A database with an empty pool, for copies: to make one takes longer than many a test."""
+    database = tmp_path_factory.mktemp("empty_pool") / "test.duckdb"
+    with duckdb.connect(str(database)) as connection:
+        PoolStore(connection, "pool")
+    return database
+
+
 @pytest.fixture
-def store(database):
+def store(database, empty_pool):
     """An empty pool in the test's database."""
+    shutil.copy(empty_pool, database)
     with duckdb.connect(str(database)) as connection:
         yield PoolStore(connection, "pool")
 

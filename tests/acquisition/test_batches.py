@@ -103,11 +103,11 @@ def test_images_anywhere_in_a_batch(rules):
 
 
 @pytest.mark.parametrize("rules", [*CLASSIFICATION, *DETECTION], ids=str)
-@pytest.mark.parametrize("batch_rows", [1, 7, 60])
+@pytest.mark.parametrize("batch_rows", [1, 7, 20])
 def test_images_across_the_ends_of_batches_have_the_same_bits(rules, batch_rows):
-    ids = [f"image{row // 4}" for row in range(57)] + ["alone", "last", "last"]
-    whole = batch_of(rules, ids=ids)
-    parts = [whole.slice(start, batch_rows) for start in range(0, 60, batch_rows)]
+    ids = [f"image{row // 4}" for row in range(17)] + ["alone", "last", "last"]
+    whole = batch_of(rules, len(ids), ids=ids)
+    parts = [whole.slice(start, batch_rows) for start in range(0, len(ids), batch_rows)]
     scored = (score_predictions(part, rules) for part in [whole[:0], *parts, whole[:0]])
     images = pa.Table.from_batches(list(adjacent_images(scored, rules)))
     assert images.combine_chunks().to_batches() == [score_batch(whole, rules)]

@@ -5,6 +5,7 @@ import json
 
 import dagster as dg
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -58,40 +59,52 @@ TEXTS = {
 NAMED_FILES = [
     name for name, text in TEXTS.items() if not set(text) & {"\0", "/"} and len(text) < 200
 ]
-each_text = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+# As ids of images and as names of classes: each is the class of the image of its name, and their
+# margins grow in this order.
+NAMES = list(TEXTS.values())
+TOPS = [0.5 + (row + 1) / 64 for row in range(len(NAMES))]
+CLASS_PROBS = [
+    [0.0] * row + [top, 1 - top] + [0.0] * (len(NAMES) - row - 2)
+    if row + 1 < len(NAMES)
+    else [1 - top] + [0.0] * (row - 1) + [top]
+    for row, top in enumerate(TOPS)
+]
 
 
-def write_parquet(folder, text):
-    table = pa.table({"image_id": [text, "other"], f"p_{text}": [0.25, 1.0], "p_b": [0.75, 0.0]})
-    pq.write_table(table, folder / "p.parquet")
+def write_parquet(folder):
+    columns = {
+        f"p_{name}": column
+        for name, column in zip(NAMES, zip(*CLASS_PROBS, strict=True), strict=True)
+    }
+    pq.write_table(pa.table({"image_id": NAMES, **columns}), folder / "p.parquet")
     return folder / "p.parquet", {"class_column_prefix": "p_"}
 
 
-def write_csv(folder, text):
+def write_csv(folder):
     with (folder / "p.csv").open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened, quoting=csv.QUOTE_ALL)
-        writer.writerows([["image_id", f"p_{text}", "p_b"], [text, 0.25, 0.75], ["other", 1, 0]])
+        writer.writerow(["image_id", *(f"p_{name}" for name in NAMES)])
+        writer.writerows([name, *row] for name, row in zip(NAMES, CLASS_PROBS, strict=True))
     return folder / "p.csv", {"class_column_prefix": "p_"}
 
 
-def write_jsonl(folder, text):
-    rows = [(text, 0.25, 0.75), ("other", 1, 0)]
+def write_jsonl(folder):
+    columns = ["image_id", *(f"p_{name}" for name in NAMES)]
     lines = [
-        json.dumps(dict(zip(["image_id", f"p_{text}", "p_b"], row, strict=True))) for row in rows
+        json.dumps(dict(zip(columns, [name, *row], strict=True)))
+        for name, row in zip(NAMES, CLASS_PROBS, strict=True)
     ]
     (folder / "p.jsonl").write_text("\n".join(lines))
     return folder / "p.jsonl", {"class_column_prefix": "p_"}
 
 
-def write_npz(folder, text):
-    import numpy as np
-
+def write_npz(folder):
     # NumPy's own text ends at its last character that is not NUL.
     np.savez(
         folder / "p.npz",
-        class_probs=np.array([[0.25, 0.75], [1, 0]]),
-        image_ids=np.array([text, "other"]),
-        class_names=np.array([text, "b"]),
+        class_probs=np.array(CLASS_PROBS),
+        image_ids=np.array(NAMES),
+        class_names=np.array(NAMES),
     )
     return folder / "p.npz", {}
 
@@ -99,25 +112,27 @@ def write_npz(folder, text):
 WRITERS = {"parquet": write_parquet, "csv": write_csv, "jsonl": write_jsonl, "npz": write_npz}
 
 
-@each_text
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_text_goes_through_the_whole_flow_as_it_is(database, tmp_path, name, text):
-    path, options = WRITERS[name](tmp_path, text)
+def test_texts_go_through_the_whole_flow_as_they_are(database, tmp_path, name):
+    path, options = WRITERS[name](tmp_path)
     with duckdb.connect(str(database)) as connection:
         store = PoolStore(connection, "pool")
-        replace_images(store, manifest([text, "other"]))
+        replace_images(store, manifest(NAMES))
         stored = ingest(
             store,
             read_predictions(path, format=name, **options),
             prediction_set="set",
             in_manifest=True,
         )
-        assert stored.class_names == [text, "b"]
+        assert stored.class_names == NAMES
         score(store, in_manifest=True)
         _, ranked = rank(store, "margin", in_manifest=True)
-        assert [(row[0], row[1]) for row in ranked] == [(text, 1), ("other", 2)]
-        assert ranked[1][4] == text, "the predicted class"
-        assert repr(text) in explain_candidate(connection, text, pool="pool")
+        assert [(row[0], row[1]) for row in ranked] == [
+            (text, position) for position, text in enumerate(NAMES, 1)
+        ]
+        assert [row[4] for row in ranked] == NAMES, "the predicted classes"
+        for text in NAMES if name == "parquet" else []:
+            assert repr(text) in explain_candidate(connection, text, pool="pool")
         for kind in ("csv", "parquet"):
             target = tmp_path / f"out.{kind}"
             export_candidates(store, target, exporter=kind, prediction_set="set")
@@ -128,47 +143,47 @@ def test_a_text_goes_through_the_whole_flow_as_it_is(database, tmp_path, name, t
                 else {}
             )
             found = read(target, **arguments).to_pydict()
-            assert found["image_id"] == [text, "other"]
-            assert found["predicted_class"] == ["b", text]
+            assert found["image_id"] == NAMES
+            assert found["predicted_class"] == NAMES
     loaded = load_candidates(database, pool="pool")
-    assert loaded["image_id"].to_list() == [text, "other"]
-    assert loaded["uri"].to_list() == [f"s3://images/{text}", "s3://images/other"]
+    assert loaded["image_id"].to_list() == NAMES
+    assert loaded["uri"].to_list() == [f"s3://images/{text}" for text in NAMES]
 
 
-@each_text
-def test_a_text_in_quarantine_is_as_it_is(store, tmp_path, text):
-    pq.write_table(
-        pa.table({"image_id": [text, "good"], "class_probs": [[0.5, 0.0], [0.5, 0.5]]}),
-        tmp_path / "p.parquet",
-    )
+def test_texts_in_quarantine_are_as_they_are(store, tmp_path):
+    ids, class_probs = [*NAMES, "good"], [[0.5, 0.0]] * len(NAMES) + [[0.5, 0.5]]
+    pq.write_table(pa.table({"image_id": ids, "class_probs": class_probs}), tmp_path / "p.parquet")
     ingest(store, read_predictions(tmp_path / "p.parquet", format="parquet"))
-    ((image_id, raw),) = store.connection.execute(
-        "SELECT image_id, raw FROM quarantined_predictions"
+    refused = store.connection.execute(
+        "SELECT image_id, raw FROM quarantined_predictions ORDER BY row_number"
     ).fetchall()
-    assert image_id == text
-    # A long row is cut, and says so.
-    assert json.loads(raw)["image_id"] == text if len(text) < 10_000 else "characters)" in raw
+    assert [image_id for image_id, _ in refused] == NAMES
+    for text, raw in refused:
+        # A long row is cut, and says so.
+        assert json.loads(raw)["image_id"] == text if len(text) < 10_000 else "characters)" in raw
 
 
-@each_text
-def test_names_of_sets_models_and_categories_are_text(store, tmp_path, text):
-    rows = [{"image_id": text, "score": 0.5, "category": text, "bbox": [1, 2, 3, 4]}] * 2
-    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    stream = read_predictions(
-        tmp_path / "p.jsonl",
-        format="jsonl",
-        score_column="score",
-        category_column="category",
-        bbox_column="bbox",
-    )
-    stored = ingest(store, stream, prediction_set=text, rules=Rules(task="detection"))
-    assert (stored.prediction_set, stored.class_names) == (text, [text])
-    again = ingest(
-        store, read_predictions(tmp_path / "p.jsonl", format="jsonl", score_column="score"),
-        prediction_set=text, rules=Rules(task="detection"),
-    )  # fmt: skip
-    assert again.prediction_count == 2
-    assert store.connection.execute("SELECT count(*) FROM predictions").fetchone() == (2,)
+def test_names_of_sets_models_and_categories_are_text(store, tmp_path):
+    for number, text in enumerate(NAMES, 1):
+        rows = [{"image_id": text, "score": 0.5, "category": text, "bbox": [1, 2, 3, 4]}] * 2
+        (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        stream = read_predictions(
+            tmp_path / "p.jsonl",
+            format="jsonl",
+            score_column="score",
+            category_column="category",
+            bbox_column="bbox",
+        )
+        stored = ingest(store, stream, prediction_set=text, rules=Rules(task="detection"))
+        assert (stored.prediction_set, stored.class_names) == (text, [text])
+        again = ingest(
+            store, read_predictions(tmp_path / "p.jsonl", format="jsonl", score_column="score"),
+            prediction_set=text, rules=Rules(task="detection"),
+        )  # fmt: skip
+        assert again.prediction_count == 2
+        assert store.connection.execute("SELECT count(*) FROM predictions").fetchone() == (
+            2 * number,
+        )
 
 
 @pytest.mark.parametrize("text", [TEXTS[name] for name in NAMED_FILES], ids=NAMED_FILES)
@@ -222,8 +237,6 @@ PATHS = {
     ids=lambda item: item[0],
 )  # fmt: skip
 def test_a_path_that_no_file_can_have_is_a_clear_error(tmp_path, read, path):
-    import numpy as np
-
     (tmp_path / "p.json").write_text("[]")
     (tmp_path / "r.json").write_text('{"classes": ["a"], "detections": []}')
     (tmp_path / "m.csv").write_text("image_id\na\n")

@@ -1,6 +1,8 @@
 """Pools of every earlier layout are migrated, those of a later version refused."""
 
+import shutil
 from importlib.metadata import version
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -97,22 +99,37 @@ def make(connection, layout, *, sets=(("set", 24),)):
     connection.execute("USE main")
 
 
-@pytest.fixture(params=LAYOUTS)
+@pytest.fixture(scope="module", params=LAYOUTS)
 def layout(request):
     return request.param
 
 
-@pytest.fixture
-def earlier(database, layout):
-    """The database of a pool of an earlier layout."""
+@pytest.fixture(scope="module")
+def earlier_pool(layout, tmp_path_factory):
+    """The database of a pool of an earlier layout, for copies."""
+    database = tmp_path_factory.mktemp("earlier") / "test.duckdb"
     with duckdb.connect(str(database)) as connection:
         make(connection, layout)
     return database
 
 
+@pytest.fixture(scope="module")
+def migrated_pool(earlier_pool, tmp_path_factory):
+    """The same after its migration."""
+    database = shutil.copy(earlier_pool, tmp_path_factory.mktemp("migrated"))
+    with duckdb.connect(str(database)) as connection:
+        PoolStore(connection, "pool")
+    return database
+
+
 @pytest.fixture
-def migrated(earlier):
-    with duckdb.connect(str(earlier)) as connection:
+def earlier(database, earlier_pool):
+    return Path(shutil.copy(earlier_pool, database))
+
+
+@pytest.fixture
+def migrated(database, migrated_pool):
+    with duckdb.connect(str(shutil.copy(migrated_pool, database))) as connection:
         yield PoolStore(connection, "pool")
 
 
@@ -151,7 +168,7 @@ def test_its_rows_are_there_and_what_was_not_kept_is_null(migrated, layout):
     assert rows(migrated, temporary) == []
 
 
-def test_its_candidates_are_not_said_to_be_of_the_predictions_that_are_there(migrated, earlier):
+def test_its_candidates_are_not_said_to_be_of_the_predictions_that_are_there(migrated):
     candidates = load_candidates(migrated.connection, pool="pool")
     assert candidates["image_id"].to_list() == ["a", "b"]
     assert candidates["uri"].to_list() == ["s3://a", None]
