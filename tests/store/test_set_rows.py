@@ -12,8 +12,9 @@ from dagster_active_learning.store.prediction_sets import (
     add_prediction_set,
     clear_prediction_set,
 )
+from dagster_active_learning.store.set_columns import prediction_schema
 from dagster_active_learning.store.set_rows import append, make_set_tables, of_sets
-from dagster_active_learning.store.set_tables import prediction_schema, renew_views
+from dagster_active_learning.store.set_tables import renew_views
 from pools import column, rows
 
 VALUES = {

@@ -62,8 +62,9 @@ from dagster_active_learning.store.quarantined_predictions import (
 from dagster_active_learning.store.schema import PACKAGE
 from dagster_active_learning.store.score_counts import count_scores, join_counts
 from dagster_active_learning.store.scorings import replace_scoring
+from dagster_active_learning.store.set_columns import sql_type
 from dagster_active_learning.store.set_rows import name_set_tables
-from dagster_active_learning.store.set_tables import SetTables, renew_views, sql_type
+from dagster_active_learning.store.set_tables import SetTables, renew_views
 
 NOT_IN_MANIFEST = "quarantine/not-in-manifest-{name}.parquet"
 """The predictions about images that the manifest did not have at one reading."""

@@ -52,7 +52,7 @@ from dagster_active_learning.readers.in_place import check_text, stream_of_file
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.score_counts import Counts, count_scores, join_counts
-from dagster_active_learning.store.set_tables import prediction_schema, score_column
+from dagster_active_learning.store.set_columns import prediction_schema, score_column
 
 NOT_TEXT = frozenset({Reason.IMAGE_ID_NOT_UTF8, Reason.UNKNOWN_CATEGORY})
 """Reasons of rows that may have a text which is not UTF-8."""

@@ -37,8 +37,9 @@ from dagster_active_learning.store.quarantined_predictions import (
     quarantine_images_not_in_manifest,
     quarantined_by_reason,
 )
+from dagster_active_learning.store.set_columns import sql_type
 from dagster_active_learning.store.set_rows import append, make_set_tables
-from dagster_active_learning.store.set_tables import SetTables, sql_type
+from dagster_active_learning.store.set_tables import SetTables
 from dagster_active_learning.text import quoted_pair
 
 

@@ -37,7 +37,7 @@ from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import PredictionStream
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.prediction_sources import SourceFile
-from dagster_active_learning.store.set_tables import score_column
+from dagster_active_learning.store.set_columns import score_column
 from dagster_active_learning.text import raw_text
 
 ROWS_THAT_DECIDE_CLASS_COUNT = 1_024

@@ -30,6 +30,7 @@ from dagster_active_learning.store.in_place_sets import (
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import prediction_set as prediction_set_of
 from dagster_active_learning.store.schema import literal, quoted, with_rows
+from dagster_active_learning.store.set_columns import NUMBERS_BESIDE_CLASSES
 from dagster_active_learning.store.set_rows import of_sets
 from dagster_active_learning.store.set_tables import rows_of_table
 
@@ -41,9 +42,6 @@ MOST_IMAGES = 50_000
 
 MOST_NUMBERS = 2**24
 """Numbers in the predictions that are kept: they go through the memory."""
-
-NUMBERS_BESIDE_CLASSES = 8
-"""Numbers of a prediction that are no class probabilities, such as those of a box, and room."""
 
 ROWS_OF_IMAGES = 256
 """Rows of a row group of the file: with some thousand images they are as long as its footer."""

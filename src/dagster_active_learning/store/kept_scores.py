@@ -18,15 +18,8 @@ import pyarrow as pa
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
 from dagster_active_learning.store.schema import PACKAGE, literal, quoted
-from dagster_active_learning.store.set_tables import (
-    SCORE_COLUMNS,
-    SetTables,
-    add_column,
-    drop_table,
-    make_table,
-    prediction_schema,
-    score_column,
-)
+from dagster_active_learning.store.set_columns import SCORE_COLUMNS, prediction_schema, score_column
+from dagster_active_learning.store.set_tables import SetTables, add_column, drop_table, make_table
 
 
 def scored_schema(value_type: pa.DataType, kernel_rows: Sequence[str]) -> pa.Schema:

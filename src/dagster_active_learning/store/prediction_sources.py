@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from dagster_active_learning.store.pool_store import PoolStore
+if TYPE_CHECKING:
+    from dagster_active_learning.store.pool_store import PoolStore
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from dagster_active_learning.store.in_place_sets import check_files
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.set_columns import sql_type
 from dagster_active_learning.store.set_tables import (
     TABLES,
     SetTables,
     add_column,
     drop_table,
     make_table,
-    sql_type,
     with_rows_of_sets,
 )
 

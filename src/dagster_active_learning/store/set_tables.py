@@ -22,36 +22,11 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from dagster_active_learning.acquisition.schemas import KERNEL_ROWS, image_score_schema
+from dagster_active_learning.acquisition.schemas import image_score_schema
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.store.filesystems import read_error
 from dagster_active_learning.store.schema import literal, quoted, views_sql, with_rows
-
-
-def prediction_schema(value_type: pa.DataType) -> pa.Schema:
-    """The columns of ``predictions`` from image_id on, with class probabilities of a precision."""
-    return pa.schema(
-        [
-            ("image_id", pa.string()),
-            ("prediction_index", pa.int64()),
-            ("class_probs", pa.list_(value_type)),
-            ("score", pa.float64()),
-            ("category", pa.string()),
-            ("bbox", pa.list_(pa.float64())),
-            ("segmentation", pa.string()),
-        ]
-    )
-
-
-def sql_type(kind: pa.DataType) -> str:
-    """The type of a column of a set's tables, as DuckDB writes it."""
-    if pa.types.is_list(kind):
-        return f"{sql_type(kind.value_type)}[]"
-    names = {
-        pa.string(): "VARCHAR", pa.int64(): "BIGINT", pa.float32(): "FLOAT", pa.float64(): "DOUBLE"
-    }  # fmt: skip
-    return names[kind]
-
+from dagster_active_learning.store.set_columns import SCORE_COLUMNS, prediction_schema, sql_type
 
 _SCHEMAS = {
     "predictions": lambda: prediction_schema(pa.float32()),
@@ -59,13 +34,6 @@ _SCHEMAS = {
 }
 """The columns of each table from image_id on; the first two are never null."""
 
-
-def score_column(row: str) -> str:
-    """The column of a set's predictions with their scores, by a row of the fused kernel."""
-    return f"{row}_score"
-
-
-SCORE_COLUMNS = tuple(map(score_column, KERNEL_ROWS))
 
 _UNCOMPRESSED = ("image_id", "class_probs", *SCORE_COLUMNS)
 """To look for a compression of them takes DuckDB three times as long as to compute all scores."""

@@ -28,9 +28,9 @@ from dagster_active_learning.store.schema import (
     schema_sql,
     views_sql,
 )
+from dagster_active_learning.store.set_columns import SCORE_COLUMNS
 from dagster_active_learning.store.set_tables import (
     COMMENT,
-    SCORE_COLUMNS,
     SetTables,
     add_column,
     make_table,

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +113,15 @@ def _groups_together(
     """Row groups that make one batch, or one with several batches, and the rows of a batch.
 
     All that follows takes some milliseconds per batch, however small it is.
+
+    Raises:
+        PredictionReadError: If the footer contradicts itself.
     """
     together: list[int] = []
     rows, fewest = 0, DEFAULT_BATCH_ROWS
+    text = _TextLengths(source, opened, columns)
     for group in range(opened.num_row_groups):
-        batch_rows = _batch_rows(path, source, opened, group, columns)
+        batch_rows = _batch_rows(path, opened, group, columns, text)
         group_rows = opened.metadata.row_group(group).num_rows
         if together and rows + group_rows > min(fewest, batch_rows):
             yield together, fewest
@@ -130,43 +134,87 @@ def _groups_together(
 
 def _batch_rows(
     path: Path | FileInPlace,
-    source: Any,
     opened: pq.ParquetFile,
     group: int,
     columns: Sequence[str],
+    text: _TextLengths,
 ) -> int:
-    """The number of rows of a row group that make a batch, by the size of their decoded values.
-
-    Encoded, a million equal values take a few bytes.
-
-    Raises:
-        PredictionReadError: If the footer contradicts itself.
-    """
-    # pyarrow ends the process when it is asked about a column chunk that it cannot understand; read
-    # from, the same chunk is an error.
-    first = _first_row(source, opened, group, columns)
-    rows = opened.metadata.row_group(group).num_rows
-    if first is None or rows < 1:
+    """The number of rows of a row group that make a batch, by the size of their decoded values."""
+    footer = opened.metadata.row_group(group)
+    rows, n_columns = footer.num_rows, footer.num_columns
+    if n_columns != len(opened.schema):
+        raise _broken(path, f"row group {group} has {n_columns} columns of {len(opened.schema)}")
+    if not group:
+        # pyarrow ends the process when it is asked about a column that is encrypted; read from, it
+        # is an error.
+        text.look_at(group)
+    if rows < 1:
         return 1
     wanted = set(columns)
     bytes_per_row = 0
-    for column in first.columns:
-        if pa.types.is_dictionary(column.type) and len(column.dictionary):
-            bytes_per_row += pc.max(pc.binary_length(column.dictionary)).as_py() or 0
-        elif is_text(column.type):
-            bytes_per_row += pc.binary_length(without_views(column)[0]).as_py() or 0
+    text_bytes: dict[str, float] = {}
     for position, column in enumerate(opened.schema):
         name, *nested = column.path.split(".")
         if name not in wanted:
             continue
-        chunk = opened.metadata.row_group(group).column(position)
+        chunk = footer.column(position)
         if not nested and chunk.num_values != rows:
             raise _broken(
                 path,
                 f"row group {group} has {rows} rows, but {chunk.num_values} values of {name!r}",
             )
         bytes_per_row += max(8 * chunk.num_values, chunk.total_uncompressed_size) // rows
-    return rows_for(bytes_per_row)
+        if column.physical_type == "BYTE_ARRAY":
+            text_bytes[column.path] = chunk.total_uncompressed_size / rows
+    return rows_for(bytes_per_row + text.longest(group, text_bytes))
+
+
+class _TextLengths:
+    """The lengths of the longest texts of row groups.
+
+    Encoded, a million equal texts take a few bytes, and where texts differ, reading the dictionary
+    of a row group takes twice as long as reading its texts. So it is read of the first row group,
+    and of those whose encoded texts have another size than they had in the one read last.
+    """
+
+    def __init__(self, source: Any, opened: pq.ParquetFile, columns: Sequence[str]) -> None:
+        self._source = source
+        self._opened = opened
+        self._columns = columns
+        self._group = -1
+        self._longest = 0
+        self._bytes_per_row: Mapping[str, float] | None = None
+
+    def look_at(self, group: int) -> None:
+        """Read from a row group.
+
+        Raises:
+            OSError: If it cannot be read.
+        """
+        first = _first_row(self._source, self._opened, group, self._columns)
+        self._group, self._longest = group, 0
+        for column in () if first is None else first.columns:
+            if pa.types.is_dictionary(column.type) and len(column.dictionary):
+                self._longest += pc.max(pc.binary_length(column.dictionary)).as_py() or 0
+            elif is_text(column.type):
+                self._longest += pc.binary_length(without_views(column)[0]).as_py() or 0
+
+    def longest(self, group: int, bytes_per_row: Mapping[str, float]) -> int:
+        """The longest texts of all columns of a row group, together.
+
+        Args:
+            group: The row group.
+            bytes_per_row: What a row takes encoded, by the column.
+        """
+        seen = self._bytes_per_row
+        is_like = seen is not None and all(
+            seen[name] / 2 <= size <= seen[name] * 2 for name, size in bytes_per_row.items()
+        )
+        if self._group != group and not is_like:
+            self.look_at(group)
+        if self._group == group:
+            self._bytes_per_row = bytes_per_row
+        return self._longest
 
 
 def _first_row(
