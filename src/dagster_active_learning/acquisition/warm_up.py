@@ -12,6 +12,8 @@ from dagster_active_learning.acquisition.kernels import (
     check_class_probs,
     score_class_probs,
 )
+from dagster_active_learning.acquisition.most_probable import most_probable_class
+from dagster_active_learning.acquisition.score_sums import count_and_sum
 
 # The smallest totals run the kernel of the largest.
 _KEEPS: tuple[Literal["sum", "max"], ...] = ("sum", "max")
@@ -32,8 +34,10 @@ def warm_up() -> None:
     for class_probs in (np.full((1, 2), 0.5, np.float32), np.full((1, 2), 0.5, np.float64)):
         check_class_probs(class_probs)
         score_class_probs(class_probs)
+        most_probable_class(class_probs)
         image_index, counts = np.zeros(1, np.int64), np.zeros(1, np.int64)
         add_votes_by_image(class_probs, np.zeros(1), image_index, np.zeros((1, 5)), counts)
+    count_and_sum(np.zeros(1), bins_in_one=1.0, first_bin=0, n_bins=1, scales=np.ones(3))
     for keep in _KEEPS:
         image_index, counts = np.zeros(1, np.int64), np.zeros(1, np.int64)
         add_by_image(np.zeros((1, 1)), image_index, np.zeros((1, 1)), counts, keep=keep)

@@ -68,8 +68,12 @@ class BestImages:
     def wanted(self, images: pa.Table) -> npt.NDArray[np.bool_]:
         """Which images of a table may be among the best, shape (n_images,)."""
         wanted = np.zeros(images.num_rows, np.bool_)
-        for name, cut in self._cuts.items():
-            wanted |= self._order(images, name) < cut
+        for name in self._cuts:
+            order = self._order(images, name)
+            before = order[order < self._cuts[name]]
+            if before.size > self._count:
+                self._cuts[name] = float(np.partition(before, self._count)[self._count])
+            wanted |= order < self._cuts[name]
         return wanted
 
     def add(self, images: pa.Table, cuts: Mapping[str, float] | None = None) -> None:
@@ -96,11 +100,6 @@ class BestImages:
     def _cut(self) -> None:
         """Leave out what is not among the best."""
         images = pa.concat_tables(self._kept).combine_chunks()
-        for name, cut in self._cuts.items():
-            order = self._order(images, name)
-            order = order[order < cut]
-            if order.size > self._count:
-                self._cuts[name] = float(np.partition(order, self._count)[self._count])
         self._kept = [images.filter(pa.array(self.wanted(images)))]
         self._waiting = 0
 
@@ -126,7 +125,7 @@ class RecentPredictions:
 
     def __init__(self, first_index: int, class_names: Sequence[str], *, objects: bool) -> None:
         self._first_index = first_index
-        self._class_names = np.array(class_names, np.object_)
+        self._class_names = pa.array(class_names, pa.string())
         self._objects = objects
         self._rows: list[pa.Table] = []
 
@@ -140,10 +139,8 @@ class RecentPredictions:
         (recent,) = self._rows
         single = images.column("prediction_count").to_numpy() == 1
         told = recent.select(["category", CLASS_POSITION.name])
-        rows = told.take(pa.array(self._places(images)[single]))
-        classes = np.full(images.num_rows, None, np.object_)
-        classes[single] = self._classes(rows)
-        return _with_classes(images, pa.array(classes, pa.string()), single)
+        rows = told.take(pa.array(self._places(images), mask=~single))
+        return _with_classes(images, self._classes(rows), single)
 
     def with_predictions(self, images: pa.Table) -> pa.Table:
         """Images with a column of their predictions, without those that have too long ones."""
@@ -154,7 +151,7 @@ class RecentPredictions:
         images, counts = images.filter(pa.array(is_short)), counts[is_short]
         ends = np.cumsum(counts)
         places = np.repeat(self._places(images) - ends + counts, counts) + np.arange(counts.sum())
-        rows = recent.take(pa.array(places))
+        rows = recent.select(["prediction_index", *PREDICTION_COLUMNS]).take(pa.array(places))
         index = rows.column("prediction_index").to_numpy() + self._first_index
         columns = {"prediction_index": pa.array(index)} | {
             name: rows.column(name).combine_chunks() for name in PREDICTION_COLUMNS
@@ -170,17 +167,10 @@ class RecentPredictions:
         positions = recent.column("prediction_index").to_numpy() + self._first_index
         return np.searchsorted(positions, images.column("prediction_index").to_numpy())
 
-    def _classes(self, predictions: pa.Table) -> npt.NDArray[np.object_]:
+    def _classes(self, predictions: pa.Table) -> pa.ChunkedArray:
         """The class of each prediction: of objects the category, else the most probable class."""
-        classes = np.full(predictions.num_rows, None, np.object_)
-        position = predictions.column(CLASS_POSITION.name)
-        has_position = position.is_valid().to_numpy()
-        classes[has_position] = self._class_names[position.drop_null().to_numpy()]
-        if self._objects:
-            category = predictions.column("category")
-            named = category.is_valid().to_numpy()
-            classes[named] = category.to_numpy()[named]
-        return classes
+        classes = self._class_names.take(predictions.column(CLASS_POSITION.name))
+        return pc.coalesce(predictions.column("category"), classes) if self._objects else classes
 
 
 def _of_last_image(rows: pa.Table) -> pa.Table:
@@ -210,7 +200,9 @@ def without_classes(images: pa.Table) -> pa.Table:
     )
 
 
-def _with_classes(images: pa.Table, classes: pa.Array, known: npt.NDArray[np.bool_]) -> pa.Table:
+def _with_classes(
+    images: pa.Table, classes: pa.Array | pa.ChunkedArray, known: npt.NDArray[np.bool_]
+) -> pa.Table:
     return images.append_column("predicted_class", classes).append_column(
         "class_is_known", pa.array(known)
     )

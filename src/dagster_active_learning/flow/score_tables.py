@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 
 from dagster_active_learning.acquisition.batches import PredictionScores, adjacent_images
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
+from dagster_active_learning.acquisition.schemas import image_score_schema
 from dagster_active_learning.files.in_place import Storage
 from dagster_active_learning.flow.best_images import BestImages
+from dagster_active_learning.flow.sorted_rows import kept_functions
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
 from dagster_active_learning.rules import Rules
 
@@ -42,6 +44,19 @@ def image_scores(
         first_index: What to add to the position of a prediction.
     """
     names = ["image_id", "prediction_count", *scored_functions(rules)]
+    of_images = image_score_schema()
+    # What may be null takes half as long again to be written.
+    never_null = [
+        "image_id",
+        "prediction_count",
+        *(scores_kept(rules) if kept_functions(rules) else []),
+    ]
+    schema = pa.schema(
+        [
+            *(of_images.field(name).with_nullable(name not in never_null) for name in names),
+            pa.field("prediction_index", pa.int64(), nullable=False),
+        ]
+    )
     positions = [np.empty(0, np.int64)]
 
     def noted() -> Iterator[PredictionScores]:
@@ -56,7 +71,7 @@ def image_scores(
         firsts = pa.array(waiting[ends - counts] + first_index)
         positions = [waiting[counts.sum() :]]
         columns = images.select(names).append_column("prediction_index", firsts)
-        yield pa.Table.from_batches([columns])
+        yield pa.Table.from_batches([columns]).cast(schema)
 
 
 def write_table(
@@ -86,6 +101,7 @@ def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
             name: "DELTA_BINARY_PACKED" for name in schema.names if name == "prediction_index"
         },
         "write_statistics": [name for name in schema.names if name not in numbers],
+        "write_batch_size": ROWS_LOOKED_UP,
     }
     return pq.ParquetWriter(file, schema, **settings)
 

@@ -28,6 +28,7 @@ from dagster_active_learning.acquisition.functions import (
 )
 from dagster_active_learning.acquisition.kernels import check_class_probs
 from dagster_active_learning.acquisition.matrices import score_matrix
+from dagster_active_learning.acquisition.most_probable import most_probable_class
 from dagster_active_learning.acquisition.validity import Validity
 from dagster_active_learning.files.addresses import redacted
 from dagster_active_learning.flow.progress import Progress
@@ -321,10 +322,14 @@ class _JudgedClassProbs(NamedTuple):
     deviation: float
 
     def class_positions(self, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """The first most probable class of those of the rows that have class probabilities."""
+        """The first most probable class of those of the rows that have class probabilities.
+
+        Args:
+            wanted: (n_rows,) bool, rows whose class probabilities are valid, if they have any.
+        """
         rows = wanted[self.fitting]
         matrix = self.matrix if rows.all() else self.matrix[rows]
-        return matrix.argmax(axis=1) if len(matrix) else np.empty(0, np.int64)
+        return most_probable_class(matrix)
 
 
 def _judge_class_probs(

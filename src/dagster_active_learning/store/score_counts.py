@@ -119,22 +119,24 @@ def count_scores(images: pa.Table, functions: Iterable[str]) -> dict[str, ScoreC
 
 
 def _counted(scores: npt.NDArray[np.float64]) -> ScoreCounts:
+    # Who only reads counts does not wait for the compiler.
+    from dagster_active_learning.acquisition.score_sums import count_and_sum
+
     lowest, highest = float(scores.min()), float(scores.max())
     exponent = bin_exponent(lowest, highest)
-    # In two places of memory: new ones for each step took twice the time of the steps.
-    rest, whole = np.empty_like(scores), np.empty_like(scores)
-    np.floor(np.multiply(scores, 2.0**-exponent, out=whole), out=whole)
-    whole -= _place(lowest, exponent)
-    bins = np.bincount(whole.astype(np.int64)).tolist()
+    first = _place(lowest, exponent)
+    # Of whole numbers, floats have the sum of 100,000 without an error.
+    bins, sums = count_and_sum(
+        scores,
+        bins_in_one=2.0**-exponent,
+        first_bin=first,
+        n_bins=_place(highest, exponent) - first + 1,
+        scales=2.0 ** np.array(PART_DIGITS),
+    )
     parts = 0
-    np.copyto(rest, scores)
-    for digits in PART_DIGITS:
-        rest *= 2.0**digits
-        np.floor(rest, out=whole)
-        # Of whole numbers, floats have the sum of 100,000 without an error.
-        parts = (parts << digits) + int(whole.sum())
-        rest -= whole
-    return ScoreCounts(scores.size, parts, lowest, highest, bins)
+    for digits, whole in zip(PART_DIGITS, sums.tolist(), strict=True):
+        parts = (parts << digits) + int(whole)
+    return ScoreCounts(scores.size, parts, lowest, highest, bins.tolist())
 
 
 def bin_exponent(lowest: float, highest: float) -> int:
@@ -143,6 +145,9 @@ def bin_exponent(lowest: float, highest: float) -> int:
     It is not less where there are more scores.
     """
     exponent = _least_exponent(lowest, highest)
+    if highest > lowest:
+        # Narrower ones would be 64 and more.
+        exponent = max(exponent, math.frexp(highest - lowest)[1] - 6)
     while _end(highest, exponent) - _place(lowest, exponent) > MOST_BINS:
         exponent += 1
     return exponent
