@@ -2,10 +2,15 @@
 
 import os
 import signal
+import sys
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
 from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.in_place import Storage
@@ -19,6 +24,14 @@ def process_and_threads(_):
     from numba.core import config
 
     return os.getpid(), config.NUMBA_NUM_THREADS
+
+
+def loaded_packages(module):
+    """Large packages that are loaded by a module, by pyarrow's arrays and by Numba's functions."""
+    import_module(module)
+    pa.array(np.empty(0))
+    import_module("numba.np.arraymath")
+    return sorted({"dagster", "duckdb", "pandas", "polars", "scipy"} & set(sys.modules))
 
 
 def killed_once(place):

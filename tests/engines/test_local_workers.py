@@ -12,6 +12,7 @@ from worker_tasks import (
     always_killed,
     cannot_be_sent,
     killed_once,
+    loaded_packages,
     not_enough_memory,
     process_and_threads,
     refuse,
@@ -34,6 +35,11 @@ def test_a_worker_is_another_process_with_one_thread():
     ((process, threads),) = LocalWorkers(1).run(process_and_threads, [0])
     assert process != os.getpid()
     assert threads == 1
+
+
+def test_a_worker_loads_no_more_than_it_needs():
+    modules = [f"dagster_active_learning.flow.{name}" for name in ("file_scores", "bucket_scores")]
+    assert list(LocalWorkers(1).run(loaded_packages, modules)) == [[], []]
 
 
 def test_a_task_whose_worker_is_killed_runs_again(tmp_path):

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dagster_active_learning.limits import BATCH_BYTES
 from dagster_active_learning.readers.formats import parquet
 from dagster_active_learning.readers.formats.parquet import read_columns
 
@@ -50,3 +51,31 @@ def test_row_groups_of_many_numbers_are_not_read_together(tmp_path):
     found = list(read_columns(tmp_path / "p.parquet", COLUMNS))
     assert [len(batch) for batch in found] == [3072, 3072]
     assert pa.Table.from_batches(found).equals(table)
+
+
+@pytest.mark.parametrize("first", [10, 0])
+def test_long_texts_after_short_ones_are_not_read_together(tmp_path, first):
+    """Encoded, hundreds of equal texts of 256 KiB take one."""
+    path, schema = tmp_path / "p.parquet", pa.schema({"image_id": pa.string()})
+    with pq.ParquetWriter(path, schema, store_schema=False) as writer:
+        for texts in (map(str, range(first)), *[["x" * 2**18] * 200] * 3):
+            writer.write_table(pa.table([pa.array(texts, pa.string())], schema))
+    assert path.stat().st_size < 2**20
+    found = [len(batch) for batch in read_columns(path, ["image_id"])]
+    assert sum(found) == first + 600
+    assert max(found) <= BATCH_BYTES // 2**18
+
+
+def test_dictionaries_of_like_row_groups_are_not_read(tmp_path, monkeypatch):
+    table = write(tmp_path / "p.parquet", [500] * 20)
+    read = []
+    first_row = parquet._first_row
+
+    def noted(source, opened, group, columns):
+        read.append(group)
+        return first_row(source, opened, group, columns)
+
+    monkeypatch.setattr(parquet, "_first_row", noted)
+    found = list(read_columns(tmp_path / "p.parquet", COLUMNS))
+    assert pa.Table.from_batches(found).equals(table)
+    assert read == [0]
