@@ -70,10 +70,12 @@ class BestImages:
         wanted = np.zeros(images.num_rows, np.bool_)
         for name in self._cuts:
             order = self._order(images, name)
-            before = order[order < self._cuts[name]]
-            if before.size > self._count:
-                self._cuts[name] = float(np.partition(before, self._count)[self._count])
-            wanted |= order < self._cuts[name]
+            is_before = order < self._cuts[name]
+            if np.count_nonzero(is_before) > self._count:
+                before = np.partition(order[is_before], self._count)
+                self._cuts[name] = float(before[self._count])
+                is_before = order < self._cuts[name]
+            wanted |= is_before
         return wanted
 
     def add(self, images: pa.Table, cuts: Mapping[str, float] | None = None) -> None:
