@@ -148,6 +148,15 @@ def assert_equal(found, expected):
             assert found[name] == table, name
 
 
+ROWS_PER_FILE = """
+    SELECT s.source, s.row_count, (
+        SELECT count(*) FROM predictions p WHERE p.prediction_index >= s.first_prediction_index
+            AND p.prediction_index < s.first_prediction_index + s.row_count
+    ), (SELECT count(*) FROM quarantined_predictions q WHERE q.source = s.source)
+    FROM prediction_sources s ORDER BY ALL"""
+"""The rows of each file: all, predictions, and those in quarantine."""
+
+
 def bits(table):
     """A table as a value that tells -0.0 from 0.0, and a NaN from none."""
     return [repr(row) for row in table.to_pylist()]

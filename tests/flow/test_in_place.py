@@ -14,6 +14,7 @@ from dagster_active_learning.flow import bucket_scores, file_scores, scored_file
 from dagster_active_learning.readers.in_place import open_in_place
 from dagster_active_learning.rules import Rules
 from in_place import (
+    ROWS_PER_FILE,
     InThisProcess,
     add_manifest,
     assert_equal,
@@ -246,15 +247,9 @@ def test_a_second_wave_is_there_where_files_may_share_images(tmp_path, ids, buck
 def test_rows_of_all_footers_are_scored_or_in_quarantine(tmp_path):
     path = classification(tmp_path, spread_ids)
     store = in_place(path, tmp_path / "storage")
-    per_file = """
-        SELECT s.source, s.row_count, (
-            SELECT count(*) FROM predictions p WHERE p.prediction_index >= s.first_prediction_index
-                AND p.prediction_index < s.first_prediction_index + s.row_count
-        ), (SELECT count(*) FROM quarantined_predictions q WHERE q.source = s.source)
-        FROM prediction_sources s ORDER BY ALL"""
     broken = [0, len(BROKEN) + 1, 0, 0]
     footers = [pq.read_metadata(file).num_rows for file in sorted(tmp_path.glob("*.parquet"))]
-    assert [row[1:] for row in store.rows(per_file)] == [
+    assert [row[1:] for row in store.rows(ROWS_PER_FILE)] == [
         (rows, rows - refused, refused) for rows, refused in zip(footers, broken, strict=True)
     ]
 

@@ -54,7 +54,7 @@ from dagster_active_learning.store.kept_scores import this_version
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
 from dagster_active_learning.store.prediction_sources import SourceFile, add_sources
-from dagster_active_learning.store.predictions import categories
+from dagster_active_learning.store.predictions import categories, score_only_count
 from dagster_active_learning.store.quarantined_predictions import (
     add_quarantined,
     add_quarantined_of_unknown_images,
@@ -134,6 +134,9 @@ def ingest_in_place(
         names = scored.class_names
         row_count = sum(file.row_count for file in scored.files)
         found = sum(file.prediction_count for file in scored.files)
+        score_only = sum(file.score_only_count for file in scored.files)
+        if score_only and unknown.predictions:
+            score_only = score_only_count(store, tables)
         stored = PredictionSet(
             prediction_set=prediction_set,
             generation=tables.generation,
@@ -145,7 +148,7 @@ def ingest_in_place(
             image_count=scored.image_count - unknown.images,
             image_run_count=scored.run_count,
             quarantined_count=row_count - found + unknown.predictions,
-            score_only_count=sum(file.score_only_count for file in scored.files),
+            score_only_count=score_only,
             bbox_unit=source.stream.bbox_unit,
             value_type=f"{sql_type(source.stream.value_type)}[]",
             run_id=run_id,
