@@ -25,7 +25,7 @@ class InThisProcess:
         self.order = order
         self.tasks = []
 
-    def run(self, function, tasks):
+    def run(self, function, tasks, *_):
         for task in self.order(tasks):
             self.tasks.append(task)
             yield function(task)

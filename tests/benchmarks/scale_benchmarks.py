@@ -163,8 +163,10 @@ class _Measured:
     def __init__(self) -> None:
         self.peak_mib = 0.0
 
-    def run(self, function, tasks):
-        for result, peak in LocalWorkers(WORKERS).run(partial(_with_peak, function), tasks):
+    def run(self, function, tasks, *report):
+        for result, peak in LocalWorkers(WORKERS).run(
+            partial(_with_peak, function), tasks, *report
+        ):
             self.peak_mib = max(self.peak_mib, peak)
             yield result
 
@@ -340,7 +342,7 @@ def _rate(folder: Path, numbers: int, n_classes: int, kind: str) -> tuple[float,
 class _Here:
     """An engine that runs tasks in this process."""
 
-    def run(self, function, tasks):
+    def run(self, function, tasks, *_):
         return map(function, tasks)
 
 

@@ -294,8 +294,8 @@ def test_a_folder_of_a_failed_run_stays_for_a_day(tmp_path, monkeypatch):
             return job.execute_in_process(asset_selection=selected, instance=instance, **options)
 
         class Failing(InThisProcess):
-            def run(self, function, tasks):
-                yield next(super().run(function, tasks))
+            def run(self, function, tasks, *report):
+                yield next(super().run(function, tasks, *report))
                 raise RuntimeError("no more workers")
 
         keys = dg.StaticPartitionsDefinition(["a", "b"])

@@ -26,7 +26,7 @@ from worker_tasks import note_process
 ENGINE = {engine}
 
 class Waiting:
-    def run(self, function, tasks):
+    def run(self, function, tasks, *report):
         yield from ENGINE.run(note_process, [{processes!r}] * 2)
 
 files = PredictionFiles({folder!r} + "/*.parquet", "parquet", in_place=True)

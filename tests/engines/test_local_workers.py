@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import time
 
 import pytest
@@ -43,8 +44,10 @@ def test_a_worker_loads_no_more_than_it_needs():
 
 
 def test_a_task_whose_worker_is_killed_runs_again(tmp_path):
-    places = [str(tmp_path / name) for name in "abc"]
-    assert sorted(LocalWorkers(2).run(killed_once, places)) == places
+    places, said = [str(tmp_path / name) for name in "abc"], []
+    assert sorted(LocalWorkers(2).run(killed_once, places, said.append)) == places
+    words = "a worker was lost, with exit code -9; its task begins again: "
+    assert sorted(said) == [words + place for place in places]
 
 
 def test_a_task_that_kills_every_worker_is_an_error_that_names_it():
@@ -60,6 +63,13 @@ def test_a_task_that_cannot_get_its_memory_is_named():
 def test_the_error_of_a_task_is_raised_and_ends_the_others():
     with pytest.raises(PredictionReadError, match="3 is no file"):
         list(LocalWorkers(2).run(refuse, range(100)))
+
+
+def test_an_error_that_nobody_expects_says_where_it_was():
+    with pytest.raises(TypeError) as error:
+        list(LocalWorkers(1).run(square, ["the task"]))
+    (note,) = error.value.__notes__
+    assert re.match(r"in a worker, over the task:\n(.*\n)*.*in square\n", note)
 
 
 def is_running(process):
@@ -84,8 +94,8 @@ def test_closing_ends_the_processes(tmp_path):
     [
         ("exit", "3 workers were lost .* exit code 3,"),
         ("result", "local object"),
-        ("error", "^ValueError: with a lock$"),
-        ("two", "^NeedsTwo: one and two$"),
+        ("error", "^ValueError: with a lock\nin a worker, over error:\n"),
+        ("two", "^NeedsTwo: one and two\nin a worker, over two:\n"),
     ],
 )
 def test_what_cannot_be_sent_is_said_in_words(how, words):

@@ -61,8 +61,10 @@ class LosingANode:
         self.lost = 0
         self.lost_node = None
 
-    def run(self, function, tasks):
-        for number, result in enumerate(RayTasks(self.cluster.address).run(function, tasks)):
+    def run(self, function, tasks, *report):
+        for number, result in enumerate(
+            RayTasks(self.cluster.address).run(function, tasks, *report)
+        ):
             if number == 0:
                 node = next(node for node in self.cluster.worker_nodes)
                 self.cluster.add_node(num_cpus=1, object_store_memory=MEMORY)

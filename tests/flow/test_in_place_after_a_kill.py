@@ -23,8 +23,8 @@ from in_place import scored
 from dagster_active_learning import LocalWorkers
 
 class Killed:
-    def run(self, function, tasks):
-        for number, result in enumerate(LocalWorkers(1).run(function, tasks)):
+    def run(self, function, tasks, *report):
+        for number, result in enumerate(LocalWorkers(1).run(function, tasks, *report)):
             yield result
             if number == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -74,8 +74,8 @@ from in_place import InThisProcess, commit, pool_store, scored
 path, storage, database, folder = sys.argv[1:]
 
 class Waiting(InThisProcess):
-    def run(self, function, tasks):
-        for result in super().run(function, tasks):
+    def run(self, function, tasks, *report):
+        for result in super().run(function, tasks, *report):
             Path(folder, "at work").touch()
             while not Path(folder, "go on").exists():
                 time.sleep(0.01)
@@ -124,9 +124,9 @@ class OneKilled:
     def __init__(self, notes, name):
         self.notes, self.name = notes, name
 
-    def run(self, function, tasks):
+    def run(self, function, tasks, *report):
         killing = partial(killed_at_its_end, function, self.notes, self.name)
-        yield from LocalWorkers(2).run(killing, tasks)
+        yield from LocalWorkers(2).run(killing, tasks, *report)
 
 
 @pytest.mark.slow

@@ -61,8 +61,8 @@ TWO_WAVES = {
 class Noting(InThisProcess):
     """Notes of each task whether it did anything."""
 
-    def run(self, function, tasks):
-        for result in super().run(function, tasks):
+    def run(self, function, tasks, *report):
+        for result in super().run(function, tasks, *report):
             self.new = [*getattr(self, "new", []), result.is_new]
             yield result
 

@@ -9,6 +9,7 @@ import pickle
 import signal
 import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from importlib.abc import MetaPathFinder
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
-from dagster_active_learning.errors import EngineError, SettingError
+from dagster_active_learning.errors import ActiveLearningError, EngineError, SettingError
 
 if TYPE_CHECKING:
     from dagster_active_learning.flow.engine import Result, Task
+    from dagster_active_learning.flow.progress import Report
 
 ENDING_SECONDS = 5.0
 """For how long the exit code of a lost process is waited for."""
@@ -60,7 +62,10 @@ class LocalWorkers:
             )
 
     def run(
-        self, function: Callable[[Task], Result], tasks: Sequence[Task]
+        self,
+        function: Callable[[Task], Result],
+        tasks: Sequence[Task],
+        report: Report = lambda _: None,
     ) -> Generator[Result, Any, None]:
         """The results of all tasks, each as soon as it is there; see ``flow.engine.Engine``."""
         most = self.workers or os.cpu_count() or 1
@@ -88,6 +93,10 @@ class LocalWorkers:
                                 f'"__main__":`: {task}; where memory ran out, use fewer workers, '
                                 "or files with smaller row groups"
                             ) from None
+                        report(
+                            f"a worker was lost, with exit code {worker.exit_code}; its task "
+                            f"begins again: {task}"
+                        )
                         waiting.append((task, tries + 1))
                         continue
                     idle.append(worker)
@@ -134,11 +143,22 @@ class _Worker:
         self._process.join()
 
 
-def memory_error(task: Any) -> EngineError:
-    """The error of a task for which a worker could not get the memory."""
-    return EngineError(
-        f"memory ran out over {task}: use fewer workers, or files with smaller row groups"
-    )
+def sendable(error: Exception, task: Any) -> Exception:
+    """What a task has raised, as it can be sent to another process and says there where it was."""
+    if isinstance(error, MemoryError):
+        return EngineError(
+            f"memory ran out over {task}: use fewer workers, or files with smaller row groups"
+        )
+    if not isinstance(error, ActiveLearningError):
+        place = "".join(traceback.format_tb(error.__traceback__))
+        error.add_note(f"in a worker, over {task}:\n{place}")
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - what was made in this line
+    except Exception:
+        # Some errors cannot be sent, or not be made again of what is sent.
+        notes = "\n".join(getattr(error, "__notes__", []))
+        return EngineError(f"{type(error).__name__}: {error}\n{notes}")
+    return error
 
 
 def _work(connection: Connection) -> None:
@@ -190,13 +210,5 @@ def _answer(function: Callable[[Any], Any], task: Any) -> bytes:
     """The pickled result of a task, and what it has raised; one of the two is None."""
     try:
         return pickle.dumps((function(task), None))
-    except MemoryError:
-        return pickle.dumps((None, memory_error(task)))
     except Exception as error:
-        try:
-            answer = pickle.dumps((None, error))
-            pickle.loads(answer)  # noqa: S301 - what was made in the line before
-        except Exception:
-            # Some errors cannot be sent, or not be made again of what is sent.
-            answer = pickle.dumps((None, EngineError(f"{type(error).__name__}: {error}")))
-        return answer
+        return pickle.dumps((None, sendable(error, task)))

@@ -20,17 +20,21 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from dagster_active_learning.engines.local_workers import ENVIRONMENT, memory_error
-from dagster_active_learning.errors import ActiveLearningError, EngineError, SettingError
+from dagster_active_learning.engines.local_workers import ENVIRONMENT
+from dagster_active_learning.errors import EngineError, SettingError
 
 if TYPE_CHECKING:
     from dagster_active_learning.flow.engine import Result, Task
+    from dagster_active_learning.flow.progress import Report
 
 RETRIES = 5
 """How often a task is begun again whose worker or node is gone before it has ended."""
 
 SECONDS_FOR_ANSWER = 10
 """For how long a cluster may take to answer at all."""
+
+SECONDS_OF_SILENCE = 30
+"""How long no task has to end until it is reported what the cluster has."""
 
 SECONDS_BETWEEN_LOOKS = 0.2
 """How often it is looked which tasks have ended; results that are there come at once."""
@@ -75,7 +79,10 @@ class RayTasks:
             )
 
     def run(
-        self, function: Callable[[Task], Result], tasks: Sequence[Task]
+        self,
+        function: Callable[[Task], Result],
+        tasks: Sequence[Task],
+        report: Report = lambda _: None,
     ) -> Generator[Result, Any, None]:
         """The results of all tasks, each as soon as it is there; see ``flow.engine.Engine``."""
         try:
@@ -105,23 +112,28 @@ class RayTasks:
             for task in tasks:
                 named = remote.options(name=f"{function.__name__}: {task}")
                 waiting[named.remote(pickle.dumps((function, task)), values)] = task
+            silent_since = time.monotonic()
             while waiting:
                 # A look at ten thousand tasks takes some milliseconds.
                 done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
                 if not done:
                     # Here, and not in Ray's code, Dagster's interruption is to come.
                     time.sleep(SECONDS_BETWEEN_LOOKS)
+                    if time.monotonic() - silent_since < SECONDS_OF_SILENCE:
+                        continue
+                    report(_waiting(len(waiting)))
+                silent_since = time.monotonic()
                 for one in done:
                     task = waiting.pop(one)
                     try:
                         result = ray.get(one)
                     except RayTaskError as error:
-                        raise _of_task(error, task) from None
+                        raise _of_task(error.cause, task) from None
                     except RayError as error:
                         raise EngineError(
-                            f"workers were lost {RETRIES + 1} times over one task, the last one "
-                            f"so: {error}: {task}; give nodes more memory, or files smaller row "
-                            "groups"
+                            f"workers were lost {RETRIES + 1} times over one task: {task}; the "
+                            f"last one so: {str(error).rstrip('.')}; give nodes more memory, or "
+                            "files smaller row groups"
                         ) from error
                     yield result
 
@@ -182,17 +194,25 @@ def _check_answer(address: str) -> None:
             raise ConnectionError(f"no answer within {SECONDS_FOR_ANSWER} seconds") from None
 
 
-def _of_task(error: Any, task: Any) -> Exception:
-    """What a task has raised, without Ray's words."""
-    match error.cause:
-        case ActiveLearningError():
-            return error.cause
-        case ImportError():
-            return EngineError(f"a node cannot run {task}: {error.cause}")
-        case MemoryError():
-            return memory_error(task)
-        case _:
-            return error
+def _of_task(error: Exception, task: Any) -> Exception:
+    """What a task has raised; of a package that a node lacks, that it is the node that lacks it."""
+    if isinstance(error, ImportError):
+        return EngineError(f"a node cannot run {task}: {error}")
+    return error
+
+
+def _waiting(count: int) -> str:
+    """What is known of a cluster of which no result has come for a while."""
+    import ray
+
+    of_all, free = (
+        resources.get("CPU", 0)
+        for resources in (ray.cluster_resources(), ray.available_resources())
+    )
+    return (
+        f"{count:,} tasks run or wait on Ray, none has ended for {SECONDS_OF_SILENCE} seconds: the "
+        f"cluster has {of_all:g} processors, of which {free:g} are free; a task takes one"
+    )
 
 
 def _on_node(package: str, wanted: str) -> Callable[[bytes, Mapping[str, str]], Any]:
@@ -216,6 +236,11 @@ def _on_node(package: str, wanted: str) -> Callable[[bytes, Mapping[str, str]], 
 
         pa.set_cpu_count(1)
         function, task = pickle.loads(pickled)  # noqa: S301 - of this package's own process
-        return function(task)
+        try:
+            return function(task)
+        except Exception as error:
+            from dagster_active_learning.engines.local_workers import sendable
+
+            raise sendable(error, task) from None
 
     return run

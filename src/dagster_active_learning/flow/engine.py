@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol, TypeVar
 
+from dagster_active_learning.flow.progress import Report
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -16,7 +18,7 @@ class Engine(Protocol):
     """
 
     def run(
-        self, function: Callable[[Task], Result], tasks: Sequence[Task]
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], report: Report
     ) -> Generator[Result, Any, None]:
         """The results of all tasks, each as soon as it is there, in no certain order.
 
@@ -25,6 +27,7 @@ class Engine(Protocol):
         Args:
             function: A function of a module, so that its name alone finds it elsewhere.
             tasks: Small values that can be pickled, as the results can.
+            report: Takes what is to be known meanwhile, such as that workers are waited for.
 
         Raises:
             ActiveLearningError: If a task raises one; the others are ended.

@@ -196,7 +196,7 @@ def _files(
     ]
     progress = _TaskProgress("files", len(tasks), report)
     done: list[FileCounts] = []
-    for file in engine.run(score_file, tasks):
+    for file in engine.run(score_file, tasks, report):
         progress.add(file.row_count, source.files[file.place].file.size, is_new=file.is_new)
         done.append(file)
     progress.finish()
@@ -255,7 +255,7 @@ def _add_buckets(
     ]
     progress = _TaskProgress("buckets", len(tasks), report)
     added: list[BucketCounts] = []
-    for bucket in engine.run(score_bucket, tasks):
+    for bucket in engine.run(score_bucket, tasks, report):
         progress.add(bucket.row_count, 0, is_new=bucket.is_new)
         added.append(bucket)
     progress.finish()
