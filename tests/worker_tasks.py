@@ -69,6 +69,12 @@ def refuse(number):
     return number
 
 
+def refuse_and_note(folder):
+    """Refuse a file, and write down that it did."""
+    Path(folder, uuid4().hex).touch()
+    raise PredictionReadError(f"{folder} is no file")
+
+
 def note_process(folder):
     """Write down which process it is, and take its time."""
     Path(folder, str(os.getpid())).touch()

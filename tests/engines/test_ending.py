@@ -15,7 +15,8 @@ from in_place import write
 pytestmark = pytest.mark.slow
 
 DEFINITIONS = """
-import sys
+import os
+from pathlib import Path
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 from dagster_active_learning import (
@@ -26,7 +27,8 @@ from worker_tasks import note_process
 ENGINE = {engine}
 
 class Waiting:
-    def run(self, function, tasks, *report):
+    def run(self, *_):
+        Path({folder!r}, "step").write_text(str(os.getpid()))
         yield from ENGINE.run(note_process, [{processes!r}] * 2)
 
 files = PredictionFiles({folder!r} + "/*.parquet", "parquet", in_place=True)
@@ -60,18 +62,17 @@ def wait_until(holds):
         time.sleep(0.1)
 
 
-def end_by_keys(run, workers):
+def end_by_keys(run, folder):
     """Ctrl-C reaches all processes of the terminal."""
     os.killpg(run.pid, signal.SIGINT)
 
 
-def end_as_dagster_does(run, workers):
+def end_as_dagster_does(run, folder):
     run.send_signal(signal.SIGTERM)
 
 
-def kill_the_step(run, workers):
-    with open(f"/proc/{workers[0]}/stat", encoding="utf-8") as status:
-        os.kill(int(status.read().rpartition(")")[2].split()[1]), signal.SIGKILL)
+def kill_the_step(run, folder):
+    os.kill(int((folder / "step").read_text()), signal.SIGKILL)
 
 
 @pytest.fixture
@@ -93,6 +94,7 @@ WAYS = [
     ("local", kill_the_step),
     ("ray", end_by_keys),
     ("ray", end_as_dagster_does),
+    ("ray", kill_the_step),
 ]
 
 
@@ -121,7 +123,7 @@ def test_no_task_is_left(tmp_path, request, kind, end):
         wait_until(lambda: run.poll() is not None or len([*processes.iterdir()]) == 2)
         workers = [int(path.name) for path in processes.iterdir()]
         assert len(workers) == 2, (tmp_path / "output.txt").read_text()
-        end(run, workers)
+        end(run, tmp_path)
         assert run.wait(timeout=120) != 0
     # A task waits for a minute, and is looked at before that.
     began = time.monotonic()

@@ -2,6 +2,7 @@
 
 import math
 import random
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import numpy as np
 import pyarrow as pa
@@ -197,6 +198,23 @@ def test_neither_the_order_of_tasks_nor_the_size_of_parts_counts(
     monkeypatch.setattr(file_scores, "ROWS_BETWEEN_BUCKETS", rows)
     monkeypatch.setattr(scored_files, "ROWS_PER_BUCKET", rows)
     found = in_place(path, tmp_path / "storage", engine=InThisProcess(order))
+    assert_equal(tables(found), tables(copied(path)))
+
+
+class Threads:
+    """Another engine, as a user writes one."""
+
+    def run(self, function, tasks, report):
+        report(f"{len(tasks)} tasks in threads")
+        with ThreadPoolExecutor(4) as pool:
+            for done in as_completed([pool.submit(function, task) for task in tasks]):
+                yield done.result()
+
+
+def test_another_engine_gives_what_is_equal_though_its_tasks_share_a_process(tmp_path, monkeypatch):
+    path = classification(tmp_path, spread_ids)
+    monkeypatch.setattr(scored_files, "ROWS_PER_BUCKET", 200)
+    found = in_place(path, tmp_path / "storage", engine=Threads())
     assert_equal(tables(found), tables(copied(path)))
 
 

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 RETRIES = 5
 """How often a task is begun again whose worker or node is gone before it has ended."""
 
+OUT_OF_MEMORY_RETRIES = "RAY_task_oom_retries"
+"""Ray's own setting for tasks that it ends where a node runs out of memory; else it begins them
+again forever."""
+
 SECONDS_FOR_ANSWER = 10
 """For how long a cluster may take to answer at all."""
 
@@ -130,10 +134,12 @@ class RayTasks:
                     except RayTaskError as error:
                         raise _of_task(error.cause, task) from None
                     except RayError as error:
+                        # What follows are all processes of the node.
+                        (reason, *_) = str(error).splitlines()
                         raise EngineError(
-                            f"workers were lost {RETRIES + 1} times over one task: {task}; the "
-                            f"last one so: {str(error).rstrip('.')}; give nodes more memory, or "
-                            "files smaller row groups"
+                            f"workers were lost again and again over one task: {task}; the last "
+                            f"one so: {reason.rstrip('.')}; give nodes more memory, or files "
+                            "smaller row groups"
                         ) from error
                     yield result
 
@@ -148,18 +154,22 @@ class RayTasks:
         address = self.address
         if address == "auto":
             address = os.environ.get("RAY_ADDRESS", address)
+        # The process that owns the tasks reads it: this one, or that of the client server.
+        os.environ.setdefault(OUT_OF_MEMORY_RETRIES, str(RETRIES))
+        for_client = {"env_vars": _values([OUT_OF_MEMORY_RETRIES])}
         on_termination = signal.getsignal(signal.SIGTERM)
         try:
             _check_answer(address)
             try:
-                ray.init(address=address, log_to_driver=False)
+                ray.init(address=address, log_to_driver=False, runtime_env=for_client)
             except ConnectionAbortedError:
                 # The process that a client server forks for a driver may break while it starts.
-                ray.init(address=address, log_to_driver=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+                ray.init(address=address, log_to_driver=False, runtime_env=for_client)
+        except (OSError, RuntimeError, ValueError) as error:
             raise EngineError(
                 f"the Ray cluster at {address!r} cannot be used: {error}; expected the address of "
-                "one that runs, such as 'ray://head:10001', or 'auto' on one of its nodes"
+                "one that runs, with this Ray and Python, such as 'ray://head:10001', or 'auto' on "
+                "one of its nodes"
             ) from error
         finally:
             # Ray's own ends the process without a word to Dagster.
