@@ -294,7 +294,7 @@ QUICK = {
 }
 
 
-@settings(max_examples=4, **QUICK)
+@settings(max_examples=2, **QUICK)
 @given(case=cases())
 @example(Case("lists", "float", [[ALL[0]], [[], ALL[1]], []]))
 @example(SCORES_OF_UNKNOWN_IMAGES)
