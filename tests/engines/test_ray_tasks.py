@@ -167,22 +167,30 @@ def test_tasks_go_on_after_others_were_given_up(engine):
 
 BY_CLIENT = """
 import sys
-from pathlib import Path
 from dagster_active_learning import RayTasks
-from in_place import assert_equal, bits, copied, in_place, tables
+from in_place import bits, copied, in_place, tables
 
-folder = Path(sys.argv[1])
-found = in_place(folder / "*.parquet", folder / "storage", engine=RayTasks(sys.argv[2]))
-assert_equal(tables(found), tables(copied(folder / "*.parquet")))
+files, folder, address, *credentials = sys.argv[1:]
+engine = RayTasks(address, environment=credentials)
+found = tables(in_place(files, "s3://bucket/scores", engine=engine))
+expected = tables(copied(folder + "/*.parquet"))
+for name in ("predictions", "scores", "candidates", "classes"):
+    assert bits(found[name]) == bits(expected[name]), name
 """
 
 
-def test_a_set_by_the_address_of_the_client_server_is_what_it_is(tmp_path, cluster, client_port):
+def test_objects_by_the_address_of_the_client_server_are_what_they_are(
+    tmp_path, cluster, client_port
+):
     predictions(tmp_path, spread=True)
     # After a client, Ray connects to nothing else in a process.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", BY_CLIENT, str(tmp_path), f"ray://127.0.0.1:{client_port}"]
-    subprocess.run(command, env=environment, check=True)
+    path = os.pathsep.join(filter(None, sys.path))
+    with object_store() as filesystem:
+        for file in tmp_path.glob("*.parquet"):
+            filesystem.put(str(file), f"bucket/may/{file.name}")
+        command = [sys.executable, "-c", BY_CLIENT, "s3://bucket/may/*.parquet", str(tmp_path)]
+        command += [f"ray://127.0.0.1:{client_port}", *CREDENTIALS]
+        subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=True)
 
 
 def test_a_cluster_that_the_process_is_connected_to_is_used_and_stays_connected(cluster):

@@ -156,7 +156,9 @@ class RayTasks:
             address = os.environ.get("RAY_ADDRESS", address)
         # The process that owns the tasks reads it: this one, or that of the client server.
         os.environ.setdefault(OUT_OF_MEMORY_RETRIES, str(RETRIES))
-        for_client = {"env_vars": _values([OUT_OF_MEMORY_RETRIES])}
+        for_client = None
+        if address.startswith("ray://"):
+            for_client = {"env_vars": _values([OUT_OF_MEMORY_RETRIES])}
         on_termination = signal.getsignal(signal.SIGTERM)
         try:
             _check_answer(address)

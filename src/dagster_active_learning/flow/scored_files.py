@@ -342,7 +342,8 @@ class _TaskProgress:
             self._bytes += size
         else:
             self._before += 1
-        if time.monotonic() - self._last >= SECONDS_BETWEEN_REPORTS:
+        is_last = self._done == self._tasks
+        if not is_last and time.monotonic() - self._last >= SECONDS_BETWEEN_REPORTS:
             self._last = time.monotonic()
             self._report_tasks()
 
