@@ -664,10 +664,15 @@ def test_images_that_were_never_ranked(run, check, sound):
 @pytest.mark.parametrize(
     ("task", "rule", "limit"),
     [
-        ("classification", None, 3), ("classification", "first", 100),
-        ("classification", "last", 3), ("classification", "last", 100),
-        ("classification", "exclude", 3), ("detection", None, 100), ("detection", "first", 3),
-        ("detection", "last", 100), ("detection", "exclude", 100),
+        ("classification", None, 3), ("classification", "last", 100),
+        ("classification", "exclude", 3), ("detection", "first", 3), ("detection", "last", 100),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                ("classification", "first", 100), ("classification", "last", 3),
+                ("detection", None, 100), ("detection", "exclude", 100),
+            ]
+        ),
     ],
 )  # fmt: skip
 def test_rankings_are_sound_wherever_images_without_predictions_are(

@@ -176,7 +176,13 @@ def test_materializing_a_partition_touches_no_other(materialize, write, rows, tm
     assert after["predictions", "june"] != before["predictions", "june"]
 
 
-@pytest.mark.parametrize("kind", DEFINITIONS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind == "dynamic" else pytest.mark.slow)
+        for kind in DEFINITIONS
+    ],
+)
 def test_one_run_materializes_each_partition_of_a_range(
     kind, materialize, write, rows, tmp_path, instance
 ):
@@ -403,13 +409,20 @@ def test_a_key_may_be_as_long_as_the_file_system_allows(template):
     assert partition_path(template, key) == template.replace("{partition_key}", key)
 
 
-@pytest.mark.parametrize("key", ["*", "?????", "[a-z]*", "x[1]", "**"])
+WILDCARDS = ["*", "?????", "[a-z]*", "x[1]", "**"]
+PLACES = [
+    ("{partition_key}.parquet", "{partition_key}.parquet"),
+    ("{partition_key}/*.parquet", "{partition_key}/p.parquet"),
+    ("in/{partition_key}.parq*", "in/{partition_key}.parquet"),
+]
+
+
 @pytest.mark.parametrize(
-    ("template", "written"),
+    ("key", "template", "written"),
     [
-        ("{partition_key}.parquet", "{partition_key}.parquet"),
-        ("{partition_key}/*.parquet", "{partition_key}/p.parquet"),
-        ("in/{partition_key}.parq*", "in/{partition_key}.parquet"),
+        pytest.param(key, *place, marks=[] if number % 3 == turn else pytest.mark.slow)
+        for number, key in enumerate(WILDCARDS)
+        for turn, place in enumerate(PLACES)
     ],
 )
 def test_wildcards_in_a_key_match_only_themselves(
