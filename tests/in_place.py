@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dagster_active_learning import ACQUISITION_FUNCTIONS, flow, read_predictions
-from dagster_active_learning.files.in_place import FileInPlace, Storage
+from dagster_active_learning.files.in_place import FileInPlace
+from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.readers.in_place import open_in_place
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.pool_store import PoolStore

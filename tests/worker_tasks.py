@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.files.in_place import Storage
+from dagster_active_learning.files.storage import Storage
 
 
 def square(number):

@@ -35,6 +35,10 @@ class DatabaseUnavailableError(ActiveLearningError):
     """The database is open in another process, cannot be written, or its disk is full."""
 
 
+class StorageError(ActiveLearningError):
+    """A pool's storage cannot be written to."""
+
+
 class EngineError(ActiveLearningError):
     """Tasks cannot be run: their workers are lost again and again, or there is no cluster."""
 

@@ -18,7 +18,7 @@ from dagster_active_learning import (
     flow,
     read_predictions,
 )
-from dagster_active_learning.files.in_place import Storage
+from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.readers.in_place import open_in_place
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.pool_store import PoolStore

@@ -1,4 +1,4 @@
-"""Files that are to stay what they are, and those that this package has written."""
+"""Files that are to stay what they are."""
 
 import os
 import shutil
@@ -8,12 +8,7 @@ import fsspec
 import pytest
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.files.in_place import (
-    FILES_AT_A_TIME,
-    FileElsewhere,
-    FileInPlace,
-    Storage,
-)
+from dagster_active_learning.files.in_place import FileElsewhere, FileInPlace
 
 
 @pytest.fixture
@@ -77,26 +72,6 @@ def test_the_same_content_with_other_times_is_the_file_it_was(file, change):
     change(file)
     assert FileInPlace.now_at(str(file)) != former
     former.check()
-
-
-@pytest.mark.parametrize("count", [3, FILES_AT_A_TIME + 1])
-def test_what_was_written_is_there_with_its_size_until_it_is_gone_or_cut(tmp_path, count):
-    storage = Storage(str(tmp_path / "storage"))
-    for number in range(count):
-        storage.write(f"scores/{number}", b"x" * number)
-    storage.write("best", b"best")
-    sizes = {**{f"scores/{number}": number for number in range(count)}, "best": 4}
-    assert storage.written == sizes
-    assert storage.fault(sizes) is None
-    assert storage.fault({}) is None
-    (tmp_path / "storage/scores/2").write_bytes(b"x")
-    assert storage.fault(sizes) == f"{tmp_path}/storage/scores/2 has 1 bytes, and 2 were written"
-    (tmp_path / "storage/scores/2").unlink()
-    assert storage.fault(sizes) == f"{tmp_path}/storage/scores/2 is gone"
-    (tmp_path / "storage/scores/2").mkdir()
-    assert storage.fault(sizes) == f"{tmp_path}/storage/scores/2 is gone"
-    shutil.rmtree(tmp_path / "storage")
-    assert storage.fault(sizes) == f"{tmp_path}/storage/scores/0 is gone"
 
 
 def test_each_thread_has_its_own_place_in_a_file():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dagster_active_learning import delete_prediction_set, flow
-from dagster_active_learning.files.in_place import Storage
+from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.flow.housekeeping import DAY
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.in_place_sets import folders_in_use

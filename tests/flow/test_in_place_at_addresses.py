@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dagster_active_learning import explain_candidate, load_candidates
-from dagster_active_learning.errors import PredictionReadError
+from dagster_active_learning.errors import PredictionReadError, StorageError
 from dagster_active_learning.files.in_place import FileInPlace, check_all
 from dagster_active_learning.flow import best_images
 from dagster_active_learning.readers.in_place import open_in_place
@@ -101,12 +101,12 @@ def test_a_file_that_cannot_be_read_names_itself_and_the_retry_completes(
 
 def test_a_store_that_takes_no_scores_names_the_file(server):
     server.fault = lambda method, _: 403 if method in ("PUT", "POST") else None
-    with pytest.raises(OSError, match=r"s3://bucket/scores/\w+/runs/run cannot be written"):
+    with pytest.raises(StorageError, match=r"s3://bucket/scores/\w+/runs/run cannot be written"):
         scored(FILES, "s3://bucket/scores")
 
 
 def test_a_bucket_that_is_not_there_is_named(server):
-    with pytest.raises(OSError, match=r"^s3://none/\w+/runs/run cannot be written: .*bucket"):
+    with pytest.raises(StorageError, match=r"^s3://none/\w+/runs/run cannot be written: .*bucket"):
         scored(FILES, "s3://none")
     with pytest.raises(PredictionReadError, match=r"^s3://none/\*\.parquet does not exist"):
         scored("s3://none/*.parquet", "s3://bucket/scores")

@@ -53,7 +53,7 @@ from dagster_active_learning.text import did_you_mean
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from dagster_active_learning.files.in_place import Storage
+    from dagster_active_learning.files.storage import Storage
     from dagster_active_learning.flow.engine import Engine
     from dagster_active_learning.gallery import ImageRoots
     from dagster_active_learning.store.pool_store import PoolStore
@@ -276,7 +276,7 @@ class Pool:
 
     def own_storage(self, store: PoolStore) -> Storage:
         """The pool's own folder in its storage: pools of other databases may have its name."""
-        from dagster_active_learning.files.in_place import Storage
+        from dagster_active_learning.files.storage import Storage
 
         return Storage(str(self.storage)).within(self.name).within(store.pool_id)
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.addresses import is_address, shown_address
+from dagster_active_learning.files.answers import SECONDS_FOR_LISTING, answer
 from dagster_active_learning.files.links import Folder
 from dagster_active_learning.files.versions import Version, listed_version
 from dagster_active_learning.text import is_utf8
@@ -175,10 +176,10 @@ def _check_folders(pattern: Path) -> None:
 def _remote(pattern: str, filesystem: AbstractFileSystem) -> Iterator[Entry]:
     filesystem.invalidate_cache()
     listed: Any
-    if "[" in pattern and filesystem.exists(pattern):
-        listed = {pattern: filesystem.info(pattern)}
+    if "[" in pattern and answer(filesystem.exists, pattern):
+        listed = {pattern: answer(filesystem.info, pattern)}
     else:
-        listed = filesystem.glob(pattern, detail=True)
+        listed = answer(lambda: filesystem.glob(pattern, detail=True), seconds=SECONDS_FOR_LISTING)
     for path, info in listed.items():
         is_hidden = "/." in path and not _shows(pattern.split("/"), path.split("/"))
         if is_hidden and path != pattern:
@@ -188,7 +189,7 @@ def _remote(pattern: str, filesystem: AbstractFileSystem) -> Iterator[Entry]:
         if kind == "file" and not version.mark:
             try:
                 # Listings of web pages, for one, are names only.
-                version = listed_version(filesystem.info(path))
+                version = listed_version(answer(filesystem.info, path))
             except FileNotFoundError:
                 continue
         yield Entry(path, kind, version)

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dagster_active_learning.files.in_place import FILES_AT_A_TIME, Storage
+from dagster_active_learning.files.answers import answers
+from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.flow.best_images import (
     BestImages,
     images_with_predictions,
@@ -43,7 +43,7 @@ def join_best(
         with folder.reading(f"best/{part.name}.parquet") as opened:
             return pq.read_table(opened, use_threads=False)
 
-    for part, images in _each(parts, read):
+    for part, images in zip(parts, answers(read, parts), strict=True):
         best.add(images.filter(pa.array(best.wanted(images))), part.cuts)
     table = best.table()
     if table is None:
@@ -73,16 +73,6 @@ def join_predictions(folder: Storage, parts: Sequence[Part], rules: Rules) -> st
             )
             return pa.Table.from_batches(batches, file.schema_arrow)
 
-    images = pa.concat_tables(images for _, images in _each(parts, read))
+    images = pa.concat_tables(answers(read, parts))
     write_table(folder, PREDICTIONS, [one_row_per_prediction(images)], ROWS_OF_IMAGES)
     return PREDICTIONS
-
-
-def _each(
-    parts: Sequence[Part], read: Callable[[Part], pa.Table]
-) -> Iterator[tuple[Part, pa.Table]]:
-    """What is read of each part, of some of them at a time: all may be larger than the memory."""
-    with ThreadPoolExecutor(FILES_AT_A_TIME) as reading:
-        for start in range(0, len(parts), FILES_AT_A_TIME):
-            some = parts[start : start + FILES_AT_A_TIME]
-            yield from zip(some, reading.map(read, some), strict=True)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dagster_active_learning.acquisition.batches import PredictionScores
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix
-from dagster_active_learning.files.in_place import Storage
+from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.flow.id_hashes import id_hashes
 from dagster_active_learning.flow.score_tables import joined, scores_kept
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagster_active_learning.acquisition.batches import PredictionScores
-from dagster_active_learning.files.in_place import Storage
+from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.flow.best_images import BestImages, without_classes
 from dagster_active_learning.flow.bucket_rows import read_rows
 from dagster_active_learning.flow.finished_tasks import Finished, finish, finished

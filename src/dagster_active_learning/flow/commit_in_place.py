@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.errors import PoolStateError, PredictionReadError
-from dagster_active_learning.files.in_place import Storage, check_all
+from dagster_active_learning.files.in_place import check_all
+from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.files.versions import combined_sha256
 from dagster_active_learning.flow.ingest import check_nothing_found, tolerance_advice
 from dagster_active_learning.flow.progress import Report

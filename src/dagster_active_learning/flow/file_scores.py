@@ -21,7 +21,8 @@ import pyarrow as pa
 from dagster_active_learning.acquisition.batches import PredictionScores, score_predictions
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.files.in_place import FileInPlace, Storage
+from dagster_active_learning.files.in_place import FileInPlace
+from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.flow.best_images import (
     BestImages,
     RecentPredictions,

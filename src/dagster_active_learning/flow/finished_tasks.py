@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from dagster_active_learning.files.in_place import Storage
+from dagster_active_learning.files.storage import Storage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection
 
 from dagster_active_learning.errors import PoolStateError
-from dagster_active_learning.files.in_place import Storage
+from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.flow.commit_in_place import NOT_IN_MANIFEST, WITHOUT_PREDICTIONS
 from dagster_active_learning.flow.scored_files import MARKER, RUNS
 from dagster_active_learning.store import prediction_sets

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from dagster_active_learning.acquisition.batches import PredictionScores, adjacent_images
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.acquisition.schemas import image_score_schema
-from dagster_active_learning.files.in_place import Storage
+from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.flow.best_images import BestImages
 from dagster_active_learning.flow.sorted_rows import kept_functions
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS

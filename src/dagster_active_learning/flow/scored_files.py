@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS, PACKAGE_FUNCTIONS
 from dagster_active_learning.errors import PredictionReadError, SettingError
-from dagster_active_learning.files.in_place import FileInPlace, Storage
+from dagster_active_learning.files.in_place import FileInPlace
+from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.flow.best_images import BEST_IMAGES, IMAGES_WITH_PREDICTIONS
 from dagster_active_learning.flow.best_of_set import join_best, join_predictions
 from dagster_active_learning.flow.bucket_rows import BUCKET_BYTES, rows_within

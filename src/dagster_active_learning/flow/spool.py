@@ -29,10 +29,19 @@ class RowSpool:
         self._file.close()
 
     def add(self, rows: pa.Table) -> None:
-        """Put rows aside; all of them have the columns of the first."""
-        if self._writer is None:
-            self._writer = pa.ipc.new_stream(self._file, rows.schema)
-        self._writer.write_table(rows)
+        """Put rows aside; all of them have the columns of the first.
+
+        Raises:
+            OSError: If the folder of temporary files takes no more.
+        """
+        try:
+            if self._writer is None:
+                self._writer = pa.ipc.new_stream(self._file, rows.schema)
+            self._writer.write_table(rows)
+        except OSError as error:
+            # It does not say where.
+            words = f"{error.strerror}, for rows that are put aside; make room or set TMPDIR"
+            raise OSError(error.errno, words, tempfile.gettempdir()) from error
         self.row_count += rows.num_rows
 
     def batches(self) -> Iterator[pa.RecordBatch]:

@@ -18,8 +18,9 @@ from fsspec.core import url_to_fs
 
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.files.addresses import is_address, shown_address, with_account
+from dagster_active_learning.files.answers import answers, named_errors
 from dagster_active_learning.files.file_sets import find_file_sets
-from dagster_active_learning.files.in_place import FileInPlace, check_all, named_errors
+from dagster_active_learning.files.in_place import FileInPlace, check_all
 from dagster_active_learning.readers import read_predictions, reader_options
 from dagster_active_learning.readers.columns import is_list, is_number
 from dagster_active_learning.readers.formats.parquet import (
@@ -96,9 +97,10 @@ def open_in_place(path: str, *, within: str | None = None, **options: Any) -> So
             not alike, or what they hold can only be seen when it is computed.
     """
     if is_address(path):
-        files = [FileInPlace.now_at(address) for address in _addresses(path, within)]
+        files = [*answers(FileInPlace.now_at, _addresses(path, within))]
         checked = _table_options(options)
-        stream = open_stream(shown_address(path), [open_file(file, checked) for file in files])
+        parts = [*answers(lambda file: open_file(file, checked), files)]
+        stream = open_stream(shown_address(path), parts)
     else:
         stream = read_predictions(path, format="parquet", within=within, **options)
         files = [FileInPlace.now_at(str(Path(part.source).absolute())) for part in stream.parts]
@@ -112,7 +114,8 @@ def open_files_in_place(files: Sequence[FileInPlace], **options: Any) -> SourceI
         PredictionReadError: If one is gone, or no longer the one it was.
     """
     check_all(files)
-    parts = [open_file(file, _table_options(options)) for file in files]
+    checked = _table_options(options)
+    parts = [*answers(lambda file: open_file(file, checked), files)]
     return _source(open_stream(str(files[0]), parts), list(files), options)
 
 
@@ -120,7 +123,7 @@ def _source(
     stream: PredictionStream, files: list[FileInPlace], options: dict[str, Any]
 ) -> SourceInPlace:
     checked = _table_options(options)
-    layouts = [_layout(file, checked) for file in files]
+    layouts = [*answers(lambda file: _layout(file, checked), files)]
     first, first_kinds, _ = layouts[0]
     for file, (layout, kinds, _) in zip(files, layouts, strict=True):
         if layout != first or kinds != first_kinds:

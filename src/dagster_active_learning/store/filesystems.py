@@ -16,7 +16,8 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.files.in_place import FileElsewhere, named_errors
+from dagster_active_learning.files.answers import SECONDS_FOR_LISTING, answer, named_errors
+from dagster_active_learning.files.in_place import FileElsewhere
 
 _PROTOCOL = re.compile(r"([\w+.-]+)://")
 
@@ -98,15 +99,16 @@ class _Elsewhere(AbstractFileSystem):
             return [_ESCAPED.sub(r"\1", path)]
         with named_errors(path):
             filesystem, pattern = url_to_fs(path)
-            return [filesystem.unstrip_protocol(name) for name in filesystem.glob(pattern)]
+            names = answer(filesystem.glob, pattern, seconds=SECONDS_FOR_LISTING)
+            return [filesystem.unstrip_protocol(name) for name in names]
 
     def info(self, path: str, **_: Any) -> Any:
         """What the filesystem says about a file."""
-        return _answer("info", path)
+        return _told("info", path)
 
     def modified(self, path: str) -> Any:
         """When a file was written."""
-        return _answer("modified", path)
+        return _told("modified", path)
 
     def open(self, path: str, mode: str = "rb", **_: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """A file, opened to be read in pieces, or to be written."""
@@ -116,12 +118,12 @@ class _Elsewhere(AbstractFileSystem):
         return filesystem.open(name, mode)
 
 
-def _answer(question: str, path: str) -> Any:
+def _told(question: str, path: str) -> Any:
     """What a filesystem says about a file, or has said a moment ago."""
-    asked, answer = _known.get((question, path), (-math.inf, None))
+    asked, told = _known.get((question, path), (-math.inf, None))
     if time.monotonic() - asked > SECONDS_KNOWN:
         with named_errors(path):
             filesystem, name = url_to_fs(path)
-            answer = getattr(filesystem, question)(name)
-        _known[question, path] = time.monotonic(), answer
-    return answer
+            told = answer(getattr(filesystem, question), name)
+        _known[question, path] = time.monotonic(), told
+    return told

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagster_active_learning.errors import PredictionReadError
-from dagster_active_learning.files.in_place import FileInPlace, Storage, check_all
+from dagster_active_learning.files.in_place import FileInPlace, check_all
+from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.readers.in_place import SourceInPlace, open_files_in_place
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.score_counts import ScoreCounts, join_counts

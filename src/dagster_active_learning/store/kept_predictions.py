@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
-from dagster_active_learning.files.in_place import Storage, named_errors
+from dagster_active_learning.files.answers import named_errors
+from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.store.in_place_sets import (
     check_files,
     in_place_set,
