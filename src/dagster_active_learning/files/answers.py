@@ -28,8 +28,8 @@ FILES_AT_A_TIME = 16
 SECONDS_FOR_ANSWER = 60.0
 """For how long a filesystem is asked about a file, or for bytes of it."""
 
-SECONDS_FOR_LISTING = 300.0
-"""For how long it is asked for the names in a folder: those of a million objects take as long."""
+SECONDS_FOR_LISTING = 120.0
+"""For how long it is asked for the names in a folder: those of 500,000 objects take as long."""
 
 BYTES_PER_SECOND = 2**18
 """What a filesystem has to give or take besides: less is as good as nothing."""
