@@ -1,8 +1,9 @@
 """Predictions of some images: of sets in place those that are kept apart, else all are looked at.
 
 In a set in place the predictions of the images that come first are in a file of their own, with
-the scores of the images. Who asks for such images reads a few row groups of it, and no other file.
-Where images have their predictions in several places, a ranking that has to look for them makes it.
+the scores of the images. Who asks for such images reads a few row groups of it, and no other file;
+others are looked for once, whatever is asked of them. Where images have their predictions in
+several places, a ranking that has to look for them makes the file.
 """
 
 # The functions of pyarrow.compute are made when it is imported.
@@ -23,7 +24,9 @@ import pyarrow.parquet as pq
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.files.answers import named_errors
 from dagster_active_learning.files.storage import Storage
+from dagster_active_learning.limits import rows_for
 from dagster_active_learning.store.in_place_sets import (
+    InPlaceSet,
     check_files,
     in_place_set,
     keep_predictions_file,
@@ -74,14 +77,13 @@ def of_images(
     Raises:
         PredictionReadError: If a file that predictions are read from in place is gone or another.
     """
-    few = len(image_ids) <= MOST_IMAGES
-    kept = kept_predictions(store, prediction_set, image_ids) if few else None
+    kept = _rows_of_images(store, prediction_set, image_ids)
     if kept is None:
         return [of_sets(store, [prediction_set], statement) for statement in statements], None
     rows = {
         "predictions": (
             PREDICTION_COLUMNS,
-            "FROM active_learning__kept WHERE prediction_count > 0",
+            "FROM active_learning__kept WHERE prediction_index IS NOT NULL",
         ),
         "image_scores": (
             ("image_id", "prediction_count", *_functions(kept)),
@@ -96,6 +98,25 @@ def of_images(
     return [with_rows(statement, rows_of) for statement in statements], kept
 
 
+def _rows_of_images(
+    store: PoolStore, prediction_set: str, image_ids: Sequence[str] | pl.Series
+) -> pa.Table | None:
+    """All rows of images of a set in place: those that are kept, and once those of the others.
+
+    None of a set that is copied, and where memory should not hold them.
+    """
+    # A pool that is only read may be of a version that copied all predictions.
+    kept = in_place_set(store, prediction_set) if store.columns("in_place_sets") else None
+    if kept is None or kept.best is None or len(image_ids) > MOST_IMAGES:
+        return None
+    rows, others = _kept_rows(store, prediction_set, kept, image_ids)
+    found = _looked_up(store, prediction_set, kept, others) if others else None
+    if others and found is None:
+        return None
+    parts = [part for part in (rows, found) if part is not None]
+    return pa.concat_tables(parts, promote_options="permissive") if parts else None
+
+
 def kept_predictions(
     store: PoolStore, prediction_set: str, image_ids: Sequence[str] | pl.Series
 ) -> pa.Table | None:
@@ -107,11 +128,20 @@ def kept_predictions(
     Raises:
         PredictionReadError: If a file of the set is gone or another.
     """
-    # A pool that is only read may be of a version that copied all predictions.
-    kept = in_place_set(store, prediction_set) if store.columns("in_place_sets") else None
-    if kept is None or kept.predictions is None:
+    kept = in_place_set(store, prediction_set)
+    if kept is None:
         return None
+    rows, others = _kept_rows(store, prediction_set, kept, image_ids)
+    return None if others else rows
+
+
+def _kept_rows(
+    store: PoolStore, prediction_set: str, kept: InPlaceSet, image_ids: Sequence[str] | pl.Series
+) -> tuple[pa.Table | None, list[str]]:
+    """The rows of images that are kept, and in their order the ids of the others."""
     check_files(store, [prediction_set], "predictions")
+    if kept.predictions is None:
+        return None, sorted({*image_ids})
     kept.check_scores(kept.predictions, kept.empty_images)
     kept.check_quarantine(kept.unknown_images)
     ids = pa.array([*image_ids], pa.string())
@@ -127,7 +157,41 @@ def kept_predictions(
         empty = _rows_with(kept.score_folder, kept.empty_images, "image_id", ids)
         others.difference_update(empty.column("image_id").to_pylist())
         rows = pa.concat_tables([rows, empty], promote_options="permissive")
-    return None if others else rows
+    return rows, sorted(others)
+
+
+# Of ids that are written out DuckDB reads the row groups that can have one of them; of those that a
+# join finds it does so up to 50.
+LOOKED_UP_ROWS = """
+SELECT s.*, p.* EXCLUDE (prediction_set, image_id, segmentation)
+FROM (
+    SELECT image_id, prediction_count, {scores} FROM {{image_scores}}
+    WHERE list_contains($image_ids, image_id)
+) s LEFT JOIN (
+    FROM {{predictions}} WHERE list_contains($image_ids, image_id)
+) p ON s.image_id = p.image_id
+ORDER BY s.image_id, p.prediction_index
+"""
+
+
+def _looked_up(
+    store: PoolStore, prediction_set: str, kept: InPlaceSet, image_ids: Sequence[str]
+) -> pa.Table | None:
+    """The rows of images as they are kept, read from all files; None if they are too many."""
+    functions = kept.description["functions"]
+    statement = LOOKED_UP_ROWS.format(scores=", ".join(map(quoted, functions)))
+    query = of_sets(store, [prediction_set], statement)
+    n_classes = len(prediction_set_of(store, prediction_set).class_names)
+    most = MOST_NUMBERS // (n_classes + NUMBERS_BESIDE_CLASSES)
+    relation = store.relation(query, image_ids=image_ids)
+    reader = relation.to_arrow_reader(rows_for(8 * (n_classes + NUMBERS_BESIDE_CLASSES)))
+    batches: list[pa.RecordBatch] = []
+    for batch in reader:
+        batches.append(batch)
+        most -= batch.num_rows
+        if most < 0:
+            return None
+    return pa.Table.from_batches(batches, reader.schema)
 
 
 def _rows_with(folder: Storage, name: str, column: str, values: pa.Array) -> pa.Table:
@@ -159,23 +223,18 @@ def _has_any(statistics: pq.Statistics | None, wanted: Sequence[Any]) -> bool:
     return place < len(wanted) and wanted[place] <= statistics.max
 
 
-ROWS_TO_KEEP = """
-WITH wanted AS (SELECT unnest($image_ids) AS image_id),
-scores AS (
-    SELECT s.image_id, s.prediction_count, {scores}
-    FROM {{image_scores}} s SEMI JOIN wanted USING (image_id)
-)
-SELECT s.*, p.* EXCLUDE (prediction_set, image_id, segmentation)
-FROM {{predictions}} p JOIN scores s ON p.image_id = s.image_id
-ORDER BY p.image_id, p.prediction_index
+CANDIDATES = """
+SELECT DISTINCT image_id FROM labeling_candidates
+WHERE prediction_set = $prediction_set AND prediction_count > 0
 """
 
 
 def keep_predictions(store: PoolStore, prediction_set: str, images: pl.DataFrame) -> None:
     """Keep the predictions of some images of a set in place, for who asks for them next.
 
-    All files are read, unless they are kept already. Nothing is done of a set that is copied, of
-    one without scores in its storage, nor of more images or predictions than memory should hold.
+    Those of the candidates of other functions stay. All files are read for what is not kept
+    already. Nothing is done of a set that is copied, of one without scores in its storage, nor of
+    more images or predictions than memory should hold.
 
     Args:
         store: The pool.
@@ -188,17 +247,18 @@ def keep_predictions(store: PoolStore, prediction_set: str, images: pl.DataFrame
     n_classes = len(prediction_set_of(store, prediction_set).class_names)
     if images["prediction_count"].sum() * (n_classes + NUMBERS_BESIDE_CLASSES) > MOST_NUMBERS:
         return
-    ids = sorted(images["image_id"])
-    if kept_predictions(store, prediction_set, ids) is not None:
+    if kept_predictions(store, prediction_set, images["image_id"]) is not None:
         return
-    functions = kept.description["functions"]
-    statement = ROWS_TO_KEEP.format(scores=", ".join(map(quoted, functions)))
-    rows = store.relation(of_sets(store, [prediction_set], statement), image_ids=ids)
+    candidates = store.rows(CANDIDATES, prediction_set=prediction_set)
+    ids = sorted({*images["image_id"], *(name for (name,) in candidates)})
+    rows = _rows_of_images(store, prediction_set, ids)
+    if rows is None:
+        return
+    rows = rows.filter(pc.is_valid(rows.column("prediction_index")))
+    rows = rows.sort_by([("image_id", "ascending"), ("prediction_index", "ascending")])
     name = LOOKED_UP.format(name=hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:32])
     with kept.score_folder.writing(name) as file:
-        pq.write_table(
-            rows.to_arrow_table(), file, row_group_size=ROWS_OF_IMAGES, use_dictionary=False
-        )
+        pq.write_table(rows, file, row_group_size=ROWS_OF_IMAGES, use_dictionary=False)
     others = {file: size for file, size in kept.score_files.items() if file != kept.predictions}
     sizes = {**others, name: kept.score_folder.written[name]}
     keep_predictions_file(store, prediction_set, name, sizes)
