@@ -9,12 +9,9 @@ import pytest
 from dagster_active_learning import explain_candidate, read_predictions, score_images
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store.image_scores import (
-    MemberCounts,
-    member_counts,
-    wrongly_scored_images,
-)
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.score_findings import wrongly_scored_images
+from dagster_active_learning.store.score_statistics import MemberCounts, member_counts
 from pools import in_memory, ingest, rank, rows, score
 
 COMMITTEE = Rules(committee=True)

@@ -17,8 +17,8 @@ from dagster_active_learning.store.filesystems import (
     read_error,
     register_filesystems_in_use,
 )
-from dagster_active_learning.store.image_scores import scored_image_count
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.score_findings import scored_image_count
 from in_place import commit, copied, pool_store, random_probs, scored, tables, write
 from object_store import KEY, SECRET, ObjectStore, no_fault, object_store
 

@@ -13,10 +13,10 @@ from dagster_active_learning import (
     read_predictions,
 )
 from dagster_active_learning.errors import DatabaseUnavailableError, PredictionReadError
-from dagster_active_learning.store.image_scores import scored_image_count
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import clear_prediction_set
 from dagster_active_learning.store.predictions import predictions_of_images
+from dagster_active_learning.store.score_findings import scored_image_count
 from dagster_active_learning.store.set_tables import renew_views
 from in_place import DAMAGES, RULES, commit, random_probs, scored, write
 from pools import ingest

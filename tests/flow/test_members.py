@@ -13,8 +13,8 @@ import pytest
 from dagster_active_learning import flow, read_predictions
 from dagster_active_learning.evaluation.rules import EvaluationRules
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store.image_scores import MemberCounts, member_counts
 from dagster_active_learning.store.images import replace_images
+from dagster_active_learning.store.score_statistics import MemberCounts, member_counts
 from pools import in_memory, ingest, score
 from ranked_pools import manifest
 

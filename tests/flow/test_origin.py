@@ -14,11 +14,11 @@ from dagster_active_learning.acquisition.validity import PROBABILITY_TOLERANCE
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.rules import SCORING_RULES, Rules
 from dagster_active_learning.store.candidate_findings import missing_candidates
-from dagster_active_learning.store.image_scores import unlabeled_count
 from dagster_active_learning.store.images import replace_images
 from dagster_active_learning.store.labeling_candidates import candidate_rows
 from dagster_active_learning.store.prediction_sets import former_class_names
 from dagster_active_learning.store.rankings import check_rankings, outdated_rankings
+from dagster_active_learning.store.score_statistics import unlabeled_count
 from pools import column, ingest, on_tables, rank, rows, score
 from ranked_pools import manifest, ranked_files, sha256, write_files
 

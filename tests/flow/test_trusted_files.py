@@ -6,9 +6,9 @@ import pytest
 from dagster_active_learning import ACQUISITION_FUNCTIONS, flow
 from dagster_active_learning.errors import PredictionReadError
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store.image_scores import scored_image_count
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.predictions import predictions_of_images
+from dagster_active_learning.store.score_findings import scored_image_count
 from in_place import (
     DAMAGES,
     InThisProcess,

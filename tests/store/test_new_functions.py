@@ -16,14 +16,10 @@ from dagster_active_learning.store.candidate_findings import (
     outdated_candidates,
 )
 from dagster_active_learning.store.image_scores import (
-    Bounds,
     add_image_scores,
     image_score_schema,
     images_without_predictions,
     replace_image_scores,
-    score_statistics,
-    scores_out_of_bounds,
-    wrongly_scored_images,
 )
 from dagster_active_learning.store.images import replace_images
 from dagster_active_learning.store.labeling_candidates import candidate_rows
@@ -31,6 +27,12 @@ from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.pools import existing_pool
 from dagster_active_learning.store.prediction_sets import prediction_set
 from dagster_active_learning.store.score_bins import score_bins
+from dagster_active_learning.store.score_findings import (
+    Bounds,
+    scores_out_of_bounds,
+    wrongly_scored_images,
+)
+from dagster_active_learning.store.score_statistics import score_statistics
 from dagster_active_learning.store.set_tables import renew_views
 from pools import column, in_memory, ingest, on_tables, rows, score
 from ranked_pools import manifest, ranked_files, write_files

@@ -21,6 +21,7 @@ from dagster_active_learning.flow.best_images import BestImages, without_classes
 from dagster_active_learning.flow.bucket_rows import read_rows
 from dagster_active_learning.flow.finished_tasks import Finished, finish, finished
 from dagster_active_learning.flow.score_tables import (
+    counted_columns,
     image_scores,
     scored_functions,
     scores_kept,
@@ -86,7 +87,7 @@ def score_bucket(task: BucketTask) -> BucketCounts:
         nonlocal image_count
         for table in image_scores(_in_order(rows, task.rules), task.rules):
             image_count += table.num_rows
-            counts.append(count_scores(table, scored_functions(task.rules)))
+            counts.append(count_scores(table, counted_columns(task.rules)))
             best.add(without_classes(table.filter(pa.array(best.wanted(table)))))
             yield table
 

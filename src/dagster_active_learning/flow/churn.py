@@ -14,8 +14,8 @@ from dagster_active_learning.acquisition.functions import AcquisitionFunction
 from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.evaluation import Churn, model_churn
 from dagster_active_learning.store import class_changes, prediction_sets
-from dagster_active_learning.store.image_scores import has_scores, score_statistics
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.score_statistics import has_scores, score_statistics
 
 ONLY_SHOWN = 12
 """Images of each side that only one of two rankings asks for."""

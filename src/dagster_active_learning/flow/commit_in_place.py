@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -32,10 +32,7 @@ from dagster_active_learning.store.class_counts import (
     count_predicted_classes,
 )
 from dagster_active_learning.store.filesystems import register_filesystems
-from dagster_active_learning.store.image_scores import (
-    images_without_predictions,
-    keep_score_statistics,
-)
+from dagster_active_learning.store.image_scores import images_without_predictions
 from dagster_active_learning.store.in_place_sets import (
     InPlaceSet,
     add_in_place_set,
@@ -47,6 +44,7 @@ from dagster_active_learning.store.in_place_views import (
     images_not_in_manifest,
     prediction_columns,
     predictions_not_in_manifest,
+    scores_of_unknown_images,
     show_predictions,
     show_scores,
 )
@@ -61,7 +59,8 @@ from dagster_active_learning.store.quarantined_predictions import (
     add_quarantined_of_unknown_images,
 )
 from dagster_active_learning.store.schema import PACKAGE
-from dagster_active_learning.store.score_counts import count_scores, join_counts
+from dagster_active_learning.store.score_counts import ScoreCounts, count_scores, join_counts
+from dagster_active_learning.store.score_statistics import keep_score_statistics
 from dagster_active_learning.store.scorings import replace_scoring
 from dagster_active_learning.store.set_columns import sql_type
 from dagster_active_learning.store.set_rows import name_set_tables
@@ -234,19 +233,38 @@ def score_in_place(
             others = kept.score_folder.path(name)
             show_scores(store, stored.tables, paths, unknown=unknown, others=others)
         renew_views(store.connection)
-        counts = None
-        if not unknown:
-            of_empty = count_scores(images, set(images.column_names) & ACQUISITION_FUNCTIONS.keys())
-            counts = join_counts([kept.score_counts, of_empty])
         keep_score_statistics(
             store,
             prediction_set,
-            counts,
+            _counts(store, kept, paths, unknown, images),
             images=stored.image_count + images.num_rows,
             without_predictions=images.num_rows,
+            in_manifest=rules.in_manifest,
         )
         replace_scoring(store, prediction_set, rules, run_id)
     return stored
+
+
+def _counts(
+    store: PoolStore, kept: InPlaceSet, paths: Sequence[str], unknown: str | None, empty: pa.Table
+) -> dict[str, ScoreCounts] | None:
+    """The scores of a set in numbers, also of images without predictions.
+
+    They are those of the workers without those of images that do not count. None where these may
+    have the lowest score or the highest.
+    """
+    counts = kept.score_counts
+    if unknown is not None:
+        of_unknown = scores_of_unknown_images(store, paths, unknown)
+        others = {
+            name: counts[name].without(removed)
+            for name, removed in count_scores(of_unknown, counts).items()
+        }
+        if None in others.values():
+            return None
+        counts = {**counts, **{name: one for name, one in others.items() if one is not None}}
+    functions = set(empty.column_names) & ACQUISITION_FUNCTIONS.keys()
+    return join_counts([counts, count_scores(empty, functions)])
 
 
 def files_to_score(store: PoolStore, prediction_set: str, rules: Rules) -> InPlaceSet | None:

@@ -38,6 +38,7 @@ from dagster_active_learning.flow.finished_tasks import Finished, finish, finish
 from dagster_active_learning.flow.id_hashes import id_hashes
 from dagster_active_learning.flow.progress import Progress
 from dagster_active_learning.flow.score_tables import (
+    counted_columns,
     image_scores,
     scored_functions,
     write_best,
@@ -117,7 +118,7 @@ class FileCounts(Finished):
         groups: The bucket of each batch of the file in ``rows/``.
         by_class: Each class and the number of predictions for it, None for those without a class.
         cuts: As ``BestImages`` has them; none where there are buckets.
-        scores: Scores of images in numbers; none where there are buckets.
+        scores: The ``counted_columns`` in numbers; none where there are buckets.
     """
 
     place: int
@@ -261,7 +262,7 @@ def _write_scores(
     def images() -> Iterator[pa.Table]:
         for table in image_scores(scored(), task.rules, task.first_index):
             hashes.extend(map(id_hashes, table.column("image_id").chunks))
-            counts.append(count_scores(table, scored_functions(task.rules)))
+            counts.append(count_scores(table, counted_columns(task.rules)))
             best.add(recent.with_classes(table.filter(pa.array(best.wanted(table)))))
             first.add(recent.with_predictions(table.filter(pa.array(first.wanted(table)))))
             yield table

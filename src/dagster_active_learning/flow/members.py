@@ -17,12 +17,12 @@ from dagster_active_learning.evaluation.members import (
     compare_without_members,
 )
 from dagster_active_learning.flow.judge import class_prob_totals, true_classes
-from dagster_active_learning.store.image_scores import member_counts
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
 from dagster_active_learning.store.prediction_sources import sources
 from dagster_active_learning.store.predictions import most_files_of_an_image
 from dagster_active_learning.store.rule_evaluations import predictions_of_labeled
+from dagster_active_learning.store.score_statistics import member_counts
 
 Ints = npt.NDArray[np.int64]
 

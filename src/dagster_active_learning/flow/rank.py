@@ -16,16 +16,16 @@ from dagster_active_learning.errors import PoolStateError
 from dagster_active_learning.ranking.total_order import rank_images
 from dagster_active_learning.rules import NO_LIMIT, Rules
 from dagster_active_learning.store import prediction_sets
-from dagster_active_learning.store.image_scores import (
-    contenders,
-    member_counts,
-    score_statistics,
-    unlabeled_count,
-)
+from dagster_active_learning.store.image_scores import contenders
 from dagster_active_learning.store.labeling_candidates import replace_candidates
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
 from dagster_active_learning.store.ranking_statistics import RankingStatistics, record_statistics
+from dagster_active_learning.store.score_statistics import (
+    member_counts,
+    score_statistics,
+    unlabeled_count,
+)
 from dagster_active_learning.store.scorings import scoring_problem
 
 

@@ -28,6 +28,11 @@ def scored_functions(rules: Rules) -> list[str]:
     return [name for name, one in ACQUISITION_FUNCTIONS.items() if one.applies_to(rules)]
 
 
+def counted_columns(rules: Rules) -> list[str]:
+    """The columns of scores of images that are counted."""
+    return ["prediction_count", *scored_functions(rules)]
+
+
 def scores_kept(rules: Rules) -> tuple[str, ...]:
     """Names of the scores of predictions that those of images are made of."""
     return ("entropy",) if rules.committee else tuple(scored_functions(rules))

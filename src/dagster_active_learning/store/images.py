@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
-from dagster_active_learning.store.findings import first_rows
 from dagster_active_learning.store.pool_store import PoolStore
-from dagster_active_learning.store.set_rows import of_sets
 
 
 @dataclass(frozen=True)
@@ -20,15 +16,6 @@ class ImageCounts:
 
     images: int
     labeled: int
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """Images without a label, and those of them that a prediction set says nothing about."""
-
-    prediction_set: str
-    image_count: int
-    without_count: int
 
 
 INSERT_IMAGES = """
@@ -93,37 +80,11 @@ def image_counts(store: PoolStore) -> ImageCounts:
     return ImageCounts(*store.rows("SELECT count(*), count(*) FILTER (labeled) FROM images")[0])
 
 
-# A labeled image is not in the queue, whether it has predictions or not.
-UNLABELED_AND_SEEN = """
-FROM (SELECT unnest($prediction_sets) AS prediction_set) s CROSS JOIN images i
-LEFT JOIN (
-    SELECT prediction_set, image_id FROM {predictions}
-    UNION
-    SELECT prediction_set, image_id FROM empty_images WHERE prediction_set IN $prediction_sets
-) seen ON s.prediction_set = seen.prediction_set AND i.image_id = seen.image_id
-WHERE NOT i.labeled
-"""
-
-COVERAGE = f"""
-SELECT s.prediction_set, count(*) AS images, count(*) FILTER (seen.image_id IS NULL) AS without
-{UNLABELED_AND_SEEN} GROUP BY s.prediction_set ORDER BY without DESC, s.prediction_set
+MANIFEST_HASH = """
+SELECT concat_ws('-', count(*), coalesce(sum(hash(image_id)), 0)) FROM images
 """
 
 
-def coverage(store: PoolStore, prediction_sets: Sequence[str]) -> list[Coverage]:
-    """The part of the manifest that each set covers, the worst first."""
-    query = of_sets(store, prediction_sets, COVERAGE)
-    return [Coverage(*row) for row in store.rows(query, prediction_sets=prediction_sets)]
-
-
-UNCOVERED_IMAGES = f"""
-SELECT s.prediction_set, i.image_id, i.uri
-{UNLABELED_AND_SEEN} AND seen.image_id IS NULL
-ORDER BY s.prediction_set, i.image_id LIMIT $first
-"""
-
-
-def uncovered_images(store: PoolStore, prediction_sets: Sequence[str]) -> list[dict[str, Any]]:
-    """The first images of the manifest without a label that a set says nothing about."""
-    query = of_sets(store, prediction_sets, UNCOVERED_IMAGES)
-    return first_rows(store, query, prediction_sets=prediction_sets)
+def manifest_hash(store: PoolStore) -> str:
+    """A text that is the same for manifests of the same images, in whatever order."""
+    return store.rows(MANIFEST_HASH)[0][0]

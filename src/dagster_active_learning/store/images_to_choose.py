@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
 from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.kept_predictions import of_images
 from dagster_active_learning.store.labeling_batches import IN_FLIGHT
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.predicted_classes import predicted_classes_sql
@@ -89,10 +90,10 @@ def described(
     """The predicted class and the number of predictions of images, by their ids."""
     if not image_ids:
         return {}
-    # The statement finds it as the variable of that name.
+    # The statement finds them as the variables of these names.
     active_learning__incoming = pa.table({"image_id": pa.array(image_ids, pa.string())})  # noqa: F841 # pyright: ignore[reportUnusedVariable]
     statement = DESCRIBED.format(predicted_classes=predicted_classes_sql(objects=objects))
-    query = of_sets(store, [prediction_set], statement)
+    (query,), active_learning__kept = of_images(store, prediction_set, image_ids, [statement])  # noqa: RUF059 # pyright: ignore[reportUnusedVariable]
     rows = store.connection.execute(query, {"prediction_set": prediction_set}).fetchall()
     return {image_id: (name, count) for image_id, name, count in rows}
 

@@ -205,6 +205,23 @@ def images_not_in_manifest(store: PoolStore, scores: Sequence[str]) -> UnknownIm
     return UnknownImages(*store.rows(UNKNOWN_IMAGES.format(scores=_read(scores)))[0])
 
 
+SCORES_OF_UNKNOWN_IMAGES = """
+FROM {scores} s SEMI JOIN (SELECT image_id FROM {unknown}) u ON s.image_id = u.image_id
+"""
+
+
+def scores_of_unknown_images(store: PoolStore, scores: Sequence[str], unknown: str) -> pa.Table:
+    """The scores, in Parquet files, of images that the manifest did not have.
+
+    Args:
+        store: The pool.
+        scores: Paths of the files of scores.
+        unknown: Path of the file of these images.
+    """
+    query = SCORES_OF_UNKNOWN_IMAGES.format(scores=_read(scores), unknown=_read([unknown]))
+    return store.relation(query).to_arrow_table()
+
+
 UNKNOWN_PREDICTIONS = """
 SELECT p.prediction_index, p.image_id FROM {predictions} p
 ANTI JOIN images i ON p.image_id = i.image_id ORDER BY p.prediction_index

@@ -6,20 +6,30 @@ import math
 from collections.abc import Mapping, Sequence
 
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store.image_scores import (
-    counts_of_scores,
-    score_columns,
-    score_ends,
-    unlabeled_scores,
-)
+from dagster_active_learning.store.image_scores import score_columns, unlabeled_scores
 from dagster_active_learning.store.pool_store import PoolStore
-from dagster_active_learning.store.score_counts import ScoreBins, bin_exponent, histogram
+from dagster_active_learning.store.score_counts import (
+    ScoreBins,
+    bin_exponent,
+    count_scores,
+    histogram,
+)
+from dagster_active_learning.store.score_statistics import (
+    counts_of_scores,
+    has_scores_of_manifest,
+    score_ends,
+)
 from dagster_active_learning.store.set_rows import of_sets
 
 # All functions at once: the images to choose from are looked up once.
 SCORE_BINS = """
 WITH binned AS (SELECT {bins} {unlabeled})
 SELECT {columns}, {is_of_other}, count(*) FROM binned GROUP BY GROUPING SETS ({sets})
+"""
+
+LABELED_SCORES = """
+SELECT {scores} FROM {{image_scores}} s
+SEMI JOIN (FROM images WHERE labeled) i ON s.image_id = i.image_id
 """
 
 
@@ -29,13 +39,22 @@ def score_bins(
     """The scores of the images to choose from in bins of equal width, of functions that have any.
 
     Images to choose from have no label and, with a manifest, still are in it. The bins reach from
-    the lowest to the highest score of all images. Of a set in place without a manifest all images
-    are to choose from, and their scores are counted already.
+    the lowest to the highest score of all images. Of a set in place the scores of all images are
+    counted already, and those of labeled images alone are read.
     """
     scores = score_columns(store, functions)
     counts = counts_of_scores(store, prediction_set)
     if counts is not None and not rules.in_manifest:
         return {name: counts[name].histogram for name in functions if name in counts}
+    if counts is not None and has_scores_of_manifest(store, prediction_set):
+        query = of_sets(store, [prediction_set], LABELED_SCORES.format(scores=", ".join(scores)))
+        labeled = count_scores(store.relation(query).to_arrow_table(), functions)
+        return {
+            name: counts[name].histogram_without(labeled.get(name))
+            for name in functions
+            if name in counts
+            and (name not in labeled or labeled[name].number < counts[name].number)
+        }
     ends: dict[str, tuple[float, float]] = {}
     columns: dict[str, str] = {}
     scales: dict[str, float] = {}

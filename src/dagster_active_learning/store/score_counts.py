@@ -8,6 +8,7 @@ are whole numbers, for sums of floats depend on the order.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -66,10 +67,30 @@ class ScoreCounts(NamedTuple):
         return self.parts / PARTS_OF_ONE / self.number
 
     @property
+    def total(self) -> int:
+        """The sum of whole numbers."""
+        return self.parts // PARTS_OF_ONE
+
+    @property
+    def whole_numbers(self) -> dict[int, int] | None:
+        """How often each of some whole numbers is there; None where bins have several of them."""
+        exponent = bin_exponent(self.lowest, self.highest)
+        if exponent > 0:
+            return None
+        return {place >> -exponent: count for place, count in self.places(exponent) if count}
+
+    @property
     def histogram(self) -> ScoreBins:
         """The scores in at most ``MOST_BINS`` bins."""
+        return self.histogram_without(None)
+
+    def histogram_without(self, others: ScoreCounts | None) -> ScoreBins:
+        """The scores but for some of them, in the bins of all."""
         exponent = bin_exponent(self.lowest, self.highest)
-        return histogram(self.lowest, self.highest, dict(self.places(exponent)))
+        places = Counter(dict(self.places(exponent)))
+        for place, count in others.places(exponent) if others is not None else []:
+            places[place] -= count
+        return histogram(self.lowest, self.highest, places)
 
     def places(self, exponent: int) -> list[tuple[int, int]]:
         """The scores in bins that are not narrower: each bin's number, and how many are in it."""
@@ -87,6 +108,21 @@ class ScoreCounts(NamedTuple):
             bins[place - first] += count
         number, parts = self.number + other.number, self.parts + other.parts
         return ScoreCounts(number, parts, lowest, highest, bins)
+
+    def without(self, other: ScoreCounts) -> ScoreCounts | None:
+        """These scores without some of them; None where the lowest or highest may be one of those.
+
+        The bins stay those of all.
+        """
+        if other.lowest <= self.lowest or other.highest >= self.highest:
+            return None
+        exponent = bin_exponent(self.lowest, self.highest)
+        first = _place(self.lowest, exponent)
+        bins = list(self.bins)
+        for place, count in other.places(exponent):
+            bins[place - first] -= count
+        number, parts = self.number - other.number, self.parts - other.parts
+        return ScoreCounts(number, parts, self.lowest, self.highest, bins)
 
 
 Counts = Mapping[str, Sequence[Any]]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dagster_active_learning.rules import SCORING_RULES, Rules
-from dagster_active_learning.store.image_scores import has_scores
 from dagster_active_learning.store.kept_rules import differences, kept_rules
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.score_statistics import has_scores
 
 INSERT_SCORING = """
 INSERT INTO scorings BY NAME

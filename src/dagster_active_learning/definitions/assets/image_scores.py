@@ -58,7 +58,7 @@ def _step(pool: Pool, specs: PoolSpecs) -> dg.AssetsDefinition:
 def _materialize(pool: Pool, specs: PoolSpecs, context: dg.AssetExecutionContext) -> Results:
     # What is heavy is loaded before the database is open.
     from dagster_active_learning import flow
-    from dagster_active_learning.store.image_scores import member_counts, score_statistics
+    from dagster_active_learning.store.score_statistics import member_counts, score_statistics
 
     names = prediction_sets(context)
     scored = _score_in_place(pool, context, names) if pool.in_place else {}

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dagster_active_learning.rules import Rules
-    from dagster_active_learning.store.image_scores import Bounds
     from dagster_active_learning.store.prediction_sets import PredictionSet
+    from dagster_active_learning.store.score_findings import Bounds
 
 SCORE_TOLERANCE = 0.01
 """The distance of a score from its bounds that is allowed, as a share of the bounds' distance.
@@ -36,7 +36,7 @@ log2 K.
 )
 def every_image_scored(run: CheckRun) -> dg.AssetCheckResult:
     """Images without a row of scores, or with another one than their predictions give."""
-    from dagster_active_learning.store.image_scores import (
+    from dagster_active_learning.store.score_findings import (
         scored_image_count,
         wrongly_scored_images,
     )
@@ -75,7 +75,7 @@ def every_image_scored(run: CheckRun) -> dg.AssetCheckResult:
 )
 def scores_in_bounds(run: CheckRun) -> dg.AssetCheckResult:
     """Scores that their acquisition function cannot give."""
-    from dagster_active_learning.store.image_scores import (
+    from dagster_active_learning.store.score_findings import (
         scored_image_count,
         scores_out_of_bounds,
     )
@@ -95,7 +95,7 @@ CHECKS = (every_image_scored, scores_in_bounds)
 
 def _bounds(stored: PredictionSet, rules: Rules) -> Iterator[Bounds]:
     """The bounds of a set's scores."""
-    from dagster_active_learning.store.image_scores import Bounds
+    from dagster_active_learning.store.score_findings import Bounds
 
     class_counts = [len(stored.class_names)] if stored.has_class_probs else []
     if stored.score_only_count or not class_counts:

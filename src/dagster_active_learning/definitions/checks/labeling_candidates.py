@@ -96,8 +96,8 @@ def no_labeled_candidates(run: CheckRun) -> dg.AssetCheckResult:
 )
 def queue_is_not_empty(run: CheckRun) -> dg.AssetCheckResult:
     """Rankings without a candidate: a function may have nothing to rank by."""
-    from dagster_active_learning.store.image_scores import unlabeled_count
     from dagster_active_learning.store.labeling_candidates import candidate_count
+    from dagster_active_learning.store.score_statistics import unlabeled_count
 
     rules, function = run.pool.rules, _function(run)
     empty = [

@@ -197,7 +197,7 @@ def class_names_unchanged(run: CheckRun) -> dg.AssetCheckResult:
 )
 def pool_coverage(run: CheckRun) -> dg.AssetCheckResult:
     """Images of the manifest without predictions."""
-    from dagster_active_learning.store.images import coverage, uncovered_images
+    from dagster_active_learning.store.coverage import coverage, uncovered_images
 
     wanted = run.pool.wanted_coverage
     covered = coverage(run.store, run.names)

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from dagster_active_learning.acquisition.functions import AcquisitionFunction
     from dagster_active_learning.rules import Rules
-    from dagster_active_learning.store.image_scores import MemberCounts, ScoreStatistics
     from dagster_active_learning.store.pool_store import PoolStore
     from dagster_active_learning.store.prediction_sets import PredictionSet
+    from dagster_active_learning.store.score_statistics import MemberCounts, ScoreStatistics
 
 
 def score_metadata(
