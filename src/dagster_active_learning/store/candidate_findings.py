@@ -10,8 +10,10 @@ from dagster_active_learning.acquisition.functions import AcquisitionFunction
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.findings import EXAMPLES, Findings, findings
 from dagster_active_learning.store.image_scores import score_columns
+from dagster_active_learning.store.in_place_views import BestImages, best_images
 from dagster_active_learning.store.labeling_candidates import IS_DONE, RANKED_IMAGES, of_ranking
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.schema import literal, with_rows
 from dagster_active_learning.store.set_rows import of_sets
 
 DONE_CANDIDATES = f"""
@@ -127,16 +129,18 @@ def outdated_candidates(
     unchanged = UNCHANGED_CANDIDATES.format(
         score=score, as_good_as=">=" if highest else "<=", worst="min" if highest else "max"
     )
-    suspects = [
-        name
-        for name in prediction_sets
-        if store.rows(
-            of_sets(store, [name], unchanged),
-            in_manifest=rules.in_manifest,
-            **of_ranking(name, function.name),
-        )
-        != [(True,)]
-    ]
+
+    def is_unchanged(name: str, query: str) -> bool:
+        of_set = of_ranking(name, function.name)
+        return store.rows(query, in_manifest=rules.in_manifest, **of_set) == [(True,)]
+
+    suspects: list[str] = []
+    for name in prediction_sets:
+        best = best_images(store, name, function.name, highest_first=highest)
+        if (best is None or not is_unchanged(name, _of_best(name, best, unchanged))) and (
+            not is_unchanged(name, of_sets(store, [name], unchanged))
+        ):
+            suspects.append(name)
     if not suspects:
         return Findings(0, [])
     return findings(
@@ -147,9 +151,8 @@ def outdated_candidates(
     )
 
 
-# Images that would be ranked now: there is room, or the last candidate stands behind them. One set
-# at a time, so that the scores of most images are never looked at.
-MISSING_CANDIDATES = """
+# With the room for more of them.
+LAST_CANDIDATE = """
 WITH candidates AS (
     SELECT *, {place} AS place FROM labeling_candidates
     WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
@@ -159,7 +162,15 @@ ends AS (
         SELECT candidate_limit FROM rankings
         WHERE prediction_set = $prediction_set AND acquisition_function = $acquisition_function
     ), $limit) - count(*) AS room FROM candidates
-),
+)
+"""
+
+LAST_PLACE = "{last_candidate} SELECT last_place, room FROM ends"
+
+# Images that would be ranked now: there is room, or the last candidate stands behind them. One set
+# at a time, so that the scores of most images are never looked at.
+MISSING_CANDIDATES = """
+{last_candidate},
 scores AS (
     SELECT *, {place} AS place FROM (
         SELECT prediction_set, image_id, {score} AS score, prediction_count FROM {{image_scores}}
@@ -192,21 +203,52 @@ def missing_candidates(
     ``limit`` is that of rankings which have never been made.
     """
     (score,) = score_columns(store, [function.name])
-    query = MISSING_CANDIDATES.format(score=score, place=_place(function, rules))
+    place = _place(function, rules)
+    highest = function.label_first_under(rules.aggregation) == "highest"
+    last_candidate = LAST_CANDIDATE.format(place=place)
+    query = MISSING_CANDIDATES.format(score=score, place=place, last_candidate=last_candidate)
+    last_place = LAST_PLACE.format(last_candidate=last_candidate)
     values = {
         "place_of_empty": _place_of_empty(rules),
         "ranks_empty": rules.images_without_predictions != "exclude",
         "in_manifest": rules.in_manifest,
         "limit": limit,
     }
-    found = [
-        findings(store, of_sets(store, [name], query), **values, **of_ranking(name, function.name))
-        for name in sorted(prediction_sets)
-    ]
+    found: list[Findings] = []
+    for name in sorted(prediction_sets):
+        of_set = {**values, **of_ranking(name, function.name)}
+        best = best_images(store, name, function.name, highest_first=highest)
+        if best is not None and _has_all_before_last(
+            store, best, last_place, of_set, highest=highest
+        ):
+            of_images = _of_best(name, best, query)
+        else:
+            of_images = of_sets(store, [name], query)
+        found.append(findings(store, of_images, **of_set))
     return Findings(
         sum(of_set.count for of_set in found),
         [example for of_set in found for example in of_set.examples][:EXAMPLES],
     )
+
+
+def _has_all_before_last(
+    store: PoolStore, best: BestImages, last_place: str, values: dict[str, Any], *, highest: bool
+) -> bool:
+    """Whether no image that is left out of the best comes before the last candidate."""
+    if best.cut is None:
+        return True
+    named = ("prediction_set", "acquisition_function", "limit", "place_of_empty")
+    ((last, room),) = store.rows(last_place, **{name: values[name] for name in named})
+    return room <= 0 and last <= (-best.cut if highest else best.cut)
+
+
+BEST_OF_SET = "SELECT {prediction_set} AS prediction_set, * FROM ({rows})"
+
+
+def _of_best(prediction_set: str, best: BestImages, statement: str) -> str:
+    """A statement with the images that come first where it has the scores of all."""
+    rows = BEST_OF_SET.format(prediction_set=literal(prediction_set), rows=best.rows)
+    return with_rows(statement, lambda _: rows)
 
 
 def _place(function: AcquisitionFunction, rules: Rules) -> str:

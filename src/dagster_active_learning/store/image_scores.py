@@ -158,7 +158,7 @@ def contenders(
     cut: list[Any] = []
     if best is not None:
         cut = store.rows(_of_rows(best.rows, at_cut), beyond=first - 1)
-    if best is not None and (cut or best.are_all):
+    if best is not None and (cut or best.cut is None):
         of_contenders = _of_rows(best.rows, of_contenders)
     else:
         # Of those that are kept, too many have a label by now, or equal scores at their cut.

@@ -125,11 +125,12 @@ class BestImages:
 
     Attributes:
         rows: A query of their image_id, score and prediction_count.
-        are_all: Whether no image with predictions and a score is left out.
+        cut: The score that all of them come before; None where no image with predictions and a
+            score is left out.
     """
 
     rows: str
-    are_all: bool
+    cut: float | None
 
 
 def best_images(
@@ -157,7 +158,7 @@ def best_images(
     if kept.empty_images is not None:
         empty = _read([kept.score_folder.path(kept.empty_images)])
         rows += f" UNION ALL BY NAME FROM {empty}"
-    return BestImages(rows, are_all=cut is None)
+    return BestImages(rows, cut)
 
 
 KNOWN_CLASSES = """
