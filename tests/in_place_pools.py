@@ -25,12 +25,16 @@ TEXT_OF_A_RUN = r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\d[ T][\d:.+]+|\d{10}\.
 
 @dataclass(frozen=True)
 class Case:
-    """Files, what the pool is like, and what its predictions are read with."""
+    """Files, what the pool is like, what its predictions are read with, images not in its manifest.
+
+    Where the manifest has all images, what is counted of them is what there is.
+    """
 
     make: Any
     settings: Any = lambda _: {}
     options: dict[str, Any] = field(default_factory=dict)
     keys: tuple[str | None, ...] = (None,)
+    not_in_manifest: int = 6
 
 
 def assert_as_copied(folder, case):

@@ -106,6 +106,14 @@ CASES = {
         },
     ),
     "several predictions": Case(several_each, lambda _: {"aggregation": "max"}),
+    "several predictions, all images known": Case(several_each, not_in_manifest=0),
+    "predictions in several files, all images known": Case(shared_images, not_in_manifest=0),
+    "objects, all images known": Case(
+        objects,
+        lambda _: {"task": "detection"},
+        {"box": "xyxy", "bbox_column": "bbox"},
+        not_in_manifest=0,
+    ),
     "predictions in several files": Case(
         shared_images, lambda _: {"aggregation": "sum", "images_without_predictions": "first"}
     ),
@@ -146,7 +154,7 @@ def test_a_pool_in_place_is_the_pool_of_copied_files(tmp_path, case, monkeypatch
     monkeypatch.setattr(best_images, "IMAGES_WITH_PREDICTIONS", 15)
     made = CASES[case]
     made.make(tmp_path)
-    names = [*rows_of(0, 1)[:-6], "unseen", "unseen too"]  # and some that the manifest lacks
+    names = [*rows_of(0, 1)[: IMAGES - made.not_in_manifest], "unseen", "unseen too"]
     labels = [f"{number % 5}" if number % 3 == 0 else None for number in range(len(names))]
     manifest = {"image_id": names, "label": labels, "width": 640, "height": 480}
     pl.DataFrame(manifest).write_csv(tmp_path / "m.csv")

@@ -16,6 +16,7 @@ from dagster_active_learning.acquisition.batches import PredictionScores
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix
 from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.flow.id_hashes import id_hashes
+from dagster_active_learning.flow.repeated_predictions import prediction_contents
 from dagster_active_learning.flow.score_tables import joined, scores_kept
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
 from dagster_active_learning.rules import Rules
@@ -28,6 +29,9 @@ PART_BYTES = 32 * 2**20
 
 BUCKET_BYTES = 128 * 2**20
 """Class probabilities of a bucket at the most, as far as buckets are of one size."""
+
+CONTENTS = ("content_of_classes", "content")
+"""The columns with the hashes of predictions, as ``prediction_contents`` gives them."""
 
 
 def rows_within(size: int, rules: Rules, class_names: Sequence[str] | None, value_type: str) -> int:
@@ -106,6 +110,8 @@ def _rows(
             "prediction_index": pa.array(batch.column("prediction_index").to_numpy() + first_index),
             **{name: pa.array(scored.under(name)) for name in scores_kept(rules)},
         }
+        contents = prediction_contents(batch, objects=rules.objects)
+        columns |= dict(zip(CONTENTS, map(pa.array, contents.T), strict=True))
         if rules.committee:
             matrix = class_prob_matrix(batch.column("class_probs"))
             values = pa.array(matrix.reshape(-1))

@@ -8,8 +8,9 @@ Rows are added up in the order of the set: sums of floats in another order have 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +19,9 @@ import pyarrow.compute as pc
 from dagster_active_learning.acquisition.batches import PredictionScores
 from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.flow.best_images import BestImages, without_classes
-from dagster_active_learning.flow.bucket_rows import read_rows
+from dagster_active_learning.flow.bucket_rows import CONTENTS, read_rows
 from dagster_active_learning.flow.finished_tasks import Finished, finish, finished
+from dagster_active_learning.flow.repeated_predictions import RepeatedPredictions
 from dagster_active_learning.flow.score_tables import (
     counted_columns,
     image_scores,
@@ -68,6 +70,7 @@ class BucketCounts(Finished):
     row_count: int
     cuts: dict[str, float]
     scores: Counts
+    repeated: Sequence[Any]
 
 
 def score_bucket(task: BucketTask) -> BucketCounts:
@@ -81,11 +84,20 @@ def score_bucket(task: BucketTask) -> BucketCounts:
     rows = pa.concat_tables(parts).combine_chunks()
     best = BestImages(scored_functions(task.rules), task.rules)
     counts: list[Counts] = []
+    repeated = RepeatedPredictions()
     image_count = 0
+
+    def counted() -> Iterator[PredictionScores]:
+        for scored in _in_order(rows, task.rules):
+            batch = scored.predictions
+            hashes = np.stack([batch.column(name).to_numpy() for name in CONTENTS], axis=1)
+            index = batch.column("prediction_index").to_numpy()
+            repeated.add(batch.column("image_id"), index, lambda start, own=hashes: own[start:])
+            yield scored
 
     def images() -> Iterator[pa.Table]:
         nonlocal image_count
-        for table in image_scores(_in_order(rows, task.rules), task.rules):
+        for table in image_scores(counted(), task.rules):
             image_count += table.num_rows
             counts.append(count_scores(table, counted_columns(task.rules)))
             best.add(without_classes(table.filter(pa.array(best.wanted(table)))))
@@ -99,6 +111,7 @@ def score_bucket(task: BucketTask) -> BucketCounts:
         row_count=rows.num_rows,
         cuts=best.cuts,
         scores=join_counts(counts),
+        repeated=repeated.found(),
         files=storage.written,
     )
     finish(storage, task.name, done)

@@ -310,6 +310,7 @@ def _of_scores(scored: ScoredFiles) -> dict[str, Any]:
         "best": scored.best,
         "cuts": scored.cuts,
         "score_counts": scored.score_counts,
+        "repeated": scored.repeated,
         "predictions": scored.predictions,
         "description": json.loads(scored.description),
     }

@@ -37,6 +37,11 @@ from dagster_active_learning.flow.bucket_rows import (
 from dagster_active_learning.flow.finished_tasks import Finished, finish, finished
 from dagster_active_learning.flow.id_hashes import id_hashes
 from dagster_active_learning.flow.progress import Progress
+from dagster_active_learning.flow.repeated_predictions import (
+    Contents,
+    RepeatedPredictions,
+    prediction_contents,
+)
 from dagster_active_learning.flow.score_tables import (
     counted_columns,
     image_scores,
@@ -53,6 +58,7 @@ from dagster_active_learning.flow.spool import RowSpool
 from dagster_active_learning.readers.in_place import check_text, stream_of_file
 from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.repeated import Repeated
 from dagster_active_learning.store.score_counts import Counts, count_scores, join_counts
 from dagster_active_learning.store.set_columns import prediction_schema, score_column
 
@@ -119,6 +125,7 @@ class FileCounts(Finished):
         by_class: Each class and the number of predictions for it, None for those without a class.
         cuts: As ``BestImages`` has them; none where there are buckets.
         scores: The ``counted_columns`` in numbers; none where there are buckets.
+        repeated: What is ``Repeated``; nothing where there are buckets.
     """
 
     place: int
@@ -136,6 +143,7 @@ class FileCounts(Finished):
     by_class: Sequence[tuple[str | None, int]]
     cuts: dict[str, float]
     scores: Counts
+    repeated: Sequence[Any]
 
     @property
     def quarantined_count(self) -> int:
@@ -172,6 +180,7 @@ def score_file(task: FileTask) -> FileCounts:
         best = BestImages(scored_functions(task.rules), task.rules)
         groups: tuple[int, ...] = ()
         scores: Counts = {}
+        repeated = Repeated()
         repeats = False
         if task.buckets:
             most = rows_within(PART_BYTES, task.rules, task.class_names, task.value_type)
@@ -185,7 +194,7 @@ def score_file(task: FileTask) -> FileCounts:
                 part_rows=min(most, ROWS_BETWEEN_BUCKETS),
             )
         else:
-            hashes, scores = _write_scores(storage, task, best, predictions)
+            hashes, scores, repeated = _write_scores(storage, task, best, predictions)
             repeats = not rows.images.ascending and _has_equal(hashes)
         if quarantined.row_count:
             _write_quarantined(storage, task, quarantined)
@@ -213,6 +222,7 @@ def score_file(task: FileTask) -> FileCounts:
         by_class=tuple(rows.classes.of(rows.class_names or [])),
         cuts=best.cuts,
         scores=scores,
+        repeated=repeated,
         files=storage.written,
     )
     finish(storage, task.name, counts)
@@ -247,16 +257,18 @@ class _Predictions:
 
 def _write_scores(
     storage: Storage, task: FileTask, best: BestImages, predictions: Iterable[PredictionScores]
-) -> tuple[list[npt.NDArray[np.uint64]], Counts]:
+) -> tuple[list[npt.NDArray[np.uint64]], Counts, Repeated]:
     """Write scores of images, and the best of them; returns hashes of their ids, and numbers."""
     first = images_with_predictions(scored_functions(task.rules), task.rules)
     recent = RecentPredictions(task.first_index, task.class_names or (), objects=task.rules.objects)
     hashes: list[npt.NDArray[np.uint64]] = []
     counts: list[Counts] = []
+    repeated = RepeatedPredictions()
 
     def scored() -> Iterator[PredictionScores]:
         for batch in predictions:
             recent.add(batch.predictions)
+            _count_repeated(repeated, batch.predictions, task)
             yield batch
 
     def images() -> Iterator[pa.Table]:
@@ -271,7 +283,17 @@ def _write_scores(
     write_best(storage, task.name, best)
     if (of_first := first.table()) is not None:
         write_table(storage, f"predictions/{task.name}.parquet", [of_first])
-    return hashes, join_counts(counts)
+    return hashes, join_counts(counts), repeated.found()
+
+
+def _count_repeated(
+    repeated: RepeatedPredictions, predictions: pa.RecordBatch, task: FileTask
+) -> None:
+    def contents(start: int) -> Contents:
+        return prediction_contents(predictions.slice(start), objects=task.rules.objects)
+
+    index = predictions.column("prediction_index").to_numpy() + task.first_index
+    repeated.add(predictions.column("image_id"), index, contents)
 
 
 def _has_equal(hashes: list[npt.NDArray[np.uint64]]) -> bool:

@@ -33,6 +33,7 @@ from dagster_active_learning.flow.sorted_rows import class_count, readable_lengt
 from dagster_active_learning.readers.in_place import SourceInPlace
 from dagster_active_learning.rules import READING_RULES, SCORING_RULES, Rules
 from dagster_active_learning.store.kept_rules import kept_rules
+from dagster_active_learning.store.repeated import Repeated, join_repeated
 from dagster_active_learning.store.schema import PACKAGE
 from dagster_active_learning.store.score_counts import ScoreCounts, join_counts
 
@@ -63,6 +64,7 @@ class ScoredFiles:
         best: Name of the file with the images that come first in it, None without an image.
         cuts: As ``BestImages`` has them.
         score_counts: The scores of images in numbers, by function.
+        repeated: What is repeated among their predictions.
         predictions: Name of the file with the predictions of the first of them, None where they
             are in several places.
     """
@@ -78,6 +80,7 @@ class ScoredFiles:
     best: str | None
     cuts: dict[str, float]
     score_counts: dict[str, ScoreCounts]
+    repeated: Repeated
     predictions: str | None
 
     @property
@@ -224,6 +227,7 @@ def _files(
         best=best,
         cuts=cuts,
         score_counts=join_counts(part.scores for part in parts),
+        repeated=join_repeated(part.repeated for part in parts),
         predictions=predictions,
     )
 

@@ -12,6 +12,7 @@ from dagster_active_learning.files.in_place import FileInPlace, check_all
 from dagster_active_learning.files.storage import Storage
 from dagster_active_learning.readers.in_place import SourceInPlace, open_files_in_place
 from dagster_active_learning.store.pool_store import PoolStore
+from dagster_active_learning.store.repeated import Repeated, join_repeated
 from dagster_active_learning.store.score_counts import ScoreCounts, join_counts
 
 
@@ -30,6 +31,8 @@ class InPlaceSet:
         cuts: For each function the score before which this file has all images; a function without
             one has all images in it.
         score_counts: These scores in numbers, by function.
+        repeated: What is repeated among the predictions that they are made of; None where that was
+            not counted.
         predictions: Name of the file in it with the predictions of the first of them, if any.
         description: All that decides the scores.
         files: The files of predictions, as they were, in their order.
@@ -45,6 +48,7 @@ class InPlaceSet:
     best: str | None
     cuts: dict[str, float]
     score_counts: dict[str, ScoreCounts]
+    repeated: Repeated | None
     predictions: str | None
     description: dict[str, Any]
     files: tuple[FileInPlace, ...]
@@ -81,7 +85,7 @@ def _some(files: Mapping[str, int], names: Collection[str | None]) -> Mapping[st
 
 IN_PLACE_SET = """
 SELECT folder, quarantine_files, unknown_images_file, options, score_folder, score_files,
-    best_images_file, cuts, score_counts, predictions_file, description, empty_images_file
+    best_images_file, cuts, score_counts, repeated, predictions_file, description, empty_images_file
 FROM in_place_sets WHERE prediction_set = $prediction_set
 """
 
@@ -97,7 +101,7 @@ def in_place_set(store: PoolStore, prediction_set: str) -> InPlaceSet | None:
     if not rows:
         return None
     ((folder, quarantine, unknown, options, score_folder, scores, *of_scores),) = rows
-    best, cuts, counts, predictions, description, empty = of_scores
+    best, cuts, counts, repeated, predictions, description, empty = of_scores
     files = store.rows(IN_PLACE_FILES, prediction_set=prediction_set)
     return InPlaceSet(
         folder=Storage(folder),
@@ -109,6 +113,7 @@ def in_place_set(store: PoolStore, prediction_set: str) -> InPlaceSet | None:
         best=best,
         cuts=json.loads(cuts),
         score_counts=join_counts([json.loads(counts)]),
+        repeated=None if repeated is None else join_repeated([json.loads(repeated)]),
         predictions=predictions,
         description=json.loads(description),
         files=tuple(FileInPlace(*file) for file in files),
@@ -148,7 +153,8 @@ SELECT $prediction_set AS prediction_set, $folder AS folder,
     $score_folder AS score_folder,
     map($score_names::VARCHAR[], $score_sizes::BIGINT[]) AS score_files,
     $empty_images AS empty_images_file, $best AS best_images_file, $cuts AS cuts,
-    $score_counts AS score_counts, $predictions AS predictions_file, $description AS description
+    $score_counts AS score_counts, $repeated AS repeated, $predictions AS predictions_file,
+    $description AS description
 """
 
 INSERT_FILES = """
@@ -186,7 +192,7 @@ UPDATE in_place_sets
 SET score_folder = $score_folder,
     score_files = map($score_names::VARCHAR[], $score_sizes::BIGINT[]),
     empty_images_file = $empty_images, best_images_file = $best, cuts = $cuts,
-    score_counts = $score_counts, predictions_file = $predictions,
+    score_counts = $score_counts, repeated = $repeated, predictions_file = $predictions,
     description = $description, score_statistics = NULL
 WHERE prediction_set = $prediction_set
 """
@@ -200,7 +206,8 @@ def move_scores(store: PoolStore, prediction_set: str, kept: InPlaceSet) -> None
 FORGET_SCORES = """
 UPDATE in_place_sets
 SET score_files = map([]::VARCHAR[], []::BIGINT[]), empty_images_file = NULL,
-    best_images_file = NULL, cuts = '{}', score_counts = '{}', predictions_file = NULL,
+    best_images_file = NULL, cuts = '{}', score_counts = '{}', repeated = NULL,
+    predictions_file = NULL,
     description = '{}', score_statistics = NULL
 WHERE prediction_set = $prediction_set
 """
@@ -220,6 +227,7 @@ def _of_scores(kept: InPlaceSet) -> dict[str, Any]:
         "best": kept.best,
         "cuts": json.dumps(kept.cuts),
         "score_counts": json.dumps(kept.score_counts),
+        "repeated": json.dumps(kept.repeated),
         "predictions": kept.predictions,
         "description": json.dumps(kept.description, sort_keys=True),
     }

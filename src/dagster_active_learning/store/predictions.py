@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,12 @@ import pyarrow as pa
 
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix
 from dagster_active_learning.limits import rows_for
-from dagster_active_learning.store.findings import Findings, findings, first_rows
+from dagster_active_learning.store.findings import EXAMPLES, Findings, findings, first_rows
+from dagster_active_learning.store.in_place_sets import check_files, in_place_set
 from dagster_active_learning.store.kept_predictions import of_images
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
+from dagster_active_learning.store.repeated import Repeated, RepeatedImage
 from dagster_active_learning.store.set_rows import of_sets, of_tables
 from dagster_active_learning.store.set_tables import SetTables
 
@@ -194,7 +196,46 @@ ORDER BY prediction_set, first_index LIMIT $first
 
 def differing_predictions(store: PoolStore, prediction_sets: Sequence[str]) -> Findings:
     """Images that have several predictions which are not all the same, with their number."""
-    return findings(store, of_sets(store, prediction_sets, DIFFERING_PREDICTIONS))
+    counted, others = _counted_sets(store, prediction_sets)
+    parts = [
+        _findings(name, "predictions", one.differing, one.first_differing)
+        for name, one in counted.items()
+    ]
+    if others:
+        parts.append(findings(store, of_sets(store, others, DIFFERING_PREDICTIONS)))
+    return _joined(parts, lambda row: (row["prediction_set"], row["first_index"]))
+
+
+def _counted_sets(
+    store: PoolStore, prediction_sets: Sequence[str]
+) -> tuple[dict[str, Repeated], list[str]]:
+    """What is repeated in sets in place whose predictions were counted, and the other sets.
+
+    Images that the manifest did not have were counted too: where any is one of them, all is read.
+    """
+    counted: dict[str, Repeated] = {}
+    for name in prediction_sets:
+        kept = in_place_set(store, name) if store.columns("in_place_sets") else None
+        if kept is not None and kept.repeated is not None:
+            of_none = not (kept.repeated.duplicates or kept.repeated.differing)
+            if kept.unknown_images is None or of_none:
+                counted[name] = kept.repeated
+    check_files(store, counted, "predictions")
+    return counted, [name for name in prediction_sets if name not in counted]
+
+
+def _findings(
+    prediction_set: str, number: str, count: int, images: Sequence[RepeatedImage]
+) -> Findings:
+    names = ("image_id", number, "first_index", "last_index")
+    rows = [dict(zip(names, image, strict=True)) for image in images]
+    return Findings(count, [{"prediction_set": prediction_set, **row} for row in rows])
+
+
+def _joined(parts: Sequence[Findings], order: Callable[[dict[str, Any]], Any]) -> Findings:
+    """The findings of several sets, with the first examples of all."""
+    examples = sorted((row for part in parts for row in part.examples), key=order)
+    return Findings(sum(part.count for part in parts), examples[:EXAMPLES])
 
 
 @dataclass(frozen=True)
@@ -297,6 +338,11 @@ def duplicate_predictions(
         for stored in prediction_sets
         if store.rows(of_tables(store, stored.tables, ROW_COUNT))[0][0] > stored.image_count
     ]
-    if not several:
-        return Findings(0, [])
-    return findings(store, of_sets(store, several, DUPLICATE_PREDICTIONS), objects=objects)
+    counted, others = _counted_sets(store, several)
+    parts = [
+        _findings(name, "times", one.duplicates, one.most_repeated) for name, one in counted.items()
+    ]
+    if others:
+        query = of_sets(store, others, DUPLICATE_PREDICTIONS)
+        parts.append(findings(store, query, objects=objects))
+    return _joined(parts, lambda row: (-row["times"], row["prediction_set"], row["first_index"]))

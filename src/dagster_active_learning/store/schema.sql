@@ -114,6 +114,7 @@ CREATE TABLE IF NOT EXISTS in_place_sets (
     best_images_file VARCHAR,
     cuts VARCHAR NOT NULL,
     score_counts VARCHAR NOT NULL,
+    repeated VARCHAR,
     predictions_file VARCHAR,
     score_statistics VARCHAR,
     description VARCHAR NOT NULL
@@ -129,7 +130,8 @@ COMMENT ON COLUMN in_place_sets.score_files IS 'Names of the files in it that ar
 COMMENT ON COLUMN in_place_sets.empty_images_file IS 'Name of the file in it with the images without predictions; null where there are none';
 COMMENT ON COLUMN in_place_sets.best_images_file IS 'Name of the file in it with the images that come first by each function, and their scores; null without an image';
 COMMENT ON COLUMN in_place_sets.cuts IS 'For each function the score before which that file has all images, as JSON; a function without one has all images in it';
-COMMENT ON COLUMN in_place_sets.score_counts IS 'The scores of images with predictions by function, as JSON: how many, their sum in parts of 2**-90, the lowest, the highest, and how many are in each bin';
+COMMENT ON COLUMN in_place_sets.score_counts IS 'The scores of images with predictions by function, and their prediction_count, as JSON: how many, their sum in parts of 2**-90, the lowest, the highest, and how many are in each bin';
+COMMENT ON COLUMN in_place_sets.repeated IS 'What is repeated among the predictions, as JSON: how many are the same as another one of their image, the first examples with id, number, first and last prediction_index, and the same of images with several class probabilities; null where that was not counted';
 COMMENT ON COLUMN in_place_sets.predictions_file IS 'Name of the file in it with predictions of the first of these images, and the scores of the images; null where they are in several places, before a ranking has read them';
 COMMENT ON COLUMN in_place_sets.score_statistics IS 'The scores in numbers, as JSON; null before they are shown';
 COMMENT ON COLUMN in_place_sets.description IS 'All that decides these scores, as JSON';
