@@ -18,6 +18,9 @@ SMALL_BATCH_ROWS = 8_192
 RAW_CHARACTERS = 10_000
 """Characters kept of a row in quarantine; a longer one is cut, with its length behind it."""
 
+EXAMPLES = 20
+"""Rows that a check shows at the most."""
+
 
 def rows_for(bytes_per_row: int) -> int:
     """The number of rows that make a batch of ``BATCH_BYTES``."""

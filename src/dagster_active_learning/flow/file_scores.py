@@ -42,6 +42,7 @@ from dagster_active_learning.flow.repeated_predictions import (
     RepeatedPredictions,
     prediction_contents,
 )
+from dagster_active_learning.flow.runs import Runs
 from dagster_active_learning.flow.score_tables import (
     counted_columns,
     image_scores,
@@ -194,7 +195,7 @@ def score_file(task: FileTask) -> FileCounts:
                 part_rows=min(most, ROWS_BETWEEN_BUCKETS),
             )
         else:
-            hashes, scores, repeated = _write_scores(storage, task, best, predictions)
+            hashes, scores, repeated = _write_scores(storage, task, best, predictions, rows.images)
             repeats = not rows.images.ascending and _has_equal(hashes)
         if quarantined.row_count:
             _write_quarantined(storage, task, quarantined)
@@ -256,7 +257,11 @@ class _Predictions:
 
 
 def _write_scores(
-    storage: Storage, task: FileTask, best: BestImages, predictions: Iterable[PredictionScores]
+    storage: Storage,
+    task: FileTask,
+    best: BestImages,
+    predictions: Iterable[PredictionScores],
+    runs: Runs,
 ) -> tuple[list[npt.NDArray[np.uint64]], Counts, Repeated]:
     """Write scores of images, and the best of them; returns hashes of their ids, and numbers."""
     first = images_with_predictions(scored_functions(task.rules), task.rules)
@@ -268,7 +273,7 @@ def _write_scores(
     def scored() -> Iterator[PredictionScores]:
         for batch in predictions:
             recent.add(batch.predictions)
-            _count_repeated(repeated, batch.predictions, task)
+            _count_repeated(repeated, batch.predictions, task, runs)
             yield batch
 
     def images() -> Iterator[pa.Table]:
@@ -287,13 +292,14 @@ def _write_scores(
 
 
 def _count_repeated(
-    repeated: RepeatedPredictions, predictions: pa.RecordBatch, task: FileTask
+    repeated: RepeatedPredictions, predictions: pa.RecordBatch, task: FileTask, runs: Runs
 ) -> None:
     def contents(start: int) -> Contents:
         return prediction_contents(predictions.slice(start), objects=task.rules.objects)
 
     index = predictions.column("prediction_index").to_numpy() + task.first_index
-    repeated.add(predictions.column("image_id"), index, contents)
+    alone = runs.run_count == runs.row_count
+    repeated.add(predictions.column("image_id"), index, contents, alone=alone)
 
 
 def _has_equal(hashes: list[npt.NDArray[np.uint64]]) -> bool:

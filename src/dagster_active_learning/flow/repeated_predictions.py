@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix
 from dagster_active_learning.acquisition.compilation import compiled
 from dagster_active_learning.flow.id_hashes import id_hashes
-from dagster_active_learning.store.findings import EXAMPLES
+from dagster_active_learning.limits import EXAMPLES
 from dagster_active_learning.store.repeated import Repeated, RepeatedImage
 
 _PRIME = np.uint64(1099511628211)
@@ -46,6 +46,8 @@ class RepeatedPredictions:
         image_ids: pa.Array,
         index: npt.NDArray[np.int64],
         contents: Callable[[int], Contents],
+        *,
+        alone: bool = False,
     ) -> None:
         """Count the next predictions; the last image may go on in those that follow.
 
@@ -53,13 +55,18 @@ class RepeatedPredictions:
             image_ids: Their images.
             index: Their positions in the set.
             contents: Gives the hashes of those from a place in the batch on.
+            alone: Whether each prediction so far is known to be the only one of its image.
         """
         if not len(image_ids):
+            return
+        last = len(image_ids) - 1
+        if alone:
+            self._open_id, self._open_index = image_ids[-1].as_py(), index[-1:]
+            self._open_contents = lambda: contents(last)
             return
         starts = np.ones(len(image_ids), np.bool_)
         starts[1:] = pc.not_equal(image_ids[1:], image_ids[:-1]).to_numpy(zero_copy_only=False)
         starts[0] = image_ids[0].as_py() != self._open_id
-        last = len(starts) - 1
         if not starts.all() or self._open_index.size > 1:
             before = self._open_index.size
             hashes = np.concatenate([self._open_contents(), contents(0)])

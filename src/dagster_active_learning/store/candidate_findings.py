@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from dagster_active_learning.acquisition.functions import AcquisitionFunction
+from dagster_active_learning.limits import EXAMPLES
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store.findings import EXAMPLES, Findings, findings
+from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.image_scores import score_columns
 from dagster_active_learning.store.in_place_views import BestImages, best_images
 from dagster_active_learning.store.labeling_candidates import IS_DONE, RANKED_IMAGES, of_ranking

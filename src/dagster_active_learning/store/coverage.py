@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dagster_active_learning.store.findings import EXAMPLES, first_rows
+from dagster_active_learning.limits import EXAMPLES
+from dagster_active_learning.store.findings import first_rows
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.score_statistics import has_scores_of_manifest
 from dagster_active_learning.store.set_rows import of_sets

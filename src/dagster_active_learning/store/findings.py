@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from dagster_active_learning.limits import EXAMPLES
 from dagster_active_learning.store.pool_store import PoolStore
-
-EXAMPLES = 20
-"""Rows that a check shows at the most; the parameter ``$first`` of its statement."""
 
 
 @dataclass(frozen=True)

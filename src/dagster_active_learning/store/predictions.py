@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix
-from dagster_active_learning.limits import rows_for
-from dagster_active_learning.store.findings import EXAMPLES, Findings, findings, first_rows
+from dagster_active_learning.limits import EXAMPLES, rows_for
+from dagster_active_learning.store.findings import Findings, findings, first_rows
 from dagster_active_learning.store.in_place_sets import check_files, in_place_set
 from dagster_active_learning.store.kept_predictions import of_images
 from dagster_active_learning.store.pool_store import PoolStore

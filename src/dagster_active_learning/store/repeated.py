@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from dagster_active_learning.store.findings import EXAMPLES
+from dagster_active_learning.limits import EXAMPLES
 
 
 class RepeatedImage(NamedTuple):

@@ -159,6 +159,9 @@ def _counted(scores: npt.NDArray[np.float64]) -> ScoreCounts:
     from dagster_active_learning.acquisition.score_sums import count_and_sum
 
     lowest, highest = float(scores.min()), float(scores.max())
+    size, times = scores.size, 1
+    if lowest == highest:  # as numbers of predictions mostly are
+        times, scores = size, scores[:1]
     exponent = bin_exponent(lowest, highest)
     first = _place(lowest, exponent)
     # Of whole numbers, floats have the sum of 100,000 without an error.
@@ -172,7 +175,7 @@ def _counted(scores: npt.NDArray[np.float64]) -> ScoreCounts:
     parts = 0
     for digits, whole in zip(PART_DIGITS, sums.tolist(), strict=True):
         parts = (parts << digits) + int(whole)
-    return ScoreCounts(scores.size, parts, lowest, highest, bins.tolist())
+    return ScoreCounts(size, times * parts, lowest, highest, (times * bins).tolist())
 
 
 def bin_exponent(lowest: float, highest: float) -> int:
