@@ -115,7 +115,7 @@ class RepeatedPredictions:
             return RepeatedImage(image_ids[int(rows[0])].as_py(), len(rows), first, last)
 
         differing = [
-            image(np.arange(firsts[place], ends[place] + 1))
+            image(np.arange(int(firsts[place]), int(ends[place]) + 1))
             for place in np.flatnonzero(differ)[:EXAMPLES]
         ]
         # Of the same image and content; sorted, equal ones are side by side.
