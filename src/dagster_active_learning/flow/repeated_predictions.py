@@ -114,9 +114,11 @@ class RepeatedPredictions:
             first, last = int(index[rows[0]]), int(index[rows[-1]])
             return RepeatedImage(image_ids[int(rows[0])].as_py(), len(rows), first, last)
 
+        # The first in the set: in a bucket images are in the order of their ids.
+        several_images = np.flatnonzero(differ)
         differing = [
             image(np.arange(int(firsts[place]), int(ends[place]) + 1))
-            for place in np.flatnonzero(differ)[:EXAMPLES]
+            for place in several_images[np.argsort(index[firsts[several_images]])][:EXAMPLES]
         ]
         # Of the same image and content; sorted, equal ones are side by side.
         keys = _joined(of_all, np.cumsum(starts).astype(np.uint64))
@@ -127,7 +129,7 @@ class RepeatedPredictions:
         times = np.diff(np.append(groups, len(again)))
         several = np.flatnonzero(times > 1)
         place = order[groups[several]]
-        by_times = several[np.lexsort((place, -times[several]))]
+        by_times = several[np.lexsort((index[place], -times[several]))]
         duplicates = [
             image(order[groups[group] : groups[group] + times[group]])
             for group in by_times[:EXAMPLES]
