@@ -17,9 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
-from dagster_active_learning.flow.sorted_rows import CLASS_POSITION
 from dagster_active_learning.rules import Rules
-from dagster_active_learning.store.set_columns import NUMBERS_BESIDE_CLASSES
+from dagster_active_learning.store.set_columns import CLASS_POSITION, NUMBERS_BESIDE_CLASSES
 
 BEST_IMAGES = 10_000
 """Images that are kept of each function: ten times the candidates that a pool has by default, so

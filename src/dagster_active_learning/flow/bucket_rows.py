@@ -15,6 +15,7 @@ import pyarrow as pa
 from dagster_active_learning.acquisition.batches import PredictionScores
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix
 from dagster_active_learning.files.storage import Storage
+from dagster_active_learning.flow.beside_scores import beside_predictions
 from dagster_active_learning.flow.id_hashes import id_hashes
 from dagster_active_learning.flow.repeated_predictions import prediction_contents
 from dagster_active_learning.flow.score_tables import joined, scores_kept
@@ -109,6 +110,7 @@ def _rows(
             "image_id": batch.column("image_id"),
             "prediction_index": pa.array(batch.column("prediction_index").to_numpy() + first_index),
             **{name: pa.array(scored.under(name)) for name in scores_kept(rules)},
+            **beside_predictions(batch, rules),
         }
         contents = prediction_contents(batch, objects=rules.objects)
         columns |= dict(zip(CONTENTS, map(pa.array, contents.T), strict=True))

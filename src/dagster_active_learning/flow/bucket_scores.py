@@ -26,6 +26,7 @@ from dagster_active_learning.flow.score_tables import (
     counted_columns,
     image_scores,
     scored_functions,
+    scores_alone,
     scores_kept,
     write_best,
     write_table,
@@ -100,7 +101,8 @@ def score_bucket(task: BucketTask) -> BucketCounts:
         for table in image_scores(counted(), task.rules):
             image_count += table.num_rows
             counts.append(count_scores(table, counted_columns(task.rules)))
-            best.add(without_classes(table.filter(pa.array(best.wanted(table)))))
+            alone = scores_alone(table)
+            best.add(without_classes(alone.filter(pa.array(best.wanted(alone)))))
             yield table
 
     write_table(storage, f"scores/{task.name}.parquet", images())

@@ -47,11 +47,11 @@ from dagster_active_learning.flow.score_tables import (
     counted_columns,
     image_scores,
     scored_functions,
+    scores_alone,
     write_best,
     write_table,
 )
 from dagster_active_learning.flow.sorted_rows import (
-    CLASS_POSITION,
     SortedRows,
     kept_functions,
 )
@@ -61,7 +61,11 @@ from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.repeated import Repeated
 from dagster_active_learning.store.score_counts import Counts, count_scores, join_counts
-from dagster_active_learning.store.set_columns import prediction_schema, score_column
+from dagster_active_learning.store.set_columns import (
+    CLASS_POSITION,
+    prediction_schema,
+    score_column,
+)
 
 NOT_TEXT = frozenset({Reason.IMAGE_ID_NOT_UTF8, Reason.UNKNOWN_CATEGORY})
 """Reasons of rows that may have a text which is not UTF-8."""
@@ -280,8 +284,9 @@ def _write_scores(
         for table in image_scores(scored(), task.rules, task.first_index):
             hashes.extend(map(id_hashes, table.column("image_id").chunks))
             counts.append(count_scores(table, counted_columns(task.rules)))
-            best.add(recent.with_classes(table.filter(pa.array(best.wanted(table)))))
-            first.add(recent.with_predictions(table.filter(pa.array(first.wanted(table)))))
+            alone = scores_alone(table)
+            best.add(recent.with_classes(alone.filter(pa.array(best.wanted(alone)))))
+            first.add(recent.with_predictions(alone.filter(pa.array(first.wanted(alone)))))
             yield table
 
     write_table(storage, f"scores/{task.name}.parquet", images())

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -14,13 +13,18 @@ from dagster_active_learning.acquisition.batches import PredictionScores, adjace
 from dagster_active_learning.acquisition.functions import ACQUISITION_FUNCTIONS
 from dagster_active_learning.acquisition.schemas import image_score_schema
 from dagster_active_learning.files.storage import Storage
+from dagster_active_learning.flow.beside_scores import BesideScores, kept_beside
 from dagster_active_learning.flow.best_images import BestImages
 from dagster_active_learning.flow.sorted_rows import kept_functions
 from dagster_active_learning.limits import DEFAULT_BATCH_ROWS
 from dagster_active_learning.rules import Rules
+from dagster_active_learning.store.set_columns import BOX_COUNT, BOX_REACH, CLASS_POSITION
 
 ROWS_LOOKED_UP = 10_240
 """Rows of a row group of scores: whoever looks for one image reads as many."""
+
+HARDLY_DIFFERENT = ("prediction_count", BOX_COUNT, CLASS_POSITION.name)
+"""Columns with few different values."""
 
 
 def scored_functions(rules: Rules) -> list[str]:
@@ -41,7 +45,7 @@ def scores_kept(rules: Rules) -> tuple[str, ...]:
 def image_scores(
     scored: Iterable[PredictionScores], rules: Rules, first_index: int = 0
 ) -> Iterator[pa.Table]:
-    """Scores of images with the position of the first prediction of each.
+    """Scores of images, and what is kept beside them: ``beside_scores``.
 
     Args:
         scored: Scores of predictions, those of an image side by side.
@@ -59,24 +63,26 @@ def image_scores(
     schema = pa.schema(
         [
             *(of_images.field(name).with_nullable(name not in never_null) for name in names),
-            pa.field("prediction_index", pa.int64(), nullable=False),
+            *kept_beside(rules),
         ]
     )
-    positions = [np.empty(0, np.int64)]
+    beside = BesideScores(rules, first_index)
 
     def noted() -> Iterator[PredictionScores]:
         for batch in scored:
-            positions.append(batch.predictions.column("prediction_index").to_numpy())
+            beside.add(batch.predictions)
             yield batch
 
     for images in adjacent_images(noted(), rules):
         counts = images.column("prediction_count").to_numpy()
-        ends = np.cumsum(counts)
-        waiting = np.concatenate(positions)
-        firsts = pa.array(waiting[ends - counts] + first_index)
-        positions = [waiting[counts.sum() :]]
-        columns = images.select(names).append_column("prediction_index", firsts)
-        yield pa.Table.from_batches([columns]).cast(schema)
+        columns = [*images.select(names).columns, *beside.of_images(counts)]
+        yield pa.table(columns, names=schema.names).cast(schema)
+
+
+def scores_alone(images: pa.Table) -> pa.Table:
+    """Images without what is kept beside their scores, but for the position of a prediction."""
+    others = {CLASS_POSITION.name, BOX_COUNT, *BOX_REACH}
+    return images.select([name for name in images.column_names if name not in others])
 
 
 def write_table(
@@ -100,7 +106,7 @@ def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
     """
     numbers = [field.name for field in schema if pa.types.is_float64(field.type)]
     settings: dict[str, Any] = {
-        "use_dictionary": [name for name in schema.names if name == "prediction_count"],
+        "use_dictionary": [name for name in schema.names if name in HARDLY_DIFFERENT],
         "compression": {name: "none" if name in numbers else "snappy" for name in schema.names},
         "column_encoding": {
             name: "DELTA_BINARY_PACKED" for name in schema.names if name == "prediction_index"

@@ -38,16 +38,13 @@ from dagster_active_learning.readers.quarantine import Reason
 from dagster_active_learning.readers.stream import PredictionStream
 from dagster_active_learning.rules import Rules
 from dagster_active_learning.store.prediction_sources import SourceFile
-from dagster_active_learning.store.set_columns import score_column
+from dagster_active_learning.store.set_columns import CLASS_POSITION, score_column
 from dagster_active_learning.text import raw_text
 
 ROWS_THAT_DECIDE_CLASS_COUNT = 1_024
 """Predictions at the beginning that give the number of classes, where no names give it."""
 
 STORED_COLUMNS = ("image_id", "class_probs", "score", "category", "bbox", "segmentation")
-
-CLASS_POSITION = pa.field("class_position", pa.int32())
-"""The position of a prediction's most probable class; null where it has no class probabilities."""
 
 
 def kept_functions(rules: Rules) -> tuple[AcquisitionFunction, ...]:

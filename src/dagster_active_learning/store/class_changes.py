@@ -13,18 +13,26 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dagster_active_learning.rules import NO_LIMIT
+from dagster_active_learning.store.in_place_views import scores_in_files
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.prediction_sets import PredictionSet
 from dagster_active_learning.store.set_rows import of_sets
 
 # The class with the highest mean probability. Most images have one prediction, of which no mean is
 # to be made: that is ten times as fast.
-CLASSES = """
+CLASSES_OF_ONE = """
     SELECT p.image_id, list_position(p.class_probs, list_max(p.class_probs)) AS class_index
     FROM {predictions} p SEMI JOIN (
         FROM {image_scores} WHERE prediction_count = 1
     ) s ON p.image_id = s.image_id
-    UNION ALL
+"""
+
+CLASSES_IN_PLACE = """
+    SELECT image_id, class_position + 1 AS class_index FROM {scores}
+    WHERE class_position IS NOT NULL
+"""
+
+CLASSES_OF_SEVERAL = """
     SELECT image_id, min_by(class_index, (-mean_probability, class_index)) FROM (
         SELECT image_id, class_index, avg(probability ORDER BY prediction_index) AS mean_probability
         FROM (
@@ -75,8 +83,7 @@ def class_changes(store: PoolStore, before: PredictionSet, after: PredictionSet)
         after: That of another one; classes go by their names.
     """
     query = CLASS_CHANGES.format(
-        classes_before=of_sets(store, [before.prediction_set], CLASSES),
-        classes_after=of_sets(store, [after.prediction_set], CLASSES),
+        classes_before=_classes(store, before), classes_after=_classes(store, after)
     )
     place = {name: at for at, name in enumerate(after.class_names, 1)}
     table = store.relation(
@@ -86,6 +93,19 @@ def class_changes(store: PoolStore, before: PredictionSet, after: PredictionSet)
     ).to_arrow_table()
     first, second, labels, changed_images = table.columns
     return ClassChanges(first.to_numpy(), second.to_numpy(), labels.to_numpy(), changed_images)
+
+
+def _classes(store: PoolStore, stored: PredictionSet) -> str:
+    """A query of the class of each image; of a set in place the class of one prediction is kept."""
+    names = [stored.prediction_set]
+    scores = scores_in_files(store, stored.prediction_set)
+    if scores is None:
+        classes = of_sets(store, names, CLASSES_OF_ONE)
+    else:
+        classes = CLASSES_IN_PLACE.format(scores=scores)
+    if stored.prediction_count > stored.image_count:
+        classes += f" UNION ALL {of_sets(store, names, CLASSES_OF_SEVERAL)}"
+    return classes
 
 
 # An image that was labeled since is in the older queue because nobody ranked it again.

@@ -98,17 +98,36 @@ def show_scores(
         unknown: The Parquet file of the images whose scores do not count.
         others: The Parquet file of images without predictions.
     """
-    if not scores:
-        rows = NO_SCORES
-    elif unknown is None:
-        rows = f"FROM {_read(scores)}"
-    else:
-        rows = SCORES_OF_KNOWN_IMAGES.format(scores=_read(scores), unknown=_read([unknown]))
+    rows = _scores_of_known(scores, unknown) if scores else NO_SCORES
     if others is not None:
         rows += f" UNION ALL BY NAME FROM {_read([others])}"
     # A table, where the set was scored as if it were copied.
     drop_table(store.connection, tables, "image_scores")
     store.connection.execute(SCORES_VIEW.format(name=tables.name("image_scores"), rows=rows))
+
+
+def _scores_of_known(scores: Sequence[str], unknown: str | None) -> str:
+    if unknown is None:
+        return f"FROM {_read(scores)}"
+    return SCORES_OF_KNOWN_IMAGES.format(scores=_read(scores), unknown=_read([unknown]))
+
+
+def scores_in_files(store: PoolStore, prediction_set: str) -> str | None:
+    """A query of the images of a set in place, with what is kept of them beside their scores.
+
+    None of a set that is copied, and of one without predictions.
+
+    Raises:
+        PredictionReadError: If a file of scores is gone or cut.
+    """
+    # A pool that is only read may be of a version that copied all predictions.
+    kept = in_place_set(store, prediction_set) if store.columns("in_place_sets") else None
+    if kept is None or not kept.scores:
+        return None
+    kept.check_scores(*kept.scores)
+    kept.check_quarantine(kept.unknown_images)
+    unknown = None if kept.unknown_images is None else kept.folder.path(kept.unknown_images)
+    return f"({_scores_of_known([*map(kept.score_folder.path, kept.scores)], unknown)})"
 
 
 BEST_IMAGES = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import pyarrow as pa
 
 from dagster_active_learning.acquisition.class_probs import class_prob_matrix
 from dagster_active_learning.limits import EXAMPLES, rows_for
-from dagster_active_learning.store.findings import Findings, findings, first_rows
+from dagster_active_learning.store.findings import Findings, findings
 from dagster_active_learning.store.in_place_sets import check_files, in_place_set
 from dagster_active_learning.store.kept_predictions import of_images
 from dagster_active_learning.store.pool_store import PoolStore
@@ -236,71 +235,6 @@ def _joined(parts: Sequence[Findings], order: Callable[[dict[str, Any]], Any]) -
     """The findings of several sets, with the first examples of all."""
     examples = sorted((row for part in parts for row in part.examples), key=order)
     return Findings(sum(part.count for part in parts), examples[:EXAMPLES])
-
-
-@dataclass(frozen=True)
-class BoxCounts:
-    """Boxes, those in images of known size, those that leave them, and those that fit them turned.
-
-    The last ones would be inside if width and height of the image were exchanged.
-    """
-
-    boxes: int
-    sized: int
-    outside: int
-    turned: int
-
-
-# A pixel is the least that rounding may be; shares have three decimals or more.
-SIZED_BOXES = """
-FROM (
-    SELECT *, bbox[1] < -across OR bbox[2] < -down
-            OR bbox[1] + bbox[3] > width + across OR bbox[2] + bbox[4] > height + down AS outside,
-        width > 1 AND bbox[1] >= -across AND bbox[2] >= -down
-            AND bbox[1] + bbox[3] <= height + across AND bbox[2] + bbox[4] <= width + down AS turned
-    FROM (
-        SELECT p.prediction_set, p.image_id, p.prediction_index, p.bbox,
-            CASE WHEN relative THEN 1 ELSE nullif(i.width, 0) END AS width,
-            CASE WHEN relative THEN 1 ELSE nullif(i.height, 0) END AS height,
-            CASE WHEN relative THEN greatest(0.001, 1 / nullif(i.width, 0)) ELSE 1 END AS across,
-            CASE WHEN relative THEN greatest(0.001, 1 / nullif(i.height, 0)) ELSE 1 END AS down
-        FROM (
-            SELECT prediction_set, image_id, prediction_index, bbox,
-                list_contains($relative, prediction_set) AS relative
-            FROM {predictions} WHERE bbox IS NOT NULL
-        ) p LEFT JOIN images i ON p.image_id = i.image_id AND $in_manifest
-    )
-)
-"""
-
-BOX_COUNTS = f"""
-SELECT count(*), count(*) FILTER (width IS NOT NULL AND height IS NOT NULL),
-    count(*) FILTER (outside), count(*) FILTER (outside AND turned)
-{SIZED_BOXES}
-"""
-
-
-def box_counts(
-    store: PoolStore, prediction_sets: Sequence[str], *, relative: Sequence[str], in_manifest: bool
-) -> BoxCounts:
-    """Numbers of boxes; ``relative`` are the sets in which an image's size is 1 x 1."""
-    of_boxes = {"relative": list(relative), "in_manifest": in_manifest}
-    query = of_sets(store, prediction_sets, BOX_COUNTS)
-    return BoxCounts(*store.rows(query, **of_boxes)[0])
-
-
-BOXES_OUTSIDE = f"""
-SELECT prediction_set, image_id, prediction_index, bbox::VARCHAR AS bbox, width, height
-{SIZED_BOXES} WHERE outside ORDER BY prediction_set, prediction_index LIMIT $first
-"""
-
-
-def boxes_outside(
-    store: PoolStore, prediction_sets: Sequence[str], *, relative: Sequence[str], in_manifest: bool
-) -> list[dict[str, Any]]:
-    """The first boxes that leave their image, with its size."""
-    of_boxes = {"relative": list(relative), "in_manifest": in_manifest}
-    return first_rows(store, of_sets(store, prediction_sets, BOXES_OUTSIDE), **of_boxes)
 
 
 ROW_COUNT = "SELECT count(*) FROM {predictions}"

@@ -12,6 +12,16 @@ from dagster_active_learning.acquisition.schemas import KERNEL_ROWS
 NUMBERS_BESIDE_CLASSES = 8
 """Numbers of a prediction that are no class probabilities, such as those of a box, and room."""
 
+CLASS_POSITION = pa.field("class_position", pa.int32())
+"""The position of a prediction's most probable class; null where it has no class probabilities. The
+scores of images in place have it too, null where an image has several predictions."""
+
+BOX_COUNT = "box_count"
+"""A column of the scores of images in place: the number of boxes."""
+
+BOX_REACH = ("box_left", "box_top", "box_right", "box_bottom")
+"""Columns of the scores of images in place: the outermost edges of the boxes, null without any."""
+
 
 def prediction_schema(value_type: pa.DataType) -> pa.Schema:
     """The columns of ``predictions`` from image_id on, with class probabilities of a precision."""

@@ -278,18 +278,17 @@ def ids_as_in_the_manifest(run: CheckRun) -> dg.AssetCheckResult:
 )
 def boxes_inside_images(run: CheckRun) -> dg.AssetCheckResult:
     """Boxes beyond the edges of their images: most often boxes in another format."""
-    from dagster_active_learning.store.predictions import box_counts, boxes_outside
+    from dagster_active_learning.store.boxes import boxes_outside
 
     relative = [stored.prediction_set for stored in run.sets if stored.bbox_unit == "relative"]
     in_manifest = run.pool.rules.in_manifest
-    counts = box_counts(run.store, run.names, relative=relative, in_manifest=in_manifest)
+    found = boxes_outside(run.store, run.names, relative=relative, in_manifest=in_manifest)
+    counts = found.counts
     description = (
         f"{counts.outside:,} of {counts.sized:,} boxes in images of known size leave their image"
     )
-    examples: list[dict[str, Any]] = []
     if counts.outside:
-        examples = boxes_outside(run.store, run.names, relative=relative, in_manifest=in_manifest)
-        first = examples[0]
+        first = found.examples[0]
         description += (
             f", such as {first['bbox']} in {shown(first['image_id'])!r} of {first['width']} x "
             f"{first['height']}; boxes that are not x, y, width and height do (box)"
@@ -307,7 +306,7 @@ def boxes_inside_images(run: CheckRun) -> dg.AssetCheckResult:
             "boxes_in_images_of_known_size": counts.sized,
             "boxes_outside": counts.outside,
         },
-        examples,
+        found.examples,
         WARN,
     )
 
