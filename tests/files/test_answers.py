@@ -88,6 +88,15 @@ def test_a_check_of_files_whose_server_stalls_names_one(stalling):
         check_all([FileInPlace(ADDRESS, 1000, '"a"')] * 100)
 
 
+@pytest.fixture
+def interruptible():
+    """Who starts processes in the background, such as a shell, lets them ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_who_waits_for_an_answer_can_be_interrupted():
     here = threading.get_ident()
     threading.Timer(0.2, signal.pthread_kill, [here, signal.SIGINT]).start()

@@ -10,14 +10,13 @@ read of those images only whose boxes may leave them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
-import pyarrow as pa
-
 from dagster_active_learning.limits import EXAMPLES
+from dagster_active_learning.store.findings import first_rows
 from dagster_active_learning.store.in_place_views import scores_in_files
-from dagster_active_learning.store.kept_predictions import MOST_IMAGES, of_images
+from dagster_active_learning.store.kept_predictions import MOST_IMAGES
 from dagster_active_learning.store.pool_store import PoolStore
 from dagster_active_learning.store.set_rows import of_sets
 
@@ -67,7 +66,7 @@ FROM (
         FROM (
             SELECT prediction_set, image_id, prediction_index, bbox,
                 list_contains($relative, prediction_set) AS relative
-            FROM {{predictions}} WHERE bbox IS NOT NULL
+            FROM {{{{predictions}}}} WHERE bbox IS NOT NULL {{of_images}}
         ) p LEFT JOIN images i ON p.image_id = i.image_id AND $in_manifest
     )
 )
@@ -105,7 +104,7 @@ SELECT coalesce(sum(box_count), 0)::BIGINT,
 {REACHES}
 """
 
-IMAGES_LEFT = f"SELECT image_id {REACHES} WHERE outside ORDER BY image_id LIMIT $most"
+IMAGES_LEFT = f"SELECT image_id {REACHES} WHERE outside ORDER BY image_id"
 
 
 def boxes_outside(
@@ -124,12 +123,13 @@ def boxes_outside(
     """
     scores = {name: scores_in_files(store, name) for name in prediction_sets}
     copied = [name for name, query in scores.items() if query is None]
-    values = {"relative": list(relative), "in_manifest": in_manifest}
-    statements = [of_sets(store, copied, statement) for statement in (BOX_COUNTS, BOXES_OUTSIDE)]
-    found = [_of_predictions(store, statements, None, values)]
-    for name, query in scores.items():
-        if query is not None:
-            found.append(_of_reaches(store, name, query, values))
+    values: dict[str, Any] = {"relative": list(relative), "in_manifest": in_manifest}
+    found = [_of_predictions(store, copied, **values)]
+    found += [
+        _of_reaches(store, name, query, **values)
+        for name, query in scores.items()
+        if query is not None
+    ]
     counts = zip(*(astuple(one.counts) for one in found), strict=True)
     examples = [row for one in found for row in one.examples]
     examples.sort(key=lambda row: (row["prediction_set"], row["prediction_index"]))
@@ -137,29 +137,28 @@ def boxes_outside(
 
 
 def _of_predictions(
-    store: PoolStore, statements: Sequence[str], kept: pa.Table | None, values: dict[str, Any]
+    store: PoolStore, prediction_sets: Sequence[str], *, of_images: str = "", **values: Any
 ) -> BoxFindings:
-    counts, examples = statements
-    numbers = store.relation(counts, kept=kept, **values).fetchall()[0]
-    rows = store.relation(examples, kept=kept, **values, first=EXAMPLES).to_arrow_table()
-    return BoxFindings(BoxCounts(*numbers), rows.to_pylist())
+    counts, examples = (
+        of_sets(store, prediction_sets, statement.format(of_images=of_images))
+        for statement in (BOX_COUNTS, BOXES_OUTSIDE)
+    )
+    numbers = BoxCounts(*store.rows(counts, **values)[0])
+    return BoxFindings(numbers, first_rows(store, examples, **values))
 
 
 def _of_reaches(
-    store: PoolStore, prediction_set: str, scores: str, values: dict[str, Any]
+    store: PoolStore, prediction_set: str, scores: str, *, relative: list[str], in_manifest: bool
 ) -> BoxFindings:
     """The boxes of a set in place: predictions are read of images whose boxes may leave them."""
-    own = {
-        "is_relative": prediction_set in values["relative"],
-        "in_manifest": values["in_manifest"],
-    }
+    own = {"is_relative": prediction_set in relative, "in_manifest": in_manifest}
     ((boxes, sized, left),) = store.rows(REACH_COUNTS.format(scores=scores), **own)
     if not left:
         return BoxFindings(BoxCounts(boxes, sized, 0, 0), [])
-    # One more than are looked up: then all are read.
-    images = store.rows(IMAGES_LEFT.format(scores=scores), **own, most=MOST_IMAGES + 1)
-    ids = [image_id for (image_id,) in images]
-    statements, kept = of_images(store, prediction_set, ids, [BOX_COUNTS, BOXES_OUTSIDE])
-    found = _of_predictions(store, statements, kept, values)
-    counts = BoxCounts(boxes, sized, found.counts.outside, found.counts.turned)
-    return BoxFindings(counts, found.examples)
+    values: dict[str, Any] = {"relative": relative, "in_manifest": in_manifest}
+    if left <= MOST_IMAGES:
+        values["of_images"] = "AND list_contains($image_ids, image_id)"
+        images = store.rows(IMAGES_LEFT.format(scores=scores), **own)
+        values["image_ids"] = [image_id for (image_id,) in images]
+    found = _of_predictions(store, [prediction_set], **values)
+    return BoxFindings(replace(found.counts, boxes=boxes, sized=sized), found.examples)
